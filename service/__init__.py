@@ -1,0 +1,1 @@
+"""The HTTP server: routes, the batching engine, its runtimes, the web page."""
