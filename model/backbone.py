@@ -1,0 +1,124 @@
+"""The frozen vision transformer, taken from timm and never trained here.
+
+Any plain pre-norm `VisionTransformer` of timm works: ViT (augreg), DeiT, DINOv2, tiny to large, at any input size
+its position embedding can be resampled to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from timm.layers import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from model.bundled import load_bundled
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """Which backbone to load.
+
+    name: a timm model name, or "bundled" for the one shipped with this package.
+    weights: a safetensors file; None lets timm download its own.
+    px: side of the square input; None takes what the model was trained at.
+    """
+
+    name: str = "bundled"
+    weights: Path | None = None
+    px: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneIdentity:
+    """What must be equal for a checkpoint to fit a backbone. sha256 covers every tensor's name, shape and bytes."""
+
+    name: str
+    px: int
+    sha256: str
+
+
+class UnsupportedBackbone(ValueError):
+    """The named model cannot carry retrieval pools; the message says why."""
+
+
+class Backbone(nn.Module):
+    """A frozen `VisionTransformer` that takes uint8 pixels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, name: str, vit: VisionTransformer, px: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        check_supported(name, vit)
+        self.vit = vit.eval().requires_grad_(False)
+        self.px = px
+        self.dim: int = vit.num_features
+        self.depth = len(vit.blocks)
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.identity = BackboneIdentity(name, px, fingerprint(vit))
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """uint8 pixels [B, 3, px, px] -> tokens [B, N, d] as they enter block 1. Raises ValueError on another size."""
+        if pixels.shape[1:] != (3, self.px, self.px):
+            raise ValueError(f"images are {tuple(pixels.shape[1:])}; this backbone takes (3, {self.px}, {self.px})")
+        x = self.vit.patch_embed((pixels - self.mean) / self.std)
+        return self.vit.norm_pre(self.vit.patch_drop(self.vit._pos_embed(x)))
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Tokens [B, N, d] after the last block -> one vector an image [B, d]."""
+        return self.vit.forward_head(self.vit.norm(x), pre_logits=True)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode: a frozen backbone has no dropout to switch on."""
+        return super().train(False)
+
+
+def load_backbone(spec: BackboneSpec) -> Backbone:
+    """Build the backbone a spec names.
+
+    Raises UnsupportedBackbone for models that are no plain pre-norm vision transformer and FileNotFoundError for
+    missing weights. Without `weights`, timm downloads from its hub.
+    """
+    if spec.name == "bundled":
+        vit, px, mean, std, _ = load_bundled(spec.weights)
+        if spec.px not in (None, px):
+            vit.set_input_size(img_size=spec.px)
+        return Backbone(spec.name, vit, spec.px or px, mean, std)
+    overlay = None
+    if spec.weights is not None:
+        if not spec.weights.is_file():
+            raise FileNotFoundError(f"backbone weights not found: {spec.weights}")
+        overlay = {"file": str(spec.weights)}
+    if not timm.is_model(spec.name):
+        raise UnsupportedBackbone(f"timm knows no model named {spec.name!r}")
+    sized = {} if spec.px is None else {"img_size": spec.px}
+    vit = timm.create_model(spec.name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **sized)
+    config = vit.pretrained_cfg
+    px = spec.px or config["input_size"][-1]
+    return Backbone(spec.name, vit, px, tuple(config["mean"]), tuple(config["std"]))
+
+
+def check_supported(name: str, vit: nn.Module) -> None:
+    """Raise UnsupportedBackbone unless the loop can run inside this model's blocks."""
+    if not isinstance(vit, VisionTransformer):
+        raise UnsupportedBackbone(f"{name} is a {type(vit).__name__}; retrieval pools need a timm VisionTransformer")
+    for block in vit.blocks:
+        if not isinstance(block, Block) or type(block.attn) is not Attention or block.attn.gate is not None:
+            raise UnsupportedBackbone(f"{name} has {type(block).__name__} blocks that are not plain pre-norm attention")
+
+
+def fingerprint(module: nn.Module) -> str:
+    """sha256 over names, shapes and bytes of a module's tensors, independent of the file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

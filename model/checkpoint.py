@@ -1,0 +1,107 @@
+"""What a server needs to answer, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.backbone import Backbone, BackboneIdentity
+from model.deliberation import LoopConfig
+from model.head import Head
+from model.pools import Pools
+
+
+class InvalidCheckpoint(ValueError):
+    """The file is damaged, is no checkpoint, or belongs to another backbone; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Pools, head and label names learned on top of one backbone. labels: [C], in the order of the head's columns."""
+
+    identity: BackboneIdentity
+    loop: LoopConfig
+    pools: Pools
+    head: Head
+    labels: tuple[str, ...]
+
+    @classmethod
+    def empty(cls, backbone: Backbone, loop: LoopConfig) -> Checkpoint:
+        """Knows no class."""
+        head = Head(torch.zeros(backbone.dim, 0), torch.zeros(0, 0))
+        return cls(backbone.identity, loop, Pools.empty(loop, backbone.dim), head, ())
+
+    def save(self, path: Path) -> None:
+        """Write one file. The caller makes it durable and gives it its final name."""
+        tensors = {
+            "pools.keys": self.pools.keys,
+            "pools.values": self.pools.values,
+            "pools.feedback": self.pools.feedback,
+            "head.projection": self.head.projection,
+            "head.weight": self.head.weight,
+        }
+        facts = {
+            "identity": asdict(self.identity),
+            "loop": asdict(self.loop),
+            "slot_tasks": self.pools.slot_tasks,
+            "sharpness": self.head.sharpness,
+            "labels": self.labels,
+        }
+        write_tensors(path, tensors, facts)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read and check a file. Raises InvalidCheckpoint."""
+        tensors, facts = read_tensors(path)
+        try:
+            pools = Pools(
+                tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
+            )
+            head = Head(tensors["head.projection"], tensors["head.weight"], float(facts["sharpness"]))
+            loop = LoopConfig(**{**facts["loop"], "layers": tuple(facts["loop"]["layers"])})
+            checkpoint = cls(BackboneIdentity(**facts["identity"]), loop, pools, head, tuple(facts["labels"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidCheckpoint(f"{path.name} is no HippoTune checkpoint: {error}") from error
+        checkpoint.check()
+        return checkpoint
+
+    def check(self) -> None:
+        """Raise InvalidCheckpoint when parts do not fit each other or hold numbers that are not finite."""
+        width, classes = self.head.weight.shape
+        if classes != len(self.labels) or self.head.projection.shape[1] != width:
+            raise InvalidCheckpoint(f"head of {classes} classes for {len(self.labels)} labels")
+        if len(self.pools.keys) != len(self.loop.layers):
+            raise InvalidCheckpoint(f"pools of {len(self.pools.keys)} layers for a loop over {len(self.loop.layers)}")
+        parts = (self.pools.keys, self.pools.values, self.pools.feedback, self.head.projection, self.head.weight)
+        if not all(bool(torch.isfinite(part).all()) for part in parts):
+            raise InvalidCheckpoint("a tensor holds NaN or infinity")
+
+    def check_fits(self, backbone: Backbone) -> None:
+        """Raise InvalidCheckpoint unless it was learned on exactly this backbone."""
+        if self.identity != backbone.identity:
+            raise InvalidCheckpoint(f"learned on {self.identity}, but the backbone here is {backbone.identity}")
+
+    def to(self, device: torch.device | str) -> Checkpoint:
+        return Checkpoint(self.identity, self.loop, self.pools.to(device), self.head.to(device), self.labels)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
+    """One safetensors file: named tensors, and JSON facts in its header."""
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, {"facts": json.dumps(facts)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """The inverse of `write_tensors`. Raises InvalidCheckpoint for anything that is not such a file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise InvalidCheckpoint(f"{path.name} cannot be read: {error}") from error

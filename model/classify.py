@@ -1,0 +1,31 @@
+"""Images to class scores: the one function both a server and a benchmark call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.budget import BudgetBatch
+from model.deliberation import Memory, Recall
+from model.head import Head
+from model.network import RetrievalViT
+
+
+class Answer(NamedTuple):
+    """scores: [B, C] probabilities.  steps: [B, L] int64, steps taken in each layer.  found: see `Features`."""
+
+    scores: Tensor
+    steps: Tensor
+    found: list[Recall]
+
+
+@torch.inference_mode()
+def classify(
+    network: RetrievalViT, memories: Sequence[Memory], head: Head, pixels: Tensor, budgets: BudgetBatch
+) -> Answer:
+    """Classify uint8 pixels [B, 3, px, px]. `memories` are the pools laid out by `Pools.memories`."""
+    features = network(pixels, memories, budgets)
+    return Answer(head.logits(features.vectors).softmax(dim=-1), features.steps, features.found)

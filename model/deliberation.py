@@ -1,0 +1,178 @@
+"""The loop: query, retrieve, feed back - a few times over, inside one layer.
+
+HippoTune (ICLR 2026) lets a frozen transformer layer consult a small associative memory before it attends. The
+names in the margins are the paper's: entorhinal cortex (EC) asks, dentate gyrus (DG) separates patterns, CA3
+recalls and feeds back, CA1 hands the result to the layer (that last step is `model.fusion`).
+
+Read it top to bottom. Shapes: B samples, N tokens, d channels, M slots, k slots kept, T steps.
+
+    q_1   = LN(mean of the layer's tokens)                  EC   seed query
+    S_t   = softmax(cos(q_t, K) / temperature), top-k kept  DG   pattern separation
+    v_t   = S_t V                                           CA3  recall
+    q_t+1 = LN(alpha q_t + (1 - alpha) LN(P v_t))           CA3  feedback
+
+Two decisions the paper leaves open:
+
+* The scores are cosines. A normalised query has length sqrt(d) and a key length 1, so `q K^T` grows with the width
+  of the backbone and T = 0.1 would mean another sharpness for every one. Dividing by sqrt(d) removes that.
+* The softmax runs over the kept slots only, so the weights of a sample always sum to one. Cutting after a softmax
+  over all slots would shrink v_t by whatever the cut slots held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.budget import Budget, BudgetBatch
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """The shape of the loop, fixed for the life of a set of pools.
+
+    layers: blocks that deliberate, counted from 1 as in the paper.
+    tmax: steps the pools are trained for, and the most a request may ask.
+    alpha: share of the old query that a step keeps; 1 asks the same question every time.
+    temperature: sharpness of retrieval, in units of cosine similarity.
+    topk: slots mixed by default.
+    """
+
+    layers: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
+    tmax: int = 4
+    alpha: float = 0.5
+    temperature: float = 0.1
+    topk: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.layers or min(self.layers) < 1 or len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"layers is {self.layers}; it must name different blocks, counted from 1")
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha is {self.alpha}; it must lie in 0..1")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be positive")
+        Budget(tmax=self.tmax, topk=self.topk)  # raises on its own fields
+
+    @property
+    def budget(self) -> Budget:
+        """What a request gets that asks for nothing: full depth, no early stop."""
+        return Budget(tmax=self.tmax, epsilon=0.0, topk=self.topk)
+
+
+class Memory(NamedTuple):
+    """One layer's pool as the loop reads it; see `remember`.
+
+    addresses: [d, M], unit keys over temperature and sqrt(d).
+    contents: [M, 2d], each slot's value v beside its feedback P v.
+    """
+
+    addresses: Tensor
+    contents: Tensor
+
+
+class Recall(NamedTuple):
+    """What one layer's loop found.
+
+    vectors: [B, T, d], v_1 .. v_T.
+    used: [B, T] bool, which steps each sample really took; None when every sample took all of them.
+    weights: T tensors [B, k], S_t over the kept slots, best first.
+    slots: T tensors [B, k] int64, which slots those are.
+    queries: T tensors [B, d], q_t.
+    """
+
+    vectors: Tensor
+    used: Tensor | None
+    weights: list[Tensor]
+    slots: list[Tensor]
+    queries: list[Tensor]
+
+
+def remember(keys: Tensor, values: Tensor, feedback: Tensor, config: LoopConfig) -> Memory:
+    """Lay out a pool for the loop: keys [M, d] (unit rows), values [M, d], feedback P [d, d].
+
+    P is linear, so P(S V) = S(V P^T): projecting the slots once makes feedback part of the recall and the loop
+    free of d x d products.
+    """
+    scale = config.temperature * keys.shape[-1] ** 0.5
+    return Memory(keys.mT / scale, torch.cat([values, values @ feedback.mT], dim=-1))
+
+
+def seed_query(x: Tensor) -> Tensor:
+    """q_1 = LN(mean over tokens), x: [B, N, d] -> [B, d].
+
+    The mean, not the CLS token: what enters block 1 as CLS is the same for every image.
+    """
+    return normalise(x.mean(dim=1))
+
+
+def separate(query: Tensor, memory: Memory, width: int, beyond: Tensor | None) -> tuple[Tensor, Tensor]:
+    """S_t: softmax over the `width` best slots, query [B, d] -> weights [B, k], slots [B, k].
+
+    beyond: [B, k], -inf at the ranks a sample's own topk does not reach, 0 elsewhere; None cuts nobody.
+    """
+    scores, slots = (query @ memory.addresses).topk(width, dim=-1)  # [B, k]
+    if beyond is not None:
+        scores = scores + beyond
+    return scores.softmax(dim=-1), slots
+
+
+def recall(weights: Tensor, slots: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    """v_t = S_t V and, in the same product, P v_t: both [B, d]."""
+    mixed = (weights.unsqueeze(1) @ memory.contents[slots]).squeeze(1)  # [B, 2d]
+    value, projected = mixed.chunk(2, dim=-1)
+    return value, projected
+
+
+def feed_back(query: Tensor, projected: Tensor, alpha: float) -> Tensor:
+    """q_t+1 = LN(alpha q_t + (1 - alpha) LN(P v_t)), all [B, d]."""
+    return normalise(torch.lerp(normalise(projected), query, alpha))
+
+
+def deliberate(x: Tensor, memory: Memory, budgets: BudgetBatch, config: LoopConfig, bptt: int | None = None) -> Recall:
+    """Run the loop for a batch of token sequences x [B, N, d] over one layer's memory.
+
+    A sample leaves at its own tmax, or after a step that moved its recall by less than its epsilon. What it would
+    have recalled afterwards is still computed, for the batch's sake, and marked unused.
+
+    bptt: how many last steps carry a gradient to earlier ones (truncated back-propagation); None carries all.
+    """
+    width = min(budgets.width, memory.contents.shape[0])
+    beyond = None if budgets.uniform else ranks_beyond(budgets.topk, width)  # [B, k]
+    query = seed_query(x)  # [B, d]
+    active = torch.ones_like(budgets.tmax, dtype=torch.bool)  # [B]
+    found = Recall(x, None, [], [], [])
+    vectors: list[Tensor] = []
+    used: list[Tensor] = []
+    for t in range(budgets.steps):
+        if bptt is not None and t == budgets.steps - bptt:
+            query = query.detach()
+        weights, slots = separate(query, memory, width, beyond)  # [B, k]
+        value, projected = recall(weights, slots, memory)  # [B, d]
+        if not budgets.uniform:
+            used.append(active)
+            moved = (value - vectors[-1]).norm(dim=-1) >= budgets.epsilon if t > 0 else active
+            active = active & moved & (budgets.tmax > t + 1)
+        vectors.append(value)
+        found.weights.append(weights)
+        found.slots.append(slots)
+        found.queries.append(query)
+        if t + 1 < budgets.steps:
+            query = feed_back(query, projected, config.alpha)  # [B, d]
+    return found._replace(
+        vectors=torch.stack(vectors, dim=1), used=torch.stack(used, dim=1) if used else None
+    )  # [B, T, d], [B, T]
+
+
+def ranks_beyond(topk: Tensor, width: int) -> Tensor:
+    """[B] budgets -> [B, k] additive mask: -inf from rank topk on."""
+    ranks = torch.arange(width, device=topk.device)
+    return torch.zeros(len(topk), width, device=topk.device).masked_fill(ranks >= topk.unsqueeze(1), float("-inf"))
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Layer normalisation without learned scale or shift: zero mean, length sqrt(d)."""
+    return F.layer_norm(x, x.shape[-1:])

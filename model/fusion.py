@@ -1,0 +1,51 @@
+"""CA1: the recalled vectors join the layer's attention, once.
+
+Appending the recalled vectors as tokens, running the block and dropping them again gives the kept tokens exactly
+what this gives - attention mixes tokens by their keys and values only, and everything else in a pre-norm block is
+per token - but pays for queries and an MLP of tokens nobody reads.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention
+from timm.models.vision_transformer import Block
+from torch import Tensor
+
+from model.deliberation import Recall
+
+
+def block_with_recall(block: Block, x: Tensor, found: Recall) -> Tensor:
+    """A frozen pre-norm block whose attention also sees the recalled vectors: x [B, N, d] -> [B, N, d].
+
+    The vectors pass the block's own norm1, W_k and W_v. Steps a sample did not take are masked with -inf.
+    """
+    attended = attend(block.attn, block.norm1(x), block.norm1(found.vectors), found.used)
+    x = x + block.drop_path1(block.ls1(attended))
+    return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+
+def attend(attn: Attention, x: Tensor, recalled: Tensor, used: Tensor | None) -> Tensor:
+    """Multi-head attention of x [B, N, d] over itself and `recalled` [B, T, d] -> [B, N, d]."""
+    heads, dim = attn.num_heads, attn.attn_dim
+    query, key, value = attn.qkv(x).chunk(3, dim=-1)  # [B, N, d] each
+    bias = None if attn.qkv.bias is None else attn.qkv.bias[dim:]
+    key_r, value_r = F.linear(recalled, attn.qkv.weight[dim:], bias).chunk(2, dim=-1)  # [B, T, d] each
+    query = attn.q_norm(split_heads(query, heads))  # [B, H, N, d/H]
+    key = attn.k_norm(split_heads(torch.cat([key, key_r], dim=1), heads))  # [B, H, N+T, d/H]
+    value = split_heads(torch.cat([value, value_r], dim=1), heads)
+    mask = None if used is None else attention_mask(used, x.shape[1])
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # [B, H, N, d/H]
+    return attn.proj_drop(attn.proj(attn.norm(mixed.transpose(1, 2).flatten(2))))
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, N, d] -> [B, H, N, d/H]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attention_mask(used: Tensor, tokens: int) -> Tensor:
+    """used [B, T] -> additive mask [B, 1, 1, N+T]: -inf on the steps a sample did not take."""
+    unused = torch.zeros(used.shape, device=used.device).masked_fill(~used, float("-inf"))
+    return F.pad(unused, (tokens, 0)).unsqueeze(1).unsqueeze(1)

@@ -1,0 +1,99 @@
+"""Per-class first and shared second moments of feature vectors: all that is kept of images once learned.
+
+They serve twice: of projected features they are the ridge head's normal equations, of plain features they are class
+Gaussians with one shared covariance, which can follow the features when the pools move them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMoments:
+    """Sums over labelled vectors of width w; C classes. Adding is exact in any order and any split.
+
+    gram: [w, w], sum of x x^T.  sums: [C, w], sum of x a class.  counts: [C], vectors a class.
+    labels: [C], in the order first seen.
+    """
+
+    gram: Tensor
+    sums: Tensor
+    counts: Tensor
+    labels: tuple[str, ...]
+
+    @classmethod
+    def empty(cls, width: int) -> ClassMoments:
+        return cls(torch.zeros(width, width), torch.zeros(0, width), torch.zeros(0), ())
+
+    @property
+    def width(self) -> int:
+        return self.gram.shape[0]
+
+    def observe(self, vectors: Tensor, labels: tuple[str, ...]) -> ClassMoments:
+        """Add vectors [n, w], a label each, new or known. Raises ValueError when the two do not match in length."""
+        if len(vectors) != len(labels):
+            raise ValueError(f"{len(labels)} labels for {len(vectors)} vectors")
+        known = tuple(dict.fromkeys(self.labels + labels))
+        rows = label_rows(labels, known)
+        grown = len(known) - len(self.labels)
+        sums = torch.cat([self.sums, self.sums.new_zeros(grown, self.width)])
+        counts = torch.cat([self.counts, self.counts.new_zeros(grown)])
+        return ClassMoments(
+            self.gram + vectors.mT @ vectors,
+            sums.index_add(0, rows, vectors),
+            counts.index_add(0, rows, torch.ones(len(rows))),
+            known,
+        )
+
+    def without(self, labels: frozenset[str]) -> ClassMoments:
+        """Forget classes. What they contribute to the Gram matrix stays: it says nothing about any one class."""
+        keep = [row for row, label in enumerate(self.labels) if label not in labels]
+        return ClassMoments(self.gram, self.sums[keep], self.counts[keep], tuple(self.labels[row] for row in keep))
+
+    def carried(self, drift: Tensor) -> ClassMoments:
+        """The moments the same vectors would have after x -> x A, for a drift map A [w, w]."""
+        return ClassMoments(drift.mT @ self.gram @ drift, self.sums @ drift, self.counts, self.labels)
+
+    @property
+    def means(self) -> Tensor:
+        """[C, w]."""
+        return self.sums / self.counts.unsqueeze(1)
+
+    @property
+    def covariance(self) -> Tensor:
+        """[w, w], the covariance within classes, shared by all."""
+        between = self.sums.double().mT @ self.means.double()
+        within = (self.gram.double() - between) / (self.counts.sum().double() - len(self.labels)).clamp_min(1)
+        return within.float()
+
+    def sample(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, tuple[str, ...]]:
+        """Draw vectors from the class Gaussians: [C * per_class, w] and their labels."""
+        values, axes = torch.linalg.eigh(self.covariance)
+        root = axes * values.clamp_min(0).sqrt()  # [w, w], root @ root^T is the covariance made positive
+        noise = torch.randn(len(self.labels), per_class, self.width, generator=generator)
+        drawn = self.means.unsqueeze(1) + noise @ root.mT
+        return drawn.flatten(0, 1), tuple(label for label in self.labels for _ in range(per_class))
+
+
+def label_rows(labels: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
+    """[n] int64: the row of each label among the known ones. Raises KeyError for one that is not known."""
+    row_of = {label: row for row, label in enumerate(known)}
+    return torch.tensor([row_of[label] for label in labels], dtype=torch.int64)
+
+
+def fit_drift(before: Tensor, after: Tensor, ridge: float) -> Tensor:
+    """A [d, d] minimising |after - before A|^2 + lambda |A - I|^2 over pairs of features [n, d].
+
+    How new pools move features, learned on the task at hand and applied to classes whose images are gone. Pulling
+    towards the identity leaves directions alone that the task says nothing about. lambda is `ridge` times the mean
+    squared length of a feature.
+    """
+    gram = before.double().mT @ before.double()
+    strength = ridge * gram.diagonal().mean().clamp_min(1e-12)
+    gram.diagonal().add_(strength)
+    moved = torch.linalg.solve(gram, before.double().mT @ (after - before).double())
+    return torch.eye(len(moved)) + moved.float()

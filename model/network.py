@@ -1,0 +1,66 @@
+"""The frozen transformer with the loop inside: pixels in, one feature vector an image out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from model.backbone import Backbone
+from model.budget import BudgetBatch
+from model.deliberation import LoopConfig, Memory, Recall, deliberate
+from model.fusion import block_with_recall
+
+
+class Features(NamedTuple):
+    """vectors: [B, d], one an image.  found: what each deliberating layer recalled, in layer order; empty without slots."""
+
+    vectors: Tensor
+    found: list[Recall]
+
+    @property
+    def steps(self) -> Tensor:
+        """[B, L] int64: steps each sample took in each deliberating layer; [B, 0] without slots."""
+        if not self.found:
+            return torch.zeros(len(self.vectors), 0, dtype=torch.int64)
+        return torch.stack([steps_taken(layer) for layer in self.found], dim=1)
+
+
+class RetrievalViT(nn.Module):
+    """Runs a frozen backbone whose first layers consult their memories before they attend."""
+
+    def __init__(self, backbone: Backbone, loop: LoopConfig) -> None:
+        """Raises ValueError when the loop names a block the backbone does not have."""
+        super().__init__()
+        if max(loop.layers) > backbone.depth:
+            raise ValueError(f"layers is {loop.layers}; {backbone.identity.name} has blocks 1..{backbone.depth}")
+        self.backbone = backbone
+        self.loop = loop
+
+    def forward(
+        self, pixels: Tensor, memories: Sequence[Memory], budgets: BudgetBatch, bptt: int | None = None
+    ) -> Features:
+        """uint8 pixels [B, 3, px, px] -> features. No memories is the plain transformer, exactly.
+
+        memories: one for each of `loop.layers` in that order, or none.  bptt: see `deliberate`.
+        """
+        memory_of = dict(zip(self.loop.layers, memories, strict=True)) if memories else {}
+        x = self.backbone.embed(pixels)  # [B, N, d]
+        found: list[Recall] = []
+        for layer, block in enumerate(self.backbone.vit.blocks, start=1):
+            if layer in memory_of:
+                found.append(deliberate(x, memory_of[layer], budgets, self.loop, bptt))
+                x = block_with_recall(block, x, found[-1])
+            else:
+                x = block(x)
+        return Features(self.backbone.pool(x), found)
+
+
+def steps_taken(found: Recall) -> Tensor:
+    """[B] int64: how many steps each sample took in one layer."""
+    batch, steps, _ = found.vectors.shape
+    if found.used is None:
+        return torch.full((batch,), steps, device=found.vectors.device)
+    return found.used.sum(dim=1)

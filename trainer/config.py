@@ -1,0 +1,40 @@
+"""Settings of learning. Defaults were found on validation images cut from training data (benchmarks/results)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerConfig:
+    """How a task is learned.
+
+    slots: slots a task brings to each layer.
+    epochs: passes over a task's images while its slots train; 0 trains the head alone.
+    batch: images a step.
+    lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots.
+    lambda_orth, lambda_ent: weights of the paper's orthogonality and entropy terms.
+    drift_weight: weight of keeping this task's features where the pools before it put them, as a share of their
+        squared length; 0 lets them go. The first task has nothing to keep.
+    bptt: loop steps that carry a gradient; None carries all.
+    width: D, random projections of the head.
+    ridge: the head's regularisation, relative to the mean diagonal of its Gram matrix.
+    drift_ridge: how strongly the drift map is pulled towards the identity.
+    replay_per_class: pseudo-features drawn a class when the head follows a drift.
+    seed: of the projection, the slots' start, the image order and the draws.
+    """
+
+    slots: int = 10
+    epochs: int = 5
+    batch: int = 32
+    lr: float = 0.003
+    later_lr: float = 0.33
+    lambda_orth: float = 1.0
+    lambda_ent: float = 0.0
+    drift_weight: float = 10.0
+    bptt: int | None = None
+    width: int = 2000
+    ridge: float = 0.01
+    drift_ridge: float = 0.01
+    replay_per_class: int = 50
+    seed: int = 0

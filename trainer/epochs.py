@@ -1,0 +1,139 @@
+"""Trains one task's slots: the epochs inside `Learner.consolidate`, and how to continue after any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.budget import BudgetBatch
+from model.checkpoint import read_tensors, write_tensors
+from model.losses import orthogonality, retrieval_entropy
+from model.moments import label_rows
+from model.network import RetrievalViT
+from model.pools import GrowingPools, Pools
+from trainer.config import LearnerConfig
+from trainer.state import LearnerState
+
+
+@dataclass(frozen=True, slots=True)
+class EpochState:
+    """Training after some epochs. tensors: parameters and Adam's moments by name; epoch: how many are done."""
+
+    epoch: int
+    tensors: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        write_tensors(path, self.tensors, {"epoch": self.epoch})
+
+    @classmethod
+    def load(cls, path: Path) -> EpochState:
+        """Raises InvalidCheckpoint."""
+        tensors, facts = read_tensors(path)
+        return cls(int(facts["epoch"]), tensors)
+
+
+class TaskTraining:
+    """One task's slots and the linear head that teaches them.
+
+    The head sees this task's classes only (masked logits), so that learning new classes never pushes old ones down,
+    and is thrown away afterwards.
+    """
+
+    def __init__(
+        self,
+        network: RetrievalViT,
+        config: LearnerConfig,
+        state: LearnerState,
+        pixels: Tensor,
+        labels: tuple[str, ...],
+        before: Tensor,
+        task: str,
+    ) -> None:
+        """before: [n, d], the images' features under the pools so far."""
+        self.network, self.config, self.task = network, config, task
+        self.first = not state.tasks
+        self.device = next(network.parameters()).device
+        self.pixels, self.before = pixels, before
+        classes = tuple(dict.fromkeys(labels))
+        self.targets = label_rows(labels, classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed + len(state.tasks))
+            base = state.pools.to(self.device)
+            self.pools = GrowingPools(base, *self.first_slots(state.pools)).to(self.device)
+            self.classifier = nn.Linear(network.backbone.dim, len(classes)).to(self.device)
+        self.parameters = dict(self.pools.named_parameters()) | {
+            f"classifier.{name}": parameter for name, parameter in self.classifier.named_parameters()
+        }
+        lr = config.lr if self.first else config.lr * config.later_lr
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=lr)
+
+    def first_slots(self, pools: Pools) -> tuple[Tensor, Tensor]:
+        """Keys and values [L, m, d] to start from."""
+        layers, _, dim = pools.keys.shape
+        return torch.randn(layers, self.config.slots, dim), torch.randn(layers, self.config.slots, dim)
+
+    def run(
+        self,
+        progress: Callable[[float, dict[str, float]], None],
+        on_epoch: Callable[[EpochState], None],
+        resume: EpochState | None,
+    ) -> Pools:
+        """Train to the end and return the grown pools."""
+        if resume is not None:
+            self.restore(resume)
+        steps = -(-len(self.pixels) // self.config.batch)
+        for epoch in range(resume.epoch if resume else 0, self.config.epochs):
+            order = torch.randperm(len(self.pixels), generator=torch.Generator().manual_seed(epoch))
+            for step, rows in enumerate(order.split(self.config.batch)):
+                figures = self.step(rows)
+                progress((epoch + (step + 1) / steps) / self.config.epochs, figures)
+            on_epoch(self.snapshot(epoch + 1))
+        return self.pools.freeze(self.task).to("cpu")
+
+    def step(self, rows: Tensor) -> dict[str, float]:
+        """One update on the images `rows`; returns its loss and accuracy."""
+        pixels, targets = self.pixels[rows].to(self.device), self.targets[rows].to(self.device)
+        loop = self.network.loop
+        budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
+        features = self.network(pixels, self.pools.memories(loop), budgets, self.config.bptt)
+        logits = self.classifier(features.vectors)
+        loss = F.cross_entropy(logits, targets)
+        loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
+        if self.config.lambda_ent:
+            loss = loss + self.config.lambda_ent * retrieval_entropy(features.found)
+        if self.config.drift_weight and not self.first:
+            before = self.before[rows].to(self.device)
+            loss = loss + self.config.drift_weight * relative_drift(before, features.vectors)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        accuracy = (logits.argmax(dim=1) == targets).float().mean()
+        return {"loss": loss.item(), "train_accuracy": accuracy.item()}
+
+    def snapshot(self, epoch: int) -> EpochState:
+        """Everything the next epoch depends on."""
+        tensors = {f"parameter.{name}": value.detach().clone() for name, value in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"adam.{name}/{key}"] = value.detach().clone()
+        return EpochState(epoch, tensors)
+
+    @torch.no_grad()
+    def restore(self, state: EpochState) -> None:
+        """Continue from a snapshot of the same task. Raises KeyError when it is of another shape of training."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(state.tensors[f"parameter.{name}"])
+            prefix = f"adam.{name}/"
+            self.optimizer.state[parameter] = {
+                key.removeprefix(prefix): value.clone() for key, value in state.tensors.items() if key.startswith(prefix)
+            }
+
+
+def relative_drift(before: Tensor, after: Tensor) -> Tensor:
+    """Mean squared distance between features [B, d] over their mean squared length -> []."""
+    return (after - before).square().sum(dim=1).mean() / before.square().sum(dim=1).mean()

@@ -1,0 +1,82 @@
+"""Everything learned so far, as one immutable record and one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from model.backbone import Backbone
+from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
+from model.deliberation import LoopConfig
+from model.head import random_projection
+from model.moments import ClassMoments
+from model.pools import Pools
+from trainer.config import LearnerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerState:
+    """d channels, D projections, C classes.
+
+    pools: slots of all tasks.  projection: [d, D], fixed for life.
+    features: moments of features [d];  projected: moments of projected features [D], from which the head is solved.
+    sharpness: see `model.head.Head`.  tasks: ids of the tasks learned for good, oldest first.
+    """
+
+    pools: Pools
+    projection: Tensor
+    features: ClassMoments
+    projected: ClassMoments
+    sharpness: float
+    tasks: tuple[str, ...]
+
+    @classmethod
+    def start(cls, backbone: Backbone, loop: LoopConfig, config: LearnerConfig) -> LearnerState:
+        """Nothing learned yet."""
+        return cls(
+            pools=Pools.empty(loop, backbone.dim),
+            projection=random_projection(backbone.dim, config.width, config.seed),
+            features=ClassMoments.empty(backbone.dim),
+            projected=ClassMoments.empty(config.width),
+            sharpness=1.0,
+            tasks=(),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file. The caller makes it durable and gives it its final name."""
+        tensors = {
+            "pools.keys": self.pools.keys,
+            "pools.values": self.pools.values,
+            "pools.feedback": self.pools.feedback,
+            "projection": self.projection,
+        }
+        for name, moments in (("features", self.features), ("projected", self.projected)):
+            tensors |= {f"{name}.gram": moments.gram, f"{name}.sums": moments.sums, f"{name}.counts": moments.counts}
+        facts = {
+            "slot_tasks": self.pools.slot_tasks,
+            "labels": self.features.labels,
+            "sharpness": self.sharpness,
+            "tasks": self.tasks,
+        }
+        write_tensors(path, tensors, facts)
+
+    @classmethod
+    def load(cls, path: Path) -> LearnerState:
+        """Read what `save` wrote. Raises InvalidCheckpoint."""
+        tensors, facts = read_tensors(path)
+        try:
+            labels = tuple(facts["labels"])
+            features, projected = (
+                ClassMoments(tensors[f"{name}.gram"], tensors[f"{name}.sums"], tensors[f"{name}.counts"], labels)
+                for name in ("features", "projected")
+            )
+            pools = Pools(
+                tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
+            )
+            return cls(
+                pools, tensors["projection"], features, projected, float(facts["sharpness"]), tuple(facts["tasks"])
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
