@@ -1,0 +1,39 @@
+# make demo   everything, end to end, on real digits      make demo ARGS="--exit --json demo.json"
+# make test   the tests                                    make test ARGS="tests/model -q"
+# make check  formatting, types, who may import whom
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+RUNTIME := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+STAMP := .venv/.setup-$(RUNTIME)
+
+.PHONY: setup demo test check format clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "HippoTune needs Python 3.11 or newer; point PYTHON at one: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(RUNTIME),demo,dev]"
+	@rm -f .venv/.setup-* && touch $@
+
+demo: setup
+	$(BIN)/hippotune demo $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
