@@ -1,1 +1,1 @@
-"""What trainer and service say to each other: task queue, version registry, blob store, the Redis connection."""
+"""What trainer and service say to each other: task queue, version registry, blob store, Redis connection."""

@@ -1,0 +1,61 @@
+"""Everything that can go wrong between trainer and service, by name."""
+
+
+class ExchangeError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ExchangeUnavailable(ExchangeError):
+    """Redis cannot be reached, is still loading, or refuses writes. Trying again later may help."""
+
+
+class StoreUnavailable(ExchangeError):
+    """The store directory cannot be written: full disk, read-only mount, missing rights."""
+
+
+class QueueFull(ExchangeError):
+    """The queue holds as many unfinished tasks as its capacity allows."""
+
+
+class IdempotencyMismatch(ExchangeError):
+    """The idempotency key was used before, with another body."""
+
+
+class IdempotencyInFlight(ExchangeError):
+    """Another request with the same idempotency key is being handled right now."""
+
+
+class TaskNotFound(ExchangeError):
+    """No task has this id."""
+
+
+class NotCancellable(ExchangeError):
+    """The task is not waiting in the queue any more."""
+
+
+class NotRetryable(ExchangeError):
+    """The task is not among the dead letters."""
+
+
+class LeaseLost(ExchangeError):
+    """Another worker has taken over: whoever gets this must drop its work and publish nothing."""
+
+
+class VersionNotFound(ExchangeError):
+    """No published version has this number, or it has no file in this role."""
+
+
+class VersionCorrupt(ExchangeError):
+    """A manifest cannot be read, or a file differs from what its manifest promises."""
+
+
+class PointerMoved(ExchangeError):
+    """The pointer was not where the caller expected it: somebody else published or activated first."""
+
+
+class BlobMissing(ExchangeError):
+    """The store holds no blob with this hash."""
+
+
+class BlobCorrupt(ExchangeError):
+    """A stored blob does not have the hash it is stored under."""
