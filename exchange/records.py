@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import orjson
 from pydantic import TypeAdapter
@@ -71,9 +71,9 @@ class TaskRecord:
     def to_json(self) -> bytes:
         return orjson.dumps(self)
 
-    @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
-        record: Self = _reader(cls).validate_json(data)
+    @staticmethod
+    def from_json(data: bytes | str) -> "TaskRecord":
+        record: TaskRecord = _reader(TaskRecord).validate_json(data)
         return record
 
 
@@ -156,9 +156,9 @@ class Manifest:
     def to_json(self) -> bytes:
         return orjson.dumps(self, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
-    @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
-        record: Self = _reader(cls).validate_json(data)
+    @staticmethod
+    def from_json(data: bytes | str) -> "Manifest":
+        record: Manifest = _reader(Manifest).validate_json(data)
         return record
 
 

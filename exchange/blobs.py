@@ -1,0 +1,120 @@
+"""Original encoded images, each stored once under the SHA-256 of its bytes."""
+
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from exchange.errors import BlobCorrupt, BlobMissing
+from exchange.files import make_durable, storing
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PARTIAL = ".partial-"
+_SYNCS = 8
+_BATCH = 64
+"""Blobs in memory at once when `put_many` reads from a generator."""
+
+
+class BlobStore:
+    """A directory of immutable blobs, `ab/cdef...`. Safe for many processes at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, data: bytes) -> str:
+        """Stores `data` durably and returns its SHA-256 (hex). Storing it again changes nothing.
+
+        Raises `StoreUnavailable`.
+        """
+        return self.put_many([data])[0]
+
+    def put_many(self, blobs: Iterable[bytes]) -> list[str]:
+        """Like `put` for each, in their order, but far faster. When this returns, all are durable.
+
+        Raises `StoreUnavailable`.
+        """
+        waiting = iter(blobs)
+        names: list[str] = []
+        # A disk commits many syncs at once: 100 small images take 0.1 s on 8 threads and 0.8 s on one.
+        with storing(self.root), ThreadPoolExecutor(_SYNCS) as pool:
+            self.root.mkdir(parents=True, exist_ok=True)
+            while batch := list(islice(waiting, _BATCH)):
+                names += pool.map(self._write, batch)
+            folders = {self._path(name).parent for name in names}
+            list(pool.map(make_durable, [*folders, self.root]))
+        return names
+
+    def get(self, name: str) -> bytes:
+        """The blob of this name, checked against it. Raises `BlobMissing`, `BlobCorrupt`."""
+        try:
+            data = self._path(name).read_bytes()
+        except FileNotFoundError:
+            raise BlobMissing(f"blob {name} is not in the store") from None
+        except OSError as error:
+            raise BlobCorrupt(f"blob {name} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != name:
+            raise BlobCorrupt(f"blob {name} holds other bytes than its name says")
+        return data
+
+    def exists(self, name: str) -> bool:
+        return self._path(name).is_file()
+
+    def remove(self, name: str) -> None:
+        """Forgets a blob; one that is not there is no error. Raises `StoreUnavailable`."""
+        with storing(self.root):
+            self._path(name).unlink(missing_ok=True)
+
+    def sweep(self, keep: Set[str], older_than_s: float) -> int:
+        """Removes every blob that is not in `keep`, and every leftover of a crash; returns how many.
+
+        What was stored, or stored again, within `older_than_s` seconds stays: its task may not be queued yet.
+        """
+        removed = 0
+        limit = time.time() - older_than_s
+        with storing(self.root):
+            for path in self.root.glob("??/*"):
+                if path.parent.name + path.name in keep:
+                    continue
+                with suppress(FileNotFoundError):  # another sweep was faster
+                    if path.stat().st_mtime < limit:
+                        path.unlink()
+                        removed += 1
+        return removed
+
+    def _path(self, name: str) -> Path:
+        if not _SHA256.fullmatch(name):
+            raise BlobMissing(f"{name!r} is no blob name: 64 hexadecimal digits expected")
+        return self.root / name[:2] / name[2:]
+
+    def _write(self, data: bytes) -> str:
+        name = hashlib.sha256(data).hexdigest()
+        path = self._path(name)
+        if _holds(path, data):
+            os.utime(path)  # a sweep must see that somebody needs it again
+            return name
+        path.parent.mkdir(exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        return name
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether the file is there and undamaged; a damaged one is written anew."""
+    try:
+        return path.read_bytes() == data
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,33 @@
+"""Files that are whole or absent: written beside their place, made durable, then renamed into it."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from exchange.errors import StoreUnavailable
+
+
+def make_durable(path: Path) -> None:
+    """Returns once the content of a file, or the names in a directory, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file of any size, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def storing(root: Path) -> Iterator[None]:
+    """Turns what the file system refuses into `StoreUnavailable`, naming the directory and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"cannot write to {root}: {error.strerror or error}") from error
