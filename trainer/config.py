@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model.backbone import BackboneSpec
+from model.deliberation import LoopConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +42,27 @@ class LearnerConfig:
     drift_ridge: float = 0.01
     replay_per_class: int = 50
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerConfig:
+    """A trainer process.
+
+    redis_url: where the queue is.  store: directory shared with the servers.
+    backbone, loop, learner: what is learned, on what, and how.
+    consumer: this worker's name among those of one queue.
+    device: a torch device.  threads: for torch and decoding; None takes what the machine grants.
+    max_pixels: largest image decoded.
+    keep_versions: how many old versions stay on disk to roll back to.
+    """
+
+    redis_url: str
+    store: Path
+    backbone: BackboneSpec = field(default_factory=BackboneSpec)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    consumer: str = "trainer"
+    device: str = "cpu"
+    threads: int | None = None
+    max_pixels: int = 50_000_000
+    keep_versions: int = 20

@@ -64,7 +64,7 @@ class TaskTraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + len(state.tasks))
             base = state.pools.to(self.device)
-            self.pools = GrowingPools(base, *self.first_slots(state.pools)).to(self.device)
+            self.pools = GrowingPools(base, *self.first_slots(base)).to(self.device)
             self.classifier = nn.Linear(network.backbone.dim, len(classes)).to(self.device)
         self.parameters = dict(self.pools.named_parameters()) | {
             f"classifier.{name}": parameter for name, parameter in self.classifier.named_parameters()
@@ -72,10 +72,21 @@ class TaskTraining:
         lr = config.lr if self.first else config.lr * config.later_lr
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=lr)
 
-    def first_slots(self, pools: Pools) -> tuple[Tensor, Tensor]:
-        """Keys and values [L, m, d] to start from."""
-        layers, _, dim = pools.keys.shape
-        return torch.randn(layers, self.config.slots, dim), torch.randn(layers, self.config.slots, dim)
+    @torch.no_grad()
+    def first_slots(self, base: Pools) -> tuple[Tensor, Tensor]:
+        """Keys and values [L, m, d] to start from: what some of the task's own images ask in each layer.
+
+        A slot that answers a query with that query is an associative memory from the first step on: recall pulls a
+        query towards the nearest image, and the layer sees tokens like those it knows.
+        """
+        generator = torch.Generator().manual_seed(self.config.seed)
+        count = min(self.config.slots, len(self.pixels))
+        chosen = torch.randperm(len(self.pixels), generator=generator)[:count]
+        budgets = BudgetBatch.repeat(self.network.loop.budget, count, self.device)
+        queries = self.network.seed_queries(
+            self.pixels[chosen].to(self.device), base.memories(self.network.loop), budgets
+        )
+        return queries, queries
 
     def run(
         self,

@@ -1,0 +1,88 @@
+"""The small backbone that ships with the package: a machine without a model hub runs the main job with it.
+
+`assets/bundled.safetensors` holds the weights in fp16, `assets/bundled.json` the architecture, the preprocessing and
+the weights' sha256, `assets/README.md` where they come from and what they are worth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load
+from timm.models.vision_transformer import VisionTransformer
+
+BUNDLED = Path(__file__).with_name("assets") / "bundled.safetensors"
+"""The weights inside the package."""
+
+
+class BundledWeightsInvalid(RuntimeError):
+    """The bundled weights or their description are missing, cut short or altered; the message says which and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundledCard:
+    """What `bundled.json` says about the weights beside it.
+
+    architecture: keyword arguments of timm's `VisionTransformer`.
+    px: side of the square input.
+    mean, std: per channel, for pixels in 0..1.
+    sha256: of the weights' file.
+    """
+
+    architecture: dict[str, Any]
+    px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> BundledCard:
+        """Read the description. Raises BundledWeightsInvalid."""
+        try:
+            fields = json.loads(path.read_text())
+            mean, std = fields["mean"], fields["std"]
+            return cls(
+                architecture=dict(fields["architecture"]),
+                px=int(fields["px"]),
+                mean=(float(mean[0]), float(mean[1]), float(mean[2])),
+                std=(float(std[0]), float(std[1]), float(std[2])),
+                sha256=str(fields["sha256"]),
+            )
+        except OSError as error:
+            raise BundledWeightsInvalid(f"cannot read {path}: {error}. Reinstall hippotune") from error
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise BundledWeightsInvalid(f"{path} does not describe a backbone: {error!r}. Reinstall hippotune") from error
+
+
+def load_bundled(
+    path: Path | None = None,
+) -> tuple[VisionTransformer, int, tuple[float, float, float], tuple[float, float, float], str]:
+    """The bundled vision transformer, in fp32 and evaluation mode, with how to feed it.
+
+    path: a safetensors file with its description beside it (same name, `.json`); None takes the packaged one.
+
+    Returns the model, the input side in pixels, the mean and standard deviation a channel (for pixels in 0..1), and
+    the sha256 of the weights' file. Raises BundledWeightsInvalid unless that is the one the description states.
+    """
+    path = path or BUNDLED
+    card = BundledCard.read(path.with_suffix(".json"))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundledWeightsInvalid(f"cannot read {path}: {error}. Reinstall hippotune") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.sha256:
+        raise BundledWeightsInvalid(
+            f"{path} ({len(data)} bytes) has sha256 {found}, but {path.with_suffix('.json').name} states {card.sha256}: "
+            "the file is cut short or altered. Reinstall hippotune, or restore both files from one source"
+        )
+    try:
+        vit = VisionTransformer(**card.architecture)
+        vit.load_state_dict({name: tensor.float() for name, tensor in load(data).items()}, strict=True)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise BundledWeightsInvalid(f"{path} does not fit the architecture beside it: {error}") from error
+    return vit.eval(), card.px, card.mean, card.std, found

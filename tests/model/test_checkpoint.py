@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.backbone import Backbone, BackboneIdentity
+from model.checkpoint import Checkpoint, InvalidCheckpoint
+from model.deliberation import LoopConfig
+from model.head import Head
+from model.pools import Pools
+
+
+@pytest.fixture
+def checkpoint(backbone: Backbone, loop: LoopConfig, pools: Pools) -> Checkpoint:
+    head = Head(torch.randn(48, 20), torch.randn(20, 2), sharpness=4.0)
+    return Checkpoint(backbone.identity, loop, pools, head, ("cat", "dög"))
+
+
+def test_a_round_trip_changes_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "1.safetensors")
+    loaded = Checkpoint.load(tmp_path / "1.safetensors")
+    assert (loaded.identity, loaded.loop, loaded.labels) == (checkpoint.identity, checkpoint.loop, checkpoint.labels)
+    assert loaded.pools.slot_tasks == checkpoint.pools.slot_tasks
+    assert torch.equal(loaded.pools.keys, checkpoint.pools.keys)
+    assert torch.equal(loaded.head.weight, checkpoint.head.weight)
+    assert loaded.head.sharpness == 4.0
+
+
+def test_an_empty_checkpoint_round_trips(backbone: Backbone, loop: LoopConfig, tmp_path: Path) -> None:
+    Checkpoint.empty(backbone, loop).save(tmp_path / "0.safetensors")
+    loaded = Checkpoint.load(tmp_path / "0.safetensors")
+    assert loaded.labels == () and loaded.pools.slots == 0
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1])
+def test_a_truncated_file_is_refused(checkpoint: Checkpoint, tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "1.safetensors"
+    checkpoint.save(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InvalidCheckpoint):
+        Checkpoint.load(path)
+
+
+def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    bad_head = replace(checkpoint.head, weight=torch.full((20, 2), torch.nan))
+    for broken, why in (
+        (replace(checkpoint, head=bad_head), "NaN"),
+        (replace(checkpoint, labels=("cat",)), "labels"),
+        (replace(checkpoint, loop=LoopConfig(layers=(1, 2))), "layers"),
+    ):
+        broken.save(tmp_path / "broken.safetensors")
+        with pytest.raises(InvalidCheckpoint, match=why):
+            Checkpoint.load(tmp_path / "broken.safetensors")
+
+
+def test_another_backbone_is_refused(checkpoint: Checkpoint, backbone: Backbone) -> None:
+    checkpoint.check_fits(backbone)
+    other = replace(checkpoint, identity=BackboneIdentity("test", 32, "0" * 64))
+    with pytest.raises(InvalidCheckpoint, match="learned on"):
+        other.check_fits(backbone)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model.deliberation import LoopConfig, Recall
+from model.losses import entropy, orthogonality, retrieval_entropy
+from model.pools import GrowingPools, Pools
+
+
+def test_growing_leaves_old_slots_bitwise_equal_after_training(pools: Pools, loop: LoopConfig) -> None:
+    growing = GrowingPools(pools, torch.randn(7, 3, 48), torch.randn(7, 3, 48))
+    optimizer = torch.optim.Adam(growing.parameters(), lr=0.1)
+    for _ in range(3):
+        loss = sum((m.addresses.square().sum() + m.contents.square().sum() for m in growing.memories(loop)))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[union-attr]
+        optimizer.step()
+    grown = growing.freeze("c")
+    assert torch.equal(grown.keys[:, :12], pools.keys)
+    assert torch.equal(grown.values[:, :12], pools.values)
+    assert grown.slot_tasks == pools.slot_tasks + ("c",) * 3
+    assert not torch.equal(grown.feedback, pools.feedback)
+    torch.testing.assert_close(grown.keys.norm(dim=-1), torch.ones(7, 15))
+
+
+def test_what_was_trained_is_what_is_frozen(pools: Pools, loop: LoopConfig) -> None:
+    growing = GrowingPools(pools, torch.randn(7, 3, 48), torch.randn(7, 3, 48))
+    for trained, frozen in zip(growing.memories(loop), growing.freeze("c").memories(loop), strict=True):
+        assert torch.equal(trained.addresses, frozen.addresses)
+        assert torch.equal(trained.contents, frozen.contents)
+
+
+def test_a_tasks_slots_can_be_taken_out(pools: Pools) -> None:
+    less = pools.without("a")
+    assert less.slot_tasks == ("b",) * 6
+    assert torch.equal(less.keys, pools.keys[:, 6:])
+
+
+def test_parts_that_do_not_belong_together_are_refused(pools: Pools) -> None:
+    with pytest.raises(ValueError, match="do not belong"):
+        Pools(pools.keys, pools.values[:, 1:], pools.feedback, pools.slot_tasks)
+    with pytest.raises(ValueError, match="slot owners"):
+        Pools(pools.keys, pools.values, pools.feedback, ("a",))
+
+
+def test_orthogonality_is_the_full_penalty_less_its_constant(pools: Pools) -> None:
+    old, new = pools.keys[:, :8], pools.keys[:, 8:]
+
+    def full(keys: torch.Tensor) -> torch.Tensor:
+        return (keys @ keys.mT - torch.eye(keys.shape[1])).square().sum()
+
+    torch.testing.assert_close(orthogonality(old, new), full(pools.keys) - full(old))
+    axes = torch.eye(48)[:6].repeat(7, 1, 1)
+    assert orthogonality(axes[:, :3], axes[:, 3:]) == 0
+
+
+def test_entropy_is_zero_for_a_choice_and_log_k_for_none() -> None:
+    assert entropy(torch.tensor([1.0, 0.0, 0.0])) == 0
+    torch.testing.assert_close(entropy(torch.full((4,), 0.25)), torch.tensor(4.0).log())
+
+
+def test_retrieval_entropy_sums_layers_and_steps_and_averages_samples() -> None:
+    layer = Recall(torch.zeros(0), None, [torch.full((3, 2), 0.5)] * 4, [], [])
+    torch.testing.assert_close(retrieval_entropy([layer, layer]), 8 * torch.tensor(2.0).log())

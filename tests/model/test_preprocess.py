@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.preprocess import UndecodableImage, decode, to_pixels
+
+LIMIT = 1_000_000
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    across = np.linspace(0, 255, width, dtype=np.uint8)
+    return Image.fromarray(np.broadcast_to(across[None, :, None], (height, width, 3)).copy())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("size", [(64, 64), (200, 64), (64, 200), (1, 1), (1, 900), (7, 3)])
+def test_every_format_and_shape_becomes_a_square(kind: str, size: tuple[int, int]) -> None:
+    pixels = decode(encoded(gradient(*size), kind), 32, LIMIT)
+    assert pixels.shape == (3, 32, 32) and pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    white = {"I;16": 65535, "CMYK": (0, 0, 0, 0)}.get(mode, "white")
+    image = Image.new(mode, (20, 10), white)
+    data = encoded(image, "JPEG" if mode == "CMYK" else "PNG")
+    assert decode(data, 8, LIMIT).min() >= 254
+
+
+def test_transparency_is_laid_on_white() -> None:
+    assert decode(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), "PNG"), 8, LIMIT).min() == 255
+
+
+def test_a_photo_taken_sideways_is_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate 90 degrees clockwise to view
+    turned = decode(encoded(gradient(64, 64), "PNG", exif=exif.tobytes()), 32, LIMIT)
+    np.testing.assert_allclose(turned[0], to_pixels(gradient(64, 64).rotate(-90), 32)[0], atol=1)
+
+
+def test_scaled_decoding_of_a_large_jpeg_changes_little() -> None:
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).resize((1024, 1024), 3)
+    scaled = decode(encoded(smooth, "JPEG", quality=95), 64, 2_000_000).astype(int)
+    assert np.abs(scaled - to_pixels(smooth, 64).astype(int)).mean() < 2
+
+
+def test_a_larger_image_than_allowed_is_refused_before_it_is_decompressed() -> None:
+    data = encoded(Image.new("1", (20_000, 20_000)), "PNG")
+    with pytest.raises(UndecodableImage, match="20000 x 20000"):
+        decode(data, 32, LIMIT)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_truncated_image_is_refused(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    data = encoded(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), kind)
+    with pytest.raises(UndecodableImage):
+        decode(data[: len(data) // 2], 32, LIMIT)
+
+
+def test_other_formats_and_no_image_at_all_are_refused() -> None:
+    for data in (b"", b"hello", encoded(gradient(8, 8), "GIF"), encoded(gradient(8, 8), "TIFF"), b"\x89PNG\r\n\x1a\n"):
+        with pytest.raises(UndecodableImage):
+            decode(data, 32, LIMIT)

@@ -1,0 +1,78 @@
+"""What this trainer builds on: the learner state behind the version that is being served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from exchange.records import Backbone as BackboneRecord
+from exchange.records import Manifest
+from exchange.registry import Registry
+from trainer.learner import Learner
+from trainer.state import LearnerState
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A learner state and the version the next one replaces. version: None before the first."""
+
+    state: LearnerState
+    version: int | None
+
+
+class Lineage:
+    """Loads and publishes versions. A fast version holds no learner state: it is its parent's plus a head."""
+
+    def __init__(self, registry: Registry, learner: Learner) -> None:
+        self.registry, self.learner = registry, learner
+        identity = learner.network.backbone.identity
+        self.backbone = BackboneRecord(identity.name, identity.px, identity.sha256)
+
+    def load(self) -> Base:
+        """The state behind the version now served, be it the newest or one somebody rolled back to.
+
+        Raises BackboneChanged when it was learned on another backbone, VersionCorrupt when its file is damaged.
+        """
+        current = self.registry.current()
+        version = current
+        while version is not None:
+            manifest = self.registry.manifest(version)
+            if manifest.backbone != self.backbone:
+                raise BackboneChanged(f"version {version} was learned on {manifest.backbone}, not {self.backbone}")
+            if "learner" in manifest.files:
+                self.registry.verify(version, "learner")
+                return Base(LearnerState.load(self.registry.path(version, "learner")), current)
+            version = manifest.parent
+        return Base(self.learner.start(), current)
+
+    def publish(
+        self,
+        base: Base,
+        serving: LearnerState,
+        fast: Iterable[str],
+        metrics: dict[str, float],
+        consolidated: bool,
+    ) -> Manifest:
+        """Publish `serving` for the servers and, when a task was consolidated, the base state beside it.
+
+        Raises PointerMoved when another version was activated since `base` was loaded.
+        """
+        files = {"serving": self.learner.checkpoint(serving).save}
+        if consolidated:
+            files["learner"] = base.state.save
+        return self.registry.publish(
+            kind="consolidated" if consolidated else "fast",
+            parent=base.version,
+            expected=base.version,
+            backbone=self.backbone,
+            labels=serving.projected.labels,
+            consolidated=base.state.tasks,
+            fast=tuple(fast),
+            slots=serving.pools.slots,
+            metrics=metrics,
+            files=files,
+        )
+
+
+class BackboneChanged(ValueError):
+    """The store was learned on another backbone; the message names both."""
