@@ -1,0 +1,50 @@
+"""The one way to reach Redis: with time limits, a few retries, and one error when it cannot be reached."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis, exceptions
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from exchange.errors import ExchangeUnavailable
+
+BLOCK_MS = 500
+"""Longest single wait inside Redis: far below the socket's time limit, and how late a stop is noticed."""
+
+
+def connect(url: str) -> Redis:
+    """A client for `redis://`, `rediss://` or `unix://`, safe for many threads.
+
+    Connects at its first command and again after each loss. Raises `ValueError` for another scheme.
+    """
+    retry = Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries=2)
+    return Redis.from_url(
+        url,
+        socket_timeout=5.0,
+        socket_connect_timeout=2.0,
+        socket_keepalive=None if url.startswith("unix") else True,
+        health_check_interval=15,
+        retry=retry,
+        retry_on_error=[exceptions.BusyLoadingError],
+        protocol=2,
+        client_name="hippotune",
+    )
+
+
+@contextmanager
+def reaching_redis() -> Iterator[None]:
+    """Turns what Redis cannot do right now into `ExchangeUnavailable`; also a decorator.
+
+    Mistakes of ours (a wrong command, a wrong type) stay what they are.
+    """
+    try:
+        yield
+    except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+        raise ExchangeUnavailable(f"Redis cannot be reached: {error}") from error
+    except (exceptions.OutOfMemoryError, exceptions.ReadOnlyError) as error:
+        raise ExchangeUnavailable(f"Redis refuses writes: {error}") from error
+    except exceptions.ResponseError as error:
+        if str(error).startswith(("MISCONF", "NOREPLICAS", "CLUSTERDOWN")):
+            raise ExchangeUnavailable(f"Redis refuses writes: {error}") from error
+        raise

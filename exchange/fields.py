@@ -1,0 +1,72 @@
+"""How a task lies in a Redis hash: a text field each, so that a script can change one alone."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from exchange.records import TaskRecord, TaskState, require_finite
+
+_METRIC = "metric:"
+_LONGEST_ERROR = 2000
+
+
+def labels_to_field(labels: Iterable[str]) -> bytes:
+    return orjson.dumps(sorted(set(labels)))
+
+
+def changes_to_fields(
+    state: TaskState | None,
+    progress: float | None,
+    metrics: Mapping[str, float] | None,
+    version: int | None,
+    error: str | None,
+) -> list[str]:
+    """Names and values in turn of what is not None. Raises `ValueError` for a figure out of range."""
+    if progress is not None and not 0 <= progress <= 1:
+        raise ValueError(f"progress is {progress}: must be from 0 to 1")
+    require_finite(metrics or {})
+    known = {"state": state, "progress": progress, "version": version, "error": shorten(error)}
+    known |= {_METRIC + name: float(value) for name, value in (metrics or {}).items()}
+    return [text for name, value in known.items() if value is not None for text in (name, str(value))]
+
+
+def shorten(error: str | None) -> str | None:
+    """Keeps a stray dump of a tensor out of Redis."""
+    return error[:_LONGEST_ERROR] if error else None
+
+
+def read_fields(flat: Iterable[bytes]) -> dict[str, str]:
+    """Names and values in turn, as Redis returns them, as a dictionary."""
+    texts = [part.decode() for part in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def decode_fields(fields: Mapping[Any, Any]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+def task_from_fields(fields: Mapping[str, str]) -> TaskRecord:
+    return TaskRecord(
+        id=fields["id"],
+        name=fields["name"],
+        state=TaskState(fields["state"]),
+        images=int(fields["images"]),
+        labels=tuple(orjson.loads(fields["labels"])),
+        progress=float(fields["progress"]),
+        metrics={
+            name.removeprefix(_METRIC): float(value)
+            for name, value in fields.items()
+            if name.startswith(_METRIC)
+        },
+        error=fields.get("error"),
+        created_at=float(fields["created_at"]),
+        updated_at=float(fields["updated_at"]),
+        version=int(fields["version"]) if "version" in fields else None,
+        served_at=_time(fields, "served_at"),
+        consolidated_at=_time(fields, "consolidated_at"),
+    )
+
+
+def _time(fields: Mapping[str, str], name: str) -> float | None:
+    return float(fields[name]) if name in fields else None

@@ -1,0 +1,56 @@
+"""One trainer at a time: whoever holds the lease may publish, and a newer holder fences out an older one."""
+
+from redis import Redis
+
+from exchange.connection import reaching_redis
+from exchange.errors import LeaseLost
+from exchange.keys import DEFAULT_PREFIX, Keys
+
+# The token of a holder is the count of acquisitions: it grows, so an old one can be told for ever.
+_ACQUIRE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return nil end
+local token = redis.call('INCR', KEYS[2])
+redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
+return token
+"""
+
+# One whose time ran out while nobody else came goes on.
+_RENEW = """
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
+return 1
+"""
+
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+
+
+class Lease:
+    """The right to publish. Every method raises `ExchangeUnavailable` when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis, prefix: str = DEFAULT_PREFIX, ttl_s: float = 15.0) -> None:
+        self.redis, self.ttl_s = redis, ttl_s
+        keys = Keys(prefix)
+        self._keys = [keys.lease, keys.lease_token]
+
+    def acquire(self) -> int | None:
+        """The token to renew and to publish with; None while another trainer holds the lease."""
+        with reaching_redis():
+            token = self.redis.eval(_ACQUIRE, 2, *self._keys, self._ttl_ms())
+        return None if token is None else int(token)
+
+    def renew(self, token: int) -> None:
+        """Holds the lease for another `ttl_s` seconds. Raises `LeaseLost`."""
+        with reaching_redis():
+            renewed = self.redis.eval(_RENEW, 2, *self._keys, self._ttl_ms(), token)
+        if not renewed:
+            raise LeaseLost("another trainer holds the lease")
+
+    def release(self, token: int) -> None:
+        """Lets the next trainer in at once."""
+        with reaching_redis():
+            self.redis.eval(_RELEASE, 2, *self._keys, token)
+
+    def _ttl_ms(self) -> int:
+        return int(self.ttl_s * 1000)

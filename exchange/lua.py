@@ -1,0 +1,329 @@
+"""What must happen in Redis all at once or not at all, as Lua. Redis runs one script at a time.
+
+Every script of the queue gets the same five keys (queue, dead letters, index, the task's hash, its events) and,
+first among its arguments, how many events to keep and for how many seconds. The client may send a script
+twice when an answer is lost, so each must bear that.
+"""
+
+_QUEUE = """
+local queue, dead, index, task, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local event_count, event_ttl = ARGV[1], ARGV[2]
+local GROUP = 'trainers'
+local FIXED = {id = 1, name = 1, images = 1, labels = 1, created_at = 1, samples = 1, entry = 1, dead = 1}
+local ENDED = {consolidated = 1, failed = 1, cancelled = 1, forgotten = 1}
+
+local function now()
+  local time = redis.call('TIME')
+  return string.format('%d.%06d', time[1], time[2])
+end
+
+local function record()
+  return redis.call('HGETALL', task)
+end
+
+local function announce()
+  local time = now()
+  redis.call('HSET', task, 'updated_at', time)
+  local state = redis.call('HGET', task, 'state')
+  if state == 'served' or state == 'consolidated' then redis.call('HSETNX', task, 'served_at', time) end
+  if state == 'consolidated' then redis.call('HSETNX', task, 'consolidated_at', time) end
+  local all, changing = record(), {}
+  for i = 1, #all, 2 do
+    if not FIXED[all[i]] then
+      table.insert(changing, all[i])
+      table.insert(changing, all[i + 1])
+    end
+  end
+  redis.call('XADD', events, 'MAXLEN', event_count, '*', unpack(changing))
+  redis.call('EXPIRE', events, event_ttl)
+end
+
+local function enter(state)
+  redis.call('HSET', task, 'state', state)
+  announce()
+end
+
+local function enqueue(id, samples)
+  redis.pcall('XGROUP', 'CREATE', queue, GROUP, '0', 'MKSTREAM')  -- an error says that it is there already
+  local entry = redis.call('XADD', queue, '*', 'task', id, 'samples', samples)
+  redis.call('HSET', task, 'entry', entry)
+end
+
+local function remove(entry)
+  redis.pcall('XACK', queue, GROUP, entry)
+  redis.call('XDEL', queue, entry)
+end
+
+-- Who holds an entry and for the how-manieth time: a consumer and a count, or nothing.
+local function holder(entry)
+  local found = redis.pcall('XPENDING', queue, GROUP, entry, entry, 1)
+  if found.err or not found[1] then return nil, 0 end
+  return found[1][2], tonumber(found[1][4])
+end
+
+-- 'mine', 'theirs' or, when it was acknowledged, 'gone'. The count tells two lives of one consumer apart.
+local function whose(entry, consumer, deliveries)
+  local name, count = holder(entry)
+  if not name then return 'gone' end
+  if name == consumer and count == tonumber(deliveries) then return 'mine' end
+  return 'theirs'
+end
+
+local function bury(entry, reason, most)
+  local id, samples = unpack(redis.call('HMGET', task, 'id', 'samples'))
+  local letter = redis.call('XADD', dead, 'MAXLEN', most, '*', 'task', id, 'samples', samples)
+  redis.call('HSET', task, 'dead', letter, 'error', reason)
+  remove(entry)
+  enter('failed')
+end
+"""
+
+SUBMIT = (
+    _QUEUE
+    + """
+local idempotency, task_prefix = KEYS[6], ARGV[11]
+local id, name, images, labels, samples = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local capacity, digest, ttl = tonumber(ARGV[8]), ARGV[9], ARGV[10]
+if redis.call('EXISTS', task) == 1 then return {'created', record()} end
+if digest ~= '' then
+  local first, body = unpack(redis.call('HMGET', idempotency, 'task', 'digest'))
+  local known = first and redis.call('HGETALL', task_prefix .. first) or {}
+  if #known > 0 then
+    if body ~= digest then return {'mismatch'} end
+    return {'known', known}
+  end
+end
+if redis.call('XLEN', queue) >= capacity then return {'full'} end
+local time = now()
+redis.call('HSET', task, 'id', id, 'name', name, 'state', 'queued', 'images', images, 'labels', labels,
+           'progress', '0', 'created_at', time, 'samples', samples)
+redis.call('ZADD', index, time, id)
+enqueue(id, samples)
+if digest ~= '' then
+  redis.call('HSET', idempotency, 'task', id, 'digest', digest)
+  redis.call('EXPIRE', idempotency, ttl)
+end
+announce()
+return {'created', record()}
+"""
+)
+
+# What XAUTOCLAIM does, but for one thing: after an outage that kept a worker from renewing its claims it
+# would be handed them again. Those it holds are left out. One of its own that it does not hold was delivered
+# in an answer that never arrived.
+RECLAIM = (
+    _QUEUE
+    + """
+local consumer, lease_ms, held = ARGV[3], ARGV[4], {}
+for i = 5, #ARGV do held[ARGV[i]] = 1 end
+local idle = redis.pcall('XPENDING', queue, GROUP, 'IDLE', lease_ms, '-', '+', 1000)
+if idle.err then return nil end
+for _, pending in ipairs(idle) do
+  local entry = pending[1]
+  if pending[2] ~= consumer or not held[entry] then
+    local claimed = redis.call('XCLAIM', queue, GROUP, consumer, lease_ms, entry)
+    if claimed[1] then return {entry, claimed[1][2]} end
+    remove(entry)
+  end
+end
+return nil
+"""
+)
+
+# A task that waits, already served, while another is learned is not to blame when that one kills the worker:
+# its delivery is not counted. Otherwise one poison task would take all its neighbours to the dead letters.
+TAKE = (
+    _QUEUE
+    + """
+local entry, consumer, most, dead_count = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local name, deliveries = holder(entry)
+if name ~= consumer then return {'skip'} end
+local state, samples = unpack(redis.call('HMGET', task, 'state', 'samples'))
+if not state or ENDED[state] then
+  remove(entry)
+  return {'skip'}
+end
+if state == 'served' and deliveries > 1 then
+  deliveries = deliveries - 1
+  redis.call('XCLAIM', queue, GROUP, consumer, 0, entry, 'RETRYCOUNT', deliveries, 'JUSTID')
+end
+if deliveries > most then
+  bury(entry, 'its worker died or stalled ' .. most .. ' times while learning it', dead_count)
+  return {'skip'}
+end
+if state == 'queued' then enter('learning') end
+return {'taken', deliveries, samples, record()}
+"""
+)
+
+UPDATE = (
+    _QUEUE
+    + """
+local entry, consumer, deliveries = ARGV[3], ARGV[4], ARGV[5]
+if redis.call('EXISTS', task) == 0 then return {'missing'} end
+if entry ~= '' and whose(entry, consumer, deliveries) ~= 'mine' then return {'lost'} end
+for i = 6, #ARGV, 2 do redis.call('HSET', task, ARGV[i], ARGV[i + 1]) end
+announce()
+return {'ok', record()}
+"""
+)
+
+HEARTBEAT = (
+    _QUEUE
+    + """
+local entry, consumer, deliveries = ARGV[3], ARGV[4], ARGV[5]
+if whose(entry, consumer, deliveries) ~= 'mine' then return {'lost'} end
+redis.call('XCLAIM', queue, GROUP, consumer, 0, entry, 'JUSTID')
+return {'ok'}
+"""
+)
+
+FINISH = (
+    _QUEUE
+    + """
+local entry, consumer, deliveries = ARGV[3], ARGV[4], ARGV[5]
+if whose(entry, consumer, deliveries) == 'theirs' then return {'lost'} end
+remove(entry)
+return {'ok'}
+"""
+)
+
+FAIL = (
+    _QUEUE
+    + """
+local entry, consumer, deliveries, reason, dead_count = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local owner = whose(entry, consumer, deliveries)
+if owner == 'theirs' then return {'lost'} end
+if owner == 'mine' then bury(entry, reason, dead_count) end
+return {'ok'}
+"""
+)
+
+RELEASE = (
+    _QUEUE
+    + """
+local entry, consumer, deliveries, idle_ms = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+if whose(entry, consumer, deliveries) ~= 'mine' then return {'ok'} end
+redis.call('XCLAIM', queue, GROUP, consumer, 0, entry,
+           'IDLE', idle_ms, 'RETRYCOUNT', deliveries - 1, 'JUSTID')
+local state = redis.call('HGET', task, 'state')
+if state == 'learning' then enter('queued') end
+if state == 'consolidating' then enter('served') end
+return {'ok'}
+"""
+)
+
+CANCEL = (
+    _QUEUE
+    + """
+local state, entry = unpack(redis.call('HMGET', task, 'state', 'entry'))
+if not state then return {'missing'} end
+if state == 'queued' then
+  remove(entry)
+  enter('cancelled')
+  state = 'cancelled'
+end
+return {state, record()}
+"""
+)
+
+RETRY = (
+    _QUEUE
+    + """
+local capacity = tonumber(ARGV[3])
+local id, state, letter, samples = unpack(redis.call('HMGET', task, 'id', 'state', 'dead', 'samples'))
+if not state then return {'missing'} end
+if state == 'queued' then return {'ok', record()} end
+if state ~= 'failed' or not letter then return {'no'} end
+if redis.call('XLEN', queue) >= capacity then return {'full'} end
+if redis.call('XDEL', dead, letter) == 0 then return {'no'} end  -- the oldest letters are dropped
+redis.call('HDEL', task, 'dead', 'error')
+redis.call('HSET', task, 'progress', '0')
+enqueue(id, samples)
+enter('queued')
+return {'ok', record()}
+"""
+)
+
+DROP = (
+    _QUEUE
+    + """
+local id, state, letter = unpack(redis.call('HMGET', task, 'id', 'state', 'dead'))
+if not ENDED[state] then return 0 end
+if letter then redis.call('XDEL', dead, letter) end
+redis.call('DEL', task, events)
+redis.call('ZREM', index, id)
+return 1
+"""
+)
+
+# Deletes a lock that is still ours.
+UNLOCK = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+# The next version number: above all that were given out and above `ARGV[1]`, the highest on disk.
+NUMBER = """
+local number = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV[1])) + 1
+redis.call('SET', KEYS[1], number)
+return number
+"""
+
+_MOVE = """
+local pointer, published, lease_token = KEYS[1], KEYS[2], KEYS[3]
+local version, expected, token = ARGV[1], ARGV[2], ARGV[3]
+local current = redis.call('GET', pointer) or ''
+
+local function move()
+  redis.call('ZADD', published, version, version)
+  redis.call('SET', pointer, version)
+  redis.call('PUBLISH', pointer, version)
+  return {'ok'}
+end
+"""
+
+# A version that is older than one published meanwhile is refused even if the pointer is back where it was:
+# its files may have been taken for leftovers.
+PUBLISH = (
+    _MOVE
+    + """
+if current == version then return {'ok'} end
+if token ~= '' and redis.call('GET', lease_token) ~= token then return {'lost'} end
+local newest = redis.call('ZREVRANGE', published, 0, 0)[1]
+if current ~= expected or (newest and tonumber(newest) > tonumber(version)) then return {'moved', current} end
+return move()
+"""
+)
+
+ACTIVATE = (
+    _MOVE
+    + """
+if not redis.call('ZSCORE', published, version) then return {'unknown'} end
+if current == version then return {'ok'} end
+if expected ~= 'any' and current ~= expected then return {'moved', current} end
+return move()
+"""
+)
+
+# The other versions found on disk follow in ARGV.
+RECOVER = (
+    _MOVE
+    + """
+if current ~= '' then return {'ok'} end
+for i = 4, #ARGV do redis.call('ZADD', published, ARGV[i], ARGV[i]) end
+return move()
+"""
+)
+
+# Takes versions out of the history, but never the one that is served.
+RETIRE = """
+local retired = {}
+for _, version in ipairs(ARGV) do
+  if redis.call('GET', KEYS[1]) ~= version then
+    redis.call('ZREM', KEYS[2], version)
+    table.insert(retired, version)
+  end
+end
+return retired
+"""

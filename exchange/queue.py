@@ -1,0 +1,295 @@
+"""The task queue: a Redis stream that gives each task to one worker, and takes it back from a dead one.
+
+Delivery is at least once: after a crash a task is handed out again. Every word about a delivery carries its
+`Claim`; once another worker has taken over, the old one gets `LeaseLost`.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from exchange import lua
+from exchange.blobs import BlobStore
+from exchange.connection import BLOCK_MS, reaching_redis
+from exchange.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    ExchangeUnavailable,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    LeaseLost,
+    NotCancellable,
+    NotRetryable,
+    QueueFull,
+    TaskNotFound,
+)
+from exchange.fields import (
+    changes_to_fields,
+    decode_fields,
+    labels_to_field,
+    read_fields,
+    shorten,
+    task_from_fields,
+)
+from exchange.keys import DEFAULT_PREFIX, Keys
+from exchange.records import (
+    Claim,
+    Sample,
+    Submitted,
+    TaskRecord,
+    TaskState,
+    samples_from_json,
+    samples_to_json,
+)
+from exchange.tasks import GROUP, TaskReader
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """Settings of the queue, the same for everybody who uses it."""
+
+    prefix: str = DEFAULT_PREFIX
+    """Starts every key, so that several installations can share one Redis."""
+    capacity: int = 1000
+    """Most unfinished tasks: waiting and being learned."""
+    lease_s: float = 15.0
+    """A worker that has not renewed its claim for so long counts as dead."""
+    max_deliveries: int = 3
+    """A task that was handed out so often without an end goes to the dead letters."""
+    idempotency_ttl_s: int = 86_400
+    """How long an idempotency key is remembered."""
+    dead_letters: int = 1000
+    """Most failed tasks that can be tried again; beyond that the oldest lose their images."""
+    events: int = 256
+    """Most events kept of one task."""
+    event_ttl_s: int = 86_400
+    """How long the events of a task are kept after its last one."""
+
+
+class TaskQueue(TaskReader):
+    """Tasks from submission to their end. Safe for many threads and processes.
+
+    Every method raises `ExchangeUnavailable` when Redis cannot be reached or refuses writes.
+    """
+
+    def __init__(self, redis: Redis, blobs: BlobStore, config: QueueConfig) -> None:
+        super().__init__(redis, Keys(config.prefix))
+        self.blobs, self.config = blobs, config
+        self._held: set[str] = set()
+
+    def submit(
+        self,
+        name: str,
+        samples: Sequence[Sample],
+        idempotency_key: str | None = None,
+        digest: str | None = None,
+    ) -> Submitted:
+        """Accepts a task whose blobs are stored; when this returns it will be learned or reported as failed.
+
+        An idempotency key used before returns the task it made, if `digest` is the same: that of the request,
+        by default of name and samples.
+        Raises `QueueFull`, `IdempotencyMismatch`, `BlobMissing`, `StoreUnavailable`.
+        """
+        self._require_blobs(samples)
+        listing = self.blobs.put(samples_to_json(tuple(samples)))
+        task_id, config = secrets.token_hex(8), self.config
+        if idempotency_key is None:
+            digest = ""
+        elif digest is None:
+            digest = hashlib.sha256(f"{name}\n{listing}".encode()).hexdigest()
+        labels = labels_to_field(sample.label for sample in samples)
+        status, *rest = self._run(
+            lua.SUBMIT, task_id, task_id, name, len(samples), labels, listing, config.capacity,
+            digest, config.idempotency_ttl_s, self.keys.task(""),
+            extra_key=self.keys.idempotency(idempotency_key or ""),
+        )  # fmt: skip
+        if status == b"full":
+            raise self._full()
+        if status == b"mismatch":
+            raise IdempotencyMismatch("the idempotency key was used before, with another body")
+        return Submitted(task_from_fields(read_fields(rest[0])), created=status == b"created")
+
+    @contextmanager
+    def handling(self, idempotency_key: str, ttl_s: float = 60.0) -> Iterator[None]:
+        """While inside, others with this key get `IdempotencyInFlight`. Ends by itself after `ttl_s`."""
+        key, mine = self.keys.handling(idempotency_key), secrets.token_hex(8)
+        with reaching_redis():
+            if not self.redis.set(key, mine, nx=True, px=int(ttl_s * 1000)):
+                raise IdempotencyInFlight("a request with the same idempotency key is being handled")
+        try:
+            yield
+        finally:
+            with suppress(ExchangeUnavailable), reaching_redis():
+                self.redis.eval(lua.UNLOCK, 1, key, mine)
+
+    def claim(self, consumer: str, block_ms: int) -> Claim | None:
+        """The next task for this worker: first those of dead workers, then the oldest that waits.
+
+        Waits up to `block_ms` milliseconds for one, 0 not at all; None when there is none. `consumer` must be
+        unique to this process. Tasks that were delivered too often, or whose list of samples is damaged, fail
+        on the way.
+        """
+        deadline = time.monotonic() + block_ms / 1000
+        while True:
+            left_ms = int((deadline - time.monotonic()) * 1000)
+            found = self._reclaim(consumer) or self._read(consumer, min(left_ms, BLOCK_MS))
+            if found and (claim := self._take(consumer, *found)):
+                return claim
+            if not found and left_ms <= 0:
+                return None
+
+    def heartbeat(self, claim: Claim) -> None:
+        """Renews the lease; needed more often than every `lease_s`. Raises `LeaseLost`."""
+        self._owned(lua.HEARTBEAT, claim)
+
+    def finish(self, claim: Claim) -> None:
+        """Acknowledges a task for good. Raises `LeaseLost`."""
+        self._owned(lua.FINISH, claim)
+        self._held.discard(claim.entry_id)
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        """Ends a task as failed and keeps it among the dead letters. Raises `LeaseLost`."""
+        self._owned(lua.FAIL, claim, shorten(reason) or "no reason given", self.config.dead_letters)
+        self._held.discard(claim.entry_id)
+
+    def release(self, claim: Claim) -> None:
+        """Gives a task back, as if it had not been delivered; another worker gets it at once."""
+        self._owned(lua.RELEASE, claim, self._lease_ms() * 2)
+        self._held.discard(claim.entry_id)
+
+    def update(
+        self,
+        task_id: str,
+        *,
+        state: TaskState | None = None,
+        progress: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+        version: int | None = None,
+        error: str | None = None,
+        claim: Claim | None = None,
+    ) -> TaskRecord:
+        """Changes what is given, adds `metrics` to those known, and tells whoever follows the events.
+
+        With `claim`, only while it holds. Raises `TaskNotFound`, `LeaseLost`, `ValueError`.
+        """
+        fields = changes_to_fields(state, progress, metrics, version, error)
+        owner = (claim.entry_id, claim.consumer, claim.deliveries) if claim else ("", "", "")
+        status, *rest = self._run(lua.UPDATE, task_id, *owner, *fields)
+        if status == b"lost" and claim:
+            self._lose(claim)
+        return self._answer(task_id, status, rest)
+
+    def cancel(self, task_id: str) -> TaskRecord:
+        """Takes a waiting task out of the queue. Raises `TaskNotFound`, `NotCancellable`."""
+        status, *rest = self._run(lua.CANCEL, task_id)
+        if status == b"missing":
+            raise TaskNotFound(f"no task {task_id!r}")
+        if status != b"cancelled":
+            raise NotCancellable(f"task {task_id} is {status.decode()}, only a queued one can be cancelled")
+        return task_from_fields(read_fields(rest[0]))
+
+    def retry(self, task_id: str) -> TaskRecord:
+        """Queues a failed task again, as if new.
+
+        Raises `TaskNotFound`, `NotRetryable`, `QueueFull`, and `BlobMissing` when its images are gone.
+        """
+        fields = self.fields(task_id)
+        if fields["state"] == TaskState.FAILED:
+            self._require_blobs(samples_from_json(self.blobs.get(fields["samples"])))
+        status, *rest = self._run(lua.RETRY, task_id, self.config.capacity)
+        if status == b"no":
+            raise NotRetryable(f"task {task_id} is not among the dead letters")
+        if status == b"full":
+            raise self._full()
+        return self._answer(task_id, status, rest)
+
+    def _reclaim(self, consumer: str) -> tuple[str, str] | None:
+        """Takes over an entry whose lease ran out; its id and its task's."""
+        found = self._run(lua.RECLAIM, "", consumer, self._lease_ms(), *tuple(self._held))
+        if not found:
+            return None
+        return found[0].decode(), read_fields(found[1])["task"]
+
+    def _read(self, consumer: str, block_ms: int) -> tuple[str, str] | None:
+        """The oldest entry that nobody was given yet; its id and its task's."""
+        block = block_ms if block_ms > 0 else None
+        try:
+            with reaching_redis():
+                found: Any = self.redis.xreadgroup(
+                    GROUP, consumer, {self.keys.queue: ">"}, count=1, block=block
+                )
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            self._create_group()
+            return None
+        if not found:
+            return None
+        entry_id, fields = found[0][1][0]
+        return entry_id.decode(), decode_fields(fields)["task"]
+
+    def _create_group(self) -> None:
+        """Redis is new, or lost its data."""
+        with suppress(ResponseError), reaching_redis():  # another worker may have been faster
+            self.redis.xgroup_create(self.keys.queue, GROUP, id="0", mkstream=True)
+
+    def _take(self, consumer: str, entry_id: str, task_id: str) -> Claim | None:
+        """Makes a delivered entry a claim, unless its task was cancelled, is poison or cannot be read."""
+        config = self.config
+        status, *rest = self._run(
+            lua.TAKE, task_id, entry_id, consumer, config.max_deliveries, config.dead_letters
+        )
+        if status != b"taken":
+            return None
+        deliveries, listing, fields = rest
+        claim = Claim(task_from_fields(read_fields(fields)), (), entry_id, consumer, deliveries)
+        self._held.add(entry_id)
+        try:
+            return replace(claim, samples=samples_from_json(self.blobs.get(listing.decode())))
+        except (BlobMissing, BlobCorrupt, ValueError) as error:
+            self.fail(claim, f"its list of samples cannot be read: {error}")
+            return None
+
+    def _owned(self, script: str, claim: Claim, *arguments: str | int) -> None:
+        """Runs a script that only the holder of a claim may run."""
+        [status] = self._run(
+            script, claim.task.id, claim.entry_id, claim.consumer, claim.deliveries, *arguments
+        )
+        if status == b"lost":
+            self._lose(claim)
+
+    def _lose(self, claim: Claim) -> NoReturn:
+        self._held.discard(claim.entry_id)
+        raise LeaseLost(f"task {claim.task.id} was given to another worker, or has ended")
+
+    def _run(self, script: str, task_id: str, *arguments: str | bytes | int, extra_key: str = "") -> Any:
+        """Runs a script of `exchange.lua` on a task."""
+        names, config = self.keys, self.config
+        keys = [names.queue, names.dead, names.tasks, names.task(task_id), names.events(task_id)]
+        keys += [extra_key] if extra_key else []
+        with reaching_redis():
+            return self.redis.register_script(script)(keys, [config.events, config.event_ttl_s, *arguments])
+
+    def _answer(self, task_id: str, status: bytes, rest: Sequence[Any]) -> TaskRecord:
+        if status == b"missing":
+            raise TaskNotFound(f"no task {task_id!r}")
+        return task_from_fields(read_fields(rest[0]))
+
+    def _full(self) -> QueueFull:
+        return QueueFull(f"the queue holds {self.config.capacity} unfinished tasks, as many as it may")
+
+    def _lease_ms(self) -> int:
+        return int(self.config.lease_s * 1000)
+
+    def _require_blobs(self, samples: Sequence[Sample]) -> None:
+        """Accepted means durable: refuses a task that names an image nobody stored."""
+        for sample in samples:
+            if not self.blobs.exists(sample.blob):
+                raise BlobMissing(f"blob {sample.blob} is not in the store")

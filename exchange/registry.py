@@ -1,0 +1,219 @@
+"""The version registry: immutable versions on disk, and in Redis one pointer to the version that is served.
+
+A version becomes visible in one step, the move of the pointer. Its files and its manifest are durable before.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, 
+
+from redis import Redis
+
+from exchange import lua
+from exchange.connection import reaching_redis
+from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound
+from exchange.keys import DEFAULT_PREFIX, Keys
+from exchange.records import Backbone, Kind, Manifest
+from exchange.shelf import Shelf, Writer
+
+_POLL_S = 1.0
+"""How late a moved pointer is noticed when its notification was lost."""
+
+
+class Anywhere(Enum):
+    """Says that it does not matter where the pointer is."""
+
+    ANY = "any"
+
+
+ANY: Final = Anywhere.ANY
+
+
+class Registry:
+    """Versions and the pointer. Methods that need Redis raise `ExchangeUnavailable`."""
+
+    def __init__(self, redis: Redis, root: Path, prefix: str = DEFAULT_PREFIX) -> None:
+        self.redis, self.shelf, self.keys = redis, Shelf(root), Keys(prefix)
+
+    def publish(
+        self,
+        *,
+        kind: Kind,
+        parent: int | None,
+        backbone: Backbone,
+        labels: Sequence[str],
+        consolidated: Sequence[str],
+        fast: Sequence[str],
+        slots: int,
+        metrics: Mapping[str, float],
+        files: Mapping[str, Writer],
+        expected: int | None,
+        lease_token: int | None = None,
+    ) -> Manifest:
+        """Makes a new version and points to it, if the pointer is at `expected` (None: nowhere yet).
+
+        Each writer in `files` gets a temporary path. Raises `PointerMoved` when somebody else was faster,
+        `LeaseLost` when `lease_token` is not the newest one, `StoreUnavailable`; then nothing is left behind.
+        After `ExchangeUnavailable` the pointer may or may not have moved: ask `current`.
+        """
+        version = self._next_number()
+        with self.shelf.staging(version) as staging:
+            try:
+                manifest = Manifest(
+                    version, parent, time.time(), kind, backbone, tuple(labels), tuple(consolidated),
+                    tuple(fast), slots, dict(metrics), self.shelf.write(version, files, staging),
+                )  # fmt: skip
+                self.shelf.write_manifest(manifest, staging)
+            except BaseException:
+                self.shelf.remove(version)
+                raise
+            try:
+                self._move(lua.PUBLISH, version, expected, lease_token)
+            except (PointerMoved, LeaseLost):
+                self.shelf.remove(version)
+                raise
+        return manifest
+
+    def current(self) -> int | None:
+        """The version that is served; None before the first."""
+        with reaching_redis():
+            found: Any = self.redis.get(self.keys.pointer)
+        return None if found is None else int(found)
+
+    def activate(self, version: int, expected: int | Anywhere | None = ANY) -> Manifest:
+        """Points to a published version, older or newer. Raises `VersionNotFound`, `VersionCorrupt`, `PointerMoved`."""
+        manifest = self.manifest(version)
+        self._move(lua.ACTIVATE, version, expected)
+        return manifest
+
+    def wait(self, after: int | None, timeout_s: float) -> int | None:
+        """The version pointed to, as soon as it is another than `after`; None when it is not within `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        with reaching_redis(), self.redis.pubsub(ignore_subscribe_messages=True) as moves:
+            moves.subscribe(self.keys.pointer)
+            while True:
+                current = self.current()
+                if current is not None and current != after:
+                    return current
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                moves.get_message(timeout=min(left, _POLL_S))
+
+    def recover(self) -> int | None:
+        """Where Redis has no pointer but the disk has versions, points to the newest whole one; the pointer then.
+
+        For a Redis that is new or lost its data. Changes nothing while there is a pointer.
+        """
+        if (current := self.current()) is not None:
+            return current
+        readable = [version for version in sorted(self.shelf.numbers()) if self._whole(version)]
+        if readable:
+            newest, *_ = reversed(readable)
+            self._run(lua.RECOVER, newest, "", "", *readable)
+        return self.current()
+
+    def manifest(self, version: int) -> Manifest:
+        """Raises `VersionNotFound`, `VersionCorrupt`."""
+        return self.shelf.manifest(version)
+
+    def manifests(self) -> list[Manifest]:
+        """All published versions, newest first; one whose manifest is damaged is left out."""
+        return [manifest for version in self._published() if (manifest := self._readable(version))]
+
+    def path(self, version: int, role: str) -> Path:
+        """Raises `VersionNotFound`, `VersionCorrupt`."""
+        return self.shelf.path(version, role)
+
+    def verify(self, version: int, role: str) -> None:
+        """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`."""
+        self.shelf.verify(version, role)
+
+    def newest_consolidated(self) -> Manifest | None:
+        """The consolidated version that the current one is or descends from."""
+        current = self.current()
+        lineage = [] if current is None else self._lineage(current)
+        return lineage[-1] if lineage and lineage[-1].kind == "consolidated" else None
+
+    def prune(self, keep: int) -> list[int]:
+        """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
+
+        What is served stays, and so does for each version that stays the consolidated one it descends from.
+        Raises `StoreUnavailable`.
+        """
+        published = self._published()
+        if not published:
+            return []
+        wanted = {*published[:keep], self.current()}
+        stays = wanted | {m.version for version in wanted if version for m in self._lineage(version)}
+        retired = self._retire(version for version in published if version not in stays)
+        leftovers = {version for version in self.shelf.numbers() - set(published) if version < published[0]}
+        for version in leftovers.union(retired):
+            self.shelf.remove(version)
+        return retired
+
+    def _retire(self, versions: Iterable[int]) -> list[int]:
+        with reaching_redis():
+            retired: Any = self.redis.eval(lua.RETIRE, 2, self.keys.pointer, self.keys.published, *versions)
+        return [int(version) for version in retired]
+
+    def _lineage(self, version: int) -> list[Manifest]:
+        """A version and its ancestors up to the first consolidated one, as far as they can be read."""
+        lineage = []
+        following: int | None = version
+        while following is not None and (manifest := self._readable(following)):
+            lineage.append(manifest)
+            following = manifest.parent if manifest.kind == "fast" else None
+        return lineage
+
+    def _readable(self, version: int) -> Manifest | None:
+        try:
+            return self.manifest(version)
+        except (VersionNotFound, VersionCorrupt):
+            return None
+
+    def _whole(self, version: int) -> bool:
+        """Whether a version on disk is complete and every file is as it was published."""
+        try:
+            for role in self.manifest(version).files:
+                self.verify(version, role)
+        except (VersionNotFound, VersionCorrupt):
+            return False
+        return True
+
+    def _published(self) -> list[int]:
+        """Newest first."""
+        with reaching_redis():
+            found: Any = self.redis.zrevrange(self.keys.published, 0, -1)
+        return [int(version) for version in found]
+
+    def _next_number(self) -> int:
+        """Never used before, neither in this Redis nor on this disk."""
+        highest = max(self.shelf.numbers(), default=0)
+        with reaching_redis():
+            return int(self.redis.eval(lua.NUMBER, 1, self.keys.sequence, highest))
+
+    def _move(
+        self, script: str, version: int, expected: int | Anywhere | None, lease_token: int | None = None
+    ) -> None:
+        place = expected.value if isinstance(expected, Anywhere) else _text(expected)
+        status, *rest = self._run(script, version, place, _text(lease_token))
+        if status == b"unknown":
+            raise VersionNotFound(f"version {version} was never published")
+        if status == b"lost":
+            raise LeaseLost("another trainer has taken over; its versions count")
+        if status == b"moved":
+            found = rest[0].decode() or "nothing"
+            raise PointerMoved(f"version {found} is served, not {_text(expected) or 'nothing'} as expected")
+
+    def _run(self, script: str, *arguments: str | int) -> list[Any]:
+        keys = [self.keys.pointer, self.keys.published, self.keys.lease_token]
+        with reaching_redis():
+            answer: list[Any] = self.redis.eval(script, len(keys), *keys, *arguments)
+        return answer
+
+
+def _text(number: object) -> str:
+    return "" if number is None else str(number)

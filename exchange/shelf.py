@@ -1,0 +1,113 @@
+"""Versions on disk: `<number>.<role>.safetensors` and, written last, `<number>.json`. Knows nothing of Redis."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from exchange.errors import VersionCorrupt, VersionNotFound
+from exchange.files import make_durable, sha256_of, storing
+from exchange.records import FileRecord, Manifest
+
+Writer = Callable[[Path], None]
+"""Writes one file of a version under the path it is given."""
+
+_NUMBERED = re.compile(r"\.?([0-9]{6,})\.")
+_ROLE = re.compile(r"[a-z_]+")
+
+
+class Shelf:
+    """A directory of immutable versions. What can be read there is whole: every file gets its name at the end."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, version: int, role: str) -> Path:
+        """Raises `VersionNotFound`, `VersionCorrupt`."""
+        if role not in self.manifest(version).files:
+            raise VersionNotFound(f"version {version} has no {role!r} file")
+        return self._file(version, role)
+
+    def manifest(self, version: int) -> Manifest:
+        """Raises `VersionNotFound`, `VersionCorrupt`."""
+        try:
+            manifest = Manifest.from_json(self._manifest(version).read_bytes())
+        except FileNotFoundError:
+            raise VersionNotFound(f"no version {version}") from None
+        except (OSError, ValueError) as error:
+            raise VersionCorrupt(f"the manifest of version {version} cannot be read: {error}") from error
+        if manifest.version != version:
+            raise VersionCorrupt(f"the manifest of version {version} is that of version {manifest.version}")
+        return manifest
+
+    def verify(self, version: int, role: str) -> None:
+        """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`."""
+        path = self.path(version, role)
+        promised = self.manifest(version).files[role]
+        try:
+            found = FileRecord(path.name, sha256_of(path), path.stat().st_size)
+        except OSError as error:
+            raise VersionCorrupt(f"{path.name} cannot be read: {error.strerror}") from error
+        if found != promised:
+            raise VersionCorrupt(f"{path.name} is not the file that version {version} was published with")
+
+    def numbers(self) -> set[int]:
+        """Every number that any file bears, leftovers of a crash included."""
+        names = [path.name for path in self.root.iterdir()] if self.root.is_dir() else []
+        return {int(match[1]) for name in names if (match := _NUMBERED.match(name))}
+
+    @contextmanager
+    def staging(self, version: int) -> Iterator[Path]:
+        """A directory for what has no name yet; its existence also reserves the number on this disk.
+
+        Raises `StoreUnavailable`.
+        """
+        path = self.root / f".{version:06d}.partial"
+        with storing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def write(self, version: int, writers: Mapping[str, Writer], staging: Path) -> dict[str, FileRecord]:
+        """Writes and names the files of a version, by role. Raises `StoreUnavailable` and what a writer raises."""
+        records = {}
+        with storing(self.root):
+            for role, writer in writers.items():
+                if not _ROLE.fullmatch(role):
+                    raise ValueError(f"role is {role!r}: must be lower-case letters")
+                final = self._file(version, role)
+                partial = staging / final.name
+                writer(partial)
+                make_durable(partial)
+                records[role] = FileRecord(final.name, sha256_of(partial), partial.stat().st_size)
+                partial.rename(final)
+            make_durable(self.root)
+        return records
+
+    def write_manifest(self, manifest: Manifest, staging: Path) -> None:
+        """The last step: from here on the version can be read. Raises `StoreUnavailable`."""
+        final = self._manifest(manifest.version)
+        partial = staging / final.name
+        with storing(self.root):
+            partial.write_bytes(manifest.to_json())
+            make_durable(partial)
+            partial.rename(final)
+            make_durable(self.root)
+
+    def remove(self, version: int) -> None:
+        """Removes all that bears this number, the manifest first. Raises `StoreUnavailable`."""
+        with storing(self.root):
+            self._manifest(version).unlink(missing_ok=True)
+            for path in self.root.glob(f"{version:06d}.*"):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.root / f".{version:06d}.partial", ignore_errors=True)
+
+    def _file(self, version: int, role: str) -> Path:
+        return self.root / f"{version:06d}.{role}.safetensors"
+
+    def _manifest(self, version: int) -> Path:
+        return self.root / f"{version:06d}.json"

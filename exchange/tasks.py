@@ -1,0 +1,85 @@
+"""What may be asked about tasks: one, many, what happens to one, how many wait."""
+
+import builtins
+import re
+import time
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from exchange.connection import BLOCK_MS, reaching_redis
+from exchange.errors import TaskNotFound
+from exchange.fields import decode_fields, task_from_fields
+from exchange.keys import Keys
+from exchange.records import TaskEvent, TaskRecord
+
+GROUP = "trainers"
+_EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
+
+
+class TaskReader:
+    """The reading side of the queue. Every method raises `ExchangeUnavailable` without Redis."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.redis, self.keys = redis, keys
+
+    def get(self, task_id: str) -> TaskRecord:
+        """Raises `TaskNotFound`."""
+        return task_from_fields(self.fields(task_id))
+
+    def list(self, limit: int = 100) -> builtins.list[TaskRecord]:
+        """Newest first."""
+        with reaching_redis():
+            ids: Any = self.redis.zrevrange(self.keys.tasks, 0, limit - 1)
+            pipe = self.redis.pipeline(transaction=False)
+            for task_id in ids:
+                pipe.hgetall(self.keys.task(task_id.decode()))
+            found = pipe.execute()
+        return [task_from_fields(decode_fields(fields)) for fields in found if fields]
+
+    def events(
+        self, task_id: str, after: str = "0", block_ms: int = 0, count: int = 100
+    ) -> builtins.list[TaskEvent]:
+        """What happened to a task after the event `after`, oldest first. Waits up to `block_ms` for it.
+
+        Raises `TaskNotFound`, and `ValueError` when `after` is no event's id.
+        """
+        if not _EVENT_ID.fullmatch(after):
+            raise ValueError(f"after is {after!r}: must be the id of an event, like 0 or 1700000000000-0")
+        fixed = self.fields(task_id)
+        deadline = time.monotonic() + block_ms / 1000
+        while True:
+            left_ms = int((deadline - time.monotonic()) * 1000)
+            with reaching_redis():
+                block = min(left_ms, BLOCK_MS) if left_ms > 0 else None
+                found: Any = self.redis.xread({self.keys.events(task_id): after}, count=count, block=block)
+            if found or left_ms <= 0:
+                break
+        entries = found[0][1] if found else []
+        return [
+            TaskEvent(event_id.decode(), task_from_fields(fixed | decode_fields(changed)))
+            for event_id, changed in entries
+        ]
+
+    def depth(self) -> int:
+        """Tasks that wait or are being learned."""
+        with reaching_redis():
+            return int(self.redis.xlen(self.keys.queue))
+
+    def lag(self) -> int:
+        """Tasks that no worker has been given yet."""
+        with reaching_redis():
+            try:
+                given: Any = self.redis.xpending(self.keys.queue, GROUP)
+            except ResponseError:  # no stream, no group: nothing was ever given
+                return self.depth()
+            return max(0, self.depth() - int(given["pending"]))
+
+    def fields(self, task_id: str) -> dict[str, str]:
+        """The raw fields of a task. Raises `TaskNotFound`."""
+        with reaching_redis():
+            found = self.redis.hgetall(self.keys.task(task_id))
+        if not found:
+            raise TaskNotFound(f"no task {task_id!r}")
+        return decode_fields(found)
