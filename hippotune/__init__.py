@@ -1,1 +1,23 @@
-"""What a user types and imports: the command line and the client."""
+"""What a user types and imports: the command line and the client.
+
+The client needs httpx alone: importing it loads neither torch nor the service.
+"""
+
+from hippotune.client import AsyncClient, Client
+from hippotune.errors import HippoTuneError, Refused, TaskFailed, Unreachable
+from hippotune.records import Budget, Classification, Prediction, Task, Timings, Version
+
+__all__ = [
+    "AsyncClient",
+    "Budget",
+    "Classification",
+    "Client",
+    "HippoTuneError",
+    "Prediction",
+    "Refused",
+    "Task",
+    "TaskFailed",
+    "Timings",
+    "Unreachable",
+    "Version",
+]

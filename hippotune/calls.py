@@ -1,0 +1,234 @@
+"""The HTTP contract as values: what to send, how to read the answer, when to try again. Sends nothing."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypedDict, TypeVar
+
+import httpx
+
+from hippotune.errors import Refused, Unreachable
+from hippotune.records import Classification, Task, Version
+from hippotune.samples import Image, image_bytes, media_type
+
+T = TypeVar("T")
+
+Outcome = httpx.Response | httpx.TransportError
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 60.0
+
+
+class Ask(TypedDict, total=False):
+    """What a classification may be asked for; what is left out, the server decides.
+
+    tmax: loop steps at most, from 1.  epsilon: stop once a step moves the memory by less.
+    topk: slots recalled a step.  labels: choose among these only.  explain: add the retrieval trace.
+    """
+
+    tmax: int
+    epsilon: float
+    topk: int
+    labels: list[str]
+    explain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request and the reading of its answer. A `Path` as body is streamed from its file."""
+
+    method: str
+    path: str
+    parse: Callable[[httpx.Response], T]
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Path | None = None
+    files: tuple[tuple[str, tuple[str, bytes, str]], ...] | None = None
+    data: Mapping[str, list[str]] | None = None
+
+    def request(self) -> dict[str, Any]:
+        """Arguments of httpx's `build_request`, all but the content."""
+        return {
+            "method": self.method,
+            "url": self.path,
+            "params": self.params,
+            "headers": self.headers,
+            "files": self.files,
+            "data": self.data,
+        }
+
+    @contextmanager
+    def opened(self) -> Iterator[bytes | BinaryIO | None]:
+        """The content to send: bytes, or its file from the start. A fresh one for each try."""
+        if isinstance(self.body, Path):
+            with self.body.open("rb") as file:
+                yield file
+        else:
+            yield self.body
+
+    def pause(self, outcome: Outcome, attempt: int, retries: int) -> float | None:
+        """Seconds until this call should be sent again; None when the outcome is final.
+
+        The server's own Retry-After counts; without one the pause doubles, jittered so that callers spread
+        out. Every call here may be repeated: those that change something carry an idempotency key or name
+        the state they end in.
+        """
+        busy = isinstance(outcome, httpx.TransportError) or outcome.status_code in (429, 503)
+        if not busy or attempt >= retries:
+            return None
+        told = None if isinstance(outcome, httpx.TransportError) else _retry_after(outcome)
+        if told is not None:
+            return told if told <= LONGEST_PAUSE_S else None
+        return min(FIRST_PAUSE_S * 2.0**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def finish(self, outcome: Outcome) -> T:
+        """The parsed answer. Raises Refused or Unreachable."""
+        if isinstance(outcome, httpx.TransportError):
+            raise Unreachable(f"{self.method} {self.path}: {outcome or type(outcome).__name__}") from outcome
+        if outcome.is_success:
+            return self.parse(outcome)
+        raise Refused(outcome.status_code, _problem(outcome))
+
+
+def classify(image: Image, ask: Ask) -> Call[Classification]:
+    """One image as a raw body: the fast path."""
+    body = image_bytes(image)
+    return Call(
+        "POST",
+        "/classify",
+        lambda answer: Classification.parse(answer.json()),
+        params=_params(ask),
+        headers={"Content-Type": media_type(body)},
+        body=body,
+    )
+
+
+def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification]]:
+    """Many images in one multipart request; they share one version and one budget."""
+
+    def parse(response: httpx.Response) -> list[Classification]:
+        answer = response.json()
+        shared = {name: answer[name] for name in ("version", "budget") if name in answer}
+        return [Classification.parse(shared | result) for result in answer.get("results", [answer])]
+
+    return Call(
+        "POST", "/classify", parse, params=_params(ask), files=_parts("file", map(image_bytes, images))
+    )
+
+
+def submit_samples(samples: Iterable[tuple[Image, str]], name: str, key: str | None) -> Call[Task]:
+    """Labelled images as multipart `files` and `labels`, in the same order."""
+    pairs = [(image_bytes(image), label) for image, label in samples]
+    return Call(
+        "POST",
+        "/tasks",
+        _task,
+        params={"name": name},
+        headers=_idempotent(key),
+        files=_parts("files", (image for image, _ in pairs)),
+        data={"labels": [label for _, label in pairs]},
+    )
+
+
+def submit_archive(archive: Path, media: str, name: str, key: str | None) -> Call[Task]:
+    """A zip or tar in ImageFolder layout, streamed from its file."""
+    headers = _idempotent(key) | {"Content-Type": media, "Content-Length": str(archive.stat().st_size)}
+    return Call("POST", "/tasks", _task, params={"name": name}, headers=headers, body=archive)
+
+
+def task(task_id: str) -> Call[Task]:
+    """One task."""
+    return Call("GET", f"/tasks/{task_id}", _task)
+
+
+def tasks() -> Call[list[Task]]:
+    """Tasks, newest first."""
+    return Call("GET", "/tasks", lambda answer: [Task.parse(item) for item in answer.json()["tasks"]])
+
+
+def remove(task_id: str) -> Call[Task]:
+    """Cancel a queued task, or forget a learned one."""
+    return Call("DELETE", f"/tasks/{task_id}", _task)
+
+
+def version(number: int) -> Call[Version]:
+    """One version."""
+    return Call("GET", f"/versions/{number}", lambda answer: Version.parse(answer.json()))
+
+
+def versions() -> Call[list[Version]]:
+    """Versions, newest first, the one that answers marked `current`."""
+
+    def parse(response: httpx.Response) -> list[Version]:
+        answer = response.json()
+        return [
+            Version.parse({**v, "current": v["version"] == answer["current"]}) for v in answer["versions"]
+        ]
+
+    return Call("GET", "/versions", parse)
+
+
+def activate(number: int) -> Call[Version]:
+    """Roll back or forward to a version."""
+    return Call("POST", f"/versions/{number}/activate", lambda answer: Version.parse(answer.json()))
+
+
+def ready() -> Call[bool]:
+    """Whether the server is warm and able to answer."""
+    return Call("GET", "/readyz", lambda answer: answer.is_success)
+
+
+def _task(response: httpx.Response) -> Task:
+    return Task.parse(response.json())
+
+
+def _params(ask: Ask) -> dict[str, str]:
+    """As query text; `labels` are joined by commas."""
+    given = {name: value for name, value in ask.items() if value is not None}
+    if "labels" in ask:
+        given["labels"] = ",".join(ask["labels"])
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()
+    }
+
+
+def _parts(name: str, images: Iterable[bytes]) -> tuple[tuple[str, tuple[str, bytes, str]], ...]:
+    return tuple((name, (f"{i}", image, media_type(image))) for i, image in enumerate(images))
+
+
+def _idempotent(key: str | None) -> dict[str, str]:
+    """A key made here already makes retries of this one call safe; a caller's own key spans processes."""
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds told by Retry-After, as a number or as a date (RFC 9110); None when absent or unreadable."""
+    told = response.headers.get("Retry-After", "")
+    try:
+        return max(0.0, float(told))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _problem(response: httpx.Response) -> dict[str, Any]:
+    """The problem document; a short excerpt when something else answered."""
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    return (
+        document
+        if isinstance(document, dict)
+        else {"title": response.reason_phrase, "detail": response.text[:200]}
+    )

@@ -1,0 +1,241 @@
+"""The client, blocking and async. Both send the same calls; only the waiting differs.
+
+>>> from hippotune import Client
+>>> with Client("http://127.0.0.1:8000") as client:            # doctest: +SKIP
+...     task = client.wait(client.submit("flowers/", name="flowers"))
+...     client.classify("rose.jpg", tmax=2).label
+'rose'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import count
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, TypeVar, Unpack
+
+import httpx
+
+from hippotune import calls
+from hippotune.calls import Ask, Call, Outcome
+from hippotune.errors import TaskFailed
+from hippotune.records import LOST, Classification, Task, Version
+from hippotune.samples import Image, as_archive
+
+T = TypeVar("T")
+
+URL = "http://127.0.0.1:8000"
+POLL_S = 0.2
+CHUNK = 1 << 20
+
+Source = str | PathLike[str] | Iterable[tuple[Image, str]]
+"""What a task is made of: a folder `label/image`, a zip or tar of one, or (image, label) pairs."""
+
+
+class Client:
+    """A server, called from blocking code. Threads may share one client.
+
+    Calls raise Unreachable when no server answers, Refused when it does not take the request. 429, 503 and
+    broken connections are tried again up to `retries` times, waiting as long as Retry-After says. `timeout`
+    is in seconds and for one try.
+    """
+
+    def __init__(self, url: str = URL, *, timeout: float = 60.0, retries: int = 5) -> None:
+        self._http = httpx.Client(base_url=url, timeout=timeout)
+        self._retries = retries
+
+    def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
+        """Classify one encoded image within a budget."""
+        return self._run(calls.classify(image, ask))
+
+    def classify_many(self, images: Iterable[Image], **ask: Unpack[Ask]) -> list[Classification]:
+        """Classify several images in one request, in order."""
+        return self._run(calls.classify_many(images, ask))
+
+    def submit(self, source: Source, name: str = "", idempotency_key: str | None = None) -> Task:
+        """Hand in a task to be learned; returns once it is queued.
+
+        Raises OSError or ValueError for a source that cannot be read.
+        """
+        if not isinstance(source, str | PathLike):
+            return self._run(calls.submit_samples(source, name, idempotency_key))
+        with as_archive(Path(source)) as (archive, media):
+            return self._run(calls.submit_archive(archive, media, name, idempotency_key))
+
+    def task(self, task_id: str) -> Task:
+        """One task as it stands."""
+        return self._run(calls.task(task_id))
+
+    def tasks(self) -> list[Task]:
+        """All tasks, newest first."""
+        return self._run(calls.tasks())
+
+    def remove(self, task_id: str) -> Task:
+        """Cancel a task that is queued; forget one that was learned."""
+        return self._run(calls.remove(task_id))
+
+    def watch(self, task_id: str) -> Iterator[Task]:
+        """A task each time it changed, until it ended."""
+        seen = None
+        while seen is None or not seen.ended:
+            if (task := self.task(task_id)) != seen:
+                yield (seen := task)
+            else:
+                time.sleep(POLL_S)
+
+    def wait(self, task: Task | str) -> Task:
+        """Wait until a task is consolidated. Raises TaskFailed when it never will be."""
+        return _learned(list(self.watch(task if isinstance(task, str) else task.id))[-1])
+
+    def versions(self) -> list[Version]:
+        """All versions, newest first."""
+        return self._run(calls.versions())
+
+    def version(self, number: int) -> Version:
+        """What one version knows."""
+        return self._run(calls.version(number))
+
+    def activate(self, number: int) -> Version:
+        """Serve another version: roll back, or forward."""
+        return self._run(calls.activate(number))
+
+    def ready(self) -> bool:
+        """True once the server is warm; False as long as it is not, or none answers."""
+        outcome = self._send(calls.ready())
+        return isinstance(outcome, httpx.Response) and outcome.is_success
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, call: Call[T]) -> T:
+        for attempt in count():
+            outcome = self._send(call)
+            if (pause := call.pause(outcome, attempt, self._retries)) is None:
+                break
+            time.sleep(pause)
+        return call.finish(outcome)
+
+    def _send(self, call: Call[T]) -> Outcome:
+        with call.opened() as body:
+            try:
+                return self._http.send(self._http.build_request(content=body, **call.request()))
+            except httpx.TransportError as error:
+                return error
+
+
+class AsyncClient:
+    """The same server, called from async code; every method means what it means on Client."""
+
+    def __init__(self, url: str = URL, *, timeout: float = 60.0, retries: int = 5) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout)
+        self._retries = retries
+
+    async def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
+        """Classify one encoded image within a budget."""
+        return await self._run(calls.classify(image, ask))
+
+    async def classify_many(self, images: Iterable[Image], **ask: Unpack[Ask]) -> list[Classification]:
+        """Classify several images in one request, in order."""
+        return await self._run(calls.classify_many(images, ask))
+
+    async def submit(self, source: Source, name: str = "", idempotency_key: str | None = None) -> Task:
+        """Hand in a task to be learned; returns once it is queued."""
+        if not isinstance(source, str | PathLike):
+            return await self._run(calls.submit_samples(source, name, idempotency_key))
+        with as_archive(Path(source)) as (archive, media):
+            return await self._run(calls.submit_archive(archive, media, name, idempotency_key))
+
+    async def task(self, task_id: str) -> Task:
+        """One task as it stands."""
+        return await self._run(calls.task(task_id))
+
+    async def tasks(self) -> list[Task]:
+        """All tasks, newest first."""
+        return await self._run(calls.tasks())
+
+    async def remove(self, task_id: str) -> Task:
+        """Cancel a task that is queued; forget one that was learned."""
+        return await self._run(calls.remove(task_id))
+
+    async def watch(self, task_id: str) -> AsyncIterator[Task]:
+        """A task each time it changed, until it ended."""
+        seen = None
+        while seen is None or not seen.ended:
+            if (task := await self.task(task_id)) != seen:
+                yield (seen := task)
+            else:
+                await asyncio.sleep(POLL_S)
+
+    async def wait(self, task: Task | str) -> Task:
+        """Wait until a task is consolidated. Raises TaskFailed when it never will be."""
+        return _learned([seen async for seen in self.watch(task if isinstance(task, str) else task.id)][-1])
+
+    async def versions(self) -> list[Version]:
+        """All versions, newest first."""
+        return await self._run(calls.versions())
+
+    async def version(self, number: int) -> Version:
+        """What one version knows."""
+        return await self._run(calls.version(number))
+
+    async def activate(self, number: int) -> Version:
+        """Serve another version: roll back, or forward."""
+        return await self._run(calls.activate(number))
+
+    async def ready(self) -> bool:
+        """True once the server is warm; False as long as it is not, or none answers."""
+        outcome = await self._send(calls.ready())
+        return isinstance(outcome, httpx.Response) and outcome.is_success
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, call: Call[T]) -> T:
+        for attempt in count():
+            outcome = await self._send(call)
+            if (pause := call.pause(outcome, attempt, self._retries)) is None:
+                break
+            await asyncio.sleep(pause)
+        return call.finish(outcome)
+
+    async def _send(self, call: Call[T]) -> Outcome:
+        with call.opened() as body:
+            content = body if body is None or isinstance(body, bytes) else _chunks(body)
+            try:
+                return await self._http.send(self._http.build_request(content=content, **call.request()))
+            except httpx.TransportError as error:
+                return error
+
+
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    """A file's bytes, read off the event loop."""
+    while chunk := await asyncio.to_thread(file.read, CHUNK):
+        yield chunk
+
+
+def _learned(task: Task) -> Task:
+    if task.state in LOST:
+        raise TaskFailed(task)
+    return task

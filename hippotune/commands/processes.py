@@ -1,0 +1,114 @@
+"""`up`, `serve`, `train`: the processes that make the service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from hippotune import logs
+from hippotune.flags import Json, with_settings
+from hippotune.output import print_json
+from hippotune.processes import Supervisor, end_with_stdin, hippotune, until_asked_to_stop
+from hippotune.settings import Part, Settings
+
+DRAIN_S = 30
+"""How long answers under way may take after the server was asked to stop."""
+
+
+@with_settings(Part.COMMON, Part.SERVER, Part.TRAINER)
+def up(settings: Settings, as_json: Json = False) -> None:
+    """Start everything here: a private Redis (unless REDIS_URL names one), the trainer and the server."""
+    logs.configure(settings.log_level, process="server")
+    with until_asked_to_stop(), ExitStack() as running:
+        door = running.enter_context(_listen(settings))
+        redis_url = settings.redis_url or running.enter_context(_private_redis(settings))
+        environment = os.environ | settings.environment() | {"HIPPOTUNE_REDIS_URL": redis_url}
+        running.enter_context(Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment))
+        _serve(settings, redis_url, door, as_json)
+
+
+@with_settings(Part.COMMON, Part.SERVER)
+def serve(settings: Settings, as_json: Json = False) -> None:
+    """Start one server against REDIS_URL and a store shared with the trainers."""
+    logs.configure(settings.log_level, process="server")
+    with until_asked_to_stop(), _listen(settings) as door:
+        _serve(settings, _shared_redis(settings), door, as_json)
+
+
+@with_settings(Part.COMMON, Part.TRAINER)
+def train(
+    settings: Settings,
+    with_stdin: Annotated[bool, typer.Option("--end-with-stdin", hidden=True)] = False,
+) -> None:
+    """Start one trainer against REDIS_URL and a store shared with the servers."""
+    logs.configure(settings.log_level, process="trainer")
+    redis_url = _shared_redis(settings)
+    stop = threading.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda _sign, _frame: stop.set())
+    if with_stdin:
+        end_with_stdin(stop.set)
+    from trainer.worker import run
+
+    run(settings.trainer(redis_url), stop)
+
+
+class _Announcing(uvicorn.Server):
+    """Says where it is once it listens."""
+
+    def __init__(self, config: uvicorn.Config, address: str, as_json: bool) -> None:
+        super().__init__(config)
+        self._address, self._as_json = address, as_json
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._as_json:
+            print_json({"address": self._address, "pid": os.getpid()})
+        else:
+            Console().print(f"HippoTune is at [bold]{self._address}[/bold]  (Ctrl-C stops it)")
+
+
+def _serve(settings: Settings, redis_url: str, door: socket.socket, as_json: bool) -> None:
+    from service.app import create_app
+
+    app = create_app(settings.service(redis_url))
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=DRAIN_S
+    )
+    host, port = door.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    _Announcing(config, address, as_json).run(sockets=[door])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The server's socket, bound before anything starts. Raises typer.BadParameter when it is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        told = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+        raise typer.BadParameter(told, param_hint="--host, --port") from None
+
+
+def _shared_redis(settings: Settings) -> str:
+    if settings.redis_url is None:
+        told = "one part alone needs a Redis to share; `hippotune up` brings its own"
+        raise typer.BadParameter(told, param_hint="--redis-url (or REDIS_URL)")
+    return settings.redis_url
+
+
+@contextmanager
+def _private_redis(settings: Settings) -> Iterator[str]:
+    from exchange.embedded import EmbeddedRedis
+
+    with EmbeddedRedis(settings.store / "redis") as redis:
+        yield redis.url

@@ -1,0 +1,43 @@
+"""What can go wrong between a caller and a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hippotune.records import Task
+
+
+class HippoTuneError(Exception):
+    """Anything a call to a server can end with besides an answer."""
+
+
+class Unreachable(HippoTuneError):
+    """No server answered, however often it was tried."""
+
+
+class Refused(HippoTuneError):
+    """The server answered with a problem document (RFC 9457).
+
+    status: HTTP status.  problem: the document; a title and an excerpt when something in between answered.
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.problem = dict(problem)
+        told = problem.get("detail") or problem.get("title") or "no reason given"
+        super().__init__(f"{status}: {told}")
+
+    @property
+    def busy(self) -> bool:
+        """True when the same request may succeed later."""
+        return self.status in (429, 503)
+
+
+class TaskFailed(HippoTuneError):
+    """A task that was waited for will never be learned."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        super().__init__(f"task {task.id} {task.state}" + (f": {task.error}" if task.error else ""))

@@ -1,0 +1,41 @@
+"""The command line: `hippotune COMMAND --help` explains each."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hippotune.commands import images, learning, processes
+from hippotune.errors import HippoTuneError
+from hippotune.output import Exit, print_error
+
+
+def application() -> typer.Typer:
+    """The commands and their flags."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        help="Image classification that keeps learning: teach it over HTTP, ask it within a budget.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no server, 4 refused, 5 busy.",
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    for command in (processes.up, processes.serve, processes.train):
+        app.command(rich_help_panel="Run it")(command)
+    for command in (images.classify, images.bench):
+        app.command(rich_help_panel="Ask it")(command)
+    for command in (learning.submit, learning.tasks, learning.forget, learning.versions, learning.activate):
+        app.command(rich_help_panel="Teach it")(command)
+    return app
+
+
+def main() -> None:
+    """Entry point; turns what can go wrong into a line on stderr and an exit code."""
+    try:
+        application()()
+    except HippoTuneError as error:
+        print_error(str(error))
+        sys.exit(Exit.of(error))
+    except (ValueError, OSError) as error:
+        print_error(str(error))
+        sys.exit(Exit.FAILED)

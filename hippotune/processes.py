@@ -1,0 +1,128 @@
+"""Processes that belong together: started, watched and stopped as one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import Self
+
+import structlog
+
+log = structlog.get_logger()
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+STEADY_S = 60.0
+"""A child that ran this long was fine; its next death starts at the first pause again."""
+
+PATIENCE_S = 20.0
+"""How long a child may take to stop before it is killed."""
+
+
+class Supervisor:
+    """Keeps one child process running for as long as the context lasts.
+
+    The child gets its own session, so that a Ctrl-C in the terminal reaches only us and we decide the order
+    of stopping, and a pipe as stdin that nobody writes to: it ends when we do, however we end.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._name, self._command, self._environment = name, command, environment
+        self._stopping = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._keep, name=f"supervise-{name}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._stopping.set()
+            child = self._child
+        if child is not None:
+            _stop(child)
+        self._thread.join()
+
+    def _keep(self) -> None:
+        pause = FIRST_PAUSE_S
+        while (child := self._start()) is not None:
+            started = time.monotonic()
+            code = child.wait()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - started > STEADY_S:
+                pause = FIRST_PAUSE_S
+            log.error(
+                "process ended by itself, starting it again", process=self._name, code=code, pause_s=pause
+            )
+            self._stopping.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            if self._child is not None and self._child.stdin is not None:
+                self._child.stdin.close()
+            self._child = subprocess.Popen(  # noqa: S603  # our own command, no shell
+                self._command, env=dict(self._environment), stdin=subprocess.PIPE, start_new_session=True
+            )
+            return self._child
+
+
+def hippotune(*arguments: str) -> list[str]:
+    """The command line of one of our own commands, in this Python."""
+    return [sys.executable, "-m", "hippotune", *arguments]
+
+
+def end_with_stdin(end: Callable[[], None]) -> None:
+    """Call `end` once stdin is closed, which is when the process that holds its other end is gone."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        end()
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+@contextmanager
+def until_asked_to_stop() -> Iterator[None]:
+    """Leave the context at the first SIGINT or SIGTERM; further ones do not disturb the cleaning up."""
+    asked = (signal.SIGINT, signal.SIGTERM)
+
+    def leave(_sign: int, _frame: FrameType | None) -> None:
+        for sign in asked:
+            signal.signal(sign, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {sign: signal.signal(sign, leave) for sign in asked}
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdin is not None:
+        child.stdin.close()

@@ -1,0 +1,140 @@
+"""What a server answers, as typed records. Fields a newer server adds are ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+ENDED = frozenset({"consolidated", "failed", "cancelled", "forgotten"})
+"""States a task does not leave by itself."""
+
+LOST = frozenset({"failed", "cancelled", "forgotten"})
+"""States in which a task's classes are not, or no longer, known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A label and its probability, 0 to 1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long the answer was thought about: steps at most, when to stop early, slots recalled a step."""
+
+    tmax: int
+    epsilon: float
+    topk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, in milliseconds."""
+
+    decode: float
+    queue: float
+    compute: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """One image's answer.
+
+    predictions: best first; empty when the version knows no class.
+    version: what answered; None before the first.
+    steps: loop steps really run in each retrieval layer.
+    timings: None for one of many images, which share theirs.
+    trace: what was recalled at each layer and step, if `explain` was asked for.
+    """
+
+    predictions: tuple[Prediction, ...]
+    version: int | None
+    budget: Budget
+    steps: tuple[int, ...]
+    timings: Timings | None = None
+    trace: Any = None
+
+    @property
+    def label(self) -> str | None:
+        """The best label, None when no class is known."""
+        return self.predictions[0].label if self.predictions else None
+
+    @classmethod
+    def parse(cls, answer: Mapping[str, Any]) -> Self:
+        """From the JSON of POST /classify."""
+        timings = answer.get("timings_ms")
+        return cls(
+            predictions=tuple(Prediction(p["label"], p["score"]) for p in answer["predictions"]),
+            version=answer["version"],
+            budget=Budget(**{name: answer["budget"][name] for name in ("tmax", "epsilon", "topk")}),
+            steps=tuple(answer["steps"]),
+            timings=Timings(**{name: timings[name] for name in Timings.__slots__}) if timings else None,
+            trace=answer.get("trace"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A batch of labelled images on its way into the model.
+
+    state: queued, learning, served, consolidating, consolidated, failed, cancelled or forgotten.
+    progress: 0 to 1.  version: the newest version that carries it.  Times are unix seconds.
+    """
+
+    id: str
+    state: str
+    images: int
+    labels: tuple[str, ...]
+    name: str = ""
+    progress: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    version: int | None = None
+    created_at: float | None = None
+    updated_at: float | None = None
+    served_at: float | None = None
+    consolidated_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will happen to it by itself."""
+        return self.state in ENDED
+
+    @classmethod
+    def parse(cls, answer: Mapping[str, Any]) -> Self:
+        """From the JSON of a task."""
+        return cls(**_known(cls, answer) | {"labels": tuple(answer["labels"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable state of the model.
+
+    kind: "fast" (new classes in the head only) or "consolidated" (pools trained).
+    consolidated, fast: ids of the tasks learned fully, and in the head only.
+    """
+
+    version: int
+    kind: str
+    labels: tuple[str, ...]
+    consolidated: tuple[str, ...]
+    fast: tuple[str, ...]
+    parent: int | None = None
+    slots: int = 0
+    created_at: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    current: bool = False
+
+    @classmethod
+    def parse(cls, answer: Mapping[str, Any]) -> Self:
+        """From the JSON of a version."""
+        tuples = {name: tuple(answer[name]) for name in ("labels", "consolidated", "fast")}
+        return cls(**_known(cls, answer) | tuples)
+
+
+def _known(record: type[Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: answer[name] for name in record.__slots__ if name in answer}

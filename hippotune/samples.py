@@ -1,0 +1,76 @@
+"""Labelled images on disk: the ImageFolder layout (`label/image.jpg`) and archives of it."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+"""Files taken for images; anything else in a folder is left alone."""
+
+Image = bytes | str | os.PathLike[str]
+"""An encoded image: its bytes, or the path of its file."""
+
+
+def image_bytes(image: Image) -> bytes:
+    """The encoded bytes of an image given either way. Raises OSError when its file cannot be read."""
+    return image if isinstance(image, bytes) else Path(image).read_bytes()
+
+
+def media_type(image: bytes) -> str:
+    """The media type its first bytes announce; `application/octet-stream` for what no server takes."""
+    if image.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if image.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
+        return "image/webp"
+    return "application/octet-stream"
+
+
+def labelled_files(folder: Path) -> list[tuple[Path, str]]:
+    """Every image below `folder` with the name of the folder it lies in, in a stable order.
+
+    Raises ValueError when there is none, or when an image lies outside a label's folder.
+    """
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not found:
+        raise ValueError(
+            f"{folder} holds no image; expected {folder}/LABEL/IMAGE with {', '.join(sorted(SUFFIXES))}"
+        )
+    loose = next((path for path in found if path.parent == folder), None)
+    if loose is not None:
+        raise ValueError(f"{loose} has no label; expected {folder}/LABEL/{loose.name}")
+    return [(path, path.parent.name) for path in found]
+
+
+@contextmanager
+def as_archive(source: Path) -> Iterator[tuple[Path, str]]:
+    """(file, media type) to upload for a folder or an archive; a folder's zip lives as long as the context.
+
+    Raises FileNotFoundError, or ValueError when it is neither.
+    """
+    if source.is_dir():
+        with tempfile.TemporaryDirectory(prefix="hippotune-") as scratch:
+            yield _pack(source, Path(scratch) / "task.zip"), "application/zip"
+    elif not source.exists():
+        raise FileNotFoundError(f"no such folder or archive: {source}")
+    elif zipfile.is_zipfile(source):
+        yield source, "application/zip"
+    elif tarfile.is_tarfile(source):
+        yield source, "application/x-tar"
+    else:
+        raise ValueError(f"{source} is neither a folder, a zip nor a tar")
+
+
+def _pack(folder: Path, archive: Path) -> Path:
+    """Images are compressed already, so the zip only stores them."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for number, (path, label) in enumerate(labelled_files(folder)):
+            packed.write(path, f"{label}/{number:07d}{path.suffix.lower()}")
+    return archive

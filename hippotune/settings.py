@@ -1,0 +1,213 @@
+"""Every setting of every process, in one typed class.
+
+A setting `max_batch` is the environment variable HIPPOTUNE_MAX_BATCH and the flag `--max-batch`; the flag
+wins. REDIS_URL is read without the prefix too. The rooms never see this class: each gets its own frozen
+record, built here. A setting left unset takes its room's default, so that each default stands in one place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from typing_extensions import Doc
+
+from hippotune.client import URL
+
+if TYPE_CHECKING:
+    from exchange.queue import QueueConfig
+    from model.backbone import BackboneSpec
+    from service.config import ServiceConfig
+    from trainer.config import TrainerConfig
+
+C = TypeVar("C")
+
+Count = Annotated[int, Field(gt=0)] | None
+Share = Annotated[float, Field(ge=0, le=1)] | None
+Positive = Annotated[float, Field(gt=0)] | None
+Weight = Annotated[float, Field(ge=0)] | None
+
+
+class Part(Enum):
+    """Whom a setting concerns; also its heading in `--help`."""
+
+    CLIENT = "Which server to call"
+    COMMON = "What trainer and server must agree on"
+    SERVER = "Server"
+    TRAINER = "Trainer"
+
+
+def _split(value: Any) -> Any:
+    """The list in "1,2,3", as the environment and the flags give it."""
+    return value.split(",") if isinstance(value, str) else value
+
+
+def _who_am_i() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Settings(BaseSettings):
+    """Read from the environment; keyword arguments win. Raises pydantic.ValidationError."""
+
+    model_config = SettingsConfigDict(env_prefix="HIPPOTUNE_", frozen=True, populate_by_name=True)
+
+    url: Annotated[str, Part.CLIENT, Doc("Address of the server.")] = URL
+    timeout_s: Annotated[
+        Annotated[float, Field(gt=0)], Part.CLIENT, Doc("Seconds to wait for one answer.")
+    ] = 60.0
+    retries: Annotated[
+        Annotated[int, Field(ge=0)], Part.CLIENT, Doc("Tries after the first when a server is busy or away.")
+    ] = 5
+
+    redis_url: Annotated[
+        str | None,
+        Part.COMMON,
+        Doc("Redis to use, redis:// or unix://; `up` starts a private one when unset."),
+        Field(validation_alias=AliasChoices("HIPPOTUNE_REDIS_URL", "REDIS_URL")),
+    ] = None
+    store: Annotated[Path, Part.COMMON, Doc("Directory of images, versions and the private Redis.")] = Path(
+        "store"
+    )
+    backbone: Annotated[str, Part.COMMON, Doc("A timm vision transformer, or `bundled`.")] = "bundled"
+    weights: Annotated[
+        Path | None, Part.COMMON, Doc("Safetensors file of the backbone; else timm downloads its own.")
+    ] = None
+    px: Annotated[Count, Part.COMMON, Doc("Side of the square input; else the backbone's own.")] = None
+    device: Annotated[str | None, Part.COMMON, Doc("Torch device; else a GPU if there is one.")] = None
+    threads: Annotated[
+        Count, Part.COMMON, Doc("CPU threads of each process; else what the machine grants.")
+    ] = None
+    max_pixels: Annotated[Count, Part.COMMON, Doc("Most pixels of one image.")] = None
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Part.COMMON, Doc("Least grave message to log.")
+    ] = "info"
+    queue_prefix: Annotated[str | None, Part.COMMON, Doc("First part of every Redis key.")] = None
+    queue_capacity: Annotated[Count, Part.COMMON, Doc("Tasks that may wait; more is 429.")] = None
+    queue_lease_s: Annotated[
+        Positive, Part.COMMON, Doc("Seconds of silence after which a trainer counts as dead.")
+    ] = None
+    queue_max_deliveries: Annotated[
+        Count, Part.COMMON, Doc("Times a task is handed out before it counts as poisonous.")
+    ] = None
+    queue_idempotency_ttl_s: Annotated[
+        Count, Part.COMMON, Doc("Seconds an idempotency key is remembered.")
+    ] = None
+
+    host: Annotated[str, Part.SERVER, Doc("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        Annotated[int, Field(ge=0, le=65535)], Part.SERVER, Doc("Port to listen on; 0 takes a free one.")
+    ] = 8000
+    runtime: Annotated[str | None, Part.SERVER, Doc("What computes the forward pass.")] = None
+    max_batch: Annotated[Count, Part.SERVER, Doc("Most images in one forward pass.")] = None
+    queue_images: Annotated[
+        Count, Part.SERVER, Doc("Most images admitted and not yet answered; more is 429.")
+    ] = None
+    request_timeout_s: Annotated[Positive, Part.SERVER, Doc("Seconds until a request is answered 504.")] = (
+        None
+    )
+    max_body_bytes: Annotated[Count, Part.SERVER, Doc("Largest body of /classify.")] = None
+    max_classify_files: Annotated[Count, Part.SERVER, Doc("Most images in one /classify.")] = None
+    max_image_bytes: Annotated[Count, Part.SERVER, Doc("Largest encoded image of a task.")] = None
+    max_task_bytes: Annotated[Count, Part.SERVER, Doc("Largest body of /tasks.")] = None
+    max_task_images: Annotated[Count, Part.SERVER, Doc("Most images in one task.")] = None
+    max_unpacked_bytes: Annotated[Count, Part.SERVER, Doc("Most bytes an archive may unpack to.")] = None
+    max_archive_ratio: Annotated[Count, Part.SERVER, Doc("Most an archive may grow when unpacked.")] = None
+    max_submissions: Annotated[Count, Part.SERVER, Doc("Tasks received at the same time.")] = None
+    max_event_streams: Annotated[Count, Part.SERVER, Doc("Open event streams.")] = None
+
+    consumer: Annotated[str, Part.TRAINER, Doc("This trainer's name among those of one queue.")] = Field(
+        default_factory=_who_am_i, min_length=1
+    )
+    keep_versions: Annotated[Count, Part.TRAINER, Doc("Old versions kept to roll back to.")] = None
+    layers: Annotated[
+        tuple[int, ...] | None,
+        Part.TRAINER,
+        Doc("Blocks that deliberate, counted from 1, as in 1,2,3."),
+        NoDecode,
+        BeforeValidator(_split),
+    ] = None
+    tmax: Annotated[
+        Count, Part.TRAINER, Doc("Loop steps the pools are trained for; the most one may ask.")
+    ] = None
+    alpha: Annotated[Share, Part.TRAINER, Doc("Share of the old query that a step keeps.")] = None
+    temperature: Annotated[Positive, Part.TRAINER, Doc("Sharpness of retrieval.")] = None
+    topk: Annotated[Count, Part.TRAINER, Doc("Slots mixed by default.")] = None
+    slots: Annotated[Count, Part.TRAINER, Doc("Slots a task brings to each layer.")] = None
+    epochs: Annotated[
+        Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Passes over a task; 0 trains the head alone.")
+    ] = None
+    batch: Annotated[Count, Part.TRAINER, Doc("Images a training step.")] = None
+    lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None
+    later_lr: Annotated[Positive, Part.TRAINER, Doc("Factor on it for later tasks.")] = None
+    lambda_orth: Annotated[Weight, Part.TRAINER, Doc("Weight of keys being orthogonal.")] = None
+    lambda_ent: Annotated[Weight, Part.TRAINER, Doc("Weight of retrieval being decided.")] = None
+    drift_weight: Annotated[Weight, Part.TRAINER, Doc("Weight of features staying where they were.")] = None
+    bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that carry a gradient; else all.")] = None
+    width: Annotated[Count, Part.TRAINER, Doc("Random projections of the head.")] = None
+    ridge: Annotated[Positive, Part.TRAINER, Doc("Regularisation of the head.")] = None
+    drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None
+    replay_per_class: Annotated[
+        Count, Part.TRAINER, Doc("Pseudo-features drawn a class when the head follows a drift.")
+    ] = None
+    seed: Annotated[
+        Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Seed of everything random in training.")
+    ] = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that say something."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+    def environment(self) -> dict[str, str]:
+        """The same settings for another process."""
+        texts = {"layers": ",".join(map(str, self.layers or ()))}
+        return {
+            f"HIPPOTUNE_{name.upper()}": texts.get(name, str(value)) for name, value in self.given.items()
+        }
+
+    def spec(self) -> BackboneSpec:
+        """Which backbone to load."""
+        from model.backbone import BackboneSpec
+
+        return BackboneSpec(self.backbone, self.weights, self.px)
+
+    def queue(self) -> QueueConfig:
+        """Names and bounds of the task queue."""
+        from exchange.queue import QueueConfig
+
+        named = {name.removeprefix("queue_"): value for name, value in self.given.items() if "queue_" in name}
+        return _fill(QueueConfig, named)
+
+    def service(self, redis_url: str) -> ServiceConfig:
+        """What a server is told. Raises ValueError when two settings contradict each other."""
+        from service.config import ServiceConfig
+
+        ours = {"redis_url": redis_url, "backbone": self.spec(), "queue": self.queue()}
+        return _fill(ServiceConfig, {**self.given, **ours})
+
+    def trainer(self, redis_url: str) -> TrainerConfig:
+        """What a trainer is told. Raises ValueError when two settings contradict each other."""
+        from model.deliberation import LoopConfig
+        from trainer.config import LearnerConfig, TrainerConfig
+
+        ours = {
+            "redis_url": redis_url,
+            "backbone": self.spec(),
+            "queue": self.queue(),
+            "loop": _fill(LoopConfig, self.given),
+            "learner": _fill(LearnerConfig, self.given),
+        }
+        return _fill(TrainerConfig, {**self.given, **ours})
+
+
+def _fill(config: type[C], values: Mapping[str, Any]) -> C:
+    """A room's record from the values that bear its fields' names."""
+    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]  # every config is one
+    return config(**{name: value for name, value in values.items() if name in names})
