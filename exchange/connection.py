@@ -23,7 +23,6 @@ def connect(url: str) -> Redis:
         url,
         socket_timeout=5.0,
         socket_connect_timeout=2.0,
-        socket_keepalive=None if url.startswith("unix") else True,
         health_check_interval=15,
         retry=retry,
         retry_on_error=[exceptions.BusyLoadingError],

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from exchange import lua
+from exchange import queue_lua as lua
 from exchange.blobs import BlobStore
 from exchange.connection import BLOCK_MS, reaching_redis
 from exchange.errors import (
@@ -105,7 +105,7 @@ class TaskQueue(TaskReader):
         elif digest is None:
             digest = hashlib.sha256(f"{name}\n{listing}".encode()).hexdigest()
         labels = labels_to_field(sample.label for sample in samples)
-        status, *rest = self._run(
+        status, *rest = self.run(
             lua.SUBMIT, task_id, task_id, name, len(samples), labels, listing, config.capacity,
             digest, config.idempotency_ttl_s, self.keys.task(""),
             extra_key=self.keys.idempotency(idempotency_key or ""),
@@ -181,14 +181,14 @@ class TaskQueue(TaskReader):
         """
         fields = changes_to_fields(state, progress, metrics, version, error)
         owner = (claim.entry_id, claim.consumer, claim.deliveries) if claim else ("", "", "")
-        status, *rest = self._run(lua.UPDATE, task_id, *owner, *fields)
+        status, *rest = self.run(lua.UPDATE, task_id, *owner, *fields)
         if status == b"lost" and claim:
             self._lose(claim)
         return self._answer(task_id, status, rest)
 
     def cancel(self, task_id: str) -> TaskRecord:
         """Takes a waiting task out of the queue. Raises `TaskNotFound`, `NotCancellable`."""
-        status, *rest = self._run(lua.CANCEL, task_id)
+        status, *rest = self.run(lua.CANCEL, task_id)
         if status == b"missing":
             raise TaskNotFound(f"no task {task_id!r}")
         if status != b"cancelled":
@@ -203,7 +203,7 @@ class TaskQueue(TaskReader):
         fields = self.fields(task_id)
         if fields["state"] == TaskState.FAILED:
             self._require_blobs(samples_from_json(self.blobs.get(fields["samples"])))
-        status, *rest = self._run(lua.RETRY, task_id, self.config.capacity)
+        status, *rest = self.run(lua.RETRY, task_id, self.config.capacity)
         if status == b"no":
             raise NotRetryable(f"task {task_id} is not among the dead letters")
         if status == b"full":
@@ -212,7 +212,7 @@ class TaskQueue(TaskReader):
 
     def _reclaim(self, consumer: str) -> tuple[str, str] | None:
         """Takes over an entry whose lease ran out; its id and its task's."""
-        found = self._run(lua.RECLAIM, "", consumer, self._lease_ms(), *tuple(self._held))
+        found = self.run(lua.RECLAIM, "", consumer, self._lease_ms(), *tuple(self._held))
         if not found:
             return None
         return found[0].decode(), read_fields(found[1])["task"]
@@ -243,7 +243,7 @@ class TaskQueue(TaskReader):
     def _take(self, consumer: str, entry_id: str, task_id: str) -> Claim | None:
         """Makes a delivered entry a claim, unless its task was cancelled, is poison or cannot be read."""
         config = self.config
-        status, *rest = self._run(
+        status, *rest = self.run(
             lua.TAKE, task_id, entry_id, consumer, config.max_deliveries, config.dead_letters
         )
         if status != b"taken":
@@ -259,7 +259,7 @@ class TaskQueue(TaskReader):
 
     def _owned(self, script: str, claim: Claim, *arguments: str | int) -> None:
         """Runs a script that only the holder of a claim may run."""
-        [status] = self._run(
+        [status] = self.run(
             script, claim.task.id, claim.entry_id, claim.consumer, claim.deliveries, *arguments
         )
         if status == b"lost":
@@ -269,7 +269,7 @@ class TaskQueue(TaskReader):
         self._held.discard(claim.entry_id)
         raise LeaseLost(f"task {claim.task.id} was given to another worker, or has ended")
 
-    def _run(self, script: str, task_id: str, *arguments: str | bytes | int, extra_key: str = "") -> Any:
+    def run(self, script: str, task_id: str, *arguments: str | bytes | int, extra_key: str = "") -> Any:
         """Runs a script of `exchange.lua` on a task."""
         names, config = self.keys, self.config
         keys = [names.queue, names.dead, names.tasks, names.task(task_id), names.events(task_id)]

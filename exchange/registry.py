@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, 
+from typing import Any, Final
 
 from redis import Redis
+from redis.client import PubSub
 
-from exchange import lua
+from exchange import registry_lua as lua
 from exchange.connection import reaching_redis
 from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound
 from exchange.keys import DEFAULT_PREFIX, Keys
@@ -83,15 +84,18 @@ class Registry:
         return None if found is None else int(found)
 
     def activate(self, version: int, expected: int | Anywhere | None = ANY) -> Manifest:
-        """Points to a published version, older or newer. Raises `VersionNotFound`, `VersionCorrupt`, `PointerMoved`."""
+        """Points to a published version, older or newer.
+
+        Raises `VersionNotFound`, `VersionCorrupt`, and `PointerMoved` when the pointer is not at `expected`.
+        """
         manifest = self.manifest(version)
         self._move(lua.ACTIVATE, version, expected)
         return manifest
 
     def wait(self, after: int | None, timeout_s: float) -> int | None:
-        """The version pointed to, as soon as it is another than `after`; None when it is not within `timeout_s`."""
+        """The version pointed to, as soon as it is not `after`; None when `timeout_s` have passed."""
         deadline = time.monotonic() + timeout_s
-        with reaching_redis(), self.redis.pubsub(ignore_subscribe_messages=True) as moves:
+        with reaching_redis(), self._moves() as moves:
             moves.subscribe(self.keys.pointer)
             while True:
                 current = self.current()
@@ -103,9 +107,9 @@ class Registry:
                 moves.get_message(timeout=min(left, _POLL_S))
 
     def recover(self) -> int | None:
-        """Where Redis has no pointer but the disk has versions, points to the newest whole one; the pointer then.
+        """For a Redis that is new or lost its data: points to the newest whole version on disk, if any.
 
-        For a Redis that is new or lost its data. Changes nothing while there is a pointer.
+        Returns the pointer. Changes nothing where there is one.
         """
         if (current := self.current()) is not None:
             return current
@@ -153,6 +157,10 @@ class Registry:
         for version in leftovers.union(retired):
             self.shelf.remove(version)
         return retired
+
+    def _moves(self) -> PubSub:
+        channel: PubSub = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        return channel
 
     def _retire(self, versions: Iterable[int]) -> list[int]:
         with reaching_redis():

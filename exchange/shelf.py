@@ -1,4 +1,4 @@
-"""Versions on disk: `<number>.<role>.safetensors` and, written last, `<number>.json`. Knows nothing of Redis."""
+"""Versions on disk: `<number>.<role>.safetensors` and, written last, `<number>.json`. No Redis here."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ _ROLE = re.compile(r"[a-z_]+")
 
 
 class Shelf:
-    """A directory of immutable versions. What can be read there is whole: every file gets its name at the end."""
+    """A directory of immutable versions. What can be read there is whole: names come last."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -73,7 +73,10 @@ class Shelf:
             shutil.rmtree(path, ignore_errors=True)
 
     def write(self, version: int, writers: Mapping[str, Writer], staging: Path) -> dict[str, FileRecord]:
-        """Writes and names the files of a version, by role. Raises `StoreUnavailable` and what a writer raises."""
+        """Writes and names the files of a version, by role.
+
+        Raises `StoreUnavailable` and what a writer raises.
+        """
         records = {}
         with storing(self.root):
             for role, writer in writers.items():

@@ -1,8 +1,8 @@
-"""What must happen in Redis all at once or not at all, as Lua. Redis runs one script at a time.
+"""What the queue does in Redis all at once or not at all, as Lua. Redis runs one script at a time.
 
-Every script of the queue gets the same five keys (queue, dead letters, index, the task's hash, its events) and,
-first among its arguments, how many events to keep and for how many seconds. The client may send a script
-twice when an answer is lost, so each must bear that.
+Each gets the same five keys (queue, dead letters, index, the task's hash, its events) and, first among its
+arguments, how many events to keep and for how many seconds. The client may send a script twice when an
+answer is lost, so each must bear that.
 """
 
 _QUEUE = """
@@ -257,73 +257,18 @@ return 1
 """
 )
 
+RETIRE_CONSUMER = (
+    _QUEUE
+    + """
+local held = redis.pcall('XPENDING', queue, GROUP, '-', '+', 1, ARGV[3])
+if held.err or held[1] then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', queue, GROUP, ARGV[3])
+return 1
+"""
+)
+
 # Deletes a lock that is still ours.
 UNLOCK = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
-"""
-
-# The next version number: above all that were given out and above `ARGV[1]`, the highest on disk.
-NUMBER = """
-local number = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV[1])) + 1
-redis.call('SET', KEYS[1], number)
-return number
-"""
-
-_MOVE = """
-local pointer, published, lease_token = KEYS[1], KEYS[2], KEYS[3]
-local version, expected, token = ARGV[1], ARGV[2], ARGV[3]
-local current = redis.call('GET', pointer) or ''
-
-local function move()
-  redis.call('ZADD', published, version, version)
-  redis.call('SET', pointer, version)
-  redis.call('PUBLISH', pointer, version)
-  return {'ok'}
-end
-"""
-
-# A version that is older than one published meanwhile is refused even if the pointer is back where it was:
-# its files may have been taken for leftovers.
-PUBLISH = (
-    _MOVE
-    + """
-if current == version then return {'ok'} end
-if token ~= '' and redis.call('GET', lease_token) ~= token then return {'lost'} end
-local newest = redis.call('ZREVRANGE', published, 0, 0)[1]
-if current ~= expected or (newest and tonumber(newest) > tonumber(version)) then return {'moved', current} end
-return move()
-"""
-)
-
-ACTIVATE = (
-    _MOVE
-    + """
-if not redis.call('ZSCORE', published, version) then return {'unknown'} end
-if current == version then return {'ok'} end
-if expected ~= 'any' and current ~= expected then return {'moved', current} end
-return move()
-"""
-)
-
-# The other versions found on disk follow in ARGV.
-RECOVER = (
-    _MOVE
-    + """
-if current ~= '' then return {'ok'} end
-for i = 4, #ARGV do redis.call('ZADD', published, ARGV[i], ARGV[i]) end
-return move()
-"""
-)
-
-# Takes versions out of the history, but never the one that is served.
-RETIRE = """
-local retired = {}
-for _, version in ipairs(ARGV) do
-  if redis.call('GET', KEYS[1]) ~= version then
-    redis.call('ZREM', KEYS[2], version)
-    table.insert(retired, version)
-  end
-end
-return retired
 """

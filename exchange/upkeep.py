@@ -1,0 +1,55 @@
+"""What keeps Redis and the store from growing for ever. Run now and then, by any one process."""
+
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from exchange.connection import reaching_redis
+from exchange.errors import BlobCorrupt, BlobMissing
+from exchange.queue import TaskQueue
+from exchange.queue_lua import DROP, RETIRE_CONSUMER
+from exchange.records import samples_from_json
+from exchange.tasks import GROUP
+
+
+def prune_tasks(queue: TaskQueue, keep: int) -> int:
+    """Forgets the records of ended tasks beyond the newest `keep` tasks; returns how many."""
+    with reaching_redis():
+        old: Any = queue.redis.zrange(queue.keys.tasks, 0, -(keep + 1))
+    dropped = [queue.run(DROP, task_id.decode()) for task_id in old]
+    return sum(dropped)
+
+
+def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
+    """Removes the images that no unfinished task and no dead letter needs; returns how many.
+
+    Learned images go this way: nothing trains on them again. Those stored within `older_than_s` seconds stay,
+    their task may not be submitted yet.
+    """
+    needed: set[str] = set()
+    for stream in (queue.keys.queue, queue.keys.dead):
+        with reaching_redis():
+            entries: Any = queue.redis.xrange(stream)
+        for _, fields in entries:
+            needed |= _blobs_of(queue, fields[b"samples"].decode())
+    return queue.blobs.sweep(needed, older_than_s)
+
+
+def drop_idle_consumers(queue: TaskQueue, idle_s: float = 86_400.0) -> int:
+    """Forgets workers that hold nothing and have not asked for so long; returns how many."""
+    with reaching_redis():
+        try:
+            consumers: Any = queue.redis.xinfo_consumers(queue.keys.queue, GROUP)
+        except ResponseError:  # no stream, no group, no consumers
+            return 0
+    names = [c["name"].decode() for c in consumers if c["pending"] == 0 and c["idle"] > idle_s * 1000]
+    dropped = [queue.run(RETIRE_CONSUMER, "", name) for name in names]
+    return sum(dropped)
+
+
+def _blobs_of(queue: TaskQueue, listing: str) -> set[str]:
+    """A list of samples and what it names; one that cannot be read protects only itself."""
+    try:
+        return {listing, *(sample.blob for sample in samples_from_json(queue.blobs.get(listing)))}
+    except (BlobMissing, BlobCorrupt, ValueError):
+        return {listing}
