@@ -1,0 +1,139 @@
+"""What /classify answers: the record for the API document, and the dictionary that is really sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from service.engine import Scored
+from service.snapshot import Snapshot
+
+MILLI = 1000
+
+
+class Prediction(BaseModel):
+    label: str
+    score: float = Field(description="Probability among all labels the version knows.")
+
+
+class BudgetAnswer(BaseModel):
+    tmax: int
+    epsilon: float
+    topk: int
+
+
+class Timings(BaseModel):
+    """Milliseconds. What `total` has beyond the others went into writing the answer."""
+
+    read: float = Field(description="From the request's head to the end of its body.")
+    decode: float
+    queue: float = Field(description="Waiting for the engine.")
+    compute: float = Field(description="The forward passes this image's request took part in.")
+    total: float = Field(description="From the request's head until just before the answer was sent.")
+
+
+class MixedSlot(BaseModel):
+    slot: int
+    task: str = Field(description="The task that brought the slot.")
+    weight: float
+
+
+class LayerTraceAnswer(BaseModel):
+    layer: int = Field(description="Counted from 1.")
+    steps: list[list[MixedSlot]] = Field(description="The slots each step mixed, best first.")
+
+
+class Classification(BaseModel):
+    """One image's answer."""
+
+    predictions: list[Prediction] = Field(description="Best first.")
+    version: int
+    budget: BudgetAnswer = Field(description="As really granted.")
+    steps: list[int] = Field(description="Retrieval steps really run, a number a layer; empty without slots.")
+    timings_ms: Timings
+    trace: list[LayerTraceAnswer] | None = Field(None, description="Only with explain=true.")
+
+
+class Classifications(BaseModel):
+    """Several images' answers, in the order of the files, all by one version."""
+
+    results: list[Classification]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request wants to see. labels: only these, all of them; None is the best `top` of all."""
+
+    labels: tuple[str, ...] | None
+    top: int
+    explain: bool
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds a request spent in each stage. began: perf_counter at its head."""
+
+    began: float
+    read: float = 0.0
+    decode: float = 0.0
+    queue: float = 0.0
+    compute: float = 0.0
+
+    def timings_ms(self, now: float) -> dict[str, float]:
+        return {
+            "read": self.read * MILLI,
+            "decode": self.decode * MILLI,
+            "queue": self.queue * MILLI,
+            "compute": self.compute * MILLI,
+            "total": (now - self.began) * MILLI,
+        }
+
+
+def classification(
+    snapshot: Snapshot, scored: Scored, wanted: Wanted, timings_ms: dict[str, float]
+) -> dict[str, Any]:
+    """One image's answer, as `Classification` describes it."""
+    answer = {
+        "predictions": predictions(snapshot, scored.output.scores[scored.row], wanted),
+        "version": snapshot.version,
+        "budget": scored.budget,
+        "steps": scored.output.steps[scored.row].tolist(),
+        "timings_ms": timings_ms,
+    }
+    if wanted.explain:
+        answer["trace"] = trace(snapshot.slot_tasks, scored)
+    return answer
+
+
+def predictions(snapshot: Snapshot, scores: NDArray[np.float32], wanted: Wanted) -> list[dict[str, Any]]:
+    """The labels asked for with their scores [C], best first."""
+    if wanted.labels is not None:
+        # A label may be missing here when the version changed after the request was checked.
+        known = [snapshot.columns[label] for label in wanted.labels if label in snapshot.columns]
+        columns = np.array(known, dtype=np.intp)
+    elif wanted.top < len(scores):
+        columns = np.argpartition(scores, -wanted.top)[-wanted.top :]
+    else:
+        columns = np.arange(len(scores))
+    columns = columns[np.argsort(-scores[columns], kind="stable")]
+    best = zip(columns.tolist(), scores[columns].tolist(), strict=True)
+    return [{"label": snapshot.labels[column], "score": score} for column, score in best]
+
+
+def trace(slot_tasks: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
+    """Which slots each layer mixed at each step this image took."""
+    layers = []
+    for layer in scored.output.trace:
+        used = np.flatnonzero(layer.used[scored.row])
+        slots, weights = layer.slots[scored.row][used].tolist(), layer.weights[scored.row][used].tolist()
+        steps = [
+            [{"slot": s, "task": slot_tasks[s], "weight": w} for s, w in zip(*step, strict=True) if w > 0]
+            for step in zip(slots, weights, strict=True)
+        ]
+        layers.append({"layer": layer.layer, "steps": steps})
+    return layers

@@ -1,0 +1,114 @@
+"""The HTTP application, assembled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI
+
+from exchange.blobs import BlobStore
+from exchange.connection import connect
+from exchange.queue import TaskQueue
+from exchange.registry import Registry
+from service import problems
+from service.config import ServiceConfig
+from service.cpus import available_cpus
+from service.engine import Engine
+from service.metrics import Metrics
+from service.middleware import RequestMetrics
+from service.routes import classify, operations, tasks, versions
+from service.runtimes import Runtime
+from service.runtimes.torch import TorchRuntime
+from service.services import Lifecycle, Services
+from service.snapshot import Served
+from service.watcher import Watcher, warm
+
+DESCRIPTION = (
+    "Image classification that keeps learning. `POST /tasks` teaches it labelled images, `POST /classify` "
+    "asks it, with a budget per request. Errors are problem documents (RFC 9457)."
+)
+
+
+class App(FastAPI):
+    """FastAPI whose API document knows the shape of its errors."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if problems.ProblemDocument.__name__ not in schemas:
+            schemas.update(problems.schemas())
+        return document
+
+
+def create_app(config: ServiceConfig) -> FastAPI:
+    """An app that loads its backbone and starts its threads with the server, and stops them with it."""
+    metrics, lifecycle = Metrics(), Lifecycle()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(config, metrics, lifecycle) as services:
+            app.state.services = services
+            yield
+
+    app = App(
+        title="HippoTune",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # Unused here, and looked up on every request unless all of it is off.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.state.lifecycle = lifecycle
+    app.add_middleware(RequestMetrics, metrics=metrics)
+    problems.install(app, metrics)
+    for noun in (classify, tasks, versions, operations):
+        app.include_router(noun.router)
+    return app
+
+
+@asynccontextmanager
+async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle) -> AsyncIterator[Services]:
+    """Everything behind the routes, from a warm backbone on."""
+    threads = config.threads or available_cpus()
+    runtime = await to_thread.run_sync(TorchRuntime.load, config.backbone, config.device, threads)
+    served, redis, blobs = Served(), connect(config.redis_url), BlobStore(config.store / "blobs")
+    engine = Engine(served, config.max_batch, config.queue_images, metrics)
+    registry = Registry(redis, config.store / "versions", config.queue.prefix)
+    watcher = Watcher(registry, runtime, engine, served, metrics)
+    decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    services = Services(
+        config=config,
+        metrics=metrics,
+        lifecycle=lifecycle,
+        runtime=runtime,
+        served=served,
+        engine=engine,
+        watcher=watcher,
+        queue=TaskQueue(redis, blobs, config.queue),
+        blobs=blobs,
+        registry=registry,
+        decoders=decoders,
+        submissions=CapacityLimiter(config.max_submissions),
+        streams=CapacityLimiter(config.max_event_streams),
+    )
+    engine.start()
+    try:
+        await to_thread.run_sync(warm_backbone, engine, runtime)
+        watcher.start()
+        yield services
+    finally:
+        lifecycle.draining = True
+        await to_thread.run_sync(watcher.stop)
+        await to_thread.run_sync(engine.stop)
+        decoders.shutdown(cancel_futures=True)
+        redis.close()
+
+
+def warm_backbone(engine: Engine, runtime: Runtime) -> None:
+    """The first forward pass of a process is slow: have it before the first request."""
+    checkpoint = runtime.empty()
+    engine.call(lambda: warm(runtime.prepare(checkpoint), checkpoint, runtime.identity.px)).result()

@@ -1,0 +1,143 @@
+"""Labelled images in a zip or tar laid out as an ImageFolder: `label/image.jpg`.
+
+Nothing is unpacked to disk and no name from an archive ever reaches the file system. Names, counts, sizes and
+the growth on unpacking are checked from the archive's own directory before any member is read.
+"""
+
+from __future__ import annotations
+
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import IO
+
+from service.config import ServiceConfig
+from service.problems import Problem, refused
+from service.uploads import Upload
+
+ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
+TAR_TYPES = ("application/x-tar",)
+LAYOUT = "be laid out as label/image.jpg"
+MAX_NAME = 512
+JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of an archive: its name, its size unpacked, and how to read it."""
+
+    upload: Upload
+    bytes: int
+
+
+def unpack(file: IO[bytes], size: int, media_type: str, config: ServiceConfig) -> list[Upload]:
+    """The labelled images of an archive of `size` bytes, readable for as long as `file` is open.
+
+    Raises Problem for anything but a sound archive within the limits.
+    """
+    if size == 0:
+        raise refused("body", "empty", "be a zip or tar archive of images")
+    uploads: list[Upload] = []
+    total = 0
+    members = zip_members(file, size, config) if media_type in ZIP_TYPES else tar_members(file, config)
+    for member in members:
+        name = member.upload.name
+        if member.bytes > config.max_image_bytes:
+            raise refused(name, f"{member.bytes} bytes", f"be at most {config.max_image_bytes} bytes", 413)
+        total += member.bytes
+        uploads.append(member.upload)
+        if len(uploads) > config.max_task_images:
+            raise refused("body", "more images", f"hold at most {config.max_task_images} images", 413)
+        if total > config.max_unpacked_bytes or total > config.max_archive_ratio * size:
+            most, ratio = config.max_unpacked_bytes, config.max_archive_ratio
+            allowed = f"unpack to at most {most} bytes and {ratio} times its size"
+            raise refused("body", f"at least {total} bytes unpacked", allowed, 413)
+    if not uploads:
+        raise refused("body", "an archive without images", f"hold at least one image and {LAYOUT}")
+    return uploads
+
+
+def zip_members(file: IO[bytes], size: int, config: ServiceConfig) -> Iterator[Member]:
+    """Files of a zip. Raises Problem."""
+    check_directory(file, size, config.max_task_images)
+    try:
+        archive = zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        raise Problem(422, f"body is no sound zip archive: {error}") from error
+    for info in archive.infolist():
+        label = label_of(info.filename, info.is_dir())
+        if label is None:
+            continue
+        if info.flag_bits & 0x1:
+            raise refused(info.filename, "encrypted", "be readable without a password")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise refused(info.filename, f"compression {info.compress_type}", "be stored or deflated")
+        yield Member(Upload(info.filename, label, partial(read_zip, archive, info)), info.file_size)
+
+
+def read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """One member. zipfile reads no more than the size that was checked, then compares the checksum."""
+    try:
+        return archive.read(info)
+    except Exception as error:  # zlib, checksum, overlap, end of file: each has its own type
+        raise Problem(422, f"{info.filename!r} is damaged inside the zip archive: {error}") from error
+
+
+def check_directory(file: IO[bytes], size: int, max_entries: int) -> None:
+    """Bound the central directory before zipfile reads all of it into objects. Raises Problem."""
+    tail_at = max(0, size - 65_557 - 20)
+    file.seek(tail_at)
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        raise refused("body", "no zip archive", "be a zip archive")
+    (directory,) = struct.unpack_from("<L", tail, at + 12)
+    if directory == 0xFFFFFFFF or tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
+        raise refused("body", "a zip64 archive", "be a plain zip archive, below 4 GiB and 65,536 entries")
+    # 46 bytes of fixed header, a name, and what writers add: times, owners.
+    if directory > max_entries * (46 + 256):
+        raise refused("body", f"a directory of {directory} bytes", f"hold at most {max_entries} images", 413)
+    file.seek(0)
+
+
+def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
+    """Files of an uncompressed tar. Raises Problem."""
+    try:
+        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - members are read after this returns
+        for seen, info in enumerate(archive):
+            if seen > 2 * config.max_task_images:
+                raise refused("body", "more entries", f"hold at most {config.max_task_images} images", 413)
+            label = label_of(info.name, info.isdir())
+            if label is None:
+                continue
+            if not info.isreg() or info.issparse():
+                raise refused(info.name, "no plain file", "be a plain file, no link or device")
+            yield Member(Upload(info.name, label, partial(read_tar, archive, info)), info.size)
+    except (tarfile.TarError, ValueError, OSError, OverflowError) as error:
+        raise Problem(422, f"body is no sound tar archive: {error}") from error
+
+
+def read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    member = archive.extractfile(info)
+    data = member.read() if member is not None else b""
+    if len(data) != info.size:
+        raise Problem(422, f"{info.name!r} is cut short inside the tar archive")
+    return data
+
+
+def label_of(name: str, is_directory: bool) -> str | None:
+    """The label in a member's name; None for directories and what desktops leave behind. Raises Problem."""
+    if len(name) > MAX_NAME:
+        raise refused("name in the archive", name, f"have at most {MAX_NAME} characters")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name[:2]:
+        raise refused("name in the archive", name, f"{LAYOUT}, without .., drive or leading slash")
+    if is_directory or path.name.startswith(".") or not JUNK.isdisjoint(path.parts):
+        return None
+    if len(path.parts) != 2:
+        raise refused("name in the archive", name, f"{LAYOUT}: one folder a label, images inside")
+    return path.parts[0]

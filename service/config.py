@@ -1,0 +1,84 @@
+"""Everything the server can be told, in one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from exchange.queue import QueueConfig
+from model.backbone import BackboneSpec
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """Settings of one server process. Raises ValueError when two of them contradict each other.
+
+    redis_url: where tasks are queued and the version pointer lives.
+    store: directory shared with the trainer; holds `blobs` and `versions`.
+    backbone: the frozen transformer; must be the one the trainer uses.
+    queue: names and bounds of the task queue.
+    runtime: what computes the forward pass.
+    device: torch device; None takes a GPU when there is one.
+    threads: CPU threads of the forward pass and of decoding; None takes what the container may use.
+    max_batch: most images in one forward pass.
+    queue_images: most images admitted and not yet answered; more is 429.
+    request_timeout_s: seconds until 504, unless a request asks for less.
+    read_timeout_s: seconds without a byte of a body until 408.
+    max_body_bytes: largest body of /classify.
+    max_classify_files: most images in one /classify.
+    max_pixels: most pixels of one image, read from its header before anything is decoded.
+    max_image_bytes: largest single encoded image of a task.
+    max_task_bytes: largest body of /tasks.
+    max_task_images: most images in one task.
+    max_unpacked_bytes: most bytes an archive may unpack to.
+    max_archive_ratio: most an archive may grow when unpacked.
+    max_submissions: tasks received at the same time; each may hold a body on disk. More is 429.
+    max_event_streams: open /tasks/{id}/events streams.
+    """
+
+    redis_url: str
+    store: Path
+    backbone: BackboneSpec = field(default_factory=BackboneSpec)
+    queue: QueueConfig = field(default_factory=QueueConfig)
+    runtime: str = "torch"
+    device: str | None = None
+    threads: int | None = None
+    max_batch: int = 32
+    queue_images: int = 256
+    request_timeout_s: float = 30.0
+    read_timeout_s: float = 30.0
+    max_body_bytes: int = 20 * MIB
+    max_classify_files: int = 64
+    max_pixels: int = 50_000_000
+    max_image_bytes: int = 20 * MIB
+    max_task_bytes: int = 512 * MIB
+    max_task_images: int = 20_000
+    max_unpacked_bytes: int = 1024 * MIB
+    max_archive_ratio: int = 100
+    max_submissions: int = 16
+    max_event_streams: int = 100
+
+    def __post_init__(self) -> None:
+        if self.runtime != "torch":
+            raise ValueError(f"runtime is {self.runtime!r}; it must be 'torch'")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; it must be at least 1")
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
+        if not 1 <= self.max_classify_files <= self.queue_images:
+            raise ValueError(
+                f"max_classify_files is {self.max_classify_files}; "
+                f"it must lie in 1..queue_images, which is {self.queue_images}"
+            )
+        if not self.request_timeout_s > 0:
+            raise ValueError(f"request_timeout_s is {self.request_timeout_s}; it must be positive")
+        largest = Image.MAX_IMAGE_PIXELS or self.max_pixels
+        if not 1 <= self.max_pixels <= largest:
+            raise ValueError(
+                f"max_pixels is {self.max_pixels}; it must lie in 1..{largest}, Pillow's own limit"
+            )

@@ -1,0 +1,229 @@
+"""The batching engine: one thread that takes whatever waits whenever it is free.
+
+No timer. While a forward pass runs, images gather; when it ends, all of them, up to `max_batch`, become the
+next one. At low load every request is alone and waits for nobody, at high load batches fill by themselves.
+
+The queue counts images, not requests, and a request of many images is split over batches. All of them are
+answered by one version: the first batch that holds one of them takes the reference, the rest keep it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from model.budget import Budget
+from service.metrics import Metrics
+from service.problems import Problem
+from service.runtimes import Output
+from service.snapshot import Served, Snapshot
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One image's share of a forward pass: a row of `output`, which took `compute_s` and ended at `ended`."""
+
+    output: Output
+    row: int
+    budget: Budget
+    compute_s: float
+    ended: float
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request inside the engine. `done` resolves, in `loop`, when its last image is scored.
+
+    snapshot: the version that answers it, settled once `started`; until then the one it was checked against.
+    scored: one an image, in order.
+    """
+
+    images: Sequence[NDArray[np.uint8]]
+    budget: Budget
+    explain: bool
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+    entered: float
+    snapshot: Snapshot
+    started: bool = False
+    scored: list[Scored] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a ticket."""
+
+    ticket: Ticket
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images for one forward pass of one version."""
+
+    snapshot: Snapshot
+    items: list[Item]
+
+
+class Engine:
+    """Scores images in a thread of its own. Call `start` and `stop` once each."""
+
+    def __init__(self, served: Served, max_batch: int, queue_images: int, metrics: Metrics) -> None:
+        self._served = served
+        self._max_batch = max_batch
+        self._queue_images = queue_images
+        self._metrics = metrics
+        self._admitted = 0
+        self._waiting: deque[Item] = deque()
+        self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the running batch. What still waits is answered with a problem."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @contextmanager
+    def admit(self, images: int) -> Iterator[None]:
+        """Hold places from before decoding until the answer. From the event loop only. Raises Problem 429."""
+        if self._admitted + images > self._queue_images:
+            raise Problem(429, f"{self._admitted} images wait already; at most {self._queue_images} may")
+        self._admitted += images
+        self._metrics.queue_depth.set(self._admitted)
+        try:
+            yield
+        finally:
+            self._admitted -= images
+            self._metrics.queue_depth.set(self._admitted)
+
+    def enqueue(
+        self, images: Sequence[NDArray[np.uint8]], budget: Budget, explain: bool, checked: Snapshot
+    ) -> Ticket:
+        """Queue admitted images [3, px, px] each. From the event loop; await the ticket's `done`.
+
+        checked: the version the request was checked against; a newer one may answer it.
+        """
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(images, budget, explain, loop, loop.create_future(), perf_counter(), checked)
+        with self._changed:
+            if self._stopping:
+                raise Problem(503, "the server is stopping")
+            self._waiting.extend(Item(ticket, image) for image in images)
+            self._changed.notify()
+        return ticket
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Nobody waits for this ticket any more: compute none of its images that still wait."""
+        with self._changed:
+            self._waiting = deque(item for item in self._waiting if item.ticket is not ticket)
+        ticket.done.cancel()
+
+    def call(self, work: Callable[[], None]) -> Future[None]:
+        """Run something in the engine's thread, between two batches."""
+        future: Future[None] = Future()
+        with self._changed:
+            self._calls.append((work, future))
+            self._changed.notify()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._waiting or self._calls)
+                if self._stopping:
+                    break
+                call = self._calls.popleft() if self._calls else None
+                batch = self._take() if self._waiting else None
+            if call is not None:
+                attend(*call)
+            if batch is not None:
+                self._score(batch)
+        for _, future in self._calls:
+            future.cancel()
+        fail([item.ticket for item in self._waiting], Problem(503, "the server is stopping"))
+
+    def _take(self) -> Batch:
+        """The next images of one version, oldest first."""
+        first = self._waiting[0].ticket
+        snapshot = first.snapshot if first.started else self._served.snapshot or first.snapshot
+        items: list[Item] = []
+        while self._waiting and len(items) < self._max_batch:
+            ticket = self._waiting[0].ticket
+            if ticket.started and ticket.snapshot is not snapshot:
+                break
+            ticket.snapshot, ticket.started = snapshot, True
+            items.append(self._waiting.popleft())
+        return Batch(snapshot, items)
+
+    def _score(self, batch: Batch) -> None:
+        began = perf_counter()
+        tickets = [item.ticket for item in batch.items]
+        budgets = [batch.snapshot.clamp(ticket.budget) for ticket in tickets]
+        explain = any(ticket.explain for ticket in tickets)
+        try:
+            pixels = np.stack([item.image for item in batch.items])
+            output = batch.snapshot.classifier.classify(pixels, budgets, explain)
+        except Exception as error:  # one bad batch must not end the thread
+            log.exception("forward pass failed", version=batch.snapshot.version, images=len(batch.items))
+            reason = f"the forward pass failed with {type(error).__name__}; the server's log has the rest"
+            fail(tickets, Problem(500, reason))
+            return
+        ended = perf_counter()
+        for row, (ticket, budget) in enumerate(zip(tickets, budgets, strict=True)):
+            ticket.scored.append(Scored(output, row, budget, ended - began, ended))
+        for ticket in dict.fromkeys(tickets):
+            if len(ticket.scored) == len(ticket.images):
+                ticket.loop.call_soon_threadsafe(resolve, ticket)
+        self._metrics.batch_size.observe(len(tickets))
+        if output.steps.shape[1]:
+            for steps in output.steps.mean(axis=1):
+                self._metrics.steps.observe(steps)
+
+
+def attend(work: Callable[[], None], future: Future[None]) -> None:
+    """Run a call and tell whoever waits for it how it went."""
+    try:
+        work()
+    except Exception as error:  # belongs to the caller
+        future.set_exception(error)
+    else:
+        future.set_result(None)
+
+
+def resolve(ticket: Ticket, problem: Problem | None = None) -> None:
+    """In the ticket's event loop: it is done, unless its client has left."""
+    if ticket.done.done():
+        return
+    if problem is None:
+        ticket.done.set_result(None)
+    else:
+        ticket.done.set_exception(problem)
+
+
+def fail(tickets: Sequence[Ticket], problem: Problem) -> None:
+    """From the engine's thread: these tickets get no scores."""
+    for ticket in dict.fromkeys(tickets):
+        ticket.loop.call_soon_threadsafe(resolve, ticket, problem)

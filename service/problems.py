@@ -1,0 +1,196 @@
+"""Errors as RFC 9457 problem documents: what was wrong, in which field, and what is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, cast
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from exchange.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    ExchangeError,
+    ExchangeUnavailable,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    NotCancellable,
+    PointerMoved,
+    QueueFull,
+    StoreUnavailable,
+    TaskNotFound,
+    VersionCorrupt,
+    VersionNotFound,
+)
+from service.metrics import Metrics
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+CLIENT_GONE = 499
+"""Status in logs and metrics of requests whose client left; never sent."""
+
+REASONS = {
+    408: "client_too_slow",
+    413: "too_large",
+    415: "unsupported_type",
+    422: "invalid",
+    429: "queue_full",
+    503: "unavailable",
+    504: "deadline",
+}
+
+EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
+    QueueFull: 429,
+    IdempotencyInFlight: 409,
+    IdempotencyMismatch: 422,
+    TaskNotFound: 404,
+    NotCancellable: 409,
+    VersionNotFound: 404,
+    VersionCorrupt: 409,
+    PointerMoved: 409,
+    ExchangeUnavailable: 503,
+    StoreUnavailable: 503,
+    BlobMissing: 500,
+    BlobCorrupt: 500,
+}
+
+DESCRIPTIONS = {
+    400: "The body is not what its Content-Type says.",
+    404: "There is no such thing.",
+    405: "This path does not take this method.",
+    408: "The body came too slowly.",
+    409: "Not possible in the present state.",
+    413: "Too many bytes, pixels or images.",
+    415: "A media type or image format that is not accepted.",
+    422: "A field is out of range or does not fit the others.",
+    429: "The queue is full; `Retry-After` says when to come back.",
+    503: "Not ready, draining, or Redis or the store is away; `Retry-After` says when to come back.",
+    504: "The deadline passed.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """A field that was not accepted, its value as received but shortened, and what would have been."""
+
+    field: str
+    value: str | int | float | None
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.field} is {self.value!r}; it must {self.allowed}"
+
+
+class Problem(Exception):
+    """An answer other than success. The detail is read by people, `errors` by programs."""
+
+    def __init__(self, status: int, detail: str, *errors: FieldError) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+
+
+class FieldErrorDocument(BaseModel):
+    field: str
+    value: str | int | float | None = None
+    allowed: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str = Field(description="The HTTP status in words.")
+    status: int
+    detail: str = Field(description="What was wrong and what is allowed.")
+    errors: list[FieldErrorDocument] = Field(default=[], description="The fields that were not accepted.")
+
+
+def refused(field: str, value: Any, allowed: str, status: int = 422) -> Problem:
+    """A problem about one field: "tmax is 99; it must lie in 1..4"."""
+    shown = value if isinstance(value, int | float | None) else shorten(str(value))
+    error = FieldError(field, shown, allowed)
+    return Problem(status, str(error), error)
+
+
+def shorten(text: str, length: int = 100) -> str:
+    """Text from a client, short and printable enough to be sent back."""
+    text = "".join(char if char.isprintable() else "?" for char in text[: length + 1])
+    return text if len(text) <= length else text[:length] + "..."
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can fail in these ways."""
+    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
+    return {
+        status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """The problem document for the components of an API document."""
+    schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), ProblemDocument.__name__: schema}
+
+
+def respond(status: int, detail: str, errors: tuple[FieldError, ...] = ()) -> Response:
+    """The problem document itself."""
+    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else None
+    return Response(orjson.dumps({**document, "errors": errors}), status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI, metrics: Metrics) -> None:
+    """Answer every error of `app` with a problem document and count the rejections."""
+
+    def reject(status: int, detail: str, errors: tuple[FieldError, ...] = ()) -> Response:
+        if status in REASONS:
+            metrics.rejected.labels(REASONS[status]).inc()
+        return respond(status, detail, errors)
+
+    async def on_problem(_: Request, error: Exception) -> Response:
+        problem = cast(Problem, error)
+        return reject(problem.status, problem.detail, problem.errors)
+
+    async def on_http(_: Request, error: Exception) -> Response:
+        refusal = cast(HTTPException, error)
+        response = reject(refusal.status_code, str(refusal.detail))
+        response.headers.update(refusal.headers or {})
+        return response
+
+    async def on_validation(_: Request, error: Exception) -> Response:
+        errors = tuple(field_error(item) for item in cast(RequestValidationError, error).errors())
+        return reject(422, "; ".join(str(error) for error in errors), errors)
+
+    async def on_exchange(_: Request, error: Exception) -> Response:
+        status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
+        return reject(status, str(error))
+
+    async def on_gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
+        return Response(status_code=CLIENT_GONE)
+
+    async def on_unexpected(_: Request, error: Exception) -> Response:
+        return reject(500, f"unexpected {type(error).__name__}; the server's log has the rest")
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(ExchangeError, on_exchange)
+    app.add_exception_handler(ClientDisconnect, on_gone)
+    app.add_exception_handler(Exception, on_unexpected)
+
+
+def field_error(item: dict[str, Any]) -> FieldError:
+    """A finding of pydantic ("Input should be a valid integer") in this module's words."""
+    value = item.get("input")
+    shown = value if isinstance(value, int | float | None) else shorten(str(value))
+    return FieldError(str(item["loc"][-1]), shown, item["msg"].replace("Input should be", "be", 1))

@@ -1,0 +1,107 @@
+"""Request bodies, read no further and waited for no longer than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from tempfile import SpooledTemporaryFile
+from typing import cast
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from service.problems import Problem, refused
+
+IN_MEMORY_BYTES = 4 * 1024 * 1024
+
+
+def media_type(request: Request) -> str:
+    """The Content-Type without its parameters, in lower case; "" when there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def stream_body(request: Request, limit: int, idle_s: float) -> AsyncGenerator[bytes]:
+    """The body as it comes.
+
+    Raises Problem 413 past `limit` bytes and 408 after `idle_s` of silence, and ClientDisconnect.
+    """
+    declared = request.headers.get("content-length", "")
+    total = int(declared) if declared.isascii() and declared.isdecimal() else 0
+    if total > limit:
+        raise refused("body", f"{total} bytes", f"have at most {limit} bytes", 413)
+    total, more = 0, True
+    while more:
+        try:
+            async with asyncio.timeout(idle_s):
+                message = await request.receive()
+        except TimeoutError:
+            raise Problem(408, f"no byte of the body came for {idle_s} s") from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        total += len(chunk)
+        if total > limit:
+            raise refused("body", f"more than {limit} bytes", f"have at most {limit} bytes", 413)
+        if chunk:
+            yield chunk
+
+
+async def read_body(request: Request, limit: int, idle_s: float) -> bytes:
+    """The whole body. Raises what `stream_body` raises."""
+    return b"".join([chunk async for chunk in stream_body(request, limit, idle_s)])
+
+
+@asynccontextmanager
+async def read_form(request: Request, limit: int, idle_s: float, max_files: int) -> AsyncIterator[FormData]:
+    """A multipart body, large files of it on disk until the block ends. Raises Problem 400 besides."""
+    stream = stream_body(request, limit, idle_s)
+    try:
+        with buffering():
+            parser = MultiPartParser(request.headers, stream, max_files=max_files, max_fields=max_files)
+            form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(400, f"body is no sound multipart/form-data: {error.message}") from error
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+@asynccontextmanager
+async def spool_body(request: Request, limit: int, idle_s: float) -> AsyncIterator[UploadFile]:
+    """The body as a file, on disk when large, until the block ends. Raises what `stream_body` raises."""
+    with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as spool:
+        file = UploadFile(spool, size=0)  # type: ignore[arg-type]
+        with buffering():
+            async for chunk in stream_body(request, limit, idle_s):
+                await file.write(chunk)
+        await file.seek(0)
+        yield file
+
+
+@contextmanager
+def buffering() -> Iterator[None]:
+    """A full temporary disk is the server's trouble, and passing: Problem 503."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise Problem(503, f"cannot buffer the body: {error.strerror}") from error
+        raise
+
+
+def file_parts(form: FormData, field: str, others: tuple[str, ...] = ()) -> list[UploadFile]:
+    """The files of one field. Raises Problem for any field but it and `others`, which hold text."""
+    for name, value in form.multi_items():
+        if name not in (field, *others):
+            raise refused("form field", name, f"be {' or '.join((field, *others))}")
+        if name == field and isinstance(value, str):
+            raise refused(name, value, "be a file part, with a filename")
+        if name != field and not isinstance(value, str):
+            raise refused(name, "a file", "be text")
+    return cast(list[UploadFile], form.getlist(field))

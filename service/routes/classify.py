@@ -1,0 +1,191 @@
+"""POST /classify."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from model.budget import Budget
+from service.answers import Classification, Classifications, Clock, Wanted, classification
+from service.decode import MEDIA_TYPES, decode
+from service.engine import Ticket
+from service.middleware import BEGAN
+from service.problems import Problem, documented, refused
+from service.receive import file_parts, media_type, read_body, read_form
+from service.services import Services, TheServices
+from service.snapshot import Snapshot, budget_for
+
+router = APIRouter(tags=["classify"])
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "One image as the raw body (the fast path), or one or many as multipart `file`.",
+        "content": {
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.post(
+    "/classify",
+    summary="Classify images",
+    response_model=Classification | Classifications,
+    response_description="One file: its answer. Many: `results`, in their order.",
+    responses=documented(400, 408, 409, 413, 415, 422, 429, 503, 504),
+    openapi_extra=BODY,
+)
+async def classify(
+    request: Request,
+    services: TheServices,
+    tmax: Annotated[int | None, Query(ge=1, description="Most retrieval steps a layer.")] = None,
+    epsilon: Annotated[
+        float | None,
+        Query(
+            ge=0, allow_inf_nan=False, description="Stop once a step moves the recall by less; 0 never does."
+        ),
+    ] = None,
+    topk: Annotated[int | None, Query(ge=1, description="Slots a step may mix.")] = None,
+    labels: Annotated[
+        list[str], Query(description="Answer with these labels only: repeated, or separated by commas.")
+    ] = [],  # noqa: B006 - FastAPI copies it
+    top: Annotated[int, Query(ge=1, le=1000, description="Labels answered, unless `labels` names them.")] = 5,
+    explain: Annotated[bool, Query(description="Add the retrieval trace.")] = False,
+    timeout_ms: Annotated[int | None, Query(ge=1, description="Give up with 504 after so long.")] = None,
+) -> Response:
+    clock = Clock(request.scope[BEGAN])
+    snapshot = able_snapshot(services)
+    budget = budget_for(snapshot, tmax, epsilon, topk)
+    wanted = Wanted(known_labels(labels, snapshot), top, explain)
+    allowed_s = services.config.request_timeout_s
+    if timeout_ms is not None:
+        allowed_s = min(allowed_s, timeout_ms / 1000)
+    images = await read_images(request, services)
+    clock.read = perf_counter() - clock.began
+    with services.engine.admit(len(images)):
+        ticket = await score(request, services, images, snapshot, budget, explain, clock, allowed_s)
+    return encode(services, ticket, wanted, clock)
+
+
+def able_snapshot(services: Services) -> Snapshot:
+    """The version being served. Raises Problem 503 when not ready, 409 when nothing was learned yet."""
+    reason = services.why_not_ready()
+    if reason is not None:
+        raise Problem(503, reason)
+    snapshot = services.served.snapshot
+    if snapshot is None or not snapshot.labels:
+        raise Problem(409, "nothing learned yet; POST /tasks first")
+    return snapshot
+
+
+def known_labels(labels: Sequence[str], snapshot: Snapshot) -> tuple[str, ...] | None:
+    """The labels a request restricts its answer to, None when it does not. Raises Problem for unknown ones.
+
+    A value is split at its commas unless it is, commas and all, a known label.
+    """
+    names: list[str] = []
+    for value in labels:
+        names += [value] if value in snapshot.columns else [part.strip() for part in value.split(",")]
+    names = list(dict.fromkeys(name for name in names if name))
+    for name in names:
+        if name not in snapshot.columns:
+            allowed = f"be among the {len(snapshot.labels)} labels of version {snapshot.version}"
+            raise refused("labels", name, allowed)
+    return tuple(names) or None
+
+
+async def read_images(request: Request, services: Services) -> list[tuple[str, bytes]]:
+    """The images of a request, each with what error messages call it. Raises Problem."""
+    config = services.config
+    kind = media_type(request)
+    if kind in MEDIA_TYPES:
+        return [("body", await read_body(request, config.max_body_bytes, config.read_timeout_s))]
+    if kind != "multipart/form-data":
+        raise refused("Content-Type", kind, f"be {', '.join(MEDIA_TYPES)} or multipart/form-data", 415)
+    most = config.max_classify_files
+    async with read_form(request, config.max_body_bytes, config.read_timeout_s, 2 * most) as form:
+        files = file_parts(form, "file")
+        if not 1 <= len(files) <= most:
+            raise refused("file", len(files), f"come 1 to {most} times", 413 if files else 422)
+        return [(f"file[{index}]", await file.read()) for index, file in enumerate(files)]
+
+
+async def score(
+    request: Request,
+    services: Services,
+    images: Sequence[tuple[str, bytes]],
+    snapshot: Snapshot,
+    budget: Budget,
+    explain: bool,
+    clock: Clock,
+    allowed_s: float,
+) -> Ticket:
+    """Decode and score; give up when the client leaves or the deadline passes.
+
+    Raises Problem and ClientDisconnect.
+    """
+    loop = asyncio.get_running_loop()
+    pool, px, most = services.decoders, services.px, services.config.max_pixels
+    began = perf_counter()
+    decoding = [loop.run_in_executor(pool, decode, data, px, most, name) for name, data in images]
+    try:
+        pixels = [await pending for pending in decoding]
+    finally:
+        for pending in decoding:
+            pending.cancel()
+    clock.decode = perf_counter() - began
+    ticket = services.engine.enqueue(pixels, budget, explain, snapshot)
+    left_s = allowed_s - (ticket.entered - clock.began)
+    gone = loop.create_task(until_gone(request))
+    try:
+        await asyncio.wait((ticket.done, gone), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        if not ticket.done.done():
+            if gone.done():
+                raise ClientDisconnect
+            raise Problem(504, f"no answer within {allowed_s * 1000:.0f} ms")
+        ticket.done.result()
+    finally:
+        gone.cancel()
+        if not ticket.done.done():
+            services.engine.withdraw(ticket)
+    clock.compute = sum({scored.ended: scored.compute_s for scored in ticket.scored}.values())
+    clock.queue = ticket.scored[-1].ended - ticket.entered - clock.compute
+    return ticket
+
+
+async def until_gone(request: Request) -> None:
+    """Returns when the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def encode(services: Services, ticket: Ticket, wanted: Wanted, clock: Clock) -> Response:
+    """The answer's bytes; observes where the time went."""
+    timings = clock.timings_ms(perf_counter())
+    results: list[dict[str, Any]] = [
+        classification(ticket.snapshot, scored, wanted, timings) for scored in ticket.scored
+    ]
+    body = orjson.dumps(results[0] if len(results) == 1 else {"results": results})
+    stages = services.metrics.stages
+    stages["read"].observe(clock.read)
+    stages["decode"].observe(clock.decode)
+    stages["queue"].observe(clock.queue)
+    stages["compute"].observe(clock.compute)
+    stages["encode"].observe(perf_counter() - ticket.scored[-1].ended)
+    return Response(body, media_type="application/json")

@@ -1,0 +1,67 @@
+"""What operators ask: alive, ready, how much."""
+
+from __future__ import annotations
+
+from anyio import to_thread
+from fastapi import APIRouter
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from pydantic import BaseModel, Field
+from starlette.responses import RedirectResponse, Response
+
+from exchange.errors import ExchangeError
+from service.problems import Problem, documented
+from service.routes.versions import serving_version
+from service.services import Services, TheServices
+
+router = APIRouter(tags=["operations"])
+
+NEWEST_TASKS = 1000
+
+
+class Alive(BaseModel):
+    alive: bool
+
+
+class Ready(BaseModel):
+    ready: bool
+    version: int | None = Field(description="What answers; null before anything was learned.")
+
+
+@router.get("/healthz", summary="Is the process worth keeping?", responses=documented(503))
+async def healthz(services: TheServices) -> Alive:
+    if not (services.engine.alive and services.watcher.alive):
+        raise Problem(503, "a thread of the server has ended; restart it")
+    return Alive(alive=True)
+
+
+@router.get("/readyz", summary="May requests be sent here?", responses=documented(503))
+async def readyz(services: TheServices) -> Ready:
+    reason = services.why_not_ready()
+    if reason is not None:
+        raise Problem(503, reason)
+    return Ready(ready=True, version=serving_version(services))
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(services: TheServices) -> Response:
+    return Response(await to_thread.run_sync(scrape, services), media_type=CONTENT_TYPE_PLAIN_1_0_0)
+
+
+def scrape(services: Services) -> bytes:
+    """The metrics of this process and, while Redis can be reached, of the task queue."""
+    try:
+        services.metrics.tasks(services.queue.list(NEWEST_TASKS), services.queue.lag())
+    except ExchangeError:
+        services.metrics.task_state.clear()
+    return generate_latest(services.metrics.registry)
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    return RedirectResponse("/docs")

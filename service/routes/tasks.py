@@ -1,0 +1,184 @@
+"""/tasks: hand in labelled images, follow what becomes of them, take them back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Annotated
+
+import anyio
+import orjson
+from anyio import WouldBlock, to_thread
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.datastructures import UploadFile
+
+from exchange.errors import ExchangeError
+from exchange.records import TaskRecord
+from service.archive import TAR_TYPES, ZIP_TYPES, unpack
+from service.problems import Problem, documented, refused
+from service.receive import file_parts, media_type, read_form, spool_body
+from service.records import TaskList, TaskView
+from service.services import Services, TheServices
+from service.submit import submit
+from service.uploads import Upload, check_text, pair
+
+router = APIRouter(prefix="/tasks", tags=["tasks"])
+
+ALLOWED = "multipart/form-data, application/zip or application/x-tar"
+ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "Labelled images: `files` and as many `labels` in the same order, or one archive of "
+        "`label/image.jpg`.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files", "labels"],
+                    "properties": {
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "labels": {"type": "array", "items": {"type": "string"}},
+                    },
+                }
+            },
+            "application/zip": ARCHIVE,
+            "application/x-tar": ARCHIVE,
+        },
+    }
+}
+POLL_S = 0.25
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Learn labelled images",
+    responses=documented(400, 408, 409, 413, 415, 422, 429, 503),
+    openapi_extra=BODY,
+)
+async def create(
+    request: Request,
+    response: Response,
+    services: TheServices,
+    name: Annotated[str, Query(description="What people call the task; its labels if left out.")] = "",
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern="^[!-~]+$",
+            description="Makes trying again safe: the same key and body give the same task.",
+        ),
+    ] = None,
+) -> TaskView:
+    """Accepted means durable: the images are on disk and the task is queued."""
+    services.require_open()
+    clean_name = check_text("name", name) if name else ""
+    task = await receive(request, services, clean_name, idempotency_key)
+    response.headers["Location"] = f"/tasks/{task.id}"
+    return TaskView.of(task)
+
+
+async def receive(request: Request, services: Services, name: str, key: str | None) -> TaskRecord:
+    """Read, check and queue. Raises Problem and ExchangeError, and then nothing is queued."""
+    config, kind = services.config, media_type(request)
+    if kind not in ("multipart/form-data", *ZIP_TYPES, *TAR_TYPES):
+        raise refused("Content-Type", kind, f"be {ALLOWED}", 415)
+    place = object()
+    try:
+        services.submissions.acquire_on_behalf_of_nowait(place)
+    except WouldBlock:
+        raise Problem(429, f"{config.max_submissions} tasks are being received already") from None
+    try:
+        if kind == "multipart/form-data":
+            most = config.max_task_images
+            async with read_form(request, config.max_task_bytes, config.read_timeout_s, most) as form:
+                files = file_parts(form, "files", ("labels",))
+                labels = [str(label) for label in form.getlist("labels")]
+                uploads = pair([(file.filename or "", partial(read_again, file)) for file in files], labels)
+                return await to_thread.run_sync(submit, services, uploads, name, key)
+        async with spool_body(request, config.max_task_bytes, config.read_timeout_s) as body:
+            return await to_thread.run_sync(submit_archive, services, body, kind, name, key)
+    finally:
+        services.submissions.release_on_behalf_of(place)
+
+
+def read_again(file: UploadFile) -> bytes:
+    file.file.seek(0)
+    return file.file.read()
+
+
+def submit_archive(services: Services, body: UploadFile, kind: str, name: str, key: str | None) -> TaskRecord:
+    uploads: Sequence[Upload] = unpack(body.file, body.size or 0, kind, services.config)
+    return submit(services, uploads, name, key)
+
+
+@router.get("", summary="Tasks, newest first", responses=documented(422, 503))
+async def list_tasks(services: TheServices, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> TaskList:
+    tasks = await to_thread.run_sync(services.queue.list, limit)
+    return TaskList(tasks=[TaskView.of(task) for task in tasks])
+
+
+async def existing_task(id: str, services: TheServices) -> TaskRecord:  # noqa: A002 - the path's own name
+    """Raises TaskNotFound."""
+    return await to_thread.run_sync(services.queue.get, id)
+
+
+Existing = Annotated[TaskRecord, Depends(existing_task)]
+
+
+@router.get("/{id}", summary="One task", responses=documented(404, 422, 503))
+async def get_task(task: Existing) -> TaskView:
+    return TaskView.of(task)
+
+
+async def stream_place(services: TheServices) -> AsyncIterator[None]:
+    """Hold one of the places for event streams while the response lasts. Raises Problem 429."""
+    place = object()
+    try:
+        services.streams.acquire_on_behalf_of_nowait(place)
+    except WouldBlock:
+        raise Problem(429, f"{services.config.max_event_streams} event streams are open already") from None
+    try:
+        yield
+    finally:
+        services.streams.release_on_behalf_of(place)
+
+
+@router.get(
+    "/{id}/events",
+    summary="Follow a task",
+    response_class=EventSourceResponse,
+    responses=documented(404, 422, 429, 503),
+    dependencies=[Depends(stream_place)],
+)
+async def follow(
+    task: Existing,
+    services: TheServices,
+    last_event_id: Annotated[
+        str | None, Header(pattern="^[0-9]{1,20}(-[0-9]{1,20})?$", description="Go on after this event.")
+    ] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """The task after each change, as server-sent events named `task`. Ends when the task has."""
+    after = last_event_id or "0"
+    while not services.lifecycle.draining:
+        try:
+            found = await to_thread.run_sync(services.queue.events, task.id, after)
+            if not found and task.state.ended:  # its events are gone, or all told
+                return
+        except ExchangeError:
+            return  # whoever still listens connects again, with Last-Event-ID
+        for event in found:
+            task, after = event.task, event.id
+            yield ServerSentEvent(id=event.id, event="task", raw_data=orjson.dumps(event.task).decode())
+        if task.state.ended and found:
+            return
+        if not found:
+            await anyio.sleep(POLL_S)
+
+
+@router.delete("/{id}", summary="Cancel a queued task", responses=documented(404, 409, 422, 503))
+async def cancel(id: str, services: TheServices) -> TaskView:  # noqa: A002 - the path's own name
+    return TaskView.of(await to_thread.run_sync(services.queue.cancel, id))

@@ -1,0 +1,78 @@
+"""/versions: the history, what each version knows, and which one answers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Path
+
+from exchange.records import Manifest
+from service.problems import Problem, documented
+from service.records import RefusalView, VersionList, VersionView
+from service.services import Services, TheServices
+from service.watcher import ROLE
+
+router = APIRouter(prefix="/versions", tags=["versions"])
+
+Number = Annotated[int, Path(ge=1, le=2**53, description="A version's number.")]
+
+
+@router.get("", summary="All versions", responses=documented(503))
+async def list_versions(services: TheServices) -> VersionList:
+    return await to_thread.run_sync(history, services)
+
+
+@router.get("/{version}", summary="One version", responses=documented(404, 409, 422, 503))
+async def get_version(version: Number, services: TheServices) -> VersionView:
+    return await to_thread.run_sync(view, services, version)
+
+
+@router.post("/{version}/activate", summary="Roll back or forward", responses=documented(404, 409, 422, 503))
+async def activate(version: Number, services: TheServices) -> VersionView:
+    """Moves the pointer. Every server follows within moments and says so in `serving`."""
+    return await to_thread.run_sync(point_to, services, version)
+
+
+def history(services: Services) -> VersionList:
+    current, serving = services.registry.current(), serving_version(services)
+    return VersionList(
+        current=current,
+        serving=serving,
+        runtime=services.runtime.name,
+        refused=[RefusalView(version=r.version, reason=r.reason) for r in services.watcher.refusals],
+        versions=[VersionView.of(manifest, current, serving) for manifest in services.registry.manifests()],
+    )
+
+
+def view(services: Services, version: int) -> VersionView:
+    """Raises VersionNotFound."""
+    manifest = services.registry.manifest(version)
+    return VersionView.of(manifest, services.registry.current(), serving_version(services))
+
+
+def point_to(services: Services, version: int) -> VersionView:
+    """Move the pointer to a version that this server could serve.
+
+    Raises Problem, VersionNotFound and VersionCorrupt.
+    """
+    require_fitting(services, services.registry.manifest(version))
+    services.registry.verify(version, ROLE)
+    services.registry.activate(version)
+    return view(services, version)
+
+
+def require_fitting(services: Services, manifest: Manifest) -> None:
+    """Raise Problem 409 when a version was learned on another backbone."""
+    here, there = services.runtime.identity, manifest.backbone
+    if (here.name, here.px, here.sha256) != (there.name, there.px, there.sha256):
+        raise Problem(
+            409,
+            f"version {manifest.version} was learned on {there.name} at {there.px} px ({there.sha256[:12]}); "
+            f"this server runs {here.name} at {here.px} px ({here.sha256[:12]})",
+        )
+
+
+def serving_version(services: Services) -> int | None:
+    snapshot = services.served.snapshot
+    return None if snapshot is None else snapshot.version

@@ -1,0 +1,68 @@
+"""What computes the forward pass, behind two small protocols.
+
+A `Runtime` is built once per process and owns the backbone. A `Classifier` is one version laid out for it: a
+swap makes a new one and drops the old, and never touches the runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.backbone import BackboneIdentity
+from model.budget import Budget
+from model.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTrace:
+    """What one layer's loop recalled, for a batch of B samples, T steps, k slots kept.
+
+    layer: counted from 1.
+    used: [B, T] bool, the steps each sample took.
+    slots: [B, T, k] int64, best first.
+    weights: [B, T, k] float32, how much of each slot was mixed in.
+    """
+
+    layer: int
+    used: NDArray[np.bool_]
+    slots: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """scores: [B, C] float32 probabilities.  steps: [B, L] int64.  trace: L layers, or none unless asked."""
+
+    scores: NDArray[np.float32]
+    steps: NDArray[np.int64]
+    trace: tuple[LayerTrace, ...]
+
+
+class Classifier(Protocol):
+    """One version, ready to answer. Used from the engine's thread only."""
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
+        """pixels [B, 3, px, px], a budget a sample -> scores. No sample changes another one's answer."""
+
+
+class Runtime(Protocol):
+    """A backbone on a device."""
+
+    @property
+    def name(self) -> str:
+        """As reported by /versions."""
+
+    @property
+    def identity(self) -> BackboneIdentity:
+        """The backbone, its size and its hash: what a version must have been learned on."""
+
+    def empty(self) -> Checkpoint:
+        """A checkpoint that knows no class, to warm the backbone with."""
+
+    def prepare(self, checkpoint: Checkpoint) -> Classifier:
+        """Lay a version out for this runtime, from any thread. Raises InvalidCheckpoint."""

@@ -1,0 +1,90 @@
+"""The forward pass in PyTorch, as `model` defines it, on CPU or GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.backbone import Backbone, BackboneIdentity, BackboneSpec, load_backbone
+from model.budget import Budget, BudgetBatch
+from model.checkpoint import Checkpoint
+from model.classify import classify
+from model.deliberation import LoopConfig, Recall
+from model.network import RetrievalViT
+from service.runtimes import Classifier, LayerTrace, Output
+
+
+class TorchRuntime:
+    """A backbone in float32 on one device."""
+
+    def __init__(self, backbone: Backbone, device: torch.device) -> None:
+        self.backbone = backbone.to(device)
+        self.device = device
+
+    @classmethod
+    def load(cls, spec: BackboneSpec, device: str | None, threads: int) -> TorchRuntime:
+        """Load the backbone onto `device`, by default a GPU if there is one. Sets torch's threads."""
+        torch.set_num_threads(threads)
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(load_backbone(spec), torch.device(chosen))
+
+    @property
+    def name(self) -> str:
+        return f"torch {self.device.type} float32"
+
+    @property
+    def identity(self) -> BackboneIdentity:
+        return self.backbone.identity
+
+    def empty(self) -> Checkpoint:
+        return Checkpoint.empty(self.backbone, LoopConfig())
+
+    def prepare(self, checkpoint: Checkpoint) -> Classifier:
+        checkpoint.check_fits(self.backbone)
+        return TorchClassifier(self.backbone, checkpoint.to(self.device), self.device)
+
+
+class TorchClassifier:
+    """One version's pools and head on the runtime's device, the pools laid out for the loop."""
+
+    def __init__(self, backbone: Backbone, checkpoint: Checkpoint, device: torch.device) -> None:
+        self.network = RetrievalViT(backbone, checkpoint.loop)
+        self.memories = checkpoint.pools.memories(checkpoint.loop)
+        self.head = checkpoint.head
+        self.layers = checkpoint.loop.layers
+        self.device = device
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
+        images = torch.from_numpy(pixels).to(self.device)  # [B, 3, px, px]
+        answer = classify(
+            self.network, self.memories, self.head, images, BudgetBatch.of(budgets, self.device)
+        )
+        found = zip(self.layers, answer.found, strict=False) if explain else ()
+        return Output(
+            scores=array(answer.scores),
+            steps=array(answer.steps),
+            trace=tuple(layer_trace(layer, recall) for layer, recall in found),
+        )
+
+
+def layer_trace(layer: int, found: Recall) -> LayerTrace:
+    """One layer's `Recall`, on the host."""
+    batch, steps, _ = found.vectors.shape
+    used = found.used if found.used is not None else torch.ones(batch, steps, dtype=torch.bool)
+    return LayerTrace(
+        layer=layer,
+        used=array(used),
+        slots=array(torch.stack(found.slots, dim=1)),
+        weights=array(torch.stack(found.weights, dim=1)),
+    )
+
+
+def array(tensor: Tensor) -> NDArray[Any]:
+    """The same numbers on the host."""
+    values: NDArray[Any] = tensor.cpu().numpy()
+    return values

@@ -1,0 +1,78 @@
+"""What the routes work with, built once per app and handed to them by FastAPI."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+
+from exchange.blobs import BlobStore
+from exchange.queue import TaskQueue
+from exchange.registry import Registry
+from service.config import ServiceConfig
+from service.engine import Engine
+from service.metrics import Metrics
+from service.problems import Problem
+from service.runtimes import Runtime
+from service.snapshot import Served
+from service.watcher import Watcher
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """draining: the server finishes what it has and takes nothing new."""
+
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a running server.
+
+    decoders: threads that decode the images of /classify.
+    submissions, streams: places for POST /tasks and for event streams.
+    """
+
+    config: ServiceConfig
+    metrics: Metrics
+    lifecycle: Lifecycle
+    runtime: Runtime
+    served: Served
+    engine: Engine
+    watcher: Watcher
+    queue: TaskQueue
+    blobs: BlobStore
+    registry: Registry
+    decoders: ThreadPoolExecutor
+    submissions: CapacityLimiter
+    streams: CapacityLimiter
+
+    @property
+    def px(self) -> int:
+        return self.runtime.identity.px
+
+    def require_open(self) -> None:
+        """Raise Problem 503 while draining."""
+        if self.lifecycle.draining:
+            raise Problem(503, "the server is shutting down")
+
+    def why_not_ready(self) -> str | None:
+        """What keeps /classify from answering, None when nothing does."""
+        if self.lifecycle.draining:
+            return "the server is shutting down"
+        if not self.engine.alive:
+            return "the engine has ended"
+        if not self.watcher.settled:
+            return "the version to serve is being loaded, or Redis was not reached to learn which it is"
+        return None
+
+
+async def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+TheServices = Annotated[Services, Depends(get_services)]

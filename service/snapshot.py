@@ -1,0 +1,74 @@
+"""One version, whole and unchanging, and the single reference through which the engine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from exchange.records import Manifest
+from model.budget import Budget
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from service.problems import refused
+from service.runtimes import Classifier
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A version laid out for the runtime. Whoever holds one may use it for as long as they like.
+
+    columns: the head's column of each label.  slot_tasks: [M], the task that brought each slot.
+    """
+
+    version: int
+    manifest: Manifest
+    loop: LoopConfig
+    labels: tuple[str, ...]
+    columns: Mapping[str, int]
+    slot_tasks: tuple[str, ...]
+    classifier: Classifier
+
+    @classmethod
+    def of(cls, manifest: Manifest, checkpoint: Checkpoint, classifier: Classifier) -> Snapshot:
+        return cls(
+            version=manifest.version,
+            manifest=manifest,
+            loop=checkpoint.loop,
+            labels=checkpoint.labels,
+            columns={label: column for column, label in enumerate(checkpoint.labels)},
+            slot_tasks=checkpoint.pools.slot_tasks,
+            classifier=classifier,
+        )
+
+    @property
+    def most_slots(self) -> int:
+        """The largest topk a request may name: the slots there are, or the default while there are fewer."""
+        return max(len(self.slot_tasks), self.loop.topk)
+
+    def clamp(self, budget: Budget) -> Budget:
+        """What this version can give of a budget that may have been checked against another version."""
+        if budget.tmax <= self.loop.tmax and budget.topk <= self.most_slots:
+            return budget
+        return replace(budget, tmax=min(budget.tmax, self.loop.tmax), topk=min(budget.topk, self.most_slots))
+
+
+class Served:
+    """The version being served. Readers take `snapshot` once and keep it; only the watcher writes it."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+
+
+def budget_for(snapshot: Snapshot, tmax: int | None, epsilon: float | None, topk: int | None) -> Budget:
+    """A request's budget, the version's own where it names nothing. Raises Problem past what it can give."""
+    loop = snapshot.loop
+    if tmax is not None and not 1 <= tmax <= loop.tmax:
+        raise refused("tmax", tmax, f"lie in 1..{loop.tmax}")
+    if topk is not None and not 1 <= topk <= snapshot.most_slots:
+        raise refused("topk", topk, f"lie in 1..{snapshot.most_slots}")
+    default = loop.budget
+    return Budget(
+        tmax=default.tmax if tmax is None else tmax,
+        epsilon=default.epsilon if epsilon is None else epsilon,
+        topk=default.topk if topk is None else topk,
+    )

@@ -1,0 +1,66 @@
+"""Labelled images as they come in over HTTP, and the checks all of them pass before anything is queued."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.config import ServiceConfig
+from service.decode import decode
+from service.problems import refused
+
+MAX_LABEL = 200
+TEXT = f"have 1 to {MAX_LABEL} printable characters"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One labelled image that can be read, more than once, while its request lasts.
+
+    name: what the client calls it, for error messages only.  read: the encoded bytes; raises Problem.
+    """
+
+    name: str
+    label: str
+    read: Callable[[], bytes]
+
+
+def pair(files: Sequence[tuple[str, Callable[[], bytes]]], labels: Sequence[str]) -> list[Upload]:
+    """Files and labels that came in the same order. Raises Problem when they do not match."""
+    if not files:
+        raise refused("files", None, "hold at least one image")
+    if len(files) != len(labels):
+        raise refused(
+            "labels", f"{len(labels)} labels", f"be {len(files)}, one for each file in the same order"
+        )
+    return [Upload(name, label, read) for (name, read), label in zip(files, labels, strict=True)]
+
+
+def check(uploads: Sequence[Upload], px: int, config: ServiceConfig) -> list[Upload]:
+    """Decode every image once and clean every label. Raises Problem at the first that cannot be learned."""
+    checked = []
+    for index, upload in enumerate(uploads):
+        field = f"files[{index}] {upload.name[:100]!r}"
+        label = check_text(f"labels[{index}]", upload.label)
+        data = upload.read()
+        if len(data) > config.max_image_bytes:
+            raise refused(field, f"{len(data)} bytes", f"have at most {config.max_image_bytes} bytes", 413)
+        decode(data, px, config.max_pixels, field)
+        checked.append(Upload(upload.name, label, upload.read))
+    return checked
+
+
+def check_text(field: str, text: str) -> str:
+    """A label or name as people write them: normalised (NFC), trimmed. Raises Problem."""
+    clean = unicodedata.normalize("NFC", text).strip()
+    unprintable = any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in clean)
+    if unprintable or not 1 <= len(clean) <= MAX_LABEL:
+        raise refused(field, text, TEXT)
+    return clean
+
+
+def default_name(labels: Sequence[str]) -> str:
+    """What a task is called that was given no name: its labels, cut to a readable length."""
+    name = ", ".join(sorted(set(labels)))
+    return name if len(name) <= 80 else name[:79] + "…"

@@ -1,0 +1,138 @@
+"""Follows the version pointer: loads, checks and warms a version, then swaps one reference.
+
+A version that fails on the way is reported and never served; the one before it stays. Redis may go away for
+as long as it likes: the watcher keeps trying, more slowly, and the version in memory keeps answering.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import structlog
+
+from exchange.errors import ExchangeError, ExchangeUnavailable
+from exchange.records import Manifest
+from exchange.registry import Registry
+from model.checkpoint import Checkpoint, InvalidCheckpoint
+from service.engine import Engine
+from service.metrics import Metrics
+from service.runtimes import Classifier, Runtime
+from service.snapshot import Served, Snapshot
+
+log = structlog.get_logger(__name__)
+
+ROLE = "serving"
+WAIT_S = 1.0
+FIRST_RETRY_S = 0.1
+LAST_RETRY_S = 5.0
+WARM_UP_S = 120.0
+KEPT_REFUSALS = 20
+
+
+class VersionRefused(Exception):
+    """A version cannot be served; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a version is not served."""
+
+    version: int
+    reason: str
+
+
+class Watcher:
+    """A thread between the registry and `Served`. `start` and `stop` once each."""
+
+    def __init__(
+        self, registry: Registry, runtime: Runtime, engine: Engine, served: Served, metrics: Metrics
+    ) -> None:
+        self._registry = registry
+        self._runtime = runtime
+        self._engine = engine
+        self._served = served
+        self._metrics = metrics
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self.refusals: tuple[Refusal, ...] = ()
+        self.settled = False
+        """True once the registry was read and what it pointed to was served or refused."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns once the thread has ended, at most about `WAIT_S` later."""
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        seen: int | None = None
+        retry_s = FIRST_RETRY_S
+        while not self._stop.is_set():
+            try:
+                pointer = self._registry.wait(seen, WAIT_S) if self.settled else self._registry.current()
+                if pointer is not None and pointer != seen:
+                    self._follow(pointer)
+                    seen = pointer
+                self.settled = True
+                retry_s = FIRST_RETRY_S
+            except Exception as error:  # nothing may end this thread
+                log.warning("cannot follow the registry", reason=str(error), retry_s=retry_s)
+                self._stop.wait(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    def _follow(self, version: int) -> None:
+        """Serve a version or report why not. Raises ExchangeUnavailable."""
+        began = perf_counter()
+        try:
+            snapshot = self._load(version)
+        except ExchangeUnavailable:
+            raise
+        except (ExchangeError, VersionRefused, InvalidCheckpoint, OSError) as error:
+            self.refusals = (*self.refusals, Refusal(version, str(error)))[-KEPT_REFUSALS:]
+            serving = self._served.snapshot.version if self._served.snapshot else None
+            log.error("version refused", version=version, reason=str(error), serving=serving)
+            return
+        self._served.snapshot = snapshot
+        self._metrics.served(version)
+        self._metrics.swap.observe(perf_counter() - began)
+        log.info(
+            "version served", version=version, labels=len(snapshot.labels), slots=len(snapshot.slot_tasks)
+        )
+
+    def _load(self, version: int) -> Snapshot:
+        self._registry.verify(version, ROLE)
+        manifest = self._registry.manifest(version)
+        checkpoint = Checkpoint.load(self._registry.path(version, ROLE))
+        check_agreement(manifest, checkpoint)
+        classifier = self._runtime.prepare(checkpoint)
+        self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px)).result(WARM_UP_S)
+        return Snapshot.of(manifest, checkpoint, classifier)
+
+
+def check_agreement(manifest: Manifest, checkpoint: Checkpoint) -> None:
+    """Raise VersionRefused when a manifest promises other contents than its file holds."""
+    if manifest.labels != checkpoint.labels:
+        raise VersionRefused("the manifest and the file name different labels")
+    if manifest.slots != checkpoint.pools.slots:
+        raise VersionRefused(f"the manifest counts {manifest.slots} slots, the file {checkpoint.pools.slots}")
+
+
+def warm(classifier: Classifier, checkpoint: Checkpoint, px: int) -> None:
+    """One real forward pass, in the engine's thread. Raises VersionRefused unless it gives probabilities."""
+    grey = np.full((1, 3, px, px), 127, dtype=np.uint8)
+    scores = classifier.classify(grey, [checkpoint.loop.budget], explain=False).scores
+    if scores.shape != (1, len(checkpoint.labels)):
+        raise VersionRefused(
+            f"warm-up gave scores of shape {scores.shape} for {len(checkpoint.labels)} labels"
+        )
+    if len(checkpoint.labels) and not (np.isfinite(scores).all() and abs(float(scores.sum()) - 1) < 1e-2):
+        raise VersionRefused("warm-up gave scores that are no probabilities")
