@@ -1,7 +1,7 @@
 """The small backbone that ships with the package: a machine without a model hub runs the main job with it.
 
-`assets/bundled.safetensors` holds the weights in fp16, `assets/bundled.json` the architecture, the preprocessing and
-the weights' sha256, `assets/README.md` where they come from and what they are worth.
+`assets/bundled.safetensors` holds the weights in fp16, `assets/bundled.json` the architecture, the
+preprocessing and the weights' sha256, `assets/README.md` where they come from and what they are worth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BUNDLED = Path(__file__).with_name("assets") / "bundled.safetensors"
 
 
 class BundledWeightsInvalid(RuntimeError):
-    """The bundled weights or their description are missing, cut short or altered; the message says which and how."""
+    """The bundled weights or their description are missing, cut short or altered; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class BundledCard:
         except OSError as error:
             raise BundledWeightsInvalid(f"cannot read {path}: {error}. Reinstall hippotune") from error
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise BundledWeightsInvalid(f"{path} does not describe a backbone: {error!r}. Reinstall hippotune") from error
+            message = f"{path} does not describe a backbone: {error!r}. Reinstall hippotune"
+            raise BundledWeightsInvalid(message) from error
 
 
 def load_bundled(
@@ -65,8 +66,8 @@ def load_bundled(
 
     path: a safetensors file with its description beside it (same name, `.json`); None takes the packaged one.
 
-    Returns the model, the input side in pixels, the mean and standard deviation a channel (for pixels in 0..1), and
-    the sha256 of the weights' file. Raises BundledWeightsInvalid unless that is the one the description states.
+    Returns the model, the input side in pixels, mean and standard deviation a channel (for pixels in 0..1),
+    the sha256 of the weights' file. Raises BundledWeightsInvalid where that is not the one described.
     """
     path = path or BUNDLED
     card = BundledCard.read(path.with_suffix(".json"))
@@ -77,8 +78,8 @@ def load_bundled(
     found = hashlib.sha256(data).hexdigest()
     if found != card.sha256:
         raise BundledWeightsInvalid(
-            f"{path} ({len(data)} bytes) has sha256 {found}, but {path.with_suffix('.json').name} states {card.sha256}: "
-            "the file is cut short or altered. Reinstall hippotune, or restore both files from one source"
+            f"{path} ({len(data)} bytes) has sha256 {found}, but {path.with_suffix('.json').name} states "
+            f"{card.sha256}: the file is cut short or altered. Reinstall hippotune"
         )
     try:
         vit = VisionTransformer(**card.architecture)

@@ -1,0 +1,233 @@
+"""What frozen features are worth: `python -m benchmarks.backbone --out benchmarks/results/backbone.json`.
+
+Compares the bundled backbone with DeiT-Tiny at the same pixel size, with random weights and with the pixels
+themselves, by nearest class mean and by a ridge classifier on a random projection, on scikit-learn's digits,
+CUB-100 and CIFAR-100; then times it against DeiT-Tiny at 224 px in one run.
+"""
+
+import io
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from model.backbone import Backbone, BackboneSpec, load_backbone
+from model.head import project, random_projection
+from model.preprocess import to_pixels
+
+WIDTH = 2000
+"""Columns of the random projection."""
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Candidates for lambda over the Gram matrix's mean diagonal, chosen on a fifth of the training set."""
+TEACHER = "deit_tiny_patch16_224"
+"""The backbone compared with."""
+DATA = Path("../shared/data")
+"""Where the archives and DeiT-Tiny lie."""
+PIXELS_PX = 32
+"""Side at which photographs are read as plain pixels; digits keep their own 8."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels to learn from and to be judged on: lists of pictures, int64 [N]."""
+
+    train: list[Image.Image]
+    train_labels: Tensor
+    test: list[Image.Image]
+    test_labels: Tensor
+    px: int
+    """Side at which these pictures are compared as plain pixels."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of test images named rightly, 0..1."""
+
+    nearest_mean: float
+    projected_ridge: float
+
+
+Embedding = Callable[[list[Image.Image], int], Tensor]
+"""Pictures and the side of plain pixels -> float features [N, d]."""
+
+
+def digits(validate: bool) -> Split:
+    """scikit-learn's 1,797 digits, 8 x 8, white on black; half of each class to learn, half to judge."""
+    data = load_digits()
+    grey = (data.images / 16 * 255).astype(np.uint8)
+    train, test = train_test_split(np.arange(len(grey)), test_size=0.5, stratify=data.target, random_state=0)
+    if validate:
+        train, test = train_test_split(train, test_size=0.5, stratify=data.target[train], random_state=0)
+    labels = torch.from_numpy(data.target.astype(np.int64))
+    pictures = [Image.fromarray(image).convert("RGB") for image in grey]
+    return Split([pictures[i] for i in train], labels[train], [pictures[i] for i in test], labels[test], 8)
+
+
+def archive(folder: Path, name: str, per_class: int, validate: bool) -> Split:
+    """`per_class` images of each class of an archive's train part, and its test part.
+
+    With `validate` no test image is read: every fifth of those training images judges instead.
+    """
+    train, labels = read(folder / f"{name}_train_webp.npz", per_class)
+    if not validate:
+        return Split(train, labels, *read(folder / f"{name}_test_webp.npz", per_class), PIXELS_PX)
+    judge = torch.arange(len(train)) % 5 == 0
+    kept, held = (~judge).nonzero().flatten(), judge.nonzero().flatten()
+    return Split([train[i] for i in kept], labels[kept], [train[i] for i in held], labels[held], PIXELS_PX)
+
+
+def read(path: Path, per_class: int) -> tuple[list[Image.Image], Tensor]:
+    """The first `per_class` images of each class of an archive, with labels [N]."""
+    with np.load(path) as data:
+        blob, offsets, labels = data["blob"], data["offsets"], data["label"].astype(np.int64)
+    of_class = [np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)]
+    rows = np.sort(np.concatenate(of_class))
+    encoded = (blob[offsets[row] : offsets[row + 1]].tobytes() for row in rows)
+    return [Image.open(io.BytesIO(data)).convert("RGB") for data in encoded], torch.from_numpy(labels[rows])
+
+
+def from_pixels(pictures: list[Image.Image], px: int) -> Tensor:
+    """The pictures themselves at side `px`, flat: [N, 3 px^2]."""
+    return torch.from_numpy(np.stack([to_pixels(picture, px) for picture in pictures])).flatten(1) / 255
+
+
+def from_backbone(backbone: Backbone) -> Embedding:
+    """Frozen features of a backbone with no pools: [N, d]."""
+
+    @torch.inference_mode()
+    def embed(pictures: list[Image.Image], _: int) -> Tensor:
+        parts = []
+        for start in range(0, len(pictures), 64):
+            images = np.stack([to_pixels(picture, backbone.px) for picture in pictures[start : start + 64]])
+            parts.append(backbone.pool(backbone.vit.blocks(backbone.embed(torch.from_numpy(images)))))
+        return torch.cat(parts)
+
+    return embed
+
+
+def judge(embed: Embedding, split: Split) -> Accuracy:
+    """Both classifiers on one set of features."""
+    train, test = embed(split.train, split.px), embed(split.test, split.px)
+    return Accuracy(
+        nearest_mean(train, split.train_labels, test, split.test_labels),
+        projected_ridge(train, split.train_labels, test, split.test_labels),
+    )
+
+
+def nearest_mean(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
+    """Accuracy of the class whose mean unit feature has the greatest cosine: features [N, d], labels [N]."""
+    unit, classes = F.normalize(train, dim=1), torch.tensor(sorted(set(train_labels.tolist())))
+    means = torch.stack([unit[train_labels == label].mean(0) for label in classes])  # [C, d]
+    guess = (F.normalize(test, dim=1) @ F.normalize(means, dim=1).T).argmax(1)
+    return accuracy(classes[guess], test_labels)
+
+
+def projected_ridge(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
+    """Accuracy of ridge regression to one-hot labels from relu(f R), R `WIDTH` wide; lambda by hold-out."""
+    mean, std = train.mean(0), train.std(0).mean()
+    projection = random_projection(train.shape[1], WIDTH, seed=0)
+    train, test = (project((features - mean) / std, projection) for features in (train, test))
+    wanted = F.one_hot(train_labels).float()
+    judge = torch.arange(len(train)) % 5 == 0
+    fits = solutions(train[~judge], wanted[~judge], RIDGES)
+    scores = [accuracy((train[judge] @ fit).argmax(1), train_labels[judge]) for fit in fits]
+    best = RIDGES[int(np.argmax(scores))]
+    return accuracy((test @ solutions(train, wanted, (best,))[0]).argmax(1), test_labels)
+
+
+def solutions(features: Tensor, wanted: Tensor, ridges: tuple[float, ...]) -> list[Tensor]:
+    """W [D, C] for each ridge, from features [N, D] and one-hot labels [N, C]."""
+    gram, right = (features.T @ features).double(), (features.T @ wanted).double()
+    scale, eye = gram.diagonal().mean(), torch.eye(len(gram), dtype=torch.float64)
+    return [torch.linalg.solve(gram + ridge * scale * eye, right, left=True).float() for ridge in ridges]
+
+
+def accuracy(guess: Tensor, truth: Tensor) -> float:
+    """Share of equal entries."""
+    return float((guess == truth).float().mean())
+
+
+@torch.inference_mode()
+def milliseconds(backbones: dict[str, Backbone], batch: int, rounds: int) -> dict[str, float]:
+    """Median time an image of each backbone, measured in turns so that a busy moment hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in backbones}
+    for turn in range(rounds + 1):
+        for name, backbone in backbones.items():
+            images = torch.randint(0, 256, (batch, 3, backbone.px, backbone.px), dtype=torch.uint8)
+            started = time.perf_counter()
+            backbone.pool(backbone.vit.blocks(backbone.embed(images)))
+            if turn > 0:  # the first warms caches up
+                times[name].append((time.perf_counter() - started) / batch * 1000)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def randomised(backbone: Backbone) -> Backbone:
+    """The same architecture with freshly drawn weights."""
+    torch.manual_seed(0)
+    vit: VisionTransformer = load_backbone(BackboneSpec()).vit
+    vit.init_weights()
+    half = (0.5, 0.5, 0.5)
+    return Backbone("random", vit, backbone.px, half, half)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with the archives and DeiT-Tiny.")] = DATA,
+    out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
+    per_class: Annotated[int, typer.Option(help="CIFAR-100 images of a class to learn from.")] = 100,
+    weights: Annotated[Path | None, typer.Option(help="Another file than the packaged weights.")] = None,
+    validate: Annotated[bool, typer.Option(help="Judge on held-out training images instead.")] = False,
+) -> None:
+    """Measure the bundled backbone."""
+    bundled = load_backbone(BackboneSpec(weights=weights))
+    deit_file = data / "deit_tiny_patch16_224_timm.safetensors"
+    deit = load_backbone(BackboneSpec(TEACHER, deit_file, px=bundled.px))
+    embeddings: dict[str, Embedding] = {
+        "bundled": from_backbone(bundled),
+        f"deit_tiny at {bundled.px} px": from_backbone(deit),
+        "random weights": from_backbone(randomised(bundled)),
+        "pixels": from_pixels,
+    }
+    splits = {
+        "digits": digits(validate),
+        "cub100": archive(data, "cub100", 100, validate),
+        "cifar100": archive(data, "cifar100", per_class, validate),
+    }
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for task, split in splits.items():
+        scores[task] = {}
+        for name, embed in embeddings.items():
+            scores[task][name] = asdict(judge(embed, split))
+            figures = "  ".join(f"{kind} {value:.4f}" for kind, value in scores[task][name].items())
+            typer.echo(f"{task:9} {name:20} {figures}")
+    full = load_backbone(BackboneSpec(TEACHER, deit_file, px=224))
+    speed = milliseconds({"bundled": bundled, "deit_tiny at 224 px": full}, batch=32, rounds=7)
+    ratio = speed["deit_tiny at 224 px"] / speed["bundled"]
+    typer.echo(f"ms an image {speed}; ratio {ratio:.1f} on {torch.get_num_threads()} threads")
+    result = {
+        "sha256": bundled.identity.sha256,
+        "judged_on": "held-out training images" if validate else "test images",
+        "accuracy": scores,
+        "ms_per_image": speed,
+        "speed_ratio": ratio,
+        "threads": torch.get_num_threads(),
+    }
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

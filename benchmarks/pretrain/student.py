@@ -1,0 +1,125 @@
+"""The student, what it is asked to predict, and the loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from benchmarks.pretrain.data import luma
+from benchmarks.pretrain.teacher import STUDENT_PX, Views
+
+ARCHITECTURE: Mapping[str, Any] = {
+    "img_size": STUDENT_PX,
+    "patch_size": 8,
+    "embed_dim": 160,
+    "depth": 8,
+    "num_heads": 5,
+    "mlp_ratio": 3.0,
+    "num_classes": 0,
+}
+"""Keyword arguments of timm's `VisionTransformer`: 65 tokens, 0.14 G multiply-adds, 2 M parameters."""
+
+THUMBNAIL = 8
+"""Side of the grey thumbnail that pooled features must be able to redraw."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Student pictures float [B, 3, px, px] in 0..1, teacher class token [B, t], its map [B, t, g, g]."""
+
+    images: Tensor
+    cls: Tensor
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The terms of the loss, scalars."""
+
+    tokens: Tensor
+    cls: Tensor
+    logits: Tensor
+    thumbnail: Tensor
+
+    def total(self) -> Tensor:
+        """Weighted sum; the weights bring the terms to the same order early in training."""
+        return self.tokens + self.cls + 0.5 * self.logits + 0.3 * self.thumbnail
+
+
+class Distillation(nn.Module):
+    """A student `VisionTransformer` with the linear read-outs that training needs and the product does not.
+
+    Targets are the teacher's patch tokens and class token, standardised per dimension; its 1000-class
+    distribution, through its own frozen head; and an 8x8 grey thumbnail of the picture itself, which keeps
+    plain geometry in the features for images the teacher has no name for.
+    """
+
+    def __init__(self, sources: tuple[Views, ...], head: nn.Linear) -> None:
+        """`sources` give the targets' mean and spread; `head` is the teacher's classifier (t -> 1000)."""
+        super().__init__()
+        self.vit = VisionTransformer(**ARCHITECTURE)
+        width, target = self.vit.embed_dim, head.in_features
+        self.to_tokens = nn.Linear(width, target)
+        self.to_cls = nn.Linear(width, target)
+        self.cls_thumbnail = nn.Linear(width, THUMBNAIL**2)
+        self.mean_thumbnail = nn.Linear(width, THUMBNAIL**2)
+        self.head = head.requires_grad_(False)
+        targets = {
+            "cls": torch.cat([views.cls[::10] for views in sources]).float(),
+            "token": torch.cat([views.tokens[::50].movedim(1, 3).flatten(0, 2) for views in sources]).float(),
+        }
+        for name, values in targets.items():
+            self.register_buffer(f"{name}_mean", values.mean(0))
+            self.register_buffer(f"{name}_std", values.std(0))
+
+    cls_mean: Tensor
+    cls_std: Tensor
+    token_mean: Tensor
+    token_std: Tensor
+
+    @property
+    def grid(self) -> int:
+        """Student patches along a side."""
+        return int(self.vit.patch_embed.grid_size[0])
+
+    def encode(self, images: Tensor, drop: float) -> tuple[Tensor, Tensor]:
+        """Normalised tokens [B, 1+n, d] of float pictures in 0..1, and which patches [B, n] were kept.
+
+        Args:
+            images: [B, 3, px, px].
+            drop: share of the patches left out, drawn for each picture.
+        """
+        x = self.vit.patch_embed((images - 0.5) / 0.5)  # [B, N, d]
+        x = self.vit._pos_embed(x)  # [B, 1+N, d]
+        patches = x.shape[1] - 1
+        kept = torch.rand(len(x), patches).argsort(1)[:, : round(patches * (1 - drop))]  # [B, n]
+        if drop > 0:
+            chosen = kept.unsqueeze(2).expand(-1, -1, x.shape[2])
+            x = torch.cat((x[:, :1], x[:, 1:].gather(1, chosen)), 1)  # [B, 1+n, d]
+        else:
+            kept = torch.arange(patches).expand(len(x), -1)
+        return self.vit.norm(self.vit.blocks(x)), kept
+
+    def forward(self, batch: Batch, drop: float) -> Losses:
+        """The loss terms of one batch, seeing `1 - drop` of each picture's patches."""
+        x, kept = self.encode(batch.images, drop)
+        cls, mean = x[:, 0], x[:, 1:].mean(1)
+        wanted = batch.tokens.flatten(2).transpose(1, 2)  # [B, N, t]
+        wanted = wanted.gather(1, kept.unsqueeze(2).expand(-1, -1, wanted.shape[2]))
+        wanted = (wanted - self.token_mean) / self.token_std
+        guess = self.to_cls(cls)
+        named = F.log_softmax(self.head(batch.cls) / 2, 1)
+        guessed = F.log_softmax(self.head(guess * self.cls_std + self.cls_mean) / 2, 1)
+        thumbnail = F.adaptive_avg_pool2d(luma(batch.images), THUMBNAIL).flatten(1)  # [B, 64]
+        thumbnail = (thumbnail - 0.45) / 0.25
+        return Losses(
+            tokens=F.mse_loss(self.to_tokens(x[:, 1:]), wanted),
+            cls=F.mse_loss(guess, (batch.cls - self.cls_mean) / self.cls_std),
+            logits=4 * F.kl_div(guessed, named, reduction="batchmean", log_target=True),
+            thumbnail=F.mse_loss(self.cls_thumbnail(cls), thumbnail)
+            + F.mse_loss(self.mean_thumbnail(mean), thumbnail),
+        )
