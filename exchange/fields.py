@@ -7,6 +7,9 @@ import orjson
 
 from exchange.records import TaskRecord, TaskState, require_finite
 
+FIXED_FIELDS = frozenset({"id", "name", "images", "labels", "created_at"})
+"""Never change, and are not repeated in every event."""
+
 _METRIC = "metric:"
 _LONGEST_ERROR = 2000
 

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from exchange.connection import BLOCK_MS, reaching_redis
 from exchange.errors import TaskNotFound
-from exchange.fields import decode_fields, task_from_fields
+from exchange.fields import FIXED_FIELDS, decode_fields, task_from_fields
 from exchange.keys import Keys
 from exchange.records import TaskEvent, TaskRecord
 
@@ -47,7 +47,7 @@ class TaskReader:
         """
         if not _EVENT_ID.fullmatch(after):
             raise ValueError(f"after is {after!r}: must be the id of an event, like 0 or 1700000000000-0")
-        fixed = self.fields(task_id)
+        fixed = {name: value for name, value in self.fields(task_id).items() if name in FIXED_FIELDS}
         deadline = time.monotonic() + block_ms / 1000
         while True:
             left_ms = int((deadline - time.monotonic()) * 1000)

@@ -1,0 +1,28 @@
+import pytest
+from redis import Redis
+
+from exchange.blobs import BlobStore
+from exchange.queue import QueueConfig, TaskQueue
+from exchange.records import Sample
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    return BlobStore(tmp_path / "blobs")
+
+
+@pytest.fixture
+def config():
+    return QueueConfig(lease_s=0.3, capacity=4)
+
+
+@pytest.fixture
+def queue(redis: Redis, blobs: BlobStore, config: QueueConfig) -> TaskQueue:
+    return TaskQueue(redis, blobs, config)
+
+
+@pytest.fixture
+def samples(blobs):
+    """Three images of two classes, stored."""
+    names = blobs.put_many([b"one", b"two", b"three"])
+    return [Sample(name, label) for name, label in zip(names, ["cat", "dog", "cat"], strict=True)]

@@ -1,0 +1,82 @@
+import hashlib
+import os
+import time
+
+import pytest
+
+from exchange.blobs import BlobStore
+from exchange.errors import BlobCorrupt, BlobMissing, StoreUnavailable
+
+
+def path_of(blobs, name):
+    return blobs.root / name[:2] / name[2:]
+
+
+def test_a_blob_comes_back_by_its_hash(blobs):
+    name = blobs.put(b"image")
+    assert name == hashlib.sha256(b"image").hexdigest()
+    assert blobs.get(name) == b"image"
+    assert blobs.exists(name)
+
+
+def test_many_keep_their_order_and_equal_ones_are_stored_once(blobs):
+    data = [bytes([i % 50]) for i in range(200)]
+    names = blobs.put_many(iter(data))
+    assert [blobs.get(name) for name in names] == data
+    assert len(list(blobs.root.glob("??/*"))) == 50
+
+
+def test_a_missing_blob_is_named(blobs):
+    with pytest.raises(BlobMissing, match="f" * 64):
+        blobs.get("f" * 64)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "AB" * 32, "ab" * 32 + "\n"])
+def test_no_name_leads_out_of_the_store(blobs, name):
+    with pytest.raises(BlobMissing):
+        blobs.get(name)
+
+
+def test_a_damaged_blob_is_noticed_and_healed_by_storing_it_again(blobs):
+    name = blobs.put(b"image")
+    path_of(blobs, name).write_bytes(b"imago")
+    with pytest.raises(BlobCorrupt, match=name):
+        blobs.get(name)
+    assert blobs.put(b"image") == name
+    assert blobs.get(name) == b"image"
+
+
+def test_removing_twice_is_no_error(blobs):
+    name = blobs.put(b"image")
+    blobs.remove(name)
+    blobs.remove(name)
+    assert not blobs.exists(name)
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "blobs").write_text("a file where the directory should be")
+    with pytest.raises(StoreUnavailable, match="blobs"):
+        BlobStore(tmp_path / "blobs").put(b"image")
+
+
+def test_a_crash_while_writing_leaves_no_blob(blobs, monkeypatch):
+    def crash(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", crash)
+    with pytest.raises(KeyboardInterrupt):
+        blobs.put(b"image")
+    assert not blobs.exists(hashlib.sha256(b"image").hexdigest())
+    assert list(blobs.root.glob("??/*")) == []
+
+
+def test_a_sweep_takes_the_old_and_unneeded_only(blobs):
+    old, needed, again, new = blobs.put_many([b"old", b"needed", b"again", b"new"])
+    leftover = path_of(blobs, old).parent / ".partial-x"
+    leftover.touch()
+    for path in [*(path_of(blobs, name) for name in (old, needed, again)), leftover]:
+        os.utime(path, (time.time() - 100, time.time() - 100))
+    blobs.put(b"again")
+    assert blobs.sweep(keep={needed}, older_than_s=50) == 2
+    assert [blobs.exists(name) for name in (old, needed, again, new)] == [False, True, True, True]
+    assert not leftover.exists()

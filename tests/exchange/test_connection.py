@@ -1,0 +1,52 @@
+import os
+import signal
+import time
+
+import pytest
+
+from exchange.connection import connect, reaching_redis
+from exchange.embedded import EmbeddedRedis
+from exchange.errors import ExchangeUnavailable
+from exchange.lease import Lease
+from exchange.registry import Registry
+
+
+def test_an_unknown_scheme_is_refused():
+    with pytest.raises(ValueError, match="scheme"):
+        connect("http://localhost")
+
+
+def test_a_server_that_is_not_there_is_reported_soon(tmp_path, blobs, config):
+    with connect(f"unix://{tmp_path}/nobody.sock") as client:
+        started = time.monotonic()
+        for call in (Registry(client, tmp_path).current, Lease(client).acquire):
+            with pytest.raises(ExchangeUnavailable, match="cannot be reached"):
+                call()
+        assert time.monotonic() - started < 2
+
+
+def test_a_full_server_is_reported_as_unavailable(redis, queue, samples):
+    queue.submit("pets", samples)
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ExchangeUnavailable, match="refuses writes"):
+            queue.submit("more pets", samples)
+        assert queue.depth() == 1
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_a_mistake_of_ours_is_no_outage(redis):
+    with pytest.raises(Exception, match="wrong number of arguments"), reaching_redis():
+        redis.execute_command("GET")
+
+
+def test_a_client_reconnects_after_the_server_was_killed(tmp_path):
+    with EmbeddedRedis(tmp_path) as server, connect(server.url) as client:
+        client.set("a", 1)
+        os.kill(server.pid, signal.SIGKILL)
+        server.stop()
+        with pytest.raises(ExchangeUnavailable), reaching_redis():
+            client.get("a")
+        server.start()
+        assert client.get("a") == b"1"

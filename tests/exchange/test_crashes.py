@@ -1,0 +1,135 @@
+"""Promises that must hold when processes die: real processes, real SIGKILL, a real server."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from exchange.blobs import BlobStore
+from exchange.connection import connect
+from exchange.embedded import EmbeddedRedis
+from exchange.errors import VersionNotFound
+from exchange.queue import QueueConfig, TaskQueue
+from exchange.records import TaskState
+from exchange.registry import Registry
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from exchange.blobs import BlobStore
+from exchange.connection import connect
+from exchange.queue import QueueConfig, TaskQueue
+
+url, store, name = sys.argv[1:]
+queue = TaskQueue(connect(url), BlobStore(Path(store) / "blobs"), QueueConfig(lease_s=0.5))
+claim = queue.claim(name, 10_000)
+print(claim.task.id, flush=True)
+while True:
+    queue.heartbeat(claim)
+    time.sleep(0.1)
+"""
+
+PUBLISHER = """
+import sys, time
+from pathlib import Path
+from exchange.connection import connect
+from exchange.records import Backbone
+from exchange.registry import Registry
+
+url, store = sys.argv[1:]
+registry = Registry(connect(url), Path(store) / "versions")
+print("ready", flush=True)
+while True:
+    current = registry.current()
+    registry.publish(
+        kind="consolidated", parent=current, expected=current, backbone=Backbone("vit", 1, "a"),
+        labels=["cat"], consolidated=[], fast=[], slots=0, metrics={},
+        files={"serving": lambda path: path.write_bytes(bytes(200_000))},
+    )
+"""
+
+
+def start(program, *arguments):
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def short_lease(redis, blobs):
+    return TaskQueue(redis, blobs, QueueConfig(lease_s=0.5))
+
+
+def test_a_killed_workers_task_goes_to_the_next(redis_server, short_lease, samples, tmp_path):
+    task = short_lease.submit("pets", samples).task
+    with start(WORKER, redis_server.url, str(tmp_path), "doomed") as worker:
+        assert worker.stdout.readline().strip() == task.id
+        time.sleep(0.8)
+        assert short_lease.claim("heir", 0) is None, "a living worker keeps its task past the first lease"
+        worker.kill()
+    killed = time.monotonic()
+    claim = short_lease.claim("heir", 5000)
+    assert (claim.task.id, claim.deliveries) == (task.id, 2)
+    assert time.monotonic() - killed < 2
+    short_lease.update(task.id, state=TaskState.CONSOLIDATED, claim=claim)
+    short_lease.finish(claim)
+    assert short_lease.depth() == 0
+
+
+def test_a_killed_server_forgets_no_accepted_task(tmp_path, blobs, samples):
+    server = EmbeddedRedis(tmp_path / "redis")
+    server.start()
+    with connect(server.url) as client:
+        queue = TaskQueue(client, blobs, QueueConfig(lease_s=0.5))
+        accepted = [queue.submit(f"t{i}", samples, f"key{i}").task.id for i in range(20)]
+        claim = queue.claim("w1", 0)
+        os.kill(server.pid, signal.SIGKILL)
+        server.stop()
+        with server:
+            assert {task.id for task in queue.list()} == set(accepted)
+            assert (queue.depth(), queue.lag()) == (20, 19)
+            assert queue.submit("t3", samples, "key3").task.id == accepted[3]
+            queue.heartbeat(claim)
+            queue.finish(claim)
+            rest = [queue.claim("w1", 0).task.id for _ in range(19)]
+            assert sorted([claim.task.id, *rest]) == sorted(accepted)
+            assert queue.claim("w1", 0) is None
+
+
+def test_a_killed_publisher_leaves_every_visible_version_whole(redis_server, redis, tmp_path):
+    registry = Registry(redis, tmp_path / "versions")
+    for life in range(3):
+        with start(PUBLISHER, redis_server.url, str(tmp_path)) as publisher:
+            publisher.stdout.readline()
+            time.sleep(0.05 + 0.037 * life)
+            publisher.kill()
+        versions = registry.manifests()
+        assert registry.current() == (versions[0].version if versions else None)
+        for manifest in versions:
+            registry.verify(manifest.version, "serving")
+        assert len({manifest.parent for manifest in versions}) == len(versions), "one line of descent"
+    assert versions
+    for number in registry.shelf.numbers() - {manifest.version for manifest in versions}:
+        with pytest.raises(VersionNotFound):
+            registry.activate(number)
+
+
+def test_blobs_survive_the_death_of_who_stored_them(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from exchange.blobs import BlobStore\n"
+        "store = BlobStore(Path(sys.argv[1]))\n"
+        "while True: print(store.put(os.urandom(50_000)), flush=True)"
+    )
+    with start(program, str(tmp_path)) as writer:
+        first = writer.stdout.readline().strip()
+        time.sleep(0.2)
+        writer.kill()
+        names = [first, *writer.stdout.read().split()]
+    store = BlobStore(tmp_path)
+    acknowledged = [name for name in names if len(name) == 64]
+    assert len(acknowledged) > 1
+    for name in acknowledged:
+        store.get(name)
+    for path in tmp_path.glob("??/[!.]*"):
+        store.get(path.parent.name + path.name)

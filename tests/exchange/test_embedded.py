@@ -1,0 +1,123 @@
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from exchange import embedded
+from exchange.connection import connect
+from exchange.embedded import EmbeddedRedis, find_server
+from exchange.errors import ExchangeUnavailable
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_it_is_private_durable_and_evicts_nothing(redis_server, redis):
+    assert stat.S_IMODE(redis_server.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(redis_server.data_dir.stat().st_mode) == 0o700
+    settings = redis.config_get("*")
+    wanted = {"port": "0", "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    assert {name: settings[name] for name in wanted} == wanted
+
+
+def test_it_stops_with_us_and_keeps_its_data(tmp_path):
+    with EmbeddedRedis(tmp_path) as server, connect(server.url) as client:
+        pid = server.pid
+        client.set("a", 1)
+    assert server.pid is None
+    assert not alive(pid)
+    with EmbeddedRedis(tmp_path) as server, connect(server.url) as client:
+        assert client.get("a") == b"1"
+
+
+def test_a_killed_server_has_what_it_acknowledged(tmp_path):
+    server = EmbeddedRedis(tmp_path)
+    server.start()
+    with connect(server.url) as client:
+        client.set("a", 1)
+        os.kill(server.pid, signal.SIGKILL)
+    server.stop()
+    with server, connect(server.url) as client:
+        assert client.get("a") == b"1"
+
+
+def test_one_directory_has_one_server(tmp_path):
+    with EmbeddedRedis(tmp_path), pytest.raises(ExchangeUnavailable, match="another process"):
+        EmbeddedRedis(tmp_path).start()
+
+
+def test_a_server_whose_parent_was_killed_is_replaced(tmp_path):
+    program = (
+        "import sys, time, pathlib; from exchange.embedded import EmbeddedRedis\n"
+        "server = EmbeddedRedis(pathlib.Path(sys.argv[1])); server.start()\n"
+        "print(server.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as parent:
+        orphan = int(parent.stdout.readline())
+        parent.kill()
+    assert alive(orphan)
+    with EmbeddedRedis(tmp_path) as server:
+        assert server.pid != orphan
+        deadline = time.monotonic() + 5
+        while alive(orphan) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not alive(orphan)
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_it(redis_server):
+    assert os.getsid(redis_server.pid) != os.getsid(0)
+
+
+def test_a_long_path_gets_a_short_private_socket(tmp_path):
+    deep = tmp_path / ("d" * 120)
+    with EmbeddedRedis(deep) as server, connect(server.url) as client:
+        assert len(str(server.socket)) <= 100
+        assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
+        assert client.ping()
+        assert EmbeddedRedis(deep).socket == server.socket
+    server.socket.parent.rmdir()
+
+
+def test_a_socket_directory_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded.os, "getuid", lambda: os.geteuid() + 1)
+    with pytest.raises(ExchangeUnavailable, match="another user"):
+        EmbeddedRedis(tmp_path).start()
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch):
+    script(tmp_path / "redis-server", '[ "$1" = --version ] && echo "Redis server v=7.0.0"')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(ExchangeUnavailable, match="did not start"):
+        EmbeddedRedis(tmp_path / "data").start()
+    (tmp_path / "redis-server").unlink()
+    with EmbeddedRedis(tmp_path / "data") as server:
+        assert server.pid
+
+
+def test_a_server_on_path_comes_first_unless_it_is_too_old(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    script(tmp_path / "redis-server", 'echo "Redis server v=7.0.0 sha=0"')
+    assert find_server() == tmp_path / "redis-server"
+    script(tmp_path / "redis-server", 'echo "Redis server v=6.0.16 sha=0"')
+    script(tmp_path / "valkey-server", 'echo "Valkey server v=8.1.0 sha=0"')
+    assert find_server() == tmp_path / "valkey-server"
+
+
+def test_no_server_at_all_is_explained(monkeypatch):
+    monkeypatch.setattr(embedded, "_candidates", lambda: iter(()))
+    with pytest.raises(ExchangeUnavailable, match="REDIS_URL"):
+        find_server()

@@ -1,0 +1,348 @@
+import math
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from exchange.errors import (
+    BlobMissing,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    LeaseLost,
+    NotCancellable,
+    NotRetryable,
+    QueueFull,
+    TaskNotFound,
+)
+from exchange.queue import TaskQueue
+from exchange.records import Sample, TaskState
+
+
+@pytest.fixture
+def after_the_lease(config):
+    """Waits until a claim that was not renewed has run out."""
+    return lambda: time.sleep(config.lease_s * 1.2)
+
+
+@pytest.fixture
+def other(redis, blobs, config):
+    """The same queue as another process sees it."""
+    return TaskQueue(redis, blobs, config)
+
+
+def test_a_task_goes_from_submission_to_its_end(queue, samples):
+    task = queue.submit("pets", samples).task
+    assert (task.state, task.images, task.labels) == (TaskState.QUEUED, 3, ("cat", "dog"))
+    assert (queue.depth(), queue.lag()) == (1, 1)
+
+    claim = queue.claim("w1", 0)
+    assert (claim.task.id, claim.task.state, claim.deliveries) == (task.id, TaskState.LEARNING, 1)
+    assert claim.samples == tuple(samples)
+    assert (queue.depth(), queue.lag()) == (1, 0)
+
+    queue.update(task.id, state=TaskState.SERVED, version=1, metrics={"loss": 0.5}, claim=claim)
+    queue.update(task.id, state=TaskState.CONSOLIDATED, progress=1, version=2, metrics={"accuracy": 0.75})
+    queue.finish(claim)
+    done = queue.get(task.id)
+    assert (done.state, done.progress, done.version, done.error) == (TaskState.CONSOLIDATED, 1.0, 2, None)
+    assert done.metrics == {"loss": 0.5, "accuracy": 0.75}
+    assert done.created_at <= done.served_at <= done.consolidated_at <= done.updated_at
+    assert (queue.depth(), queue.lag()) == (0, 0)
+    assert queue.claim("w1", 0) is None
+
+
+def test_redis_holds_no_pixels_and_no_list_of_samples(queue, samples, redis):
+    queue.submit("pets", samples)
+    held = b"".join(redis.dump(key) for key in redis.scan_iter())
+    assert not any(sample.blob.encode() in held for sample in samples)
+
+
+def test_tasks_are_claimed_in_order_and_listed_newest_first(queue, samples):
+    ids = [queue.submit(f"t{i}", samples).task.id for i in range(3)]
+    assert [queue.claim("w1", 0).task.id for _ in ids] == ids
+    assert [task.id for task in queue.list()] == ids[::-1]
+    assert [task.id for task in queue.list(limit=1)] == ids[-1:]
+
+
+def test_a_waiting_worker_gets_a_task_at_once(queue, other, samples):
+    timer = threading.Timer(0.2, other.submit, ["pets", samples])
+    timer.start()
+    started = time.monotonic()
+    assert queue.claim("w1", 5000)
+    assert time.monotonic() - started < 0.7
+    timer.join()
+
+
+def test_waiting_ends(queue):
+    started = time.monotonic()
+    assert queue.claim("w1", 100) is None
+    assert 0.1 <= time.monotonic() - started < 1
+
+
+def test_a_full_queue_refuses_until_a_task_ends(queue, samples, config):
+    for i in range(config.capacity):
+        queue.submit(f"t{i}", samples)
+    with pytest.raises(QueueFull, match=str(config.capacity)):
+        queue.submit("one too many", samples)
+    queue.finish(queue.claim("w1", 0))
+    assert queue.submit("fits again", samples).created
+
+
+def test_a_task_with_an_image_nobody_stored_is_refused(queue):
+    with pytest.raises(BlobMissing):
+        queue.submit("pets", [Sample("0" * 64, "cat")])
+    assert queue.depth() == 0
+
+
+def test_the_same_idempotency_key_gives_the_same_task(queue, samples):
+    first = queue.submit("pets", samples, idempotency_key="k", digest="d")
+    second = queue.submit("pets", samples, idempotency_key="k", digest="d")
+    assert (first.created, second.created) == (True, False)
+    assert second.task == first.task
+    assert queue.depth() == 1
+
+
+@pytest.mark.parametrize("digests", [("a", "b"), (None, None)])
+def test_the_same_key_with_another_body_is_refused(queue, samples, digests):
+    queue.submit("pets", samples, "k", digests[0])
+    with pytest.raises(IdempotencyMismatch):
+        queue.submit("other pets", samples, "k", digests[1])
+    assert queue.depth() == 1
+
+
+def test_the_same_key_still_works_when_the_queue_is_full(queue, samples, config):
+    first = queue.submit("pets", samples, "k")
+    for i in range(config.capacity - 1):
+        queue.submit(f"t{i}", samples)
+    assert queue.submit("pets", samples, "k").task.id == first.task.id
+
+
+def test_many_submissions_at_once_with_one_key_make_one_task(queue, samples):
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(queue.submit("pets", samples, "k"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({answer.task.id for answer in answers}) == 1
+    assert sum(answer.created for answer in answers) == 1
+
+
+def test_a_key_in_flight_is_refused_to_others(queue, other):
+    with queue.handling("k"), pytest.raises(IdempotencyInFlight), other.handling("k"):
+        pass
+    with other.handling("k"):
+        pass
+
+
+def test_a_key_in_flight_ends_by_itself_and_its_late_end_harms_nobody(queue, other):
+    first = queue.handling("k", ttl_s=0.05)
+    with first:
+        time.sleep(0.1)
+        second = other.handling("k")
+        second.__enter__()
+    with pytest.raises(IdempotencyInFlight), queue.handling("k"):
+        pass
+    second.__exit__(None, None, None)
+
+
+def test_a_cancelled_task_is_never_claimed(queue, samples):
+    task = queue.submit("pets", samples).task
+    assert queue.cancel(task.id).state is TaskState.CANCELLED
+    assert queue.cancel(task.id).state is TaskState.CANCELLED
+    assert queue.claim("w1", 0) is None
+    assert queue.depth() == 0
+
+
+def test_a_task_that_is_learned_cannot_be_cancelled(queue, samples):
+    task = queue.submit("pets", samples).task
+    queue.claim("w1", 0)
+    with pytest.raises(NotCancellable, match="learning"):
+        queue.cancel(task.id)
+
+
+def test_a_task_cancelled_just_after_its_delivery_is_skipped(queue, samples):
+    task = queue.submit("pets", samples).task
+    delivered = queue._read("w1", 0)
+    queue.cancel(task.id)
+    assert queue._take("w1", *delivered) is None
+    assert queue.depth() == 0
+
+
+@pytest.mark.parametrize("call", ["get", "cancel", "retry", "events", "update"])
+def test_an_unknown_task_is_named(queue, call):
+    with pytest.raises(TaskNotFound, match="nobody"):
+        getattr(queue, call)("nobody")
+
+
+def test_a_silent_worker_loses_its_task_and_is_told(queue, other, samples, after_the_lease):
+    queue.submit("pets", samples)
+    old = queue.claim("w1", 0)
+    assert other.claim("w2", 0) is None
+    after_the_lease()
+    new = other.claim("w2", 0)
+    assert (new.task.id, new.deliveries) == (old.task.id, 2)
+    for late in (queue.heartbeat, queue.finish, lambda claim: queue.fail(claim, "late")):
+        with pytest.raises(LeaseLost):
+            late(old)
+    with pytest.raises(LeaseLost):
+        queue.update(old.task.id, state=TaskState.CONSOLIDATED, claim=old)
+    assert queue.get(old.task.id).state is TaskState.LEARNING
+    other.finish(new)
+
+
+def test_heartbeats_keep_a_task(queue, other, samples):
+    queue.submit("pets", samples)
+    claim = queue.claim("w1", 0)
+    for _ in range(4):
+        time.sleep(queue.config.lease_s / 2)
+        queue.heartbeat(claim)
+    assert other.claim("w2", 0) is None
+    queue.finish(claim)
+
+
+def test_a_worker_is_not_handed_what_it_holds(queue, samples, after_the_lease):
+    """After an outage it may ask for more work before its heartbeats are through."""
+    queue.submit("pets", samples)
+    claim = queue.claim("w1", 0)
+    after_the_lease()
+    assert queue.claim("w1", 0) is None
+    queue.heartbeat(claim)
+    queue.finish(claim)
+
+
+def test_a_delivery_whose_answer_was_lost_is_repeated_to_the_same_worker(queue, samples, after_the_lease):
+    queue.submit("pets", samples)
+    assert queue._read("w1", 0)
+    after_the_lease()
+    assert queue.claim("w1", 0).deliveries == 2
+
+
+def test_a_released_task_is_handed_out_at_once_and_not_counted(queue, other, samples):
+    task = queue.submit("pets", samples).task
+    queue.release(queue.claim("w1", 0))
+    assert queue.get(task.id).state is TaskState.QUEUED
+    assert other.claim("w2", 0).deliveries == 1
+
+
+def test_a_released_task_can_be_cancelled(queue, samples):
+    task = queue.submit("pets", samples).task
+    queue.release(queue.claim("w1", 0))
+    queue.cancel(task.id)
+    assert queue.claim("w1", 0) is None
+
+
+def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, config, after_the_lease):
+    task = queue.submit("poison", samples).task
+    for life in range(config.max_deliveries):
+        assert queue.claim(f"w{life}", 0).deliveries == life + 1
+        after_the_lease()
+    assert queue.claim("w-last", 0) is None
+    failed = queue.get(task.id)
+    assert failed.state is TaskState.FAILED
+    assert "3 times" in failed.error
+    assert queue.depth() == 0
+
+    again = queue.retry(task.id)
+    assert (again.state, again.error) == (TaskState.QUEUED, None)
+    assert queue.claim("w1", 0).deliveries == 1
+
+
+def test_a_served_task_does_not_die_with_its_poisonous_neighbour(queue, samples, config, after_the_lease):
+    poison, innocent = (queue.submit(name, samples).task for name in ("poison", "innocent"))
+    for life in range(config.max_deliveries):
+        queue.claim(f"w{life}", 0)
+        queue.claim(f"w{life}", 0)
+        queue.update(innocent.id, state=TaskState.SERVED)
+        after_the_lease()
+    claim = queue.claim("w-last", 0)
+    assert (claim.task.id, claim.deliveries) == (innocent.id, 1)
+    assert queue.get(poison.id).state is TaskState.FAILED
+
+
+def test_a_failed_task_keeps_its_reason(queue, samples):
+    task = queue.submit("pets", samples).task
+    queue.fail(queue.claim("w1", 0), "image 2 is no image" + "!" * 10_000)
+    failed = queue.get(task.id)
+    assert failed.error.startswith("image 2")
+    assert len(failed.error) <= 2000
+    assert queue.depth() == 0
+
+
+def test_ending_twice_is_no_error(queue, samples):
+    queue.submit("pets", samples)
+    claim = queue.claim("w1", 0)
+    queue.finish(claim)
+    queue.finish(claim)
+    queue.fail(claim, "too late")
+    queue.release(claim)
+    assert queue.get(claim.task.id).error is None
+
+
+def test_only_dead_letters_can_be_retried(queue, samples):
+    task = queue.submit("pets", samples).task
+    claim = queue.claim("w1", 0)
+    with pytest.raises(NotRetryable):
+        queue.retry(task.id)
+    queue.fail(claim, "no")
+    queue.blobs.remove(samples[0].blob)
+    with pytest.raises(BlobMissing):
+        queue.retry(task.id)
+
+
+def test_a_full_queue_takes_no_dead_letter_but_keeps_it(queue, samples, config):
+    task = queue.submit("pets", samples).task
+    queue.fail(queue.claim("w1", 0), "no")
+    for i in range(config.capacity):
+        queue.submit(f"t{i}", samples)
+    with pytest.raises(QueueFull):
+        queue.retry(task.id)
+    queue.cancel(queue.list()[0].id)
+    assert queue.retry(task.id).state is TaskState.QUEUED
+
+
+def test_a_task_whose_list_of_samples_is_damaged_fails_and_the_next_is_claimed(queue, samples, redis):
+    bad, good = (queue.submit(name, samples[:size]).task for name, size in (("bad", 1), ("good", 2)))
+    listing = redis.hget(queue.keys.task(bad.id), "samples").decode()
+    (queue.blobs.root / listing[:2] / listing[2:]).write_bytes(b"[]")
+    assert queue.claim("w1", 0).task.id == good.id
+    assert listing in queue.get(bad.id).error
+
+
+def test_submitting_works_again_after_redis_lost_everything(queue, samples, redis):
+    queue.submit("pets", samples)
+    queue.claim("w1", 0)
+    redis.flushall()
+    assert queue.claim("w1", 0) is None
+    queue.submit("pets", samples)
+    assert queue.claim("w1", 0)
+
+
+@pytest.mark.parametrize(
+    "change", [{"progress": 1.5}, {"progress": math.nan}, {"metrics": {"loss": math.nan}}]
+)
+def test_a_figure_out_of_range_is_refused(queue, samples, change):
+    task = queue.submit("pets", samples).task
+    with pytest.raises(ValueError, match=next(iter(change))):
+        queue.update(task.id, **change)
+
+
+def test_an_answer_lost_on_the_way_does_not_submit_twice(queue, samples, redis, monkeypatch):
+    """The client sends a script again when the connection breaks before the answer."""
+    run = queue.run
+
+    def twice(*arguments, **options):
+        run(*arguments, **options)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(queue, "run", twice)
+    assert queue.submit("pets", samples, "k").created
+    assert queue.depth() == 1
+
+
+def test_installations_share_a_redis_without_seeing_each_other(redis, blobs, queue, samples, config):
+    queue.submit("pets", samples)
+    assert TaskQueue(redis, blobs, replace(config, prefix="other")).list() == []

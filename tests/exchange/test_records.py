@@ -1,0 +1,69 @@
+import math
+
+import pytest
+
+from exchange.records import (
+    Backbone,
+    FileRecord,
+    Manifest,
+    Sample,
+    TaskRecord,
+    TaskState,
+    samples_from_json,
+    samples_to_json,
+)
+
+
+def manifest(**changes):
+    fields = {
+        "version": 2,
+        "parent": 1,
+        "created_at": 1.5,
+        "kind": "fast",
+        "backbone": Backbone("vit_tiny", 224, "ab"),
+        "labels": ("cat", "żółw"),
+        "consolidated": ("t1",),
+        "fast": ("t2",),
+        "slots": 10,
+        "metrics": {"accuracy": 0.5},
+        "files": {"serving": FileRecord("000002.serving.safetensors", "cd", 3)},
+    }
+    return Manifest(**fields | changes)
+
+
+def test_a_manifest_survives_json():
+    assert Manifest.from_json(manifest().to_json()) == manifest()
+
+
+def test_applied_is_all_that_a_version_knows():
+    assert manifest().applied == ("t1", "t2")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_metric_that_json_cannot_hold_is_refused(bad):
+    with pytest.raises(ValueError, match="accuracy"):
+        manifest(metrics={"accuracy": bad})
+
+
+def test_every_truncation_of_a_manifest_is_noticed():
+    whole = manifest().to_json().rstrip()
+    for length in range(len(whole)):
+        with pytest.raises(ValueError, match="Manifest"):
+            Manifest.from_json(whole[:length])
+
+
+def test_a_manifest_with_a_field_from_the_future_can_be_read():
+    newer = manifest().to_json().replace(b"{", b'{"mood": "good",', 1)
+    assert Manifest.from_json(newer) == manifest()
+
+
+def test_a_task_survives_json():
+    task = TaskRecord(
+        "id", "name", TaskState.SERVED, 3, ("a",), 0.25, {"loss": 1.0}, None, 1.0, 2.0, 7, 1.5, None
+    )
+    assert TaskRecord.from_json(task.to_json()) == task
+
+
+def test_samples_survive_json():
+    samples = (Sample("ab", "cat"), Sample("cd", "dog"))
+    assert samples_from_json(samples_to_json(samples)) == samples

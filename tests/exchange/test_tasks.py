@@ -1,0 +1,60 @@
+import threading
+import time
+
+import pytest
+
+from exchange.queue import QueueConfig, TaskQueue
+from exchange.records import TaskState
+
+
+def test_events_tell_the_whole_story_in_order(queue, samples):
+    task = queue.submit("pets", samples).task
+    claim = queue.claim("w1", 0)
+    queue.update(task.id, state=TaskState.SERVED, version=4, metrics={"loss": 0.5})
+    queue.update(task.id, state=TaskState.CONSOLIDATED, progress=1)
+    queue.finish(claim)
+    events = queue.events(task.id)
+    assert [event.task.state for event in events] == ["queued", "learning", "served", "consolidated"]
+    assert [event.task.version for event in events] == [None, None, 4, 4]
+    assert events[-1].task == queue.get(task.id)
+    assert queue.events(task.id, after=events[1].id) == events[2:]
+    assert queue.events(task.id, after=events[-1].id) == []
+    assert queue.events(task.id, count=1) == events[:1]
+
+
+def test_a_follower_hears_of_a_change_at_once(queue, samples):
+    task = queue.submit("pets", samples).task
+    last = queue.events(task.id)[-1].id
+    timer = threading.Timer(0.1, queue.update, [task.id], {"progress": 0.5})
+    timer.start()
+    started = time.monotonic()
+    [event] = queue.events(task.id, after=last, block_ms=5000)
+    assert event.task.progress == 0.5
+    assert time.monotonic() - started < 1
+    timer.join()
+
+
+def test_waiting_for_events_ends(queue, samples):
+    task = queue.submit("pets", samples).task
+    last = queue.events(task.id)[-1].id
+    assert queue.events(task.id, after=last, block_ms=50) == []
+
+
+@pytest.mark.parametrize("after", ["x", "", "$", "1-2-3", "1 2", "9" * 30])
+def test_an_id_that_is_none_is_refused(queue, samples, after):
+    task = queue.submit("pets", samples).task
+    with pytest.raises(ValueError, match="after"):
+        queue.events(task.id, after=after)
+
+
+def test_events_are_capped_and_expire(redis, blobs, samples):
+    queue = TaskQueue(redis, blobs, QueueConfig(events=5, event_ttl_s=100))
+    task = queue.submit("pets", samples).task
+    for step in range(20):
+        queue.update(task.id, progress=step / 20)
+    assert [event.task.progress for event in queue.events(task.id)] == [0.75, 0.8, 0.85, 0.9, 0.95]
+    assert 0 < redis.ttl(queue.keys.events(task.id)) <= 100
+
+
+def test_an_empty_queue_has_no_depth_and_no_lag(queue):
+    assert (queue.depth(), queue.lag()) == (0, 0)

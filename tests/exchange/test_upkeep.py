@@ -1,0 +1,55 @@
+import time
+
+from exchange.queue import TaskQueue
+from exchange.records import Sample
+from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
+
+
+def learn(queue: TaskQueue, name, samples):
+    task = queue.submit(name, samples).task
+    claim = queue.claim("w1", 0)
+    queue.update(task.id, state="consolidated")
+    queue.finish(claim)
+    return task
+
+
+def test_old_ended_tasks_are_forgotten_and_unfinished_ones_never(queue, samples, redis):
+    old = learn(queue, "old", samples)
+    waiting = queue.submit("waiting", samples).task
+    queue.claim("w1", 0)
+    new = learn(queue, "new", samples)
+    assert prune_tasks(queue, keep=1) == 1
+    assert [task.id for task in queue.list()] == [new.id, waiting.id]
+    assert not redis.exists(queue.keys.task(old.id), queue.keys.events(old.id))
+
+
+def test_a_forgotten_dead_letter_is_gone_for_good(queue, samples, redis):
+    queue.submit("bad", samples)
+    queue.fail(queue.claim("w1", 0), "no")
+    assert prune_tasks(queue, keep=0) == 1
+    assert redis.xlen(queue.keys.dead) == 0
+
+
+def test_images_of_learned_tasks_go_and_all_others_stay(queue, blobs):
+    learned, waiting, dead, shared = ([Sample(blobs.put(text), "cat")] for text in (b"1", b"2", b"3", b"4"))
+    learn(queue, "learned", learned + shared)
+    queue.submit("dead", dead)
+    queue.fail(queue.claim("w1", 0), "no")
+    queue.submit("waiting", waiting + shared)
+    assert sweep_blobs(queue) == 0
+    time.sleep(0.01)
+    assert sweep_blobs(queue, older_than_s=0) == 2
+    assert not blobs.exists(learned[0].blob)
+    assert all(blobs.exists(sample.blob) for sample in waiting + dead + shared)
+    assert queue.claim("w1", 0)
+
+
+def test_workers_that_are_long_gone_are_forgotten_unless_they_hold_a_task(queue, samples, redis):
+    assert drop_idle_consumers(queue) == 0
+    queue.submit("pets", samples)
+    queue.claim("holder", 0)
+    queue.claim("gone", 0)
+    assert drop_idle_consumers(queue) == 0
+    time.sleep(0.01)
+    assert drop_idle_consumers(queue, idle_s=0) == 1
+    assert [c["name"] for c in redis.xinfo_consumers(queue.keys.queue, "trainers")] == [b"holder"]
