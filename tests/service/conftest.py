@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from exchange.embedded import EmbeddedRedis
+from model.backbone import BackboneSpec
+from service.config import ServiceConfig
+from tests.service.support import Running, random_version, running, weights_file
+
+LABELS = ("bee", "cat", "cow, brown", "dog", "emu", "fox")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneSpec:
+    path = weights_file(tmp_path_factory.mktemp("weights") / "vit.safetensors")
+    return BackboneSpec("vit_tiny_patch16_224", path, 32)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def config(redis_url: str, backbone: BackboneSpec, tmp_path: Path) -> ServiceConfig:
+    """Nobody else's queue and store."""
+    from exchange.queue import QueueConfig
+
+    queue = QueueConfig(prefix=tmp_path.name, capacity=5)
+    return ServiceConfig(redis_url, tmp_path / "store", backbone, queue, threads=1)
+
+
+@pytest.fixture(scope="module")
+def server(redis_url: str, backbone: BackboneSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server for tests that leave no trace: it serves one version of six labels."""
+    from exchange.queue import QueueConfig
+
+    store = tmp_path_factory.mktemp("store")
+    config = ServiceConfig(redis_url, store, backbone, QueueConfig(prefix=store.name, capacity=50), threads=1)
+    with running(config) as started:
+        started.serve(random_version(started.backbone, LABELS))
+        yield started

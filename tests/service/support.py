@@ -1,0 +1,172 @@
+"""A real server on a real socket, beside a real Redis, and versions to serve made of random numbers."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from exchange.connection import connect
+from exchange.queue import TaskQueue
+from exchange.records import Backbone, Manifest
+from exchange.registry import Registry
+from model.backbone import Backbone as VisionBackbone
+from model.backbone import load_backbone
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from model.head import Head
+from model.pools import Pools
+from service.app import create_app
+from service.config import ServiceConfig
+from service.server import DrainingServer
+from service.services import Services
+
+WAIT_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server under test, and the same Redis and store that a trainer would use."""
+
+    url: str
+    config: ServiceConfig
+    client: httpx.Client
+    services: Services
+    queue: TaskQueue
+    registry: Registry
+    backbone: VisionBackbone
+
+    def publish(self, checkpoint: Checkpoint, labels: Sequence[str] | None = None) -> Manifest:
+        """As a trainer does."""
+        identity = checkpoint.identity
+        current = self.registry.current()
+        return self.registry.publish(
+            kind="consolidated",
+            parent=current,
+            backbone=Backbone(identity.name, identity.px, identity.sha256),
+            labels=checkpoint.labels if labels is None else labels,
+            consolidated=tuple(dict.fromkeys(checkpoint.pools.slot_tasks)),
+            fast=(),
+            slots=checkpoint.pools.slots,
+            metrics={"accuracy": 0.5},
+            files={"serving": checkpoint.save},
+            expected=current,
+        )
+
+    def serve(self, checkpoint: Checkpoint) -> Manifest:
+        """Publish, and wait until answers come from it."""
+        manifest = self.publish(checkpoint)
+        wait_for(lambda: self.client.get("/readyz").json().get("version") == manifest.version)
+        return manifest
+
+
+def random_version(backbone: VisionBackbone, labels: Sequence[str], slots: int = 12, seed: int = 0) -> Checkpoint:
+    """A checkpoint of random pools and a random head: answers mean nothing, and differ from seed to seed."""
+    random = torch.Generator().manual_seed(seed)
+    loop = LoopConfig(topk=5)
+    layers, dim, width = len(loop.layers), backbone.dim, 64
+    pools = Pools(
+        F.normalize(torch.randn(layers, slots, dim, generator=random), dim=-1),
+        torch.randn(layers, slots, dim, generator=random),
+        torch.eye(dim).repeat(layers, 1, 1),
+        tuple(f"task{slot % 2}" for slot in range(slots)),
+    )
+    head = Head(
+        torch.randn(dim, width, generator=random) / dim**0.5, torch.randn(width, len(labels), generator=random)
+    )
+    return Checkpoint(backbone.identity, loop, pools, head, tuple(labels))
+
+
+@contextmanager
+def running(config: ServiceConfig) -> Iterator[Running]:
+    """The app under uvicorn in a thread, on a free port."""
+    app = create_app(config)
+    server = DrainingServer(app, host="127.0.0.1", port=0)
+    thread = threading.Thread(target=server.run, name="uvicorn")
+    thread.start()
+    try:
+        wait_for(lambda: server.started or not thread.is_alive())
+        assert server.started, "the server did not start"
+        port = server.servers[0].sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        services: Services = app.state.services
+        redis = connect(config.redis_url)
+        registry = Registry(redis, config.store / "versions", config.queue.prefix)
+        queue = TaskQueue(redis, services.blobs, config.queue)
+        with httpx.Client(base_url=url, timeout=WAIT_S) as client:
+            wait_for(lambda: client.get("/readyz").is_success)
+            yield Running(url, config, client, services, queue, registry, load_backbone(config.backbone))
+        redis.close()
+    finally:
+        server.should_exit = True
+        thread.join(WAIT_S)
+        assert not thread.is_alive(), "the server did not stop"
+
+
+def wait_for(condition: object, timeout_s: float = WAIT_S) -> None:
+    """Until condition() holds."""
+    assert callable(condition)
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def picture(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (40, 32)) -> bytes:
+    """A small random image."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def flat_png(side: int) -> bytes:
+    """A black square of any size in a few hundred kilobytes at most, without holding it in memory."""
+    row = b"\0" * (1 + side // 8)
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">LLBBBBB", side, side, 1, 0, 0, 0, 0)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))
+
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def zeros_zip(members: int, each: int) -> bytes:
+    """A zip of `members` images of `each` bytes of zeros, written without deflating them all."""
+    piece = zlib.compressobj(9, zlib.DEFLATED, -15)
+    mib = piece.compress(bytes(1 << 20)) + piece.flush(zlib.Z_FULL_FLUSH)
+    packed = mib * (each >> 20) + piece.flush()
+    local, directory = bytearray(), bytearray()
+    for index in range(members):
+        name = f"zero/{index}.png".encode()
+        facts = struct.pack("<HHHHHLLLHH", 20, 0, 8, 0, 0x21, 0, len(packed), each, len(name), 0)
+        directory += b"PK\x01\x02" + struct.pack("<H", 20) + facts + struct.pack("<HHHLL", 0, 0, 0, 0, len(local))
+        directory += name
+        local += b"PK\x03\x04" + facts + name + packed
+    end = struct.pack("<HHHHLLH", 0, 0, members, members, len(directory), len(local), 0)
+    return bytes(local + directory) + b"PK\x05\x06" + end
+
+
+def weights_file(path: Path) -> Path:
+    """A ViT-Tiny at 32 px with random weights, as a file that `--weights` takes."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0)
+    save_file(vit.state_dict(), path)
+    return path

@@ -1,0 +1,235 @@
+"""Every bad input is a problem document that names the field and what is allowed; nothing is queued, nothing breaks."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.support import Running, flat_png, picture, zeros_zip
+
+PNG = {"Content-Type": "image/png"}
+ZIP = {"Content-Type": "application/zip"}
+TAR = {"Content-Type": "application/x-tar"}
+
+
+@pytest.fixture(autouse=True)
+def unharmed(server: Running) -> Iterator[None]:
+    """Whatever a test sends, nothing is queued and the next request works."""
+    yield
+    assert server.queue.list() == []
+    assert server.queue.depth() == 0
+    assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 200
+    assert server.services.metrics.queue_depth._value.get() == 0
+    assert server.services.submissions.borrowed_tokens == 0
+
+
+def problem(response: httpx.Response, status: int, field: str, allowed: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["status"] == status
+    assert {"type", "title", "detail"} <= document.keys()
+    assert field in document["detail"]
+    assert allowed in document["detail"]
+    assert any(field in error["field"] and allowed in error["allowed"] for error in document["errors"])
+    return document
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "allowed"),
+    [
+        (b"", 422, "JPEG, PNG or WebP"),
+        (b"this is no image", 415, "JPEG, PNG or WebP"),
+        (b"GIF89a" + bytes(100), 415, "JPEG, PNG or WebP"),
+        (picture()[:-200], 422, "JPEG, PNG or WebP"),
+        (picture(kind="JPEG")[:400], 422, "JPEG, PNG or WebP"),
+        (picture(kind="WEBP")[:60], 422, "JPEG, PNG or WebP"),
+        (b"\x89PNG\r\n\x1a\n", 422, "JPEG, PNG or WebP"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8X" + b"\x0a\0\0\0" + bytes(4) + b"\xff" * 6, 413, "50000000 pixels"),
+        (flat_png(20_000), 413, "50000000 pixels"),
+        (flat_png(8_000), 413, "50000000 pixels"),
+    ],
+    ids=["empty", "text", "gif", "cut png", "cut jpeg", "cut webp", "bare png", "huge webp", "400 MP", "64 MP"],
+)
+def test_images_that_are_none(server: Running, body: bytes, status: int, allowed: str) -> None:
+    problem(server.client.post("/classify", content=body, headers=PNG), status, "body", allowed)
+    many = server.client.post("/classify", files=[("file", ("a", picture())), ("file", ("b", body))])
+    problem(many, status, "file[1]", allowed)
+    parts = [("files", ("a", picture())), ("files", ("b", body))]
+    task = server.client.post("/tasks", files=parts, data={"labels": ["cat", "dog"]})
+    problem(task, status, "files[1]", allowed)
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "allowed"),
+    [
+        ("tmax=0", "tmax", "greater than or equal to 1"),
+        ("tmax=99", "tmax", "1..4"),
+        ("tmax=x", "tmax", "valid integer"),
+        ("tmax=1.5", "tmax", "valid integer"),
+        ("epsilon=-1", "epsilon", "greater than or equal to 0"),
+        ("epsilon=nan", "epsilon", "finite"),
+        ("epsilon=inf", "epsilon", "finite"),
+        ("topk=0", "topk", "greater than or equal to 1"),
+        ("topk=13", "topk", "1..12"),
+        ("labels=unicorn", "labels", "6 labels"),
+        ("top=0", "top", "greater than or equal to 1"),
+        ("explain=perhaps", "explain", "valid boolean"),
+        ("timeout_ms=0", "timeout_ms", "greater than or equal to 1"),
+    ],
+)
+def test_budgets_and_choices_out_of_range(server: Running, query: str, field: str, allowed: str) -> None:
+    problem(server.client.post(f"/classify?{query}", content=picture(), headers=PNG), 422, field, allowed)
+
+
+def test_media_types_and_sizes(server: Running) -> None:
+    post, config = server.client.post, server.config
+    gif = {"Content-Type": "image/gif"}
+    problem(post("/classify", content=picture(), headers=gif), 415, "Content-Type", "image/webp")
+    problem(post("/classify", content=picture()), 415, "Content-Type", "image/webp")
+    problem(post("/tasks", json={}), 415, "Content-Type", "application/zip")
+    large = bytes(config.max_body_bytes + 1)
+    problem(post("/classify", content=large, headers=PNG), 413, "body", f"{config.max_body_bytes} bytes")
+    pieces = (bytes(1 << 20) for _ in range(21))  # chunked: no length is announced
+    problem(post("/classify", content=pieces, headers=PNG), 413, "body", f"{config.max_body_bytes} bytes")
+    files = [("file", ("a", b"x"))] * (config.max_classify_files + 1)
+    problem(post("/classify", files=files), 413, "file", "1 to 64")
+    problem(post("/classify", files=[("image", ("a", picture()))]), 422, "form field", "be file")
+    problem(post("/classify", data={"file": "text"}, files=[("x", b"")]), 422, "file", "file part")
+    broken = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert post("/classify", content=b"nonsense", headers=broken).status_code == 400
+    assert post("/classify", content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("files", "labels", "field", "allowed"),
+    [
+        (2, ["cat"], "labels", "be 2"),
+        (2, [], "labels", "be 2"),
+        (1, ["cat", "dog"], "labels", "be 1"),
+        (0, ["cat"], "files", "at least one"),
+        (2, ["cat", ""], "labels[1]", "1 to 200"),
+        (1, ["  "], "labels[0]", "1 to 200"),
+        (1, ["c\x00t"], "labels[0]", "1 to 200"),
+        (1, ["c" * 201], "labels[0]", "1 to 200"),
+    ],
+)
+def test_labels_that_do_not_fit(
+    server: Running, files: int, labels: list[str], field: str, allowed: str
+) -> None:
+    parts: list[Any] = [("files", (f"{index}", picture(index))) for index in range(files)]
+    parts += [("labels", (None, label.encode())) for label in labels]
+    problem(server.client.post("/tasks", files=parts), 422, field, allowed)
+
+
+def zipped(*names: str, method: int = zipfile.ZIP_STORED, data: bytes | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name in names:
+            archive.writestr(name, picture() if data is None else data)
+    return buffer.getvalue()
+
+
+def encrypted() -> bytes:
+    """Only the flag: the point is that nothing is asked for a password."""
+    body = bytearray(zipped("cat/1.png"))
+    body[body.rindex(b"PK\x01\x02") + 8] |= 1
+    return bytes(body)
+
+
+def zip64() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for index in range(65_536):
+            archive.writestr(f"c/{index}", b"")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "field", "allowed"),
+    [
+        (lambda: b"", 422, "body", "archive"),
+        (lambda: b"no zip", 422, "body", "zip archive"),
+        (lambda: zipped(), 422, "body", "at least one image"),
+        (lambda: zipped("cat/"), 422, "body", "at least one image"),
+        (lambda: zipped("cat/1.png", "../evil.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("/cat/1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("cat\\..\\1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("C:/1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("a/b/1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("c" * 600 + "/1.png"), 422, "name in the archive", "512"),
+        (lambda: zipped("cat/1.txt", data=b"text"), 415, "files[0]", "JPEG, PNG or WebP"),
+        (lambda: zipped("cat/1.png", method=zipfile.ZIP_LZMA), 422, "cat/1.png", "stored or deflated"),
+        (encrypted, 422, "cat/1.png", "password"),
+        (zip64, 422, "body", "below 4 GiB"),
+        (lambda: zeros_zip(10, 1 << 30), 413, "zero/0.png", "20971520 bytes"),
+        (lambda: zeros_zip(600, 16 << 20), 413, "body", "100 times"),
+    ],
+    ids=[
+        "empty body", "no zip", "empty zip", "only folders", "dot dot", "absolute", "backslash", "drive", "no label",
+        "too deep", "long name", "text inside", "lzma", "encrypted", "zip64", "10 GB in 10", "10 GB in 600",
+    ],
+)  # fmt: skip
+def test_zip_archives(
+    server: Running, make: Callable[[], bytes], status: int, field: str, allowed: str
+) -> None:
+    problem(server.client.post("/tasks", content=make(), headers=ZIP), status, field, allowed)
+
+
+def test_a_zip_whose_content_is_damaged(server: Running) -> None:
+    body = bytearray(zipped("cat/1.png"))
+    body[200] ^= 0xFF
+    response = server.client.post("/tasks", content=bytes(body), headers=ZIP)
+    assert response.status_code == 422
+    assert "cat/1.png" in response.json()["detail"]
+
+
+def tarred(name: str, kind: bytes = tarfile.REGTYPE, cut: int = 0) -> bytes:
+    buffer, data = io.BytesIO(), picture()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, info.size = kind, "/etc/passwd", len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()[: 512 + len(data) - cut]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "allowed"),
+    [
+        (tarred("../1.png"), "name in the archive", "label/image.jpg"),
+        (tarred("cat/1.png", tarfile.SYMTYPE), "cat/1.png", "plain file"),
+        (tarred("cat/1.png", tarfile.CHRTYPE), "cat/1.png", "plain file"),
+    ],
+    ids=["dot dot", "link", "device"],
+)
+def test_tar_archives(server: Running, body: bytes, field: str, allowed: str) -> None:
+    problem(server.client.post("/tasks", content=body, headers=TAR), 422, field, allowed)
+
+
+@pytest.mark.parametrize("body", [b"", b"no tar" * 200, tarred("cat/1.png", cut=100)], ids=["empty", "none", "cut"])
+def test_tar_archives_that_are_damaged(server: Running, body: bytes) -> None:
+    assert server.client.post("/tasks", content=body, headers=TAR).status_code == 422
+
+
+def test_names_keys_and_paths(server: Running) -> None:
+    files = {"files": ("a", picture())}
+    labels = {"labels": ["cat"]}
+    post, get = server.client.post, server.client.get
+    problem(post("/tasks?name=" + "n" * 201, files=files, data=labels), 422, "name", "1 to 200")
+    spaced = {"Idempotency-Key": "a b"}
+    problem(post("/tasks", files=files, data=labels, headers=spaced), 422, "idempotency-key", "match pattern")
+    problem(get("/tasks?limit=0"), 422, "limit", "greater than or equal to 1")
+    problem(get("/versions/x"), 422, "version", "valid integer")
+    for path in ("/tasks/none", "/tasks/none/events", "/versions/99", "/nowhere"):
+        response = get(path)
+        assert response.status_code == 404, path
+        assert response.headers["content-type"] == "application/problem+json"
+    assert server.client.delete("/tasks/none").status_code == 404
+    assert server.client.put("/classify").status_code == 405

@@ -1,0 +1,100 @@
+"""POST /classify over a real socket."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.service.support import Running, picture
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_raw_body_is_answered_in_full(server: Running, kind: str) -> None:
+    response = server.client.post(
+        "/classify?tmax=2", content=picture(kind=kind), headers={"Content-Type": f"image/{kind.lower()}"}
+    )
+    assert response.status_code == 200
+    answer = response.json()
+    scores = [prediction["score"] for prediction in answer["predictions"]]
+    assert len(scores) == 5
+    assert scores == sorted(scores, reverse=True)
+    assert answer["version"] == server.registry.current()
+    assert answer["budget"] == {"tmax": 2, "epsilon": 0.0, "topk": 5}
+    assert answer["steps"] == [2] * 7
+    assert "trace" not in answer
+    timings = answer["timings_ms"]
+    assert set(timings) == {"read", "decode", "queue", "compute", "total"}
+    assert all(value >= 0 for value in timings.values())
+    assert sum(timings.values()) - timings["total"] <= timings["total"]
+
+
+def test_one_file_is_one_answer_and_many_are_results_in_order(server: Running) -> None:
+    pictures = [picture(seed) for seed in range(40)]
+    alone = [server.client.post("/classify", content=data, headers=PNG).json() for data in pictures[:3]]
+    one = server.client.post("/classify", files=[("file", ("a.png", pictures[0], "image/png"))]).json()
+    assert one["predictions"][0]["label"] == alone[0]["predictions"][0]["label"]
+    many = server.client.post("/classify", files=[("file", ("a.png", data, "image/png")) for data in pictures])
+    results = many.json()["results"]
+    assert len(results) == 40  # more than one batch
+    for result, expected in zip(results, alone, strict=False):
+        assert result["predictions"][0]["label"] == expected["predictions"][0]["label"]
+        assert result["predictions"][0]["score"] == pytest.approx(expected["predictions"][0]["score"], abs=1e-4)
+
+
+def test_mixed_budgets_in_one_batch_answer_as_alone(server: Running) -> None:
+    asked = [
+        (picture(seed), {"tmax": 1 + seed % 4, "epsilon": (0, 3.0, 30.0)[seed % 3], "topk": 1 + seed % 12, "top": 6})
+        for seed in range(48)
+    ]
+
+    def ask(data: bytes, params: dict[str, float]) -> dict[str, object]:
+        return server.client.post("/classify", params=params, content=data, headers=PNG).json()  # type: ignore[no-any-return]
+
+    alone = [ask(*one) for one in asked]
+    before = server.services.metrics.batch_size._sum.get()
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda one: ask(*one), asked))
+    assert server.services.metrics.batch_size._sum.get() - before == 48
+    for first, second in zip(alone, together, strict=True):
+        assert first["steps"] == second["steps"]
+        assert first["budget"] == second["budget"]
+        scores = [{p["label"]: p["score"] for p in answer["predictions"]} for answer in (first, second)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_labels_restrict_the_answer(server: Running) -> None:
+    def labels(query: str) -> set[str]:
+        answer = server.client.post(f"/classify?{query}", content=picture(), headers=PNG).json()
+        return {prediction["label"] for prediction in answer["predictions"]}
+
+    assert labels("labels=cat,dog") == {"cat", "dog"}
+    assert labels("labels=cat&labels=fox") == {"cat", "fox"}
+    assert labels("labels=cow, brown&labels=bee") == {"cow, brown", "bee"}
+    assert len(labels("labels=")) == 5
+    assert len(labels("top=1")) == 1
+
+
+def test_explain_tells_which_slots_of_which_task_were_mixed(server: Running) -> None:
+    answer = server.client.post(
+        "/classify?explain=true&tmax=3&topk=4", content=picture(), headers=PNG
+    ).json()
+    assert [layer["layer"] for layer in answer["trace"]] == [1, 2, 3, 4, 5, 6, 7]
+    for layer in answer["trace"]:
+        assert len(layer["steps"]) == 3
+        for step in layer["steps"]:
+            assert 1 <= len(step) <= 4
+            assert sum(slot["weight"] for slot in step) == pytest.approx(1, abs=1e-4)
+            assert all(slot["task"] == f"task{slot['slot'] % 2}" for slot in step)
+
+
+def test_a_request_that_cannot_be_answered_in_time_is_504(server: Running) -> None:
+    held = server.services.engine.call(lambda: __import__("time").sleep(0.3))
+    response = server.client.post("/classify?timeout_ms=50", content=picture(), headers=PNG)
+    assert response.status_code == 504
+    assert response.headers["content-type"] == "application/problem+json"
+    held.result()
+    assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 200
+    assert server.services.metrics.queue_depth._value.get() == 0
