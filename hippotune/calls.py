@@ -30,14 +30,17 @@ class Ask(TypedDict, total=False):
     """What a classification may be asked for; what is left out, the server decides.
 
     tmax: loop steps at most, from 1.  epsilon: stop once a step moves the memory by less.
-    topk: slots recalled a step.  labels: choose among these only.  explain: add the retrieval trace.
+    topk: slots recalled a step.  labels: choose among these only.  top: how many labels to answer with.
+    explain: add the retrieval trace.  timeout_ms: the server gives up after so long, with 504.
     """
 
     tmax: int
     epsilon: float
     topk: int
     labels: list[str]
+    top: int
     explain: bool
+    timeout_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Call(Generic[T]):
     method: str
     path: str
     parse: Callable[[httpx.Response], T]
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str | list[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Path | None = None
     files: tuple[tuple[str, tuple[str, bytes, str]], ...] | None = None
@@ -189,14 +192,12 @@ def _task(response: httpx.Response) -> Task:
     return Task.parse(response.json())
 
 
-def _params(ask: Ask) -> dict[str, str]:
-    """As query text; `labels` are joined by commas."""
-    given = {name: value for name, value in ask.items() if value is not None}
-    if "labels" in ask:
-        given["labels"] = ",".join(ask["labels"])
-    return {
-        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()
-    }
+def _params(ask: Ask) -> dict[str, str | list[str]]:
+    """As query text; `labels` is repeated, since a label may hold a comma."""
+    texts: dict[str, str | list[str]] = {}
+    for name, value in ask.items():
+        texts[name] = value if isinstance(value, list) else str(value).lower()
+    return texts
 
 
 def _parts(name: str, images: Iterable[bytes]) -> tuple[tuple[str, tuple[str, bytes, str]], ...]:

@@ -36,9 +36,9 @@ def with_settings(*parts: Part) -> Callable[[Callable[..., None]], Callable[...,
         signature = inspect.signature(command, eval_str=True)
         own = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
         flags = [_parameter(name, field) for name, field in chosen.items()]
-        run.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]  # typer reads it
+        run.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]  # read by typer
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *flags]}
-        del run.__wrapped__  # type: ignore[attr-defined]  # else inspect would look behind the signature
+        del run.__wrapped__
         return run
 
     return decorate

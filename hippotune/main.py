@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from hippotune.commands import images, learning, processes
+from hippotune.commands import demo, images, learning, processes
 from hippotune.errors import HippoTuneError
 from hippotune.output import Exit, print_error
 
@@ -16,10 +16,11 @@ def application() -> typer.Typer:
     app = typer.Typer(
         no_args_is_help=True,
         help="Image classification that keeps learning: teach it over HTTP, ask it within a budget.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no server, 4 refused, 5 busy.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no server, 4 refused, 5 busy, 130 interrupted.",
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
+    app.command(rich_help_panel="See it")(demo.demo)
     for command in (processes.up, processes.serve, processes.train):
         app.command(rich_help_panel="Run it")(command)
     for command in (images.classify, images.bench):

@@ -25,6 +25,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     REFUSED = 4
     BUSY = 5
+    INTERRUPTED = 130
 
     @classmethod
     def of(cls, error: HippoTuneError) -> Exit:

@@ -51,7 +51,7 @@ class Supervisor:
             self._stopping.set()
             child = self._child
         if child is not None:
-            _stop(child)
+            stop(child)
         self._thread.join()
 
     def _keep(self) -> None:
@@ -117,7 +117,8 @@ def until_asked_to_stop() -> Iterator[None]:
             signal.signal(sign, handler)
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Ask a child to stop, and kill it if it does not. Returns once it is gone."""
     child.terminate()
     try:
         child.wait(PATIENCE_S)

@@ -34,6 +34,7 @@ class Budget:
 class Timings:
     """Where the time went, in milliseconds."""
 
+    read: float
     decode: float
     queue: float
     compute: float
@@ -45,14 +46,14 @@ class Classification:
     """One image's answer.
 
     predictions: best first; empty when the version knows no class.
-    version: what answered; None before the first.
+    version: what answered.
     steps: loop steps really run in each retrieval layer.
     timings: None for one of many images, which share theirs.
     trace: what was recalled at each layer and step, if `explain` was asked for.
     """
 
     predictions: tuple[Prediction, ...]
-    version: int | None
+    version: int
     budget: Budget
     steps: tuple[int, ...]
     timings: Timings | None = None

@@ -100,6 +100,10 @@ class Settings(BaseSettings):
         Count, Part.COMMON, Doc("Seconds an idempotency key is remembered.")
     ] = None
 
+    queue_dead_letters: Annotated[Count, Part.COMMON, Doc("Failed tasks that can be tried again.")] = None
+    queue_events: Annotated[Count, Part.COMMON, Doc("Events kept of one task.")] = None
+    queue_event_ttl_s: Annotated[Count, Part.COMMON, Doc("Seconds they are kept after its last one.")] = None
+
     host: Annotated[str, Part.SERVER, Doc("Address to listen on.")] = "127.0.0.1"
     port: Annotated[
         Annotated[int, Field(ge=0, le=65535)], Part.SERVER, Doc("Port to listen on; 0 takes a free one.")
@@ -112,6 +116,7 @@ class Settings(BaseSettings):
     request_timeout_s: Annotated[Positive, Part.SERVER, Doc("Seconds until a request is answered 504.")] = (
         None
     )
+    read_timeout_s: Annotated[Positive, Part.SERVER, Doc("Seconds without a byte until 408.")] = None
     max_body_bytes: Annotated[Count, Part.SERVER, Doc("Largest body of /classify.")] = None
     max_classify_files: Annotated[Count, Part.SERVER, Doc("Most images in one /classify.")] = None
     max_image_bytes: Annotated[Count, Part.SERVER, Doc("Largest encoded image of a task.")] = None

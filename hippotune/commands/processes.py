@@ -11,43 +11,46 @@ from contextlib import ExitStack, contextmanager
 from typing import Annotated
 
 import typer
-import uvicorn
-from rich.console import Console
 
 from hippotune import logs
 from hippotune.flags import Json, with_settings
-from hippotune.output import print_json
 from hippotune.processes import Supervisor, end_with_stdin, hippotune, until_asked_to_stop
 from hippotune.settings import Part, Settings
 
-DRAIN_S = 30
-"""How long answers under way may take after the server was asked to stop."""
+Lifeline = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 
 
 @with_settings(Part.COMMON, Part.SERVER, Part.TRAINER)
-def up(settings: Settings, as_json: Json = False) -> None:
+def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) -> None:
     """Start everything here: a private Redis (unless REDIS_URL names one), the trainer and the server."""
     logs.configure(settings.log_level, process="server")
     with until_asked_to_stop(), ExitStack() as running:
+        if with_stdin:
+            end_with_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
         door = running.enter_context(_listen(settings))
         redis_url = settings.redis_url or running.enter_context(_private_redis(settings))
         environment = os.environ | settings.environment() | {"HIPPOTUNE_REDIS_URL": redis_url}
         running.enter_context(Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment))
-        _serve(settings, redis_url, door, as_json)
+        from hippotune.serving import serve as run_server
+
+        run_server(settings, redis_url, door, as_json)
 
 
 @with_settings(Part.COMMON, Part.SERVER)
 def serve(settings: Settings, as_json: Json = False) -> None:
     """Start one server against REDIS_URL and a store shared with the trainers."""
     logs.configure(settings.log_level, process="server")
+    redis_url = _shared_redis(settings)
     with until_asked_to_stop(), _listen(settings) as door:
-        _serve(settings, _shared_redis(settings), door, as_json)
+        from hippotune.serving import serve as run_server
+
+        run_server(settings, redis_url, door, as_json)
 
 
 @with_settings(Part.COMMON, Part.TRAINER)
 def train(
     settings: Settings,
-    with_stdin: Annotated[bool, typer.Option("--end-with-stdin", hidden=True)] = False,
+    with_stdin: Lifeline = False,
 ) -> None:
     """Start one trainer against REDIS_URL and a store shared with the servers."""
     logs.configure(settings.log_level, process="trainer")
@@ -60,33 +63,6 @@ def train(
     from trainer.worker import run
 
     run(settings.trainer(redis_url), stop)
-
-
-class _Announcing(uvicorn.Server):
-    """Says where it is once it listens."""
-
-    def __init__(self, config: uvicorn.Config, address: str, as_json: bool) -> None:
-        super().__init__(config)
-        self._address, self._as_json = address, as_json
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self._as_json:
-            print_json({"address": self._address, "pid": os.getpid()})
-        else:
-            Console().print(f"HippoTune is at [bold]{self._address}[/bold]  (Ctrl-C stops it)")
-
-
-def _serve(settings: Settings, redis_url: str, door: socket.socket, as_json: bool) -> None:
-    from service.app import create_app
-
-    app = create_app(settings.service(redis_url))
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=DRAIN_S
-    )
-    host, port = door.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    _Announcing(config, address, as_json).run(sockets=[door])
 
 
 def _listen(settings: Settings) -> socket.socket:

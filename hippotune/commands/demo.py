@@ -1,0 +1,139 @@
+"""`demo`: the main job, end to end, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from hippotune.client import Client
+from hippotune.demo.data import DemoTask, Limits, cifar100, digits, folder
+from hippotune.demo.report import Report
+from hippotune.demo.run import Demo
+from hippotune.demo.stage import Stage, show
+from hippotune.errors import HippoTuneError
+from hippotune.flags import with_settings
+from hippotune.output import Exit
+from hippotune.processes import hippotune, stop, until_asked_to_stop
+from hippotune.samples import media_type
+from hippotune.settings import Part, Settings
+
+CACHE = Path.home() / ".cache" / "hippotune"
+CIFAR_TRAIN, CIFAR_TEST = 20, 10
+"""Images a class of CIFAR-100 unless told otherwise: a CPU gets through them."""
+
+
+@with_settings(Part.COMMON, Part.SERVER, Part.TRAINER)
+def demo(
+    settings: Settings,
+    data: Annotated[
+        str, typer.Option(help="`digits`, `cifar100` (downloaded once), or a folder LABEL/IMAGE.")
+    ] = "digits",
+    tasks: Annotated[int | None, typer.Option(min=1, help="Tasks to deal the classes into.")] = None,
+    per_class: Annotated[int | None, typer.Option(min=1, help="Most images of a class to learn.")] = None,
+    test_per_class: Annotated[int | None, typer.Option(min=1, help="Most images of a class to ask.")] = None,
+    leave: Annotated[bool, typer.Option("--exit", help="Stop when done instead of serving on.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures as JSON.")] = None,
+) -> None:
+    """Start everything, teach it task after task over HTTP, and show what it keeps."""
+    console, finished = Console(), False
+    chosen = _load(data, tasks, per_class, test_per_class)
+    with until_asked_to_stop(), ExitStack() as running:
+        store = settings.store
+        if "store" not in settings.model_fields_set:
+            store = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hippotune-")))
+        address, child = running.enter_context(_everything(settings, store))
+        console.print(f"HippoTune is at [bold]{address}[/bold]; teaching it {data}", highlight=False)
+        report = _run(console, address, chosen, budgets=(1, settings.tmax or 4))
+        if json_file is not None:
+            json_file.write_bytes(orjson.dumps(report.document(), option=orjson.OPT_INDENT_2))
+        finished = True
+        if not leave:
+            console.print(_invitation(address, _keep_one(store, chosen)), highlight=False, soft_wrap=True)
+            child.wait()
+    if not finished:
+        raise typer.Exit(Exit.INTERRUPTED)
+
+
+def _load(data: str, tasks: int | None, train: int | None, test: int | None) -> list[DemoTask]:
+    """Raises typer.BadParameter for data that cannot be used."""
+    try:
+        if data == "digits":
+            return digits(Limits(tasks or 5, train, test))
+        if data == "cifar100":
+            return cifar100(CACHE, Limits(tasks or 10, train or CIFAR_TRAIN, test or CIFAR_TEST))
+        return folder(Path(data), Limits(tasks or 5, train, test))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint="--data, --tasks") from None
+
+
+def _run(console: Console, address: str, tasks: list[DemoTask], budgets: tuple[int, ...]) -> Report:
+    with Client(address, retries=0) as client:
+        with Stage(console) as stage:
+            report = Demo(client, tasks, stage).run(sorted(set(budgets)))
+        current = next(version.version for version in client.versions() if version.current)
+    show(console, tasks, report, current)
+    return report
+
+
+@contextmanager
+def _everything(settings: Settings, store: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Runs `hippotune up`: its address and process. Raises HippoTuneError when it does not start."""
+    store.mkdir(parents=True, exist_ok=True)
+    log = store / "up.log"
+    port = settings.port if "port" in settings.model_fields_set else _free_port(settings)
+    environment = os.environ | settings.environment()
+    command = hippotune("up", "--json", "--end-with-stdin", "--port", str(port), "--store", str(store))
+    with log.open("wb") as errors:
+        child = subprocess.Popen(  # noqa: S603  # our own command, no shell
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    try:
+        line = child.stdout.readline() if child.stdout else b""
+        if not line:
+            child.wait()
+            last = log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise HippoTuneError("`hippotune up` did not start:\n" + "\n".join(last))
+        yield json.loads(line)["address"], child
+    finally:
+        stop(child)
+
+
+def _free_port(settings: Settings) -> int:
+    """The usual port if nobody has it, else any."""
+    with socket.socket() as probe:
+        return 0 if probe.connect_ex((settings.host, settings.port)) == 0 else settings.port
+
+
+def _keep_one(store: Path, tasks: list[DemoTask]) -> Path:
+    """A held-out image as a file, to paste into a command."""
+    image = tasks[-1].test[0].image
+    path = store / f"held-out.{media_type(image).removeprefix('image/')}"
+    path.write_bytes(image)
+    return path
+
+
+def _invitation(address: str, image: Path) -> str:
+    kind = media_type(image.read_bytes())
+    url = shlex.quote(f"{address}/classify?tmax=2")
+    return (
+        f"\nStill serving at [bold]{address}[/bold]. Ask it yourself:\n\n"
+        f"  curl -H 'Content-Type: {kind}' --data-binary @{shlex.quote(str(image))} {url}\n\n"
+        "Ctrl-C stops it."
+    )

@@ -1,0 +1,39 @@
+"""The server as a process: on a socket bound beforehand, saying where it is once it answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from fastapi import FastAPI
+from rich.console import Console
+
+from hippotune.output import print_json
+from hippotune.settings import Settings
+from service.app import create_app
+from service.server import DrainingServer
+
+
+class AnnouncingServer(DrainingServer):
+    """Prints its address when it has started, as the first line of JSON on stdout or as a line to read."""
+
+    def __init__(self, app: FastAPI, host: str, port: int, as_json: bool) -> None:
+        super().__init__(app, host=host, port=port)
+        self._as_json = as_json
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.started:
+            return
+        address = f"http://{self.config.host}:{self.config.port}"
+        if self._as_json:
+            print_json({"address": address, "pid": os.getpid()})
+        else:
+            Console().print(f"HippoTune is at [bold]{address}[/bold]  (Ctrl-C stops it)")
+
+
+def serve(settings: Settings, redis_url: str, door: socket.socket, as_json: bool) -> None:
+    """Serve until asked to stop."""
+    host, port = door.getsockname()[:2]
+    app = create_app(settings.service(redis_url))
+    AnnouncingServer(app, f"[{host}]" if ":" in host else host, port, as_json).run(sockets=[door])
