@@ -1,5 +1,6 @@
 """The one way to reach Redis: with time limits, a few retries, and one error when it cannot be reached."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,10 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from exchange.errors import ExchangeUnavailable
+
+_REFUSED = (exceptions.OutOfMemoryError, exceptions.ReadOnlyError)
+_REFUSAL = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS) ")
+"""Out of a script these come as plain errors, on Redis 6.2 in the midst of the text."""
 
 BLOCK_MS = 500
 """Longest single wait inside Redis: far below the socket's time limit, and how late a stop is noticed."""
@@ -41,9 +46,7 @@ def reaching_redis() -> Iterator[None]:
         yield
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
         raise ExchangeUnavailable(f"Redis cannot be reached: {error}") from error
-    except (exceptions.OutOfMemoryError, exceptions.ReadOnlyError) as error:
-        raise ExchangeUnavailable(f"Redis refuses writes: {error}") from error
     except exceptions.ResponseError as error:
-        if str(error).startswith(("MISCONF", "NOREPLICAS", "CLUSTERDOWN")):
+        if isinstance(error, _REFUSED) or _REFUSAL.search(str(error)):
             raise ExchangeUnavailable(f"Redis refuses writes: {error}") from error
         raise

@@ -18,6 +18,13 @@ def make_durable(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Creates a directory that would survive a power cut; one that is there is left alone."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        make_durable(path.parent)
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file of any size, read in pieces."""
     with path.open("rb") as file:

@@ -146,23 +146,23 @@ class TaskQueue(TaskReader):
                 return None
 
     def heartbeat(self, claim: Claim) -> None:
-        """Renews the lease; needed more often than every `lease_s`. Raises `LeaseLost`."""
+        """Renews the lease; needed more often than every `lease_s`. A claim that has ended is no error.
+
+        Raises `LeaseLost`.
+        """
         self._owned(lua.HEARTBEAT, claim)
 
     def finish(self, claim: Claim) -> None:
-        """Acknowledges a task for good. Raises `LeaseLost`."""
-        self._owned(lua.FINISH, claim)
-        self._held.discard(claim.entry_id)
+        """Acknowledges a task for good. When that fails it is delivered again. Raises `LeaseLost`."""
+        self._let_go(lua.FINISH, claim)
 
     def fail(self, claim: Claim, reason: str) -> None:
         """Ends a task as failed and keeps it among the dead letters. Raises `LeaseLost`."""
-        self._owned(lua.FAIL, claim, shorten(reason) or "no reason given", self.config.dead_letters)
-        self._held.discard(claim.entry_id)
+        self._let_go(lua.FAIL, claim, shorten(reason) or "no reason given", self.config.dead_letters)
 
     def release(self, claim: Claim) -> None:
         """Gives a task back, as if it had not been delivered; another worker gets it at once."""
-        self._owned(lua.RELEASE, claim, self._lease_ms() * 2)
-        self._held.discard(claim.entry_id)
+        self._let_go(lua.RELEASE, claim, self._lease_ms() * 2)
 
     def update(
         self,
@@ -210,6 +210,14 @@ class TaskQueue(TaskReader):
             raise self._full()
         return self._answer(task_id, status, rest)
 
+    def run(self, script: str, task_id: str, *arguments: str | bytes | int, extra_key: str = "") -> Any:
+        """Runs a script of `exchange.queue_lua` on a task."""
+        names, config = self.keys, self.config
+        keys = [names.queue, names.dead, names.tasks, names.task(task_id), names.events(task_id)]
+        keys += [extra_key] if extra_key else []
+        with reaching_redis():
+            return self.redis.register_script(script)(keys, [config.events, config.event_ttl_s, *arguments])
+
     def _reclaim(self, consumer: str) -> tuple[str, str] | None:
         """Takes over an entry whose lease ran out; its id and its task's."""
         found = self.run(lua.RECLAIM, "", consumer, self._lease_ms(), *tuple(self._held))
@@ -250,12 +258,13 @@ class TaskQueue(TaskReader):
             return None
         deliveries, listing, fields = rest
         claim = Claim(task_from_fields(read_fields(fields)), (), entry_id, consumer, deliveries)
-        self._held.add(entry_id)
         try:
-            return replace(claim, samples=samples_from_json(self.blobs.get(listing.decode())))
+            claim = replace(claim, samples=samples_from_json(self.blobs.get(listing.decode())))
         except (BlobMissing, BlobCorrupt, ValueError) as error:
             self.fail(claim, f"its list of samples cannot be read: {error}")
             return None
+        self._held.add(entry_id)
+        return claim
 
     def _owned(self, script: str, claim: Claim, *arguments: str | int) -> None:
         """Runs a script that only the holder of a claim may run."""
@@ -265,17 +274,14 @@ class TaskQueue(TaskReader):
         if status == b"lost":
             self._lose(claim)
 
+    def _let_go(self, script: str, claim: Claim, *arguments: str | int) -> None:
+        """Held no more, whatever Redis says: if it is out of reach the entry's lease runs out."""
+        self._held.discard(claim.entry_id)
+        self._owned(script, claim, *arguments)
+
     def _lose(self, claim: Claim) -> NoReturn:
         self._held.discard(claim.entry_id)
         raise LeaseLost(f"task {claim.task.id} was given to another worker, or has ended")
-
-    def run(self, script: str, task_id: str, *arguments: str | bytes | int, extra_key: str = "") -> Any:
-        """Runs a script of `exchange.lua` on a task."""
-        names, config = self.keys, self.config
-        keys = [names.queue, names.dead, names.tasks, names.task(task_id), names.events(task_id)]
-        keys += [extra_key] if extra_key else []
-        with reaching_redis():
-            return self.redis.register_script(script)(keys, [config.events, config.event_ttl_s, *arguments])
 
     def _answer(self, task_id: str, status: bytes, rest: Sequence[Any]) -> TaskRecord:
         if status == b"missing":

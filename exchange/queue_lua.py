@@ -172,8 +172,9 @@ HEARTBEAT = (
     _QUEUE
     + """
 local entry, consumer, deliveries = ARGV[3], ARGV[4], ARGV[5]
-if whose(entry, consumer, deliveries) ~= 'mine' then return {'lost'} end
-redis.call('XCLAIM', queue, GROUP, consumer, 0, entry, 'JUSTID')
+local owner = whose(entry, consumer, deliveries)
+if owner == 'theirs' then return {'lost'} end
+if owner == 'mine' then redis.call('XCLAIM', queue, GROUP, consumer, 0, entry, 'JUSTID') end
 return {'ok'}
 """
 )

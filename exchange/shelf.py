@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exchange.errors import VersionCorrupt, VersionNotFound
-from exchange.files import make_durable, sha256_of, storing
+from exchange.files import make_durable, make_folder, sha256_of, storing
 from exchange.records import FileRecord, Manifest
 
 Writer = Callable[[Path], None]
@@ -65,7 +65,7 @@ class Shelf:
         """
         path = self.root / f".{version:06d}.partial"
         with storing(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
             path.mkdir()
         try:
             yield path

@@ -26,12 +26,13 @@ def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
     Learned images go this way: nothing trains on them again. Those stored within `older_than_s` seconds stay,
     their task may not be submitted yet.
     """
-    needed: set[str] = set()
-    for stream in (queue.keys.queue, queue.keys.dead):
-        with reaching_redis():
-            entries: Any = queue.redis.xrange(stream)
-        for _, fields in entries:
-            needed |= _blobs_of(queue, fields[b"samples"].decode())
+    with reaching_redis(), queue.redis.pipeline(transaction=True) as pipe:
+        # Both at one moment: a task that is tried again moves from one stream to the other.
+        pipe.xrange(queue.keys.queue)
+        pipe.xrange(queue.keys.dead)
+        waiting, dead = pipe.execute()
+    listings = {fields[b"samples"].decode() for _, fields in waiting + dead}
+    needed = {blob for listing in listings for blob in _blobs_of(queue, listing)}
     return queue.blobs.sweep(needed, older_than_s)
 
 

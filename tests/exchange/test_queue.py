@@ -7,6 +7,7 @@ import pytest
 
 from exchange.errors import (
     BlobMissing,
+    ExchangeUnavailable,
     IdempotencyInFlight,
     IdempotencyMismatch,
     LeaseLost,
@@ -221,6 +222,24 @@ def test_a_delivery_whose_answer_was_lost_is_repeated_to_the_same_worker(queue, 
     assert queue.claim("w1", 0).deliveries == 2
 
 
+def test_a_task_whose_end_did_not_reach_redis_is_delivered_again(
+    queue, samples, after_the_lease, monkeypatch
+):
+    queue.submit("pets", samples)
+    claim = queue.claim("w1", 0)
+
+    def unreachable(*arguments):
+        raise ExchangeUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "run", unreachable)
+        with pytest.raises(ExchangeUnavailable):
+            queue.finish(claim)
+    after_the_lease()
+    again = queue.claim("w1", 0)
+    assert (again.task.id, again.deliveries) == (claim.task.id, 2)
+
+
 def test_a_released_task_is_handed_out_at_once_and_not_counted(queue, other, samples):
     task = queue.submit("pets", samples).task
     queue.release(queue.claim("w1", 0))
@@ -279,6 +298,7 @@ def test_ending_twice_is_no_error(queue, samples):
     queue.finish(claim)
     queue.fail(claim, "too late")
     queue.release(claim)
+    queue.heartbeat(claim)
     assert queue.get(claim.task.id).error is None
 
 

@@ -46,9 +46,10 @@ def test_images_of_learned_tasks_go_and_all_others_stay(queue, blobs):
 
 def test_workers_that_are_long_gone_are_forgotten_unless_they_hold_a_task(queue, samples, redis):
     assert drop_idle_consumers(queue) == 0
-    queue.submit("pets", samples)
+    for name in ("held", "done"):
+        queue.submit(name, samples)
     queue.claim("holder", 0)
-    queue.claim("gone", 0)
+    queue.finish(queue.claim("gone", 0))
     assert drop_idle_consumers(queue) == 0
     time.sleep(0.01)
     assert drop_idle_consumers(queue, idle_s=0) == 1
