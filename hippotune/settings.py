@@ -131,6 +131,7 @@ class Settings(BaseSettings):
         default_factory=_who_am_i, min_length=1
     )
     keep_versions: Annotated[Count, Part.TRAINER, Doc("Old versions kept to roll back to.")] = None
+    keep_tasks: Annotated[Count, Part.TRAINER, Doc("Records kept of tasks that ended.")] = None
     layers: Annotated[
         tuple[int, ...] | None,
         Part.TRAINER,
@@ -156,7 +157,7 @@ class Settings(BaseSettings):
     drift_weight: Annotated[Weight, Part.TRAINER, Doc("Weight of features staying where they were.")] = None
     bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that carry a gradient; else all.")] = None
     width: Annotated[Count, Part.TRAINER, Doc("Random projections of the head.")] = None
-    ridge: Annotated[Positive, Part.TRAINER, Doc("Regularisation of the head.")] = None
+    shrinkage: Annotated[Positive, Part.TRAINER, Doc("Added to each variance of the head, in means.")] = None
     drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None
     replay_per_class: Annotated[
         Count, Part.TRAINER, Doc("Pseudo-features drawn a class when the head follows a drift.")
@@ -199,6 +200,8 @@ class Settings(BaseSettings):
 
     def trainer(self, redis_url: str) -> TrainerConfig:
         """What a trainer is told. Raises ValueError when two settings contradict each other."""
+        import torch
+
         from model.deliberation import LoopConfig
         from trainer.config import LearnerConfig, TrainerConfig
 
@@ -207,6 +210,7 @@ class Settings(BaseSettings):
             "backbone": self.spec(),
             "queue": self.queue(),
             "loop": _fill(LoopConfig, self.given),
+            "device": self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
             "learner": _fill(LearnerConfig, self.given),
         }
         return _fill(TrainerConfig, {**self.given, **ours})

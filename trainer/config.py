@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exchange.queue import QueueConfig
 from model.backbone import BackboneSpec
 from model.deliberation import LoopConfig
 
@@ -22,7 +23,7 @@ class LearnerConfig:
         squared length; 0 lets them go. The first task has nothing to keep.
     bptt: loop steps that carry a gradient; None carries all.
     width: D, random projections of the head.
-    ridge: the head's regularisation, relative to the mean diagonal of its Gram matrix.
+    shrinkage: added to every variance of the head's covariance, as a multiple of their mean.
     drift_ridge: how strongly the drift map is pulled towards the identity.
     replay_per_class: pseudo-features drawn a class when the head follows a drift.
     seed: of the projection, the slots' start, the image order and the draws.
@@ -38,7 +39,7 @@ class LearnerConfig:
     drift_weight: float = 10.0
     bptt: int | None = None
     width: int = 2000
-    ridge: float = 0.01
+    shrinkage: float = 3.0
     drift_ridge: float = 0.01
     replay_per_class: int = 50
     seed: int = 0
@@ -49,15 +50,18 @@ class TrainerConfig:
     """A trainer process.
 
     redis_url: where the queue is.  store: directory shared with the servers.
+    queue: names and bounds of the task queue.
     backbone, loop, learner: what is learned, on what, and how.
     consumer: this worker's name among those of one queue.
     device: a torch device.  threads: for torch and decoding; None takes what the machine grants.
     max_pixels: largest image decoded.
     keep_versions: how many old versions stay on disk to roll back to.
+    keep_tasks: how many records of ended tasks stay in Redis.
     """
 
     redis_url: str
     store: Path
+    queue: QueueConfig = field(default_factory=QueueConfig)
     backbone: BackboneSpec = field(default_factory=BackboneSpec)
     loop: LoopConfig = field(default_factory=LoopConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -66,3 +70,4 @@ class TrainerConfig:
     threads: int | None = None
     max_pixels: int = 50_000_000
     keep_versions: int = 20
+    keep_tasks: int = 10_000

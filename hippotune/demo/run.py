@@ -15,7 +15,7 @@ from hippotune.errors import HippoTuneError, Refused, TaskFailed
 from hippotune.latency import latency
 from hippotune.records import LOST, Classification, Task
 
-POLL_S = 0.05
+POLL_S = 0.1
 CALLERS = 4
 LATENCY_REQUESTS = 200
 
