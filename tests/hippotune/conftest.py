@@ -1,0 +1,136 @@
+"""A real `hippotune up` for the tests of this folder: its own Redis, trainer and server, on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from hippotune.client import Client
+from hippotune.demo.data import DemoTask, Limits, digits
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("--px", "32", "--epochs", "1", "--slots", "2", "--topk", "2", "--width", "200", "--threads", "1")
+
+
+@dataclass(frozen=True)
+class Up:
+    """A running `hippotune up`."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    store: Path
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without any setting of the product."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("HIPPOTUNE_")}
+    return {name: value for name, value in ours.items() if name != "REDIS_URL"}
+
+
+def hippotune(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "hippotune", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        cwd=ROOT,
+        env=clean_environment(),
+    )
+
+
+def family(process: subprocess.Popen[bytes], store: Path) -> list[int]:
+    """Pids of every process whose command line or working directory names `store`, and of `process` itself."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            told = (entry / "cmdline").read_text() + (entry / "environ").read_text()
+            cwd = str((entry / "cwd").readlink())
+        except OSError:
+            continue
+        ours = str(store) in told or cwd.startswith(str(store)) or int(entry.name) == process.pid
+        if ours and state != "Z" and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Flags of a tiny transformer with random weights: nothing here is about accuracy."""
+    path = tmp_path_factory.mktemp("backbone") / "weights.safetensors"
+    torch.manual_seed(0)
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), path)
+    return ("--backbone", "vit_tiny_patch16_224", "--weights", str(path))
+
+
+Starter = Callable[[Path], "contextmanager[Up]"]
+
+
+@pytest.fixture(scope="session")
+def start(backbone: tuple[str, ...]) -> Starter:
+    """Start `hippotune up` on a store; killed with all its children if a test leaves it behind."""
+
+    @contextmanager
+    def starting(store: Path) -> Iterator[Up]:
+        store.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "hippotune", "up", "--json", "--port", "0", "--store", str(store)]
+        with (store / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *backbone, *SMALL],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=ROOT,
+                env=clean_environment(),
+                start_new_session=True,
+            )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line, (store / "log").read_text()
+            yield Up(process, json.loads(line)["address"], store)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            finally:
+                for pid in family(process, store):
+                    os.kill(pid, signal.SIGKILL)
+                process.stdout.close()
+
+    return starting
+
+
+@pytest.fixture(scope="session")
+def tasks() -> list[DemoTask]:
+    """Five tasks of a few real digits."""
+    return digits(Limits(tasks=5, train=6, test=3))
+
+
+@pytest.fixture(scope="session")
+def server(start: Starter, tasks: list[DemoTask], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A running service that has learned "0" and "1"."""
+    with start(tmp_path_factory.mktemp("store")) as running:
+        with Client(running.address) as client:
+            client.wait(client.submit([(e.image, e.label) for e in tasks[0].train], "zero and one"))
+        yield running
+
+
+@pytest.fixture
+def client(server: Up) -> Iterator[Client]:
+    with Client(server.address) as client:
+        yield client
