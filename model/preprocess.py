@@ -19,6 +19,10 @@ class UndecodableImage(ValueError):
     """The bytes are no whole image of an accepted format and size; the message says why."""
 
 
+class TooManyPixels(UndecodableImage):
+    """The header announces more pixels than are allowed."""
+
+
 def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
     """Encoded JPEG, PNG or WebP to RGB pixels [3, px, px]. Raises UndecodableImage.
 
@@ -29,7 +33,9 @@ def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
-                raise UndecodableImage(f"image is {width} x {height} pixels; at most {max_pixels} pixels are allowed")
+                raise TooManyPixels(
+                    f"image is {width} x {height} pixels; at most {max_pixels} pixels are allowed"
+                )
             image.draft("RGB", (2 * px, 2 * px))
             return to_pixels(ImageOps.exif_transpose(image), px)
     except UnidentifiedImageError as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from model.budget import Budget
@@ -17,8 +17,9 @@ from service.decode import MEDIA_TYPES, decode
 from service.engine import Ticket
 from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
+from service.query import ClassifyQuery, parameters
 from service.receive import file_parts, media_type, read_body, read_form
-from service.services import Services, TheServices
+from service.services import Services, get_services
 from service.snapshot import Snapshot, budget_for
 
 router = APIRouter(tags=["classify"])
@@ -49,37 +50,22 @@ BODY = {
     response_model=Classification | Classifications,
     response_description="One file: its answer. Many: `results`, in their order.",
     responses=documented(400, 408, 409, 413, 415, 422, 429, 503, 504),
-    openapi_extra=BODY,
+    openapi_extra={**BODY, "parameters": parameters(ClassifyQuery)},
 )
-async def classify(
-    request: Request,
-    services: TheServices,
-    tmax: Annotated[int | None, Query(ge=1, description="Most retrieval steps a layer.")] = None,
-    epsilon: Annotated[
-        float | None,
-        Query(
-            ge=0, allow_inf_nan=False, description="Stop once a step moves the recall by less; 0 never does."
-        ),
-    ] = None,
-    topk: Annotated[int | None, Query(ge=1, description="Slots a step may mix.")] = None,
-    labels: Annotated[
-        list[str], Query(description="Answer with these labels only: repeated, or separated by commas.")
-    ] = [],  # noqa: B006 - FastAPI copies it
-    top: Annotated[int, Query(ge=1, le=1000, description="Labels answered, unless `labels` names them.")] = 5,
-    explain: Annotated[bool, Query(description="Add the retrieval trace.")] = False,
-    timeout_ms: Annotated[int | None, Query(ge=1, description="Give up with 504 after so long.")] = None,
-) -> Response:
+async def classify(request: Request) -> Response:
     clock = Clock(request.scope[BEGAN])
+    services = await get_services(request)
+    query = ClassifyQuery.of(request)
     snapshot = able_snapshot(services)
-    budget = budget_for(snapshot, tmax, epsilon, topk)
-    wanted = Wanted(known_labels(labels, snapshot), top, explain)
+    budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk)
+    wanted = Wanted(known_labels(query.labels, snapshot), query.top, query.explain)
     allowed_s = services.config.request_timeout_s
-    if timeout_ms is not None:
-        allowed_s = min(allowed_s, timeout_ms / 1000)
+    if query.timeout_ms is not None:
+        allowed_s = min(allowed_s, query.timeout_ms / 1000)
     images = await read_images(request, services)
     clock.read = perf_counter() - clock.began
     with services.engine.admit(len(images)):
-        ticket = await score(request, services, images, snapshot, budget, explain, clock, allowed_s)
+        ticket = await score(request, services, images, snapshot, budget, query.explain, clock, allowed_s)
     return encode(services, ticket, wanted, clock)
 
 

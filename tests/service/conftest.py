@@ -41,7 +41,9 @@ def config(redis_url: str, backbone: BackboneSpec, tmp_path: Path) -> ServiceCon
 
 
 @pytest.fixture(scope="module")
-def server(redis_url: str, backbone: BackboneSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(
+    redis_url: str, backbone: BackboneSpec, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """A server for tests that leave no trace: it serves one version of six labels."""
     from exchange.queue import QueueConfig
 

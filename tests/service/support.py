@@ -72,7 +72,9 @@ class Running:
         return manifest
 
 
-def random_version(backbone: VisionBackbone, labels: Sequence[str], slots: int = 12, seed: int = 0) -> Checkpoint:
+def random_version(
+    backbone: VisionBackbone, labels: Sequence[str], slots: int = 12, seed: int = 0
+) -> Checkpoint:
     """A checkpoint of random pools and a random head: answers mean nothing, and differ from seed to seed."""
     random = torch.Generator().manual_seed(seed)
     loop = LoopConfig(topk=5)
@@ -84,7 +86,9 @@ def random_version(backbone: VisionBackbone, labels: Sequence[str], slots: int =
         tuple(f"task{slot % 2}" for slot in range(slots)),
     )
     head = Head(
-        torch.randn(dim, width, generator=random) / dim**0.5, torch.randn(width, len(labels), generator=random)
+        projection=torch.randn(dim, width, generator=random) / dim**0.5,
+        weight=torch.randn(width, len(labels), generator=random),
+        bias=torch.zeros(len(labels)),
     )
     return Checkpoint(backbone.identity, loop, pools, head, tuple(labels))
 
@@ -154,7 +158,9 @@ def zeros_zip(members: int, each: int) -> bytes:
     for index in range(members):
         name = f"zero/{index}.png".encode()
         facts = struct.pack("<HHHHHLLLHH", 20, 0, 8, 0, 0x21, 0, len(packed), each, len(name), 0)
-        directory += b"PK\x01\x02" + struct.pack("<H", 20) + facts + struct.pack("<HHHLL", 0, 0, 0, 0, len(local))
+        directory += (
+            b"PK\x01\x02" + struct.pack("<H", 20) + facts + struct.pack("<HHHLL", 0, 0, 0, 0, len(local))
+        )
         directory += name
         local += b"PK\x03\x04" + facts + name + packed
     end = struct.pack("<HHHHLLH", 0, 0, members, members, len(directory), len(local), 0)

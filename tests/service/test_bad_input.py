@@ -55,7 +55,18 @@ def problem(response: httpx.Response, status: int, field: str, allowed: str) -> 
         (flat_png(20_000), 413, "50000000 pixels"),
         (flat_png(8_000), 413, "50000000 pixels"),
     ],
-    ids=["empty", "text", "gif", "cut png", "cut jpeg", "cut webp", "bare png", "huge webp", "400 MP", "64 MP"],
+    ids=[
+        "empty",
+        "text",
+        "gif",
+        "cut png",
+        "cut jpeg",
+        "cut webp",
+        "bare png",
+        "huge webp",
+        "400 MP",
+        "64 MP",
+    ],
 )
 def test_images_that_are_none(server: Running, body: bytes, status: int, allowed: str) -> None:
     problem(server.client.post("/classify", content=body, headers=PNG), status, "body", allowed)
@@ -213,7 +224,9 @@ def test_tar_archives(server: Running, body: bytes, field: str, allowed: str) ->
     problem(server.client.post("/tasks", content=body, headers=TAR), 422, field, allowed)
 
 
-@pytest.mark.parametrize("body", [b"", b"no tar" * 200, tarred("cat/1.png", cut=100)], ids=["empty", "none", "cut"])
+@pytest.mark.parametrize(
+    "body", [b"", b"no tar" * 200, tarred("cat/1.png", cut=100)], ids=["empty", "none", "cut"]
+)
 def test_tar_archives_that_are_damaged(server: Running, body: bytes) -> None:
     assert server.client.post("/tasks", content=body, headers=TAR).status_code == 422
 

@@ -36,17 +36,24 @@ def test_one_file_is_one_answer_and_many_are_results_in_order(server: Running) -
     alone = [server.client.post("/classify", content=data, headers=PNG).json() for data in pictures[:3]]
     one = server.client.post("/classify", files=[("file", ("a.png", pictures[0], "image/png"))]).json()
     assert one["predictions"][0]["label"] == alone[0]["predictions"][0]["label"]
-    many = server.client.post("/classify", files=[("file", ("a.png", data, "image/png")) for data in pictures])
+    many = server.client.post(
+        "/classify", files=[("file", ("a.png", data, "image/png")) for data in pictures]
+    )
     results = many.json()["results"]
     assert len(results) == 40  # more than one batch
     for result, expected in zip(results, alone, strict=False):
         assert result["predictions"][0]["label"] == expected["predictions"][0]["label"]
-        assert result["predictions"][0]["score"] == pytest.approx(expected["predictions"][0]["score"], abs=1e-4)
+        assert result["predictions"][0]["score"] == pytest.approx(
+            expected["predictions"][0]["score"], abs=1e-4
+        )
 
 
 def test_mixed_budgets_in_one_batch_answer_as_alone(server: Running) -> None:
     asked = [
-        (picture(seed), {"tmax": 1 + seed % 4, "epsilon": (0, 3.0, 30.0)[seed % 3], "topk": 1 + seed % 12, "top": 6})
+        (
+            picture(seed),
+            {"tmax": 1 + seed % 4, "epsilon": (0, 3.0, 30.0)[seed % 3], "topk": 1 + seed % 12, "top": 6},
+        )
         for seed in range(48)
     ]
 
@@ -78,9 +85,7 @@ def test_labels_restrict_the_answer(server: Running) -> None:
 
 
 def test_explain_tells_which_slots_of_which_task_were_mixed(server: Running) -> None:
-    answer = server.client.post(
-        "/classify?explain=true&tmax=3&topk=4", content=picture(), headers=PNG
-    ).json()
+    answer = server.client.post("/classify?explain=true&tmax=3&topk=4", content=picture(), headers=PNG).json()
     assert [layer["layer"] for layer in answer["trace"]] == [1, 2, 3, 4, 5, 6, 7]
     for layer in answer["trace"]:
         assert len(layer["steps"]) == 3

@@ -1,0 +1,130 @@
+"""Health, metrics, the API document, and stopping in the right order."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import httpx
+import jsonschema
+import pytest
+
+from service.config import ServiceConfig
+from service.metrics import Metrics
+from tests.service.support import Running, picture, random_version, running
+
+PNG = {"Content-Type": "image/png"}
+NAMES = (
+    "hippotune_request_duration_seconds", "hippotune_stage_duration_seconds", "hippotune_batch_size",
+    "hippotune_retrieval_steps", "hippotune_queue_depth", "hippotune_rejected_total", "hippotune_version_info",
+    "hippotune_swap_seconds", "hippotune_task_state", "hippotune_stream_lag", "hippotune_trainer_loss",
+    "hippotune_trainer_accuracy", "hippotune_trainer_forgetting",
+)  # fmt: skip
+
+
+def test_metrics_have_the_promised_names_and_route_templates(server: Running) -> None:
+    server.client.post("/classify?tmax=0", content=picture(), headers=PNG)
+    server.client.post("/classify", content=picture(), headers=PNG)
+    server.client.get("/tasks/some-id")
+    server.client.get("/secret/path")
+    text = server.client.get("/metrics").text
+    for name in NAMES:
+        assert f"# TYPE {name.removesuffix('_total')}" in text or f"# TYPE {name}" in text, name
+    assert 'hippotune_request_duration_seconds_count{code="200",route="/classify"}' in text
+    assert 'route="/tasks/{id}"' in text
+    assert 'route="unmatched"' in text
+    assert "some-id" not in text
+    assert "secret" not in text
+    assert 'hippotune_rejected_total{reason="invalid"}' in text
+    for stage in ("read", "decode", "queue", "compute", "encode"):
+        assert f'hippotune_stage_duration_seconds_count{{stage="{stage}"}}' in text
+
+
+def test_two_apps_in_one_process_share_no_metrics() -> None:
+    first, second = Metrics(), Metrics()
+    first.queue_depth.set(3)
+    assert second.queue_depth._value.get() == 0
+
+
+def test_the_api_document_describes_what_is_really_answered(server: Running) -> None:
+    document = server.client.get("/openapi.json").json()
+
+    def check(method: str, path: str, response: httpx.Response) -> None:
+        documented = document["paths"][path][method]["responses"]
+        assert str(response.status_code) in documented, (path, response.status_code)
+        content = documented[str(response.status_code)]["content"]
+        kind = response.headers["content-type"].partition(";")[0]
+        assert kind in content
+        jsonschema.validate(
+            response.json(), {**content[kind]["schema"], "components": document["components"]}
+        )
+
+    post, get = server.client.post, server.client.get
+    many = [("file", ("a", picture())), ("file", ("b", picture()))]
+    check("post", "/classify", post("/classify?explain=true", content=picture(), headers=PNG))
+    check("post", "/classify", post("/classify", files=many))
+    check("post", "/classify", post("/classify?tmax=0", content=picture(), headers=PNG))
+    check("post", "/classify", post("/classify", content=b"x", headers=PNG))
+    check("post", "/tasks", post("/tasks", content=b"x", headers=PNG))
+    made = post("/tasks", files={"files": ("a", picture())}, data={"labels": ["cat"]})
+    check("post", "/tasks", made)
+    task = made.json()["id"]
+    check("get", "/tasks", get("/tasks"))
+    check("get", "/tasks/{id}", get(f"/tasks/{task}"))
+    check("get", "/tasks/{id}", get("/tasks/none"))
+    check("delete", "/tasks/{id}", server.client.delete(f"/tasks/{task}"))
+    check("delete", "/tasks/{id}", server.client.delete(f"/tasks/{task}"))
+    check("get", "/versions", get("/versions"))
+    current = get("/versions").json()["current"]
+    check("get", "/versions/{version}", get(f"/versions/{current}"))
+    check("post", "/versions/{version}/activate", post(f"/versions/{current}/activate"))
+    check("post", "/versions/{version}/activate", post("/versions/99/activate"))
+    check("get", "/healthz", get("/healthz"))
+    check("get", "/readyz", get("/readyz"))
+
+
+def test_a_stop_finishes_what_is_under_way_and_ends_event_streams(config: ServiceConfig) -> None:
+    ends: list[object] = []
+    with running(config) as server:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        made = server.client.post("/tasks", files={"files": ("a", picture())}, data={"labels": ["cat"]})
+        held = threading.Event()
+        server.services.engine.call(lambda: held.wait(5) and None)
+
+        def slow() -> None:
+            ends.append(httpx.post(f"{server.url}/classify", content=picture(), headers=PNG).status_code)
+
+        def follow() -> None:
+            with httpx.stream("GET", f"{server.url}/tasks/{made.json()['id']}/events") as stream:
+                ends.append(len(stream.read()) > 0)
+
+        threads = [threading.Thread(target=work) for work in (slow, follow)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        server.services.lifecycle.draining = True
+        assert server.client.get("/readyz").status_code == 503
+        assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 503
+        held.set()
+    for thread in threads:
+        thread.join(5)
+    assert sorted(map(str, ends)) == ["200", "True"]
+
+
+def test_a_dead_engine_is_no_longer_healthy(config: ServiceConfig) -> None:
+    with running(config) as server:
+        server.services.watcher.stop()
+        server.services.engine.stop()
+        assert server.client.get("/healthz").status_code == 503
+        assert server.client.get("/readyz").status_code == 503
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"runtime": "abacus"}, {"threads": 0}, {"max_batch": 0}, {"queue_images": 8}, {"max_pixels": 0}],
+)
+def test_settings_that_cannot_be_name_themselves(config: ServiceConfig, wrong: dict[str, object]) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(config, **wrong)  # type: ignore[arg-type]

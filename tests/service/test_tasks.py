@@ -1,0 +1,150 @@
+"""/tasks against a real queue, with the trainer's side played by the queue's own calls."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+import zipfile
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from exchange.records import TaskState
+from service.config import ServiceConfig
+from tests.service.support import Running, picture, running
+
+FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
+LABELS = {"labels": ["dog", "cat", "dog"]}
+
+
+@pytest.fixture
+def taught(server: Running) -> Any:
+    """The shared server; its queue is emptied afterwards."""
+    yield server
+    for task in server.queue.list():
+        if task.state == TaskState.QUEUED:
+            server.queue.cancel(task.id)
+
+
+def submit(server: Running, **arguments: Any) -> httpx.Response:
+    return server.client.post("/tasks", files=FILES, data=LABELS, **arguments)
+
+
+def test_files_and_labels_become_a_durable_task(taught: Running) -> None:
+    response = submit(taught, params={"name": "  pets "})
+    assert response.status_code == 202
+    task = response.json()
+    assert response.headers["location"] == f"/tasks/{task['id']}"
+    assert (task["name"], task["state"], task["images"]) == ("pets", "queued", 3)
+    assert task["labels"] == ["cat", "dog"]
+    assert taught.client.get(response.headers["location"]).json() == task
+    assert task in taught.client.get("/tasks").json()["tasks"]
+    claim = taught.queue.claim("test", 0)
+    assert claim is not None
+    assert [sample.label for sample in claim.samples] == ["dog", "cat", "dog"]
+    stored = [taught.services.blobs.get(sample.blob) for sample in claim.samples]
+    assert stored == [picture(1), picture(2, "JPEG"), picture(3)]
+    taught.queue.finish(claim)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_in_imagefolder_layout(taught: Running, kind: str) -> None:
+    buffer = io.BytesIO()
+    members = {
+        "cat/1.png": picture(1),
+        "dog/2.png": picture(2),
+        "cat/.DS_Store": b"x",
+        "__MACOSX/cat/1.png": b"x",
+    }
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.mkdir("cat")
+            for name, data in members.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name, data in members.items():
+                info = tarfile.TarInfo(f"./{name}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    media = "application/zip" if kind == "zip" else "application/x-tar"
+    response = taught.client.post("/tasks", content=buffer.getvalue(), headers={"Content-Type": media})
+    assert response.status_code == 202, response.text
+    task = response.json()
+    assert (task["name"], task["images"], task["labels"]) == ("cat, dog", 2, ["cat", "dog"])
+
+
+def test_the_same_key_gives_the_same_task(taught: Running) -> None:
+    key = {"Idempotency-Key": "one"}
+    first, again = submit(taught, headers=key), submit(taught, headers=key)
+    assert first.json() == again.json()
+    other = taught.client.post("/tasks", files=FILES[:1], data={"labels": ["dog"]}, headers=key)
+    assert other.status_code == 422
+    with taught.queue.handling("two"):
+        assert submit(taught, headers={"Idempotency-Key": "two"}).status_code == 409
+
+
+def test_delete_cancels_what_is_queued_and_nothing_else(taught: Running) -> None:
+    task = submit(taught).json()["id"]
+    cancelled = taught.client.delete(f"/tasks/{task}")
+    assert cancelled.status_code == 200
+    assert cancelled.json()["state"] == "cancelled"
+    assert taught.client.delete(f"/tasks/{task}").json() == cancelled.json()
+    learned = submit(taught).json()["id"]
+    claim = taught.queue.claim("test", 0)
+    assert claim is not None
+    taught.queue.update(learned, state=TaskState.CONSOLIDATED)
+    taught.queue.finish(claim)
+    refused = taught.client.delete(f"/tasks/{learned}")
+    assert refused.status_code == 409
+    assert "consolidated" in refused.json()["detail"]
+
+
+def test_events_tell_every_change_until_the_end(taught: Running) -> None:
+    task = submit(taught).json()["id"]
+    seen: list[dict[str, Any]] = []
+    told = threading.Event()
+
+    def listen() -> None:
+        with (
+            httpx.Client(base_url=taught.url, timeout=20) as client,
+            client.stream("GET", f"/tasks/{task}/events") as lines,
+        ):
+            assert lines.headers["content-type"].startswith("text/event-stream")
+            for line in lines.iter_lines():
+                if line.startswith("data: "):
+                    seen.append(orjson.loads(line.removeprefix("data: ")))
+                    told.set()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    assert told.wait(10)
+    taught.queue.update(task, state=TaskState.LEARNING, progress=0.5, metrics={"loss": 0.25})
+    taught.queue.update(task, state=TaskState.CONSOLIDATED, progress=1.0)
+    listener.join(10)
+    assert not listener.is_alive()
+    assert [event["state"] for event in seen] == ["queued", "learning", "consolidated"]
+    assert seen[-1]["progress"] == 1
+    assert taught.services.streams.borrowed_tokens == 0
+    with taught.client.stream("GET", f"/tasks/{task}/events") as late:
+        assert "consolidated" in late.read().decode()
+
+
+def test_a_full_queue_is_429_and_says_when_to_come_back(config: ServiceConfig) -> None:
+    with running(config) as server:
+        assert (
+            server.client.post(
+                "/classify", content=picture(), headers={"Content-Type": "image/png"}
+            ).status_code
+            == 409
+        )
+        for _ in range(config.queue.capacity):
+            assert submit(server).status_code == 202
+        full = submit(server)
+        assert full.status_code == 429
+        assert int(full.headers["retry-after"]) >= 1
+        assert full.headers["content-type"] == "application/problem+json"
+        assert len(server.queue.list()) == config.queue.capacity
