@@ -1,25 +1,34 @@
 """Train the bundled backbone: `python -m benchmarks.pretrain`. Run again to resume."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
+from benchmarks.pretrain.drawings import drawing_pairs
+from benchmarks.pretrain.export import draw_curve, export
 from benchmarks.pretrain.student import Distillation
-from benchmarks.pretrain.teacher import cached_views, load_teacher
-from benchmarks.pretrain.train import Recipe, Trainer
+from benchmarks.pretrain.teacher import STUDENT_PX, cached_views, load_teacher
+from benchmarks.pretrain.train import Recipe, Trainer, whole
+from model.bundled import BUNDLED
 
 DATA = Path("../shared/data")
 """Where the training images and the teacher lie."""
 CACHE = Path(".cache/pretrain")
 """Where a run keeps what it needs to go on; ignored by git."""
+RESULTS = Path("benchmarks/results/pretrain.json")
+"""Where the loss curve goes."""
 
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder with the archives and the teacher.")] = DATA,
     cache: Annotated[Path, typer.Option(help="Teacher's answers and checkpoints.")] = CACHE,
     minutes: Annotated[float, typer.Option(help="Training time over all resumed runs.")] = Recipe.minutes,
+    start_from: Annotated[Path | None, typer.Option(help="Checkpoint of another run to begin with.")] = None,
+    weights: Annotated[Path, typer.Option(help="Where to write the trained backbone.")] = BUNDLED,
+    train: Annotated[bool, typer.Option(help="Or only write what the last checkpoint holds.")] = True,
 ) -> None:
     """Distil DeiT-Tiny into the bundled backbone on CIFAR-100 and CUB training images."""
     torch.set_num_threads(1)
@@ -28,7 +37,21 @@ def main(
     sources = cached_views(data, cache)
     teacher = load_teacher(data / "deit_tiny_patch16_224_timm.safetensors")
     student = Distillation(sources, teacher.get_classifier())
-    Trainer(student, sources, recipe, cache).run()
+    if start_from is not None:
+        averaged = torch.load(start_from, weights_only=True)["average"]
+        student.vit.load_state_dict({k[4:]: v for k, v in averaged.items() if k.startswith("vit.")})
+    trainer = Trainer(student, sources, recipe, cache)
+    if train:
+        trainer.run()
+    pictures = [whole(views, 600, student.grid).images for views in sources]
+    pictures += drawing_pairs(pictures[0][:300], STUDENT_PX)
+    sha256 = export(trainer.checkpoint, weights, torch.cat(pictures))
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps({"steps": trainer.clock.step, "history": trainer.history}) + "\n")
+    draw_curve(trainer.history, weights.with_name("training.png"))
+    typer.echo(
+        f"{weights}: sha256 {sha256}, {trainer.clock.step} steps in {trainer.clock.seconds / 60:.0f} min"
+    )
 
 
 if __name__ == "__main__":

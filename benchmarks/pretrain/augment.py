@@ -7,15 +7,15 @@ from torch import Tensor
 from benchmarks.pretrain.data import luma
 
 
-def crop_frames(count: int, smallest: float, flip: bool) -> Tensor:
-    """Random crops as affine frames [B, 2, 3] for `affine_grid`: area in [smallest, 1], aspect 3:4 to 4:3.
+def crop_frames(count: int, smallest: float, flip: bool, largest: float = 1.0) -> Tensor:
+    """Random crops as affine frames [B, 2, 3] for `affine_grid`: area in [smallest, largest], aspect 3:4 to 4:3.
 
     Args:
         count: how many.
-        smallest: least share of the picture's area.
+        smallest, largest: share of the picture's area.
         flip: mirror half of them.
     """
-    area = torch.empty(count).uniform_(smallest, 1)
+    area = torch.empty(count).uniform_(smallest, largest)
     aspect = torch.empty(count).uniform_(-0.288, 0.288).exp()
     wide, high = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
     frame = torch.zeros(count, 2, 3)
@@ -49,13 +49,6 @@ def recolour(images: Tensor) -> Tensor:
     levels = torch.randint(2, 7, (count, 1, 1, 1)).float()
     images = torch.where(_some(count, 0.08).bool(), (images * levels).round() / levels, images)
     return _coarsen(images, share=0.2)
-
-
-def expose(images: Tensor) -> Tensor:
-    """Mild brightness and noise for drawings: float [B, 3, H, W] in 0..1."""
-    images = images * _uniform(len(images), 0.6, 1.1)
-    grain = torch.randn(len(images), 1, *images.shape[2:]) * _uniform(len(images), 0, 0.06)
-    return (images + grain).clamp(0, 1)
 
 
 def _coarsen(images: Tensor, share: float) -> Tensor:

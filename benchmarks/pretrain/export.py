@@ -7,25 +7,33 @@ from pathlib import Path
 import matplotlib
 import torch
 from safetensors.torch import save
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from benchmarks.pretrain.student import ARCHITECTURE
 from benchmarks.pretrain.teacher import STUDENT_PX
 
-POOLING = {"global_pool": "avg", "fc_norm": False}
-"""The image's vector is the mean of its normalised patch tokens; chosen on training images (see the card)."""
+POOLING = {"global_pool": "token"}
+"""The image's vector is its normalised class token."""
 
 
-def export(checkpoint: Path, weights: Path) -> str:
+def export(checkpoint: Path, weights: Path, images: Tensor) -> str:
     """Write the averaged student of a run as `weights` (fp16) with its `.json` beside it; the sha256.
+
+    Args:
+        checkpoint: of the run.
+        weights: the safetensors file to write.
+        images: training pictures, float [N, 3, px, px] in 0..1, on which the vector is standardised.
 
     Raises:
         FileNotFoundError: there is no checkpoint yet.
     """
     averaged: dict[str, Tensor] = torch.load(checkpoint, weights_only=True)["average"]
     prefix = "vit."
-    kept = {name[len(prefix) :]: tensor for name, tensor in averaged.items() if name.startswith(prefix)}
-    data = save({name: tensor.half().contiguous() for name, tensor in kept.items()})
+    vit = VisionTransformer(**ARCHITECTURE, **POOLING).eval()
+    vit.load_state_dict({k[len(prefix) :]: v for k, v in averaged.items() if k.startswith(prefix)})
+    standardise(vit, (images - 0.5) / 0.5)
+    data = save({name: tensor.half().contiguous() for name, tensor in vit.state_dict().items()})
     card = {
         "architecture": {**ARCHITECTURE, **POOLING},
         "px": STUDENT_PX,
@@ -39,6 +47,18 @@ def export(checkpoint: Path, weights: Path) -> str:
     return str(card["sha256"])
 
 
+@torch.no_grad()
+def standardise(vit: VisionTransformer, images: Tensor) -> None:
+    """Fold mean 0 and spread 1 of every channel over normalised images [N, 3, px, px] into the last norm.
+
+    A distance then weighs all channels alike, which a nearest class mean needs and training does not bring about.
+    """
+    vectors = torch.cat([vit(part) for part in torch.split(images, 64)])  # [N, d]
+    mean, std = vectors.mean(0), vectors.std(0).clamp(min=1e-3)
+    vit.norm.weight.div_(std)
+    vit.norm.bias.sub_(mean).div_(std)
+
+
 def draw_curve(history: list[dict[str, float]], picture: Path) -> None:
     """Plot the loss terms of a run, smoothed, and the held-out ones, against minutes of training."""
     matplotlib.use("Agg")
@@ -46,11 +66,11 @@ def draw_curve(history: list[dict[str, float]], picture: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     minutes = [entry["minutes"] for entry in history]
-    for name in ("tokens", "cls", "logits", "thumbnail"):
+    for name in ("tokens", "cls", "logits", "geometry", "instance"):
         axes[0].plot(minutes, smoothed([entry[name] for entry in history]), label=name)
     checked = [entry for entry in history if "held_out_photos_cls" in entry]
-    for source in ("photos", "birds", "drawings"):
-        for term, style in (("cls", "-"), ("tokens", "--")):
+    for source in ("photos", "birds"):
+        for term, style in (("cls", "-"), ("tokens", "--"), ("geometry", ":")):
             name = f"held_out_{source}_{term}"
             points = [entry[name] for entry in checked]
             axes[1].plot([entry["minutes"] for entry in checked], points, style, label=f"{source}, {term}")

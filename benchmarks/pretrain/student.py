@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from benchmarks.pretrain.data import luma
+from benchmarks.pretrain.drawings import drawing_pairs
+from benchmarks.pretrain.geometry import LENGTH, describe
 from benchmarks.pretrain.teacher import STUDENT_PX, Views
 
 ARCHITECTURE: Mapping[str, Any] = {
@@ -23,13 +24,21 @@ ARCHITECTURE: Mapping[str, Any] = {
 }
 """Keyword arguments of timm's `VisionTransformer`: 65 tokens, 0.14 G multiply-adds, 2 M parameters."""
 
-THUMBNAIL = 8
-"""Side of the grey thumbnail that pooled features must be able to redraw."""
+INSTANCE = 64
+"""Width of the read-out that tells drawings apart."""
+TEMPERATURE = 0.15
+"""Of the softmax over drawings."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Student pictures float [B, 3, px, px] in 0..1, teacher class token [B, t], its map [B, t, g, g]."""
+    """What one step sees.
+
+    Attributes:
+        images: float [P + 2D, 3, px, px] in 0..1: P pictures, then the first and the second scan of D drawings.
+        cls: the teacher's class token of the pictures, [P, t].
+        tokens: its map of them, [P, t, g, g].
+    """
 
     images: Tensor
     cls: Tensor
@@ -43,19 +52,21 @@ class Losses:
     tokens: Tensor
     cls: Tensor
     logits: Tensor
-    thumbnail: Tensor
+    geometry: Tensor
+    instance: Tensor
 
     def total(self) -> Tensor:
         """Weighted sum; the weights bring the terms to the same order early in training."""
-        return self.tokens + self.cls + 0.5 * self.logits + 0.3 * self.thumbnail
+        return self.tokens + 0.7 * self.cls + 0.4 * self.logits + self.geometry + 0.4 * self.instance
 
 
 class Distillation(nn.Module):
     """A student `VisionTransformer` with the linear read-outs that training needs and the product does not.
 
-    Targets are the teacher's patch tokens and class token, standardised per dimension; its 1000-class
-    distribution, through its own frozen head; and an 8x8 grey thumbnail of the picture itself, which keeps
-    plain geometry in the features for images the teacher has no name for.
+    Of pictures it predicts the teacher's patch tokens and class token, standardised per dimension, and the
+    teacher's 1000-class distribution, through the teacher's own frozen head. Of every image its class token also
+    holds plain geometry and colour (`describe`), so that features of images the teacher has no name for are not
+    worse than their pixels, and tells drawings apart (InfoNCE, van den Oord et al. 2018).
     """
 
     def __init__(self, sources: tuple[Views, ...], head: nn.Linear) -> None:
@@ -65,12 +76,14 @@ class Distillation(nn.Module):
         width, target = self.vit.embed_dim, head.in_features
         self.to_tokens = nn.Linear(width, target)
         self.to_cls = nn.Linear(width, target)
-        self.cls_thumbnail = nn.Linear(width, THUMBNAIL**2)
-        self.mean_thumbnail = nn.Linear(width, THUMBNAIL**2)
+        self.to_geometry = nn.Linear(width, LENGTH)
+        self.to_instance = nn.Linear(width, INSTANCE)
         self.head = head.requires_grad_(False)
+        photos = sources[0].images[:2000].float() / 255
         targets = {
             "cls": torch.cat([views.cls[::10] for views in sources]).float(),
             "token": torch.cat([views.tokens[::50].movedim(1, 3).flatten(0, 2) for views in sources]).float(),
+            "geometry": torch.cat((describe(photos), describe(drawing_pairs(photos, STUDENT_PX)[0]))),
         }
         for name, values in targets.items():
             self.register_buffer(f"{name}_mean", values.mean(0))
@@ -80,6 +93,8 @@ class Distillation(nn.Module):
     cls_std: Tensor
     token_mean: Tensor
     token_std: Tensor
+    geometry_mean: Tensor
+    geometry_std: Tensor
 
     @property
     def grid(self) -> int:
@@ -107,19 +122,27 @@ class Distillation(nn.Module):
     def forward(self, batch: Batch, drop: float) -> Losses:
         """The loss terms of one batch, seeing `1 - drop` of each picture's patches."""
         x, kept = self.encode(batch.images, drop)
-        cls, mean = x[:, 0], x[:, 1:].mean(1)
-        wanted = batch.tokens.flatten(2).transpose(1, 2)  # [B, N, t]
-        wanted = wanted.gather(1, kept.unsqueeze(2).expand(-1, -1, wanted.shape[2]))
+        pictures, cls = len(batch.cls), x[:, 0]
+        wanted = batch.tokens.flatten(2).transpose(1, 2)  # [P, N, t]
+        wanted = wanted.gather(1, kept[:pictures].unsqueeze(2).expand(-1, -1, wanted.shape[2]))
         wanted = (wanted - self.token_mean) / self.token_std
-        guess = self.to_cls(cls)
+        guess = self.to_cls(cls[:pictures])
         named = F.log_softmax(self.head(batch.cls) / 2, 1)
         guessed = F.log_softmax(self.head(guess * self.cls_std + self.cls_mean) / 2, 1)
-        thumbnail = F.adaptive_avg_pool2d(luma(batch.images), THUMBNAIL).flatten(1)  # [B, 64]
-        thumbnail = (thumbnail - 0.45) / 0.25
+        geometry = (describe(batch.images) - self.geometry_mean) / self.geometry_std
         return Losses(
-            tokens=F.mse_loss(self.to_tokens(x[:, 1:]), wanted),
+            tokens=F.mse_loss(self.to_tokens(x[:pictures, 1:]), wanted),
             cls=F.mse_loss(guess, (batch.cls - self.cls_mean) / self.cls_std),
             logits=4 * F.kl_div(guessed, named, reduction="batchmean", log_target=True),
-            thumbnail=F.mse_loss(self.cls_thumbnail(cls), thumbnail)
-            + F.mse_loss(self.mean_thumbnail(mean), thumbnail),
+            geometry=F.mse_loss(self.to_geometry(cls), geometry),
+            instance=tell_apart(F.normalize(self.to_instance(cls[pictures:]), dim=1)),
         )
+
+
+def tell_apart(unit: Tensor) -> Tensor:
+    """InfoNCE over unit vectors [2D, w], first scans before second ones: each finds its twin. Zero without drawings."""
+    count = len(unit) // 2
+    if count == 0:
+        return unit.sum()
+    scores = (unit @ unit.T / TEMPERATURE).fill_diagonal_(float("-inf"))
+    return F.cross_entropy(scores, torch.arange(2 * count).roll(count))

@@ -17,13 +17,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.multiprocessing import Process
 
-from benchmarks.pretrain.data import read_archive, sketches
+from benchmarks.pretrain.data import read_archive
 
 STUDENT_PX = 64
 PHOTOS = 32_000
 """CIFAR-100 training images used; on two cores the teacher's time for more is better spent on steps."""
-SKETCHED = 7_000
-"""CIFAR images that are also seen as drawings; every bird is."""
 CHUNK = 32
 """Images the teacher sees at a time."""
 CORES = len(os.sched_getaffinity(0))
@@ -79,7 +77,7 @@ def enlarge(images: Tensor, px: int) -> Tensor:
 
 def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros in memory that forked processes see alike."""
-    zeros: Tensor = torch.zeros(shape, dtype=dtype).share_memory_()  # type: ignore[no-untyped-call]
+    zeros: Tensor = torch.zeros(shape, dtype=dtype).share_memory_()
     return zeros
 
 
@@ -125,8 +123,8 @@ def _observe_part(
 def cached_views(data: Path, cache: Path) -> tuple[Views, ...]:
     """Load every source, asking the teacher first where `cache` holds no answer yet.
 
-    The sources are CIFAR-100 train (teacher at 128 px), CUB-100 train (224 px) and sketches of both (96 px).
-    No test image is read.
+    The sources are CIFAR-100 train (teacher at 128 px), CUB-100 train (224 px). No test
+    image is read.
     """
     cache.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(data / "deit_tiny_patch16_224_timm.safetensors")
@@ -135,8 +133,7 @@ def cached_views(data: Path, cache: Path) -> tuple[Views, ...]:
     pictures = _decoded("photos", STUDENT_PX, data / "cifar100_train_webp.npz", cache)
     pictures = pictures[torch.randperm(len(pictures), generator=torch.Generator().manual_seed(1))[:PHOTOS]]
     photos = _views("photos", pictures, 128, teacher, cache)
-    drawn = sketches(torch.cat((pictures[:SKETCHED], enlarge(large, STUDENT_PX))), STUDENT_PX, seed=2)
-    return photos, replace(birds, images=enlarge(large, 128)), _views("drawings", drawn, 96, teacher, cache)
+    return photos, replace(birds, images=enlarge(large, 128))
 
 
 def _decoded(name: str, px: int, archive: Path, cache: Path) -> Tensor:
