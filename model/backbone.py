@@ -68,7 +68,9 @@ class Backbone(nn.Module):
     def embed(self, pixels: Tensor) -> Tensor:
         """uint8 pixels [B, 3, px, px] -> tokens [B, N, d] as they enter block 1. Raises ValueError on another size."""
         if pixels.shape[1:] != (3, self.px, self.px):
-            raise ValueError(f"images are {tuple(pixels.shape[1:])}; this backbone takes (3, {self.px}, {self.px})")
+            raise ValueError(
+                f"images are {tuple(pixels.shape[1:])}; this backbone takes (3, {self.px}, {self.px})"
+            )
         x = self.vit.patch_embed((pixels - self.mean) / self.std)
         return self.vit.norm_pre(self.vit.patch_drop(self.vit._pos_embed(x)))
 
@@ -76,7 +78,7 @@ class Backbone(nn.Module):
         """Tokens [B, N, d] after the last block -> one vector an image [B, d]."""
         return self.vit.forward_head(self.vit.norm(x), pre_logits=True)
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode: a frozen backbone has no dropout to switch on."""
         return super().train(False)
 
@@ -100,7 +102,9 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     if not timm.is_model(spec.name):
         raise UnsupportedBackbone(f"timm knows no model named {spec.name!r}")
     sized = {} if spec.px is None else {"img_size": spec.px}
-    vit = timm.create_model(spec.name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **sized)
+    vit = timm.create_model(
+        spec.name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **sized
+    )
     config = vit.pretrained_cfg
     px = spec.px or config["input_size"][-1]
     return Backbone(spec.name, vit, px, tuple(config["mean"]), tuple(config["std"]))
@@ -109,10 +113,14 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
 def check_supported(name: str, vit: nn.Module) -> None:
     """Raise UnsupportedBackbone unless the loop can run inside this model's blocks."""
     if not isinstance(vit, VisionTransformer):
-        raise UnsupportedBackbone(f"{name} is a {type(vit).__name__}; retrieval pools need a timm VisionTransformer")
+        raise UnsupportedBackbone(
+            f"{name} is a {type(vit).__name__}; retrieval pools need a timm VisionTransformer"
+        )
     for block in vit.blocks:
         if not isinstance(block, Block) or type(block.attn) is not Attention or block.attn.gate is not None:
-            raise UnsupportedBackbone(f"{name} has {type(block).__name__} blocks that are not plain pre-norm attention")
+            raise UnsupportedBackbone(
+                f"{name} has {type(block).__name__} blocks that are not plain pre-norm attention"
+            )
 
 
 def fingerprint(module: nn.Module) -> str:

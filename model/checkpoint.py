@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,7 +36,7 @@ class Checkpoint:
     @classmethod
     def empty(cls, backbone: Backbone, loop: LoopConfig) -> Checkpoint:
         """Knows no class."""
-        head = Head(torch.zeros(backbone.dim, 0), torch.zeros(0, 0))
+        head = Head(torch.zeros(backbone.dim, 0), torch.zeros(0, 0), torch.zeros(0))
         return cls(backbone.identity, loop, Pools.empty(loop, backbone.dim), head, ())
 
     def save(self, path: Path) -> None:
@@ -46,6 +47,7 @@ class Checkpoint:
             "pools.feedback": self.pools.feedback,
             "head.projection": self.head.projection,
             "head.weight": self.head.weight,
+            "head.bias": self.head.bias,
         }
         facts = {
             "identity": asdict(self.identity),
@@ -62,9 +64,17 @@ class Checkpoint:
         tensors, facts = read_tensors(path)
         try:
             pools = Pools(
-                tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
+                tensors["pools.keys"],
+                tensors["pools.values"],
+                tensors["pools.feedback"],
+                tuple(facts["slot_tasks"]),
             )
-            head = Head(tensors["head.projection"], tensors["head.weight"], float(facts["sharpness"]))
+            head = Head(
+                tensors["head.projection"],
+                tensors["head.weight"],
+                tensors["head.bias"],
+                float(facts["sharpness"]),
+            )
             loop = LoopConfig(**{**facts["loop"], "layers": tuple(facts["loop"]["layers"])})
             checkpoint = cls(BackboneIdentity(**facts["identity"]), loop, pools, head, tuple(facts["labels"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -75,18 +85,23 @@ class Checkpoint:
     def check(self) -> None:
         """Raise InvalidCheckpoint when parts do not fit each other or hold numbers that are not finite."""
         width, classes = self.head.weight.shape
-        if classes != len(self.labels) or self.head.projection.shape[1] != width:
+        if not classes == len(self.head.bias) == len(self.labels) or self.head.projection.shape[1] != width:
             raise InvalidCheckpoint(f"head of {classes} classes for {len(self.labels)} labels")
         if len(self.pools.keys) != len(self.loop.layers):
-            raise InvalidCheckpoint(f"pools of {len(self.pools.keys)} layers for a loop over {len(self.loop.layers)}")
-        parts = (self.pools.keys, self.pools.values, self.pools.feedback, self.head.projection, self.head.weight)
+            raise InvalidCheckpoint(
+                f"pools of {len(self.pools.keys)} layers for a loop over {len(self.loop.layers)}"
+            )
+        pools, head = self.pools, self.head
+        parts = (pools.keys, pools.values, pools.feedback, head.projection, head.weight, head.bias)
         if not all(bool(torch.isfinite(part).all()) for part in parts):
             raise InvalidCheckpoint("a tensor holds NaN or infinity")
 
     def check_fits(self, backbone: Backbone) -> None:
         """Raise InvalidCheckpoint unless it was learned on exactly this backbone."""
         if self.identity != backbone.identity:
-            raise InvalidCheckpoint(f"learned on {self.identity}, but the backbone here is {backbone.identity}")
+            raise InvalidCheckpoint(
+                f"learned on {self.identity}, but the backbone here is {backbone.identity}"
+            )
 
     def to(self, device: torch.device | str) -> Checkpoint:
         return Checkpoint(self.identity, self.loop, self.pools.to(device), self.head.to(device), self.labels)
@@ -94,10 +109,14 @@ class Checkpoint:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
     """One safetensors file: named tensors, and JSON facts in its header."""
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, {"facts": json.dumps(facts)})
+    save_file(
+        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+        path,
+        {"facts": json.dumps(facts)},
+    )
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The inverse of `write_tensors`. Raises InvalidCheckpoint for anything that is not such a file."""
     try:
         with safe_open(path, framework="pt") as file:

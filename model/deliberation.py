@@ -132,7 +132,9 @@ def feed_back(query: Tensor, projected: Tensor, alpha: float) -> Tensor:
     return normalise(torch.lerp(normalise(projected), query, alpha))
 
 
-def deliberate(x: Tensor, memory: Memory, budgets: BudgetBatch, config: LoopConfig, bptt: int | None = None) -> Recall:
+def deliberate(
+    x: Tensor, memory: Memory, budgets: BudgetBatch, config: LoopConfig, bptt: int | None = None
+) -> Recall:
     """Run the loop for a batch of token sequences x [B, N, d] over one layer's memory.
 
     A sample leaves at its own tmax, or after a step that moved its recall by less than its epsilon. What it would
@@ -170,7 +172,9 @@ def deliberate(x: Tensor, memory: Memory, budgets: BudgetBatch, config: LoopConf
 def ranks_beyond(topk: Tensor, width: int) -> Tensor:
     """[B] budgets -> [B, k] additive mask: -inf from rank topk on."""
     ranks = torch.arange(width, device=topk.device)
-    return torch.zeros(len(topk), width, device=topk.device).masked_fill(ranks >= topk.unsqueeze(1), float("-inf"))
+    return torch.zeros(len(topk), width, device=topk.device).masked_fill(
+        ranks >= topk.unsqueeze(1), float("-inf")
+    )
 
 
 def normalise(x: Tensor) -> Tensor:

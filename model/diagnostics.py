@@ -44,7 +44,9 @@ def spread(vectors: Tensor) -> Tensor:
     return (vectors - vectors.mean(dim=0)).square().sum(dim=1).mean().sqrt()
 
 
-def spectral_radius(query: Tensor, memory: Memory, config: LoopConfig, topk: int, iterations: int = 100) -> Tensor:
+def spectral_radius(
+    query: Tensor, memory: Memory, config: LoopConfig, topk: int, iterations: int = 100
+) -> Tensor:
     """Growth of a small change of the query [B, d] in one step of the loop, by power iteration -> [B].
 
     The largest |eigenvalue| of the step's Jacobian at that query. Below 1 the step contracts there and repeating it
@@ -60,6 +62,6 @@ def spectral_radius(query: Tensor, memory: Memory, config: LoopConfig, topk: int
     growth = []
     for _ in range(iterations):
         direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-30)
-        _, direction = torch.func.jvp(step, (query,), (direction,))
+        _, direction = torch.autograd.functional.jvp(step, query, direction)
         growth.append(direction.norm(dim=1))
     return torch.stack(growth[iterations // 2 :]).log().mean(dim=0).exp()

@@ -6,7 +6,7 @@ Gaussians with one shared covariance, which can follow the features when the poo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from torch import Tensor
 @dataclass(frozen=True, slots=True)
 class ClassMoments:
     """Sums over labelled vectors of width w; C classes. Adding is exact in any order and any split.
+
+    All in float64: a covariance is a small difference of large sums.
 
     gram: [w, w], sum of x x^T.  sums: [C, w], sum of x a class.  counts: [C], vectors a class.
     labels: [C], in the order first seen.
@@ -27,7 +29,13 @@ class ClassMoments:
 
     @classmethod
     def empty(cls, width: int) -> ClassMoments:
-        return cls(torch.zeros(width, width), torch.zeros(0, width), torch.zeros(0), ())
+        double = torch.float64
+        return cls(
+            torch.zeros(width, width, dtype=double),
+            torch.zeros(0, width, dtype=double),
+            torch.zeros(0, dtype=double),
+            (),
+        )
 
     @property
     def width(self) -> int:
@@ -37,6 +45,7 @@ class ClassMoments:
         """Add vectors [n, w], a label each, new or known. Raises ValueError when the two do not match in length."""
         if len(vectors) != len(labels):
             raise ValueError(f"{len(labels)} labels for {len(vectors)} vectors")
+        vectors = vectors.double()
         known = tuple(dict.fromkeys(self.labels + labels))
         rows = label_rows(labels, known)
         grown = len(known) - len(self.labels)
@@ -45,17 +54,20 @@ class ClassMoments:
         return ClassMoments(
             self.gram + vectors.mT @ vectors,
             sums.index_add(0, rows, vectors),
-            counts.index_add(0, rows, torch.ones(len(rows))),
+            counts.index_add(0, rows, torch.ones(len(rows), dtype=torch.float64)),
             known,
         )
 
     def without(self, labels: frozenset[str]) -> ClassMoments:
-        """Forget classes. What they contribute to the Gram matrix stays: it says nothing about any one class."""
-        keep = [row for row, label in enumerate(self.labels) if label not in labels]
-        return ClassMoments(self.gram, self.sums[keep], self.counts[keep], tuple(self.labels[row] for row in keep))
+        """Forget classes: their means go. The covariance is shared, nothing of it is theirs alone, so it stays."""
+        kept = torch.tensor([label not in labels for label in self.labels], dtype=torch.bool)
+        known = tuple(label for label in self.labels if label not in labels)
+        left = ClassMoments(self.gram, self.sums[kept], self.counts[kept], known)
+        return replace(left, gram=left.between + left.freedom * self.covariance)
 
     def carried(self, drift: Tensor) -> ClassMoments:
         """The moments the same vectors would have after x -> x A, for a drift map A [w, w]."""
+        drift = drift.double()
         return ClassMoments(drift.mT @ self.gram @ drift, self.sums @ drift, self.counts, self.labels)
 
     @property
@@ -64,19 +76,27 @@ class ClassMoments:
         return self.sums / self.counts.unsqueeze(1)
 
     @property
+    def between(self) -> Tensor:
+        """[w, w], what of the Gram matrix the class means account for."""
+        return self.sums.mT @ self.means
+
+    @property
+    def freedom(self) -> Tensor:
+        """[], vectors less classes: what a covariance within classes is estimated from; at least 1."""
+        return (self.counts.sum() - len(self.labels)).clamp_min(1)
+
+    @property
     def covariance(self) -> Tensor:
         """[w, w], the covariance within classes, shared by all."""
-        between = self.sums.double().mT @ self.means.double()
-        within = (self.gram.double() - between) / (self.counts.sum().double() - len(self.labels)).clamp_min(1)
-        return within.float()
+        return (self.gram - self.between) / self.freedom
 
     def sample(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, tuple[str, ...]]:
         """Draw vectors from the class Gaussians: [C * per_class, w] and their labels."""
         values, axes = torch.linalg.eigh(self.covariance)
         root = axes * values.clamp_min(0).sqrt()  # [w, w], root @ root^T is the covariance made positive
-        noise = torch.randn(len(self.labels), per_class, self.width, generator=generator)
+        noise = torch.randn(len(self.labels), per_class, self.width, generator=generator).double()
         drawn = self.means.unsqueeze(1) + noise @ root.mT
-        return drawn.flatten(0, 1), tuple(label for label in self.labels for _ in range(per_class))
+        return drawn.flatten(0, 1).float(), tuple(label for label in self.labels for _ in range(per_class))
 
 
 def label_rows(labels: tuple[str, ...], known: tuple[str, ...]) -> Tensor:

@@ -15,7 +15,7 @@ from model.fusion import block_with_recall
 
 
 class Features(NamedTuple):
-    """vectors: [B, d], one an image.  found: what each deliberating layer recalled, in layer order; empty without slots."""
+    """vectors: [B, d], one an image.  found: what each deliberating layer recalled, in order; empty without slots."""
 
     vectors: Tensor
     found: list[Recall]
@@ -35,7 +35,9 @@ class RetrievalViT(nn.Module):
         """Raises ValueError when the loop names a block the backbone does not have."""
         super().__init__()
         if max(loop.layers) > backbone.depth:
-            raise ValueError(f"layers is {loop.layers}; {backbone.identity.name} has blocks 1..{backbone.depth}")
+            raise ValueError(
+                f"layers is {loop.layers}; {backbone.identity.name} has blocks 1..{backbone.depth}"
+            )
         self.backbone = backbone
         self.loop = loop
 

@@ -54,7 +54,9 @@ class Pools:
         """One `Memory` a layer, ready for the loop; none at all while there are no slots."""
         if self.slots == 0:
             return []
-        return [remember(k, v, p, config) for k, v, p in zip(self.keys, self.values, self.feedback, strict=True)]
+        return [
+            remember(k, v, p, config) for k, v, p in zip(self.keys, self.values, self.feedback, strict=True)
+        ]
 
     def to(self, device: torch.device | str) -> Pools:
         return Pools(self.keys.to(device), self.values.to(device), self.feedback.to(device), self.slot_tasks)

@@ -52,7 +52,7 @@ class TrainerConfig:
     redis_url: where the queue is.  store: directory shared with the servers.
     queue: names and bounds of the task queue.
     backbone, loop, learner: what is learned, on what, and how.
-    consumer: this worker's name among those of one queue.
+    consumer: this worker's name, different for every process on one queue.
     device: a torch device.  threads: for torch and decoding; None takes what the machine grants.
     max_pixels: largest image decoded.
     keep_versions: how many old versions stay on disk to roll back to.

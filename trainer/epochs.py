@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.budget import BudgetBatch
-from model.checkpoint import read_tensors, write_tensors
+from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
 from model.losses import orthogonality, retrieval_entropy
 from model.moments import label_rows
 from model.network import RetrievalViT
 from model.pools import GrowingPools, Pools
 from trainer.config import LearnerConfig
 from trainer.state import LearnerState
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,39 @@ class EpochState:
         return cls(int(facts["epoch"]), tensors)
 
 
+class EpochShelf:
+    """Where the newest finished epoch of each task in training lies."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    def saver(self, task: str) -> Callable[[EpochState], None]:
+        """A function that makes an epoch the one to resume from: whole or not at all."""
+
+        def save(epoch: EpochState) -> None:
+            temporary = self.root / f"{task}.part"
+            epoch.save(temporary)
+            temporary.replace(self._path(task))
+
+        return save
+
+    def load(self, task: str) -> EpochState | None:
+        """The epoch to resume from, if there is a readable one."""
+        path = self._path(task)
+        try:
+            return EpochState.load(path) if path.exists() else None
+        except InvalidCheckpoint as error:
+            log.warning("starting a task over", task=task, reason=str(error))
+            return None
+
+    def discard(self, task: str) -> None:
+        self._path(task).unlink(missing_ok=True)
+
+    def _path(self, task: str) -> Path:
+        return self.root / f"{task}.safetensors"
+
+
 class TaskTraining:
     """One task's slots and the linear head that teaches them.
 
@@ -54,7 +90,7 @@ class TaskTraining:
         before: Tensor,
         task: str,
     ) -> None:
-        """before: [n, d], the images' features under the pools so far."""
+        """before: [n, d], the images' features, of length one, under the pools so far."""
         self.network, self.config, self.task = network, config, task
         self.first = not state.tasks
         self.device = next(network.parameters()).device
@@ -90,9 +126,9 @@ class TaskTraining:
 
     def run(
         self,
-        progress: Callable[[float, dict[str, float]], None],
-        on_epoch: Callable[[EpochState], None],
-        resume: EpochState | None,
+        progress: Callable[[float, dict[str, float]], None] | None = None,
+        on_epoch: Callable[[EpochState], None] | None = None,
+        resume: EpochState | None = None,
     ) -> Pools:
         """Train to the end and return the grown pools."""
         if resume is not None:
@@ -102,8 +138,10 @@ class TaskTraining:
             order = torch.randperm(len(self.pixels), generator=torch.Generator().manual_seed(epoch))
             for step, rows in enumerate(order.split(self.config.batch)):
                 figures = self.step(rows)
-                progress((epoch + (step + 1) / steps) / self.config.epochs, figures)
-            on_epoch(self.snapshot(epoch + 1))
+                if progress:
+                    progress((epoch + (step + 1) / steps) / self.config.epochs, figures)
+            if on_epoch:
+                on_epoch(self.snapshot(epoch + 1))
         return self.pools.freeze(self.task).to("cpu")
 
     def step(self, rows: Tensor) -> dict[str, float]:
@@ -119,7 +157,7 @@ class TaskTraining:
             loss = loss + self.config.lambda_ent * retrieval_entropy(features.found)
         if self.config.drift_weight and not self.first:
             before = self.before[rows].to(self.device)
-            loss = loss + self.config.drift_weight * relative_drift(before, features.vectors)
+            loss = loss + self.config.drift_weight * drift_of(before, features.vectors)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -141,10 +179,12 @@ class TaskTraining:
             parameter.copy_(state.tensors[f"parameter.{name}"])
             prefix = f"adam.{name}/"
             self.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.clone() for key, value in state.tensors.items() if key.startswith(prefix)
+                key.removeprefix(prefix): value.clone()
+                for key, value in state.tensors.items()
+                if key.startswith(prefix)
             }
 
 
-def relative_drift(before: Tensor, after: Tensor) -> Tensor:
-    """Mean squared distance between features [B, d] over their mean squared length -> []."""
-    return (after - before).square().sum(dim=1).mean() / before.square().sum(dim=1).mean()
+def drift_of(before: Tensor, after: Tensor) -> Tensor:
+    """Mean squared distance between features [B, d] of length one and where they are now, scaled alike -> []."""
+    return (F.normalize(after, dim=-1) - before).square().sum(dim=1).mean()

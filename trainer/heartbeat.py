@@ -1,4 +1,4 @@
-"""Keeps claimed tasks claimed while they are learned."""
+"""Keeps what a trainer holds: its lease, and its claims, while it is busy learning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from types import TracebackType
 
 import structlog
 
-from exchange.errors import ExchangeError
+from exchange.errors import ExchangeUnavailable, LeaseLost
+from exchange.lease import Lease
 from exchange.queue import TaskQueue
 from exchange.records import Claim
 
@@ -15,34 +16,47 @@ log = structlog.get_logger()
 
 
 class Heartbeat:
-    """A thread that renews the lease of every claim it was given, three times a lease."""
+    """A thread that renews the trainer's lease and every claim it was given, three times a lease.
 
-    def __init__(self, queue: TaskQueue) -> None:
-        self.queue = queue
-        self.claims: dict[str, Claim] = {}
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self.beat, name="heartbeat", daemon=True)
+    While Redis is out of reach nobody else can take over either, so it only keeps trying.
+    """
+
+    def __init__(self, queue: TaskQueue, lease: Lease, token: int) -> None:
+        self.queue, self.lease, self.token = queue, lease, token
+        self.lost = threading.Event()
+        self._claims: dict[str, Claim] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def add(self, claim: Claim) -> None:
-        self.claims[claim.entry_id] = claim
+        self._claims[claim.entry_id] = claim
 
     def drop(self, claim: Claim) -> None:
-        self.claims.pop(claim.entry_id, None)
+        self._claims.pop(claim.entry_id, None)
 
-    def beat(self) -> None:
-        while not self.stopped.wait(self.queue.config.lease_s / 3):
-            for claim in list(self.claims.values()):
-                try:
+    def check(self) -> None:
+        """Raise LeaseLost once another trainer has taken over."""
+        if self.lost.is_set():
+            raise LeaseLost("another trainer has taken over")
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(min(self.lease.ttl_s, self.queue.config.lease_s) / 3):
+            try:
+                self.lease.renew(self.token)
+                for claim in list(self._claims.values()):
                     self.queue.heartbeat(claim)
-                except ExchangeError as error:
-                    log.warning("could not renew a lease", task=claim.task.id, error=str(error))
+            except LeaseLost:
+                self.lost.set()
+                return
+            except ExchangeUnavailable as error:
+                log.warning("could not renew the lease", reason=str(error))
 
     def __enter__(self) -> Heartbeat:
-        self.thread.start()
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stopped.set()
-        self.thread.join()
+        self._stopped.set()
+        self._thread.join()

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.budget import BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import Memory
-from model.head import Head, fit_sharpness, project, solve_ridge
+from model.head import Head, fit_sharpness, project, solve_discriminant
 from model.moments import ClassMoments, fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
@@ -38,7 +39,9 @@ class Task:
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or not self.labels:
-            raise ValueError(f"{len(self.labels)} labels for {len(self.pixels)} images; a task needs both, in pairs")
+            raise ValueError(
+                f"{len(self.labels)} labels for {len(self.pixels)} images; a task needs both, in pairs"
+            )
 
 
 class Learner:
@@ -60,8 +63,8 @@ class Learner:
         self,
         state: LearnerState,
         task: Task,
-        progress: Progress = lambda share, figures: None,
-        on_epoch: Callable[[EpochState], None] = lambda epoch: None,
+        progress: Progress | None = None,
+        on_epoch: Callable[[EpochState], None] | None = None,
         resume: EpochState | None = None,
     ) -> LearnerState:
         """Learn a task for good, starting from the state before it (not from its fast version).
@@ -70,7 +73,7 @@ class Learner:
         as if never interrupted.
         """
         before = self.extract(state.pools, task.pixels)
-        if not self.trains_pools(state, task):
+        if not self.trains_pools(task):
             return replace(self.absorb(state, before, task), tasks=(*state.tasks, task.id))
         training = TaskTraining(self.network, self.config, state, task.pixels, task.labels, before, task.id)
         pools = training.run(progress, on_epoch, resume)
@@ -78,20 +81,22 @@ class Learner:
         carried = self.carry(replace(state, pools=pools), fit_drift(before, after, self.config.drift_ridge))
         return replace(self.absorb(carried, after, task), tasks=(*state.tasks, task.id))
 
-    def trains_pools(self, state: LearnerState, task: Task) -> bool:
+    def trains_pools(self, task: Task) -> bool:
         """Whether a task brings slots. One class alone has nothing to be told apart from."""
         return self.config.epochs > 0 and len(set(task.labels)) > 1
 
     @torch.inference_mode()
     def extract(self, pools: Pools, pixels: Tensor) -> Tensor:
-        """Features [n, d] of pixels [n, 3, px, px] under some pools, on the CPU."""
+        """Features [n, d], of length one, of pixels [n, 3, px, px] under some pools; on the CPU."""
         device = next(self.network.parameters()).device
         memories = pools.to(device).memories(self.network.loop)
-        return torch.cat([self.features(memories, chunk.to(device)) for chunk in pixels.split(self.config.batch)])
+        return torch.cat(
+            [self.features(memories, chunk.to(device)) for chunk in pixels.split(self.config.batch)]
+        )
 
     def features(self, memories: Sequence[Memory], pixels: Tensor) -> Tensor:
         budgets = BudgetBatch.repeat(self.network.loop.budget, len(pixels), pixels.device)
-        return self.network(pixels, memories, budgets).vectors.float().cpu()
+        return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
     def absorb(self, state: LearnerState, features: Tensor, task: Task) -> LearnerState:
         """Add features [n, d] of a task to the statistics."""
@@ -100,10 +105,10 @@ class Learner:
             state,
             features=state.features.observe(features, task.labels),
             projected=state.projected.observe(projected, task.labels),
+            sharpness=1.0,
         )
-        logits = projected @ solve_ridge(grown.projected, self.config.ridge)
         targets = label_rows(task.labels, grown.projected.labels)
-        return replace(grown, sharpness=fit_sharpness(logits, targets))
+        return replace(grown, sharpness=fit_sharpness(self.head(grown).logits(features), targets))
 
     def carry(self, state: LearnerState, drift: Tensor) -> LearnerState:
         """Move old classes' statistics along a drift map [d, d], and draw the head's moments anew from them."""
@@ -117,9 +122,12 @@ class Learner:
             state, features=features, projected=empty.observe(project(drawn, state.projection), labels)
         )
 
+    def head(self, state: LearnerState) -> Head:
+        """The classifier a state amounts to."""
+        weight, bias = solve_discriminant(state.projected, self.config.shrinkage)
+        return Head(state.projection, weight, bias, state.sharpness)
+
     def checkpoint(self, state: LearnerState) -> Checkpoint:
         """What a server needs of a state."""
-        head = Head(state.projection, solve_ridge(state.projected, self.config.ridge), state.sharpness)
-        return Checkpoint(
-            self.network.backbone.identity, self.network.loop, state.pools, head, state.projected.labels
-        )
+        network, labels = self.network, state.projected.labels
+        return Checkpoint(network.backbone.identity, network.loop, state.pools, self.head(state), labels)

@@ -38,7 +38,9 @@ class Lineage:
         while version is not None:
             manifest = self.registry.manifest(version)
             if manifest.backbone != self.backbone:
-                raise BackboneChanged(f"version {version} was learned on {manifest.backbone}, not {self.backbone}")
+                raise BackboneChanged(
+                    f"version {version} was learned on {manifest.backbone}, not {self.backbone}"
+                )
             if "learner" in manifest.files:
                 self.registry.verify(version, "learner")
                 return Base(LearnerState.load(self.registry.path(version, "learner")), current)
@@ -52,10 +54,12 @@ class Lineage:
         fast: Iterable[str],
         metrics: dict[str, float],
         consolidated: bool,
+        lease_token: int,
     ) -> Manifest:
         """Publish `serving` for the servers and, when a task was consolidated, the base state beside it.
 
-        Raises PointerMoved when another version was activated since `base` was loaded.
+        Raises PointerMoved when another version was activated since `base` was loaded, LeaseLost when another
+        trainer has taken over.
         """
         files = {"serving": self.learner.checkpoint(serving).save}
         if consolidated:
@@ -71,7 +75,16 @@ class Lineage:
             slots=serving.pools.slots,
             metrics=metrics,
             files=files,
+            lease_token=lease_token,
         )
+
+    def current(self) -> int | None:
+        """The version being served."""
+        return self.registry.current()
+
+    def prune(self, keep: int) -> None:
+        """Drop old versions, keeping `keep` to roll back to."""
+        self.registry.prune(keep)
 
 
 class BackboneChanged(ValueError):

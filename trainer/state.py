@@ -53,7 +53,11 @@ class LearnerState:
             "projection": self.projection,
         }
         for name, moments in (("features", self.features), ("projected", self.projected)):
-            tensors |= {f"{name}.gram": moments.gram, f"{name}.sums": moments.sums, f"{name}.counts": moments.counts}
+            tensors |= {
+                f"{name}.gram": moments.gram,
+                f"{name}.sums": moments.sums,
+                f"{name}.counts": moments.counts,
+            }
         facts = {
             "slot_tasks": self.pools.slot_tasks,
             "labels": self.features.labels,
@@ -69,14 +73,24 @@ class LearnerState:
         try:
             labels = tuple(facts["labels"])
             features, projected = (
-                ClassMoments(tensors[f"{name}.gram"], tensors[f"{name}.sums"], tensors[f"{name}.counts"], labels)
+                ClassMoments(
+                    tensors[f"{name}.gram"], tensors[f"{name}.sums"], tensors[f"{name}.counts"], labels
+                )
                 for name in ("features", "projected")
             )
             pools = Pools(
-                tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
+                tensors["pools.keys"],
+                tensors["pools.values"],
+                tensors["pools.feedback"],
+                tuple(facts["slot_tasks"]),
             )
             return cls(
-                pools, tensors["projection"], features, projected, float(facts["sharpness"]), tuple(facts["tasks"])
+                pools,
+                tensors["projection"],
+                features,
+                projected,
+                float(facts["sharpness"]),
+                tuple(facts["tasks"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error

@@ -14,7 +14,7 @@ from exchange.errors import ExchangeUnavailable, LeaseLost
 from exchange.lease import Lease
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
-from exchange.upkeep import prune_tasks, sweep_blobs
+from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
 from model.backbone import load_backbone
 from model.network import RetrievalViT
 from trainer.config import TrainerConfig
@@ -70,6 +70,7 @@ class Worker:
         """Drop records and images nobody needs any more."""
         prune_tasks(self.queue, self.config.keep_tasks)
         sweep_blobs(self.queue)
+        drop_idle_consumers(self.queue)
 
     def give_back(self, term: Term, token: int) -> None:
         """Return unfinished tasks and the lease, as far as Redis can be reached and they are still ours."""

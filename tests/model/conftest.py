@@ -31,7 +31,9 @@ def network(backbone: Backbone, loop: LoopConfig) -> RetrievalViT:
 
 @pytest.fixture
 def pixels() -> torch.Tensor:
-    return torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
 
 
 @pytest.fixture
@@ -40,5 +42,7 @@ def pools(loop: LoopConfig, backbone: Backbone) -> Pools:
     generator = torch.Generator().manual_seed(2)
     keys = torch.nn.functional.normalize(torch.randn(7, 12, backbone.dim, generator=generator), dim=-1)
     values = torch.randn(7, 12, backbone.dim, generator=generator)
-    feedback = torch.eye(backbone.dim) + 0.05 * torch.randn(7, backbone.dim, backbone.dim, generator=generator)
+    feedback = torch.eye(backbone.dim) + 0.05 * torch.randn(
+        7, backbone.dim, backbone.dim, generator=generator
+    )
     return Pools(keys, values, feedback, ("a",) * 6 + ("b",) * 6)

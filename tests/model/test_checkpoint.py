@@ -15,14 +15,18 @@ from model.pools import Pools
 
 @pytest.fixture
 def checkpoint(backbone: Backbone, loop: LoopConfig, pools: Pools) -> Checkpoint:
-    head = Head(torch.randn(48, 20), torch.randn(20, 2), sharpness=4.0)
+    head = Head(torch.randn(48, 20), torch.randn(20, 2), torch.randn(2), sharpness=4.0)
     return Checkpoint(backbone.identity, loop, pools, head, ("cat", "dög"))
 
 
 def test_a_round_trip_changes_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "1.safetensors")
     loaded = Checkpoint.load(tmp_path / "1.safetensors")
-    assert (loaded.identity, loaded.loop, loaded.labels) == (checkpoint.identity, checkpoint.loop, checkpoint.labels)
+    assert (loaded.identity, loaded.loop, loaded.labels) == (
+        checkpoint.identity,
+        checkpoint.loop,
+        checkpoint.labels,
+    )
     assert loaded.pools.slot_tasks == checkpoint.pools.slot_tasks
     assert torch.equal(loaded.pools.keys, checkpoint.pools.keys)
     assert torch.equal(loaded.head.weight, checkpoint.head.weight)
@@ -32,7 +36,8 @@ def test_a_round_trip_changes_nothing(checkpoint: Checkpoint, tmp_path: Path) ->
 def test_an_empty_checkpoint_round_trips(backbone: Backbone, loop: LoopConfig, tmp_path: Path) -> None:
     Checkpoint.empty(backbone, loop).save(tmp_path / "0.safetensors")
     loaded = Checkpoint.load(tmp_path / "0.safetensors")
-    assert loaded.labels == () and loaded.pools.slots == 0
+    assert loaded.labels == ()
+    assert loaded.pools.slots == 0
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])

@@ -18,7 +18,9 @@ def tokens(batch: int = 5, dim: int = 48) -> torch.Tensor:
     return torch.randn(batch, 17, dim, generator=torch.Generator().manual_seed(3))
 
 
-def by_the_book(x: torch.Tensor, pools: Pools, layer: int, config: LoopConfig, budget: Budget) -> list[torch.Tensor]:
+def by_the_book(
+    x: torch.Tensor, pools: Pools, layer: int, config: LoopConfig, budget: Budget
+) -> list[torch.Tensor]:
     """The equations written out slowly for one sample [N, d], in float64; returns the recalled vectors it used."""
     x, keys = x.double(), pools.keys[layer].double()
     values, feedback = pools.values[layer].double(), pools.feedback[layer].double()
@@ -61,7 +63,9 @@ def test_mixed_budgets_answer_as_if_alone(pools: Pools) -> None:
         alone = deliberate(x[i : i + 1], memory, BudgetBatch.of([budget]), config)
         steps = int(together.used[i].sum())
         assert steps == (alone.vectors.shape[1] if alone.used is None else int(alone.used.sum()))
-        torch.testing.assert_close(together.vectors[i, :steps], alone.vectors[0, :steps], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            together.vectors[i, :steps], alone.vectors[0, :steps], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_epsilon_never_stops_the_first_step_and_a_huge_one_stops_the_second(pools: Pools) -> None:
@@ -121,14 +125,24 @@ def test_a_gradient_truncated_at_the_whole_loop_is_the_full_gradient(pools: Pool
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("alpha", 1.5), ("temperature", 0.0), ("layers", ()), ("layers", (0,)), ("layers", (1, 1)), ("tmax", 0), ("topk", 0)],
+    [
+        ("alpha", 1.5),
+        ("temperature", 0.0),
+        ("layers", ()),
+        ("layers", (0,)),
+        ("layers", (1, 1)),
+        ("tmax", 0),
+        ("topk", 0),
+    ],
 )
 def test_a_wrong_setting_is_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         LoopConfig(**{field: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("field", "value"), [("tmax", 0), ("epsilon", -1.0), ("epsilon", math.nan), ("topk", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("tmax", 0), ("epsilon", -1.0), ("epsilon", math.nan), ("topk", 0)]
+)
 def test_a_wrong_budget_is_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         Budget(**{field: value})  # type: ignore[arg-type]

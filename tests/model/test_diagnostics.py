@@ -24,7 +24,9 @@ def test_figures_of_a_loop(pools: Pools, loop: LoopConfig) -> None:
 
 def test_a_collapsing_loop_is_seen() -> None:
     """One slot attracts whatever is asked: after a few steps every sample recalls nearly the same."""
-    keys = torch.nn.functional.normalize(torch.randn(6, 48, generator=torch.Generator().manual_seed(0)), dim=-1)
+    keys = torch.nn.functional.normalize(
+        torch.randn(6, 48, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
     values = 10 * keys[:1] + 0.5 * keys
     config = LoopConfig(alpha=0.2, topk=6)
     x = torch.randn(32, 17, 48, generator=torch.Generator().manual_seed(1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import timm
 import pytest
+import timm
 import torch
 
 from model.backbone import Backbone, BackboneSpec, UnsupportedBackbone, load_backbone
@@ -46,7 +46,14 @@ def test_the_class_token_entering_block_1_is_blind_but_the_seed_query_sees(
 def test_an_answer_does_not_depend_on_batch_mates_or_their_order(
     network: RetrievalViT, pools: Pools, pixels: torch.Tensor
 ) -> None:
-    budgets = [Budget(4, 0, 5), Budget(1, 0, 2), Budget(3, 2.0, 3), Budget(4, 5.0, 12), Budget(2, 0, 1), Budget(4, 0, 7)]
+    budgets = [
+        Budget(4, 0, 5),
+        Budget(1, 0, 2),
+        Budget(3, 2.0, 3),
+        Budget(4, 5.0, 12),
+        Budget(2, 0, 1),
+        Budget(4, 0, 7),
+    ]
     memories = pools.memories(network.loop)
     together = network(pixels, memories, BudgetBatch.of(budgets))
     order = [3, 0, 5, 1, 4, 2]
@@ -59,7 +66,9 @@ def test_an_answer_does_not_depend_on_batch_mates_or_their_order(
         assert torch.equal(alone.steps[0], together.steps[i])
 
 
-def test_every_sample_takes_at_most_its_own_tmax(network: RetrievalViT, pools: Pools, pixels: torch.Tensor) -> None:
+def test_every_sample_takes_at_most_its_own_tmax(
+    network: RetrievalViT, pools: Pools, pixels: torch.Tensor
+) -> None:
     budgets = [Budget(t, 0, 5) for t in (1, 2, 3, 4, 1, 4)]
     steps = network(pixels, pools.memories(network.loop), BudgetBatch.of(budgets)).steps
     assert steps.tolist() == [[b.tmax] * 7 for b in budgets]
@@ -77,7 +86,7 @@ def test_seed_queries_are_the_same_with_and_without_the_shortcut(
 
 
 def test_a_layer_the_backbone_does_not_have_is_refused(backbone: Backbone) -> None:
-    with pytest.raises(ValueError, match="blocks 1..8"):
+    with pytest.raises(ValueError, match=r"blocks 1\.\.8"):
         RetrievalViT(backbone, LoopConfig(layers=(1, 9)))
 
 
@@ -94,7 +103,9 @@ def test_only_plain_pre_norm_transformers_are_taken() -> None:
         load_backbone(BackboneSpec("no_such_vit"))
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"]
+)
 def test_backbones_of_the_families_named_carry_pools(name: str) -> None:
     """LayerScale, register tokens and another patch size included."""
     vit = timm.create_model(name, num_classes=0, img_size=56 if "14" in name else 64)

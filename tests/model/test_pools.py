@@ -12,7 +12,7 @@ def test_growing_leaves_old_slots_bitwise_equal_after_training(pools: Pools, loo
     growing = GrowingPools(pools, torch.randn(7, 3, 48), torch.randn(7, 3, 48))
     optimizer = torch.optim.Adam(growing.parameters(), lr=0.1)
     for _ in range(3):
-        loss = sum((m.addresses.square().sum() + m.contents.square().sum() for m in growing.memories(loop)))
+        loss = sum(m.addresses.square().sum() + m.contents.square().sum() for m in growing.memories(loop))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[union-attr]
         optimizer.step()

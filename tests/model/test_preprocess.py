@@ -26,7 +26,8 @@ def gradient(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize("size", [(64, 64), (200, 64), (64, 200), (1, 1), (1, 900), (7, 3)])
 def test_every_format_and_shape_becomes_a_square(kind: str, size: tuple[int, int]) -> None:
     pixels = decode(encoded(gradient(*size), kind), 32, LIMIT)
-    assert pixels.shape == (3, 32, 32) and pixels.dtype == np.uint8
+    assert pixels.shape == (3, 32, 32)
+    assert pixels.dtype == np.uint8
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
@@ -70,6 +71,12 @@ def test_a_truncated_image_is_refused(kind: str) -> None:
 
 
 def test_other_formats_and_no_image_at_all_are_refused() -> None:
-    for data in (b"", b"hello", encoded(gradient(8, 8), "GIF"), encoded(gradient(8, 8), "TIFF"), b"\x89PNG\r\n\x1a\n"):
+    for data in (
+        b"",
+        b"hello",
+        encoded(gradient(8, 8), "GIF"),
+        encoded(gradient(8, 8), "TIFF"),
+        b"\x89PNG\r\n\x1a\n",
+    ):
         with pytest.raises(UndecodableImage):
             decode(data, 32, LIMIT)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from model.backbone import Backbone
+from model.deliberation import LoopConfig
+from model.network import RetrievalViT
+from trainer.config import LearnerConfig
+from trainer.learner import Learner, Task
+
+
+@pytest.fixture(scope="session")
+def network() -> RetrievalViT:
+    """Eight random blocks of 48 channels, deliberating in the first seven."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=8, num_heads=3, num_classes=0)
+    return RetrievalViT(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), LoopConfig(topk=4))
+
+
+@pytest.fixture
+def learner(network: RetrievalViT) -> Learner:
+    return Learner(network, LearnerConfig(slots=4, epochs=3, batch=8, width=200))
+
+
+def stripes(task: str, labels: tuple[str, ...], per_class: int = 12, seed: int = 0) -> Task:
+    """A task whose classes are told apart by colour and stripe width, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    images, names = [], []
+    for label in labels:
+        kind = sum(map(ord, label))
+        colour = torch.tensor([kind * 37 % 256, kind * 91 % 256, kind * 53 % 256]).view(3, 1, 1)
+        wave = (torch.arange(32) // (1 + kind % 4) % 2).view(1, 1, 32)
+        for _ in range(per_class):
+            noise = torch.randint(-40, 40, (3, 32, 32), generator=generator)
+            images.append((colour * (0.4 + 0.6 * wave) + noise).clamp(0, 255).to(torch.uint8))
+            names.append(label)
+    return Task(task, torch.stack(images), tuple(names))
+
+
+@pytest.fixture
+def first() -> Task:
+    return stripes("t1", ("ant", "bee", "cow"))
+
+
+@pytest.fixture
+def second() -> Task:
+    return stripes("t2", ("dog", "elk"), seed=1)

@@ -1,0 +1,144 @@
+"""Learning one task after another: what must be exact, what must not be lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.moments import label_rows
+from model.network import RetrievalViT
+from trainer.config import LearnerConfig
+from trainer.epochs import EpochState, drift_of
+from trainer.learner import Learner, Task
+from trainer.state import LearnerState
+
+
+def accuracy(learner: Learner, state: LearnerState, task: Task) -> float:
+    checkpoint = learner.checkpoint(state)
+    logits = checkpoint.head.logits(learner.extract(state.pools, task.pixels))
+    return (logits.argmax(dim=1) == label_rows(task.labels, checkpoint.labels)).float().mean().item()
+
+
+def same(left: LearnerState, right: LearnerState) -> bool:
+    pairs = [
+        (left.pools.keys, right.pools.keys),
+        (left.pools.values, right.pools.values),
+        (left.pools.feedback, right.pools.feedback),
+        (left.projected.gram, right.projected.gram),
+        (left.projected.sums, right.projected.sums),
+    ]
+    return all(torch.equal(a, b) for a, b in pairs) and left.tasks == right.tasks
+
+
+def test_the_fast_head_knows_new_classes_and_keeps_the_old(
+    learner: Learner, first: Task, second: Task
+) -> None:
+    state = learner.learn_fast(learner.learn_fast(learner.start(), first), second)
+    assert accuracy(learner, state, first) > 0.9
+    assert accuracy(learner, state, second) > 0.9
+    assert state.pools.slots == 0
+    assert state.tasks == ()
+
+
+def test_the_fast_head_is_the_same_in_any_order_of_tasks(learner: Learner, first: Task, second: Task) -> None:
+    start = learner.start()
+    one = learner.checkpoint(learner.learn_fast(learner.learn_fast(start, first), second))
+    other = learner.checkpoint(learner.learn_fast(learner.learn_fast(start, second), first))
+    columns = dict(zip(other.labels, other.head.weight.T, strict=True))
+    for label, column in zip(one.labels, one.head.weight.T, strict=True):
+        torch.testing.assert_close(column, columns[label], rtol=1e-4, atol=1e-4)
+
+
+def test_consolidation_brings_slots_and_keeps_both_tasks(learner: Learner, first: Task, second: Task) -> None:
+    after_one = learner.consolidate(learner.start(), first)
+    after_two = learner.consolidate(after_one, second)
+    assert after_two.pools.slot_tasks == ("t1",) * 4 + ("t2",) * 4
+    assert torch.equal(after_two.pools.keys[:, :4], after_one.pools.keys)
+    assert torch.equal(after_two.pools.values[:, :4], after_one.pools.values)
+    assert after_two.tasks == ("t1", "t2")
+    assert accuracy(learner, after_two, first) > 0.9
+    assert accuracy(learner, after_two, second) > 0.9
+    held_out = replace(first, pixels=first.pixels.flip(0), labels=first.labels[::-1])
+    assert accuracy(learner, after_two, held_out) > 0.9
+
+
+def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: Task, second: Task) -> None:
+    before = learner.consolidate(learner.start(), first)
+    epochs: list[EpochState] = []
+    whole = learner.consolidate(before, second, on_epoch=epochs.append)
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+    for epoch in epochs:
+        assert same(learner.consolidate(before, second, resume=epoch), whole)
+
+
+def test_an_epoch_survives_the_disk(learner: Learner, first: Task, tmp_path: Path) -> None:
+    epochs: list[EpochState] = []
+    whole = learner.consolidate(learner.start(), first, on_epoch=epochs.append)
+    epochs[0].save(tmp_path / "epoch.safetensors")
+    loaded = EpochState.load(tmp_path / "epoch.safetensors")
+    assert same(learner.consolidate(learner.start(), first, resume=loaded), whole)
+
+
+def test_a_state_survives_the_disk(learner: Learner, first: Task, second: Task, tmp_path: Path) -> None:
+    state = learner.consolidate(learner.start(), first)
+    state.save(tmp_path / "state.safetensors")
+    loaded = LearnerState.load(tmp_path / "state.safetensors")
+    assert same(loaded, state)
+    assert same(learner.consolidate(loaded, second), learner.consolidate(state, second))
+
+
+def test_one_class_alone_is_learned_without_slots(learner: Learner, first: Task) -> None:
+    rows = [i for i, label in enumerate(first.labels) if label == "ant"]
+    alone = Task("t0", first.pixels[rows], ("ant",) * len(rows))
+    state = learner.consolidate(learner.start(), alone)
+    assert state.pools.slots == 0
+    assert state.tasks == ("t0",)
+    assert accuracy(learner, state, alone) == 1
+
+
+def test_one_image_is_a_task(learner: Learner, first: Task) -> None:
+    state = learner.consolidate(learner.start(), Task("t0", first.pixels[:1], first.labels[:1]))
+    assert accuracy(learner, state, Task("t0", first.pixels[:1], first.labels[:1])) == 1
+
+
+def test_labels_may_come_again(learner: Learner, first: Task) -> None:
+    again = replace(first, id="t2")
+    state = learner.consolidate(learner.consolidate(learner.start(), first), again)
+    assert state.projected.labels == ("ant", "bee", "cow")
+    assert accuracy(learner, state, first) > 0.9
+
+
+def test_keeping_features_in_place_makes_them_drift_less(
+    network: RetrievalViT, first: Task, second: Task
+) -> None:
+    def drift(weight: float) -> float:
+        config = LearnerConfig(slots=4, epochs=3, batch=8, width=200, drift_weight=weight, later_lr=1.0)
+        learner = Learner(network, config)
+        one = learner.consolidate(learner.start(), first)
+        two = learner.consolidate(one, second)
+        old = learner.extract(one.pools, second.pixels)
+        return drift_of(old, learner.extract(two.pools, second.pixels)).item()
+
+    assert drift(100.0) < 0.7 * drift(0.0)
+
+
+def test_progress_may_abandon_a_task(learner: Learner, first: Task) -> None:
+    class Abandoned(Exception):
+        pass
+
+    def progress(share: float, figures: dict[str, float]) -> None:
+        assert 0 < share <= 1
+        assert figures.keys() == {"loss", "train_accuracy"}
+        if share > 0.5:
+            raise Abandoned
+
+    with pytest.raises(Abandoned):
+        learner.consolidate(learner.start(), first, progress)
+
+
+def test_images_and_labels_come_in_pairs(first: Task) -> None:
+    with pytest.raises(ValueError, match="2 labels for 36 images"):
+        replace(first, labels=first.labels[:2])
