@@ -15,6 +15,9 @@ from rich.table import Table
 
 from hippotune.errors import HippoTuneError, Refused, Unreachable
 
+UNCUT = 10_000
+"""Columns of a terminal that is none."""
+
 
 class Exit(IntEnum):
     """Exit codes. 2 is a wrong command line, as everywhere."""
@@ -48,11 +51,14 @@ def print_error(message: str) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; cells are shown as they are, never read as markup."""
+    """A table on stdout; cells are shown as they are, never read as markup, nor cut for a pipe."""
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*(_safe(str(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = UNCUT
+    console.print(table)
 
 
 def moment(unix_s: float | None) -> str:

@@ -47,7 +47,7 @@ def hippotune(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=150,
         cwd=ROOT,
-        env=clean_environment(),
+        env=clean_environment() | {"COLUMNS": "300"},
     )
 
 
@@ -67,6 +67,18 @@ def family(process: subprocess.Popen[bytes], store: Path) -> list[int]:
         if ours and state != "Z" and int(entry.name) != os.getpid():
             found.append(int(entry.name))
     return found
+
+
+def trainer_of(process: subprocess.Popen[bytes], store: Path) -> int:
+    """Pid of the trainer, 0 while there is none."""
+    for pid in family(process, store):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if "train" in words:
+            return pid
+    return 0
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,58 @@
+"""The demo as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.hippotune.conftest import ROOT, SMALL, clean_environment, family, hippotune
+
+FEW = ("--per-class", "6", "--test-per-class", "2")
+
+
+def test_it_ends_by_itself_and_writes_its_figures(backbone: tuple[str, ...], tmp_path: Path) -> None:
+    out = tmp_path / "demo.json"
+    arguments = ("--exit", "--json", out, "--store", tmp_path / "store", *FEW, *SMALL, *backbone)
+    result = hippotune("demo", *arguments)
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(out.read_text())
+    assert [len(row) for row in figures["matrix"]] == [1, 2, 3, 4, 5]
+    assert figures["failed_requests"] == 0
+    served, consolidated = figures["seconds_to_served"], figures["seconds_to_consolidated"]
+    assert len(served) == len(consolidated) == 5
+    assert all(0 < fast <= slow for fast, slow in zip(served, consolidated, strict=True))
+    assert figures["latency_ms"]["tmax4"]["p99"] >= figures["latency_ms"]["tmax4"]["p50"] > 0
+    assert "forgetting" in result.stdout
+
+
+def test_it_serves_on_until_ctrl_c(backbone: tuple[str, ...], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    arguments = ("--tasks", "1", "--port", "0", "--store", str(store), *FEW, *SMALL, *backbone)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hippotune", "demo", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=clean_environment(),
+    )
+    assert process.stdout is not None
+    try:
+        curl = next(line for line in process.stdout if line.strip().startswith("curl"))
+        answer = subprocess.run(
+            [*shlex.split(curl), "-sS"], capture_output=True, text=True, check=True
+        ).stdout
+        assert json.loads(answer)["budget"]["tmax"] == 2
+        assert re.fullmatch("[0-9]", json.loads(answer)["predictions"][0]["label"])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 0
+        assert family(process, store) == []
+    finally:
+        for pid in family(process, store):
+            os.kill(pid, signal.SIGKILL)
+        process.stdout.close()

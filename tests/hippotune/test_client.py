@@ -1,0 +1,236 @@
+"""The client against a real server, and its patience against a real socket that says no first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hippotune import AsyncClient, Client, Refused, TaskFailed, Unreachable
+from hippotune.calls import classify as classify_call
+from hippotune.demo.data import DemoTask
+from tests.hippotune.conftest import ROOT, Up, trainer_of
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def write_folder(root: Path, task: DemoTask) -> Path:
+    for number, example in enumerate(task.train):
+        path = root / example.label / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(example.image)
+    return root
+
+
+def test_it_needs_httpx_alone() -> None:
+    heavy = ("torch", "fastapi", "redis", "pydantic", "typer", "PIL", "numpy")
+    code = f"import sys, hippotune; print([n for n in {heavy} if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_an_image_is_classified_within_its_budget(client: Client, tasks: list[DemoTask]) -> None:
+    answer = client.classify(tasks[0].test[0].image, tmax=2, epsilon=0.0, topk=1, labels=["1"], explain=True)
+    assert (answer.budget.tmax, answer.budget.topk) == (2, 1)
+    assert [prediction.label for prediction in answer.predictions] == ["1"]
+    assert answer.steps == (2,) * 7
+    assert len(answer.trace) == 7
+    assert answer.timings is not None
+    assert answer.timings.total >= answer.timings.compute > 0
+
+
+def test_a_file_is_as_good_as_its_bytes(client: Client, tasks: list[DemoTask], tmp_path: Path) -> None:
+    path = tmp_path / "digit.png"
+    path.write_bytes(tasks[0].test[0].image)
+    assert client.classify(path).predictions == client.classify(str(path)).predictions
+
+
+def test_many_images_come_back_in_order(client: Client, tasks: list[DemoTask]) -> None:
+    images = [example.image for example in tasks[0].test]
+    together, alone = client.classify_many(images), [client.classify(image) for image in images]
+    assert [answer.label for answer in together] == [answer.label for answer in alone]
+    assert len(client.classify_many(images[:1])) == 1
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar", "pairs"])
+def test_a_task_comes_in_every_form(client: Client, tasks: list[DemoTask], tmp_path: Path, form: str) -> None:
+    task = tasks[1]
+    folder = write_folder(tmp_path / "digits", task)
+    if form == "folder":
+        submitted = client.submit(folder, name=form)
+    elif form == "zip":
+        with zipfile.ZipFile(tmp_path / "task.zip", "w") as archive:
+            for path in folder.rglob("*.png"):
+                archive.write(path, path.relative_to(folder))
+        submitted = client.submit(tmp_path / "task.zip", name=form)
+    elif form == "tar":
+        with tarfile.open(tmp_path / "task.tar", "w") as archive:
+            archive.add(folder, ".")
+        submitted = client.submit(str(tmp_path / "task.tar"), name=form)
+    else:
+        submitted = client.submit([(example.image, example.label) for example in task.train], name=form)
+    assert (submitted.name, submitted.images, submitted.labels) == (form, len(task.train), ("2", "3"))
+    learned = client.wait(submitted)
+    assert learned.state == "consolidated"
+    assert learned.id in {task.id for task in client.tasks()}
+
+
+def test_labels_may_hold_what_a_path_may_not(client: Client, tasks: list[DemoTask]) -> None:
+    pairs = [(tasks[2].train[0].image, "4/four, at last"), (tasks[2].train[-1].image, "5")]
+    assert client.wait(client.submit(pairs, "odd labels")).labels == ("4/four, at last", "5")
+    answer = client.classify(tasks[2].test[0].image, labels=["4/four, at last"])
+    assert answer.label == "4/four, at last"
+
+
+def test_the_same_key_makes_the_same_task(client: Client, tasks: list[DemoTask]) -> None:
+    pairs = [(example.image, example.label) for example in tasks[0].train]
+    first = client.submit(pairs, "once", idempotency_key="just-once")
+    assert client.submit(pairs, "once", idempotency_key="just-once").id == first.id
+    assert client.submit(pairs, "once").id != first.id
+    with pytest.raises(Refused) as caught:
+        client.submit(pairs[:1], "once", idempotency_key="just-once")
+    assert caught.value.status == 422
+
+
+def test_versions_roll_back_and_forward(client: Client) -> None:
+    newest, *_, oldest = client.versions()
+    assert newest.version > oldest.version
+    assert client.activate(oldest.version).version == oldest.version
+    assert [v.version for v in client.versions() if v.current] == [oldest.version]
+    assert client.version(oldest.version).labels == ("0", "1")
+    client.activate(newest.version)
+
+
+def test_refusals_name_the_field(client: Client, tasks: list[DemoTask]) -> None:
+    with pytest.raises(Refused, match="tmax") as caught:
+        client.classify(tasks[0].test[0].image, tmax=99)
+    assert (caught.value.status, caught.value.busy) == (422, False)
+    with pytest.raises(Refused) as caught:
+        client.classify(b"not an image")
+    assert caught.value.status == 415
+    with pytest.raises(Refused) as caught:
+        client.task("no-such-task")
+    assert caught.value.status == 404
+
+
+def test_the_async_twin_does_the_same(server: Up, tasks: list[DemoTask], tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "digits", tasks[3])
+
+    async def everything() -> None:
+        async with AsyncClient(server.address) as client:
+            assert await client.ready()
+            task = await client.submit(folder, name="async")
+            assert (await client.wait(task)).state == "consolidated"
+            pairs = [(example.image, example.label) for example in tasks[3].train]
+            again = await client.submit(pairs, idempotency_key="async")
+            assert (await client.task(again.id)).id == again.id
+            assert again.id in {task.id for task in await client.tasks()}
+            images = [example.image for example in tasks[3].test]
+            answers = await asyncio.gather(*(client.classify(image, tmax=1) for image in images))
+            assert all(set(answer.steps) == {1} for answer in answers)
+            assert len(await client.classify_many(images)) == len(images)
+            newest = (await client.versions())[0]
+            assert (await client.version(newest.version)).labels == newest.labels
+            assert (await client.activate(newest.version)).version == newest.version
+
+    asyncio.run(everything())
+
+
+def test_a_lost_task_ends_the_waiting(server: Up, client: Client, tasks: list[DemoTask]) -> None:
+    trainer = trainer_of(server.process, server.store)
+    os.kill(trainer, signal.SIGSTOP)
+    try:
+        task = client.submit([(tasks[4].train[0].image, "8")], "never learned")
+        assert client.remove(task.id).state == "cancelled"
+    finally:
+        os.kill(trainer, signal.SIGCONT)
+    with pytest.raises(TaskFailed, match="cancelled"):
+        client.wait(task)
+
+
+@contextmanager
+def answering(*answers: tuple[int, dict[str, str]]) -> Iterator[tuple[str, list[float]]]:
+    """An HTTP server that gives these answers in turn, then 200; and the times it was asked."""
+    asked: list[float] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(time.monotonic())
+            number = len(asked) - 1
+            status, headers = answers[number] if number < len(answers) else (200, {})
+            body = json.dumps({"tasks": []} if status == 200 else {"title": "no"}).encode()
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *told: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_address[1]}", asked
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def test_it_comes_back_when_told() -> None:
+    with answering((429, {"Retry-After": "0.5"}), (503, {})) as (url, asked), Client(url) as client:
+        assert client.tasks() == []
+    assert asked[1] - asked[0] >= 0.5
+    assert len(asked) == 3
+
+
+def test_it_gives_up_in_the_end() -> None:
+    no = (503, {"Retry-After": "0"})
+    with (
+        answering(*[no] * 9) as (url, asked),
+        Client(url, retries=2) as client,
+        pytest.raises(Refused) as caught,
+    ):
+        client.tasks()
+    assert caught.value.busy
+    assert len(asked) == 3
+
+
+def test_what_is_not_busy_is_not_tried_again() -> None:
+    with answering((500, {})) as (url, asked), Client(url) as client, pytest.raises(Refused):
+        client.tasks()
+    assert len(asked) == 1
+
+
+def test_nobody_there() -> None:
+    with Client("http://127.0.0.1:9", retries=1) as client:
+        with pytest.raises(Unreachable):
+            client.tasks()
+        assert not client.ready()
+
+
+def test_a_retry_date_counts_too() -> None:
+    call = classify_call(PNG, {})
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    pause = call.pause(httpx.Response(503, headers={"Retry-After": soon}), 0, 5)
+    assert pause is not None
+    assert 15 < pause <= 20
+    assert call.pause(httpx.Response(503, headers={"Retry-After": "3600"}), 0, 5) is None
+    assert call.pause(httpx.Response(200), 0, 5) is None

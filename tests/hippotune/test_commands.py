@@ -1,0 +1,121 @@
+"""The command line as scripts see it: stdout, stderr and exit codes, against a real server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hippotune.demo.data import DemoTask
+from tests.hippotune.conftest import Up, hippotune
+
+
+def told(result: subprocess.CompletedProcess[str]) -> object:
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def digit(tasks: list[DemoTask], tmp_path: Path) -> Path:
+    path = tmp_path / "one.png"
+    path.write_bytes(tasks[0].test[-1].image)
+    return path
+
+
+@pytest.fixture
+def folder(tasks: list[DemoTask], tmp_path: Path) -> Path:
+    for number, example in enumerate(tasks[1].train):
+        path = tmp_path / "two and three" / example.label / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(example.image)
+    return tmp_path / "two and three"
+
+
+def test_classify(server: Up, digit: Path) -> None:
+    arguments = (
+        "classify",
+        digit,
+        digit,
+        "--url",
+        server.address,
+        "--tmax",
+        "2",
+        "--label",
+        "0",
+        "--explain",
+    )
+    first, second = told(hippotune(*arguments, "--json"))
+    assert first["file"] == str(digit)
+    assert first["answer"]["budget"]["tmax"] == 2
+    assert [p["label"] for p in first["answer"]["predictions"]] == ["0"]
+    assert first["answer"]["predictions"] == second["answer"]["predictions"]
+    assert first["answer"]["trace"]
+    text = hippotune(*arguments)
+    assert text.returncode == 0
+    assert "tmax 2" in text.stdout
+
+
+def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
+    url = ("--url", server.address)
+    task = told(hippotune("submit", folder, "--wait", "--json", *url))
+    assert (task["name"], task["state"], task["labels"]) == ("two and three", "consolidated", ["2", "3"])
+    assert told(hippotune("tasks", task["id"], "--json", *url))["id"] == task["id"]
+    assert task["id"] in {item["id"] for item in told(hippotune("tasks", "--json", *url))}
+    assert "two and three" in hippotune("tasks", *url).stdout
+
+    versions = told(hippotune("versions", "--json", *url))
+    newest = versions[0]["version"]
+    assert told(hippotune("versions", str(newest), "--json", *url))["version"] == newest
+    assert "served" in hippotune("versions", *url).stdout
+    assert told(hippotune("activate", str(versions[-1]["version"]), "--json", *url))["current"]
+    assert f"version {newest} is now served" in hippotune("activate", str(newest), *url).stdout
+
+
+def test_the_same_key_makes_the_same_task(server: Up, folder: Path) -> None:
+    arguments = ("submit", folder, "--key", "from-a-script", "--json", "--url", server.address)
+    assert told(hippotune(*arguments))["id"] == told(hippotune(*arguments))["id"]
+
+
+def test_bench(server: Up, digit: Path) -> None:
+    arguments = ("bench", digit, "--tmax", "1", "--tmax", "3", "--requests", "5", "--url", server.address)
+    measured = told(hippotune(*arguments, "--json"))
+    assert set(measured) == {"tmax1", "tmax3"}
+    assert 0 < measured["tmax1"]["p50"] <= measured["tmax1"]["p99"]
+    assert measured["tmax1"]["failed"] == 0
+    assert "p99 ms" in hippotune(*arguments).stdout
+
+
+def test_a_server_that_refuses_is_4(server: Up, digit: Path) -> None:
+    result = hippotune("classify", digit, "--tmax", "99", "--url", server.address)
+    assert result.returncode == 4
+    assert "tmax" in result.stderr
+    assert result.stdout == ""
+    assert hippotune("forget", "no-such-task", "--url", server.address).returncode == 4
+
+
+def test_no_server_is_3() -> None:
+    result = hippotune("tasks", "--url", "http://127.0.0.1:9", "--retries", "0")
+    assert result.returncode == 3
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_command_line_is_2(server: Up, tmp_path: Path) -> None:
+    assert hippotune("classify", tmp_path / "missing.png").returncode == 2
+    wrong = hippotune("tasks", "--retries", "many")
+    assert wrong.returncode == 2
+    assert "--retries" in wrong.stderr
+    assert "HIPPOTUNE_RETRIES" in wrong.stderr
+    empty = hippotune("submit", tmp_path, "--url", server.address)
+    assert empty.returncode == 2
+    assert "holds no image" in empty.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["up", "serve", "train", "classify", "submit", "tasks", "versions", "demo"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    result = hippotune(command, "--help")
+    assert result.returncode == 0
+    assert "--help" in result.stdout

@@ -1,0 +1,136 @@
+"""Children are started again when they die, and never outlive us."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exchange.embedded import EmbeddedRedis
+from hippotune.client import Client
+from hippotune.demo.data import Limits, digits
+from hippotune.processes import Supervisor
+from tests.hippotune.conftest import ROOT, SMALL, Starter, clean_environment, family, hippotune, trainer_of
+
+NOTES_ITS_START = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def pids(file: Path) -> list[int]:
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def test_a_child_that_dies_comes_back_and_goes_with_us(tmp_path: Path) -> None:
+    file = tmp_path / "starts"
+    with Supervisor("child", [sys.executable, "-c", NOTES_ITS_START, str(file)], os.environ):
+        until(lambda: len(pids(file)) == 1)
+        os.kill(pids(file)[0], signal.SIGKILL)
+        until(lambda: len(pids(file)) == 2)
+        assert alive(pids(file)[1])
+    assert not any(alive(pid) for pid in pids(file))
+
+
+def test_a_deaf_child_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hippotune.processes.PATIENCE_S", 0.5)
+    file = tmp_path / "starts"
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + NOTES_ITS_START
+    with Supervisor("child", [sys.executable, "-c", deaf, str(file)], os.environ):
+        until(lambda: len(pids(file)) == 1)
+    assert not alive(pids(file)[0])
+
+
+def test_one_ctrl_c_stops_everything(start: Starter, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with start(store) as running:
+        started = family(running.process, store)
+        assert len(started) >= 3, "server, trainer and Redis"
+        os.kill(running.process.pid, signal.SIGINT)
+        assert running.process.wait(30) == 0
+        assert [pid for pid in started if alive(pid)] == []
+        assert family(running.process, store) == []
+
+
+def test_a_killed_trainer_comes_back(start: Starter, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with start(store) as running:
+        trainer = trainer_of(running.process, store)
+        os.kill(trainer, signal.SIGKILL)
+        until(lambda: trainer_of(running.process, store) not in (0, trainer))
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert running.process.wait(30) == 0
+        assert family(running.process, store) == []
+
+
+def test_the_trainer_ends_when_up_is_killed(start: Starter, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with start(store) as running:
+        trainer = trainer_of(running.process, store)
+        running.process.kill()
+        until(lambda: not alive(trainer))
+
+
+def test_a_part_alone_asks_for_its_redis(tmp_path: Path) -> None:
+    for part in ("serve", "train"):
+        result = hippotune(part, "--store", tmp_path)
+        assert result.returncode == 2
+        assert "REDIS_URL" in result.stderr
+
+
+def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = hippotune("up", "--store", tmp_path, "--port", str(port))
+    assert result.returncode == 2
+    assert str(port) in result.stderr
+
+
+def test_the_parts_share_a_redis_and_a_store(
+    start: Starter, backbone: tuple[str, ...], tmp_path: Path
+) -> None:
+    """`serve` and `train` by hand against one Redis do what `up` does."""
+    shared = ("--store", str(tmp_path), *backbone, "--px", "32", "--threads", "1")
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        environment = clean_environment() | {"REDIS_URL": redis.url}
+        command = [sys.executable, "-m", "hippotune"]
+        training = ("--store", str(tmp_path), *backbone, *SMALL)
+        trainer = subprocess.Popen([*command, "train", *training], cwd=ROOT, env=environment)
+        server = subprocess.Popen(
+            [*command, "serve", "--json", "--port", "0", *shared],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert server.stdout is not None
+            address = json.loads(server.stdout.readline())["address"]
+            task = digits(Limits(tasks=5, train=3, test=1))[0]
+            with Client(address) as client:
+                client.wait(client.submit([(e.image, e.label) for e in task.train], "shared"))
+                assert client.classify(task.test[0].image).label in ("0", "1")
+        finally:
+            for process in (server, trainer):
+                process.terminate()
+            codes = [process.wait(30) for process in (server, trainer)]
+            server.stdout.close()
+    assert codes == [0, 0]

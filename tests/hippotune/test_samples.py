@@ -1,0 +1,67 @@
+"""Folders and archives of labelled images."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hippotune.samples import as_archive, labelled_files, media_type
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("cats/1.jpg", "cats/2.PNG", "dogs/old/3.webp", "dogs/notes.txt"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "tree"
+
+
+def test_the_folder_is_the_label(tree: Path) -> None:
+    found = [(path.name, label) for path, label in labelled_files(tree)]
+    assert found == [("1.jpg", "cats"), ("2.PNG", "cats"), ("3.webp", "old")]
+
+
+def test_an_image_without_a_label_is_told(tree: Path) -> None:
+    (tree / "stray.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"stray\.png has no label"):
+        labelled_files(tree)
+
+
+def test_nothing_to_learn_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no image"):
+        labelled_files(tmp_path)
+
+
+def test_a_folder_becomes_a_zip_for_as_long_as_needed(tree: Path) -> None:
+    with as_archive(tree) as (path, media):
+        assert media == "application/zip"
+        with zipfile.ZipFile(path) as archive:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+    assert not path.exists()
+    assert {name.split("/")[0]: data for name, data in contents.items()}["old"] == b"dogs/old/3.webp"
+    assert len(contents) == 3
+
+
+def test_archives_are_known_by_their_contents(tree: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "data", "w") as archive:
+        archive.add(tree, ".")
+    with as_archive(tmp_path / "data") as (path, media):
+        assert (path, media) == (tmp_path / "data", "application/x-tar")
+
+
+def test_what_is_neither_is_told(tree: Path) -> None:
+    with pytest.raises(ValueError, match="neither a folder"), as_archive(tree / "dogs" / "notes.txt"):
+        pass
+    with pytest.raises(FileNotFoundError), as_archive(tree / "missing"):
+        pass
+
+
+def test_media_types_are_read_from_the_bytes() -> None:
+    assert media_type(b"\xff\xd8\xff\xe0") == "image/jpeg"
+    assert media_type(b"\x89PNG\r\n\x1a\n....") == "image/png"
+    assert media_type(b"RIFF\0\0\0\0WEBPVP8 ") == "image/webp"
+    assert media_type(b"GIF89a") == "application/octet-stream"
