@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.backbone import Backbone
 from model.budget import BudgetBatch
-from model.deliberation import LoopConfig, Memory, Recall, deliberate, seed_query
+from model.deliberation import LoopConfig, Memory, Recall, deliberate
 from model.fusion import block_with_recall
 
 
@@ -58,17 +58,6 @@ class RetrievalViT(nn.Module):
             else:
                 x = block(x)
         return Features(self.backbone.pool(x), found)
-
-    def seed_queries(self, pixels: Tensor, memories: Sequence[Memory], budgets: BudgetBatch) -> Tensor:
-        """What each deliberating layer would ask first: [L, B, d], also while there are no memories to ask."""
-        if memories:
-            return torch.stack([layer.queries[0] for layer in self(pixels, memories, budgets).found])
-        x = self.backbone.embed(pixels)
-        seeds: dict[int, Tensor] = {}
-        for layer, block in enumerate(self.backbone.vit.blocks[: max(self.loop.layers)], start=1):
-            seeds[layer] = seed_query(x)
-            x = block(x)
-        return torch.stack([seeds[layer] for layer in self.loop.layers])
 
 
 def steps_taken(found: Recall) -> Tensor:

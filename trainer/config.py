@@ -16,6 +16,7 @@ class LearnerConfig:
 
     slots: slots a task brings to each layer.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
+    least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots.
     lambda_orth, lambda_ent: weights of the paper's orthogonality and entropy terms.
@@ -31,10 +32,11 @@ class LearnerConfig:
 
     slots: int = 10
     epochs: int = 5
-    batch: int = 32
+    least_steps: int = 60
+    batch: int = 16
     lr: float = 0.003
     later_lr: float = 0.33
-    lambda_orth: float = 1.0
+    lambda_orth: float = 0.02
     lambda_ent: float = 0.0
     drift_weight: float = 10.0
     bptt: int | None = None
@@ -46,12 +48,30 @@ class LearnerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ValidationConfig:
+    """What is held out of every task to measure forgetting, and when a version is too bad to be served.
+
+    share: of each class' images, rounded down; 0 holds nothing out and measures nothing.
+    per_class: at most so many images of a class.
+    images: at most about so many images measured a version, over all tasks.
+    tolerated_loss: a version whose mean accuracy on earlier tasks fell by more than this, 0..1, is not served; its
+        task is then learned by the head alone, which leaves the features of older classes where they were.
+    """
+
+    share: float = 0.05
+    per_class: int = 10
+    images: int = 512
+    tolerated_loss: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class TrainerConfig:
     """A trainer process.
 
     redis_url: where the queue is.  store: directory shared with the servers.
     queue: names and bounds of the task queue.
     backbone, loop, learner: what is learned, on what, and how.
+    validation: what is held out of it to measure forgetting.
     consumer: this worker's name, different for every process on one queue.
     device: a torch device.  threads: for torch and decoding; None takes what the machine grants.
     max_pixels: largest image decoded.
@@ -65,6 +85,7 @@ class TrainerConfig:
     backbone: BackboneSpec = field(default_factory=BackboneSpec)
     loop: LoopConfig = field(default_factory=LoopConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     consumer: str = "trainer"
     device: str = "cpu"
     threads: int | None = None

@@ -100,7 +100,7 @@ class TaskTraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + len(state.tasks))
             base = state.pools.to(self.device)
-            self.pools = GrowingPools(base, *self.first_slots(base)).to(self.device)
+            self.pools = GrowingPools(base, *self.first_slots()).to(self.device)
             self.classifier = nn.Linear(network.backbone.dim, len(classes)).to(self.device)
         self.parameters = dict(self.pools.named_parameters()) | {
             f"classifier.{name}": parameter for name, parameter in self.classifier.named_parameters()
@@ -108,21 +108,20 @@ class TaskTraining:
         lr = config.lr if self.first else config.lr * config.later_lr
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=lr)
 
-    @torch.no_grad()
-    def first_slots(self, base: Pools) -> tuple[Tensor, Tensor]:
-        """Keys and values [L, m, d] to start from: what some of the task's own images ask in each layer.
+    def first_slots(self) -> tuple[Tensor, Tensor]:
+        """Keys and values [L, m, d] to start from: random directions.
 
-        A slot that answers a query with that query is an associative memory from the first step on: recall pulls a
-        query towards the nearest image, and the layer sees tokens like those it knows.
+        Starting from the task's own queries was worse: mean tokens of different images are so alike that keys laid on
+        them answer every query with the same mixture.
         """
-        generator = torch.Generator().manual_seed(self.config.seed)
-        count = min(self.config.slots, len(self.pixels))
-        chosen = torch.randperm(len(self.pixels), generator=generator)[:count]
-        budgets = BudgetBatch.repeat(self.network.loop.budget, count, self.device)
-        queries = self.network.seed_queries(
-            self.pixels[chosen].to(self.device), base.memories(self.network.loop), budgets
-        )
-        return queries, queries
+        shape = len(self.network.loop.layers), self.config.slots, self.network.backbone.dim
+        return torch.randn(shape), torch.randn(shape)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the images: a small task gets more, so that its slots move at all."""
+        steps = -(-len(self.pixels) // self.config.batch)
+        return max(self.config.epochs, -(-self.config.least_steps // steps))
 
     def run(
         self,
@@ -134,12 +133,12 @@ class TaskTraining:
         if resume is not None:
             self.restore(resume)
         steps = -(-len(self.pixels) // self.config.batch)
-        for epoch in range(resume.epoch if resume else 0, self.config.epochs):
+        for epoch in range(resume.epoch if resume else 0, self.epochs):
             order = torch.randperm(len(self.pixels), generator=torch.Generator().manual_seed(epoch))
             for step, rows in enumerate(order.split(self.config.batch)):
                 figures = self.step(rows)
                 if progress:
-                    progress((epoch + (step + 1) / steps) / self.config.epochs, figures)
+                    progress((epoch + (step + 1) / steps) / self.epochs, figures)
             if on_epoch:
                 on_epoch(self.snapshot(epoch + 1))
         return self.pools.freeze(self.task).to("cpu")

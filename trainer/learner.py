@@ -72,14 +72,18 @@ class Learner:
         progress may raise to abandon the task.  on_epoch receives what `resume` takes to continue after that epoch
         as if never interrupted.
         """
-        before = self.extract(state.pools, task.pixels)
         if not self.trains_pools(task):
-            return replace(self.absorb(state, before, task), tasks=(*state.tasks, task.id))
+            return self.adopt(state, task)
+        before = self.extract(state.pools, task.pixels)
         training = TaskTraining(self.network, self.config, state, task.pixels, task.labels, before, task.id)
         pools = training.run(progress, on_epoch, resume)
         after = self.extract(pools, task.pixels)
         carried = self.carry(replace(state, pools=pools), fit_drift(before, after, self.config.drift_ridge))
         return replace(self.absorb(carried, after, task), tasks=(*state.tasks, task.id))
+
+    def adopt(self, state: LearnerState, task: Task) -> LearnerState:
+        """Learn a task for good with the head alone, which moves no feature of any other class."""
+        return replace(self.learn_fast(state, task), tasks=(*state.tasks, task.id))
 
     def trains_pools(self, task: Task) -> bool:
         """Whether a task brings slots. One class alone has nothing to be told apart from."""

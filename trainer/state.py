@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class LearnerState:
     pools: slots of all tasks.  projection: [d, D], fixed for life.
     features: moments of features [d];  projected: moments of projected features [D], from which the head is solved.
     sharpness: see `model.head.Head`.  tasks: ids of the tasks learned for good, oldest first.
+    last, best: each task's newest and best accuracy on its held-out images, where there are any.
     """
 
     pools: Pools
@@ -31,6 +33,8 @@ class LearnerState:
     projected: ClassMoments
     sharpness: float
     tasks: tuple[str, ...]
+    last: Mapping[str, float]
+    best: Mapping[str, float]
 
     @classmethod
     def start(cls, backbone: Backbone, loop: LoopConfig, config: LearnerConfig) -> LearnerState:
@@ -42,6 +46,8 @@ class LearnerState:
             projected=ClassMoments.empty(config.width),
             sharpness=1.0,
             tasks=(),
+            last={},
+            best={},
         )
 
     def save(self, path: Path) -> None:
@@ -63,6 +69,8 @@ class LearnerState:
             "labels": self.features.labels,
             "sharpness": self.sharpness,
             "tasks": self.tasks,
+            "last": dict(self.last),
+            "best": dict(self.best),
         }
         write_tensors(path, tensors, facts)
 
@@ -91,6 +99,8 @@ class LearnerState:
                 projected,
                 float(facts["sharpness"]),
                 tuple(facts["tasks"]),
+                dict(facts["last"]),
+                dict(facts["best"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error

@@ -26,6 +26,7 @@ from trainer.heartbeat import Heartbeat
 from trainer.learner import Learner, Task
 from trainer.lineage import Base, Lineage
 from trainer.state import LearnerState
+from trainer.validation import Report, ValidationShelf, hold_out, validate
 
 log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ class Term:
         self.learner, self.queue, self.lineage = learner, queue, lineage
         self.heartbeat, self.config, self.stop = heartbeat, config, stop
         self.epochs = EpochShelf(config.store / "epochs")
+        self.validation = ValidationShelf(config.store / "validation")
         self.pending: list[Pending] = []
         self.base = lineage.load()
         self.serving = self.base.state
@@ -104,6 +106,9 @@ class Term:
             self.queue.fail(claim, str(error))
             log.warning("task cannot be learned", task=claim.task.id, reason=str(error))
             return
+        task, held_out = hold_out(task, self.config.validation)
+        if held_out is not None:
+            self.validation.save(held_out)
         self.serving = self.learner.learn_fast(self.serving, task)
         self.pending.append(Pending(claim, task))
         version = self.publish_fast()
@@ -129,6 +134,8 @@ class Term:
 
         on_epoch, resume = self.epochs.saver(task.id), self.epochs.load(task.id)
         state = self.learner.consolidate(self.base.state, task, progress, on_epoch, resume)
+        state, report = self.validated(state, task)
+        figures.update(report.metrics)
         before = self.base, self.serving, self.pending
         self.pending = [other for other in self.pending if other is not pending]
         self.base, self.serving = replace(self.base, state=state), self.with_pending(state)
@@ -144,6 +151,16 @@ class Term:
         self.finish(pending.claim, figures, version)
         self.epochs.discard(task.id)
         self.lineage.prune(self.config.keep_versions)
+
+    def validated(self, state: LearnerState, task: Task) -> tuple[LearnerState, Report]:
+        """Measure a consolidated state; one that costs earlier tasks too much is learned by the head alone."""
+        config = self.config.validation
+        report = validate(self.learner, state, self.validation, config)
+        if report.lost > config.tolerated_loss:
+            log.warning("new slots cost earlier tasks too much, left out", task=task.id, lost=report.lost)
+            state = self.learner.adopt(self.base.state, task)
+            report = validate(self.learner, state, self.validation, config)
+        return report.noted(state), report
 
     def look_up(self, pending: Pending, share: float, figures: dict[str, float]) -> None:
         """Between two training steps: report, take new tasks, notice that it is time to stop."""

@@ -74,17 +74,6 @@ def test_every_sample_takes_at_most_its_own_tmax(
     assert steps.tolist() == [[b.tmax] * 7 for b in budgets]
 
 
-def test_seed_queries_are_the_same_with_and_without_the_shortcut(
-    network: RetrievalViT, pools: Pools, pixels: torch.Tensor
-) -> None:
-    budgets = BudgetBatch.repeat(Budget(), len(pixels))
-    bare = network.seed_queries(pixels, [], budgets)
-    assert bare.shape == (7, 6, 48)
-    with_pools = network.seed_queries(pixels, pools.memories(network.loop), budgets)
-    torch.testing.assert_close(with_pools[0], bare[0])  # before the first fusion nothing differs
-    assert not torch.allclose(with_pools[1], bare[1])
-
-
 def test_a_layer_the_backbone_does_not_have_is_refused(backbone: Backbone) -> None:
     with pytest.raises(ValueError, match=r"blocks 1\.\.8"):
         RetrievalViT(backbone, LoopConfig(layers=(1, 9)))

@@ -25,7 +25,7 @@ from exchange.records import Sample, TaskRecord, TaskState
 from exchange.registry import Registry
 from model.backbone import BackboneSpec
 from model.checkpoint import Checkpoint
-from trainer.config import LearnerConfig, TrainerConfig
+from trainer.config import LearnerConfig, TrainerConfig, ValidationConfig
 from trainer.learner import Task
 from trainer.state import LearnerState
 from trainer.worker import run
@@ -33,8 +33,8 @@ from trainer.worker import run
 from .conftest import stripes
 
 QUEUE = QueueConfig(lease_s=1.5)
-SLOW = LearnerConfig(slots=4, epochs=15, batch=4, width=100)
-FAST = LearnerConfig(slots=4, epochs=2, batch=8, width=100)
+SLOW = LearnerConfig(slots=4, epochs=12, least_steps=0, batch=4, width=100)
+FAST = LearnerConfig(slots=4, epochs=2, least_steps=0, batch=8, width=100)
 
 
 class Bench:
@@ -54,6 +54,7 @@ class Bench:
             backbone=self.spec,
             learner=learner,
             consumer=consumer,
+            validation=ValidationConfig(share=0.1),
             queue=QUEUE,
             threads=1,
         )
@@ -130,7 +131,15 @@ def test_a_task_is_served_fast_and_then_for_good(bench: Bench, first: Task) -> N
     assert consolidated.parent == fast.version
     assert record.version == bench.registry.current() == consolidated.version
     assert record.progress == 1
-    assert record.metrics.keys() >= {"seconds_to_fast", "seconds_to_consolidate", "loss", "train_accuracy"}
+    assert record.metrics.keys() >= {
+        "accuracy",
+        "forgetting",
+        f"accuracy.{task}",
+        "seconds_to_fast",
+        "seconds_to_consolidate",
+        "loss",
+        "train_accuracy",
+    }
     assert bench.queue.depth() == 0
     states = [event.task.state for event in bench.queue.events(task)]
     assert list(dict.fromkeys(states)) == ["queued", "learning", "served", "consolidating", "consolidated"]
@@ -175,7 +184,7 @@ def test_a_killed_trainers_task_is_finished_once_by_the_next(bench: Bench, first
         for task in tasks:
             bench.wait_for(task, TaskState.CONSOLIDATED)
     assert bench.state().tasks == tuple(tasks)
-    assert bench.state().features.counts.tolist() == [12] * 5
+    assert bench.state().features.counts.tolist() == [11] * 5  # one in twelve is held out
     assert list((bench.root / "epochs").iterdir()) == []
 
 
@@ -217,4 +226,4 @@ def test_two_trainers_share_a_queue_without_learning_anything_twice(
             other.kill()
             other.join()
     assert sorted(bench.state().tasks) == sorted(tasks)
-    assert bench.state().features.counts.tolist() == [12] * 7
+    assert bench.state().features.counts.tolist() == [11] * 7
