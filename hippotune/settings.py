@@ -149,6 +149,9 @@ class Settings(BaseSettings):
     epochs: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Passes over a task; 0 trains the head alone.")
     ] = None
+    least_steps: Annotated[
+        Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps a small task gets at least.")
+    ] = None
     batch: Annotated[Count, Part.TRAINER, Doc("Images a training step.")] = None
     lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None
     later_lr: Annotated[Positive, Part.TRAINER, Doc("Factor on it for later tasks.")] = None
@@ -166,6 +169,15 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Seed of everything random in training.")
     ] = None
 
+    validation_share: Annotated[
+        Share, Part.TRAINER, Doc("Share of each class held out to measure forgetting; 0 holds out none.")
+    ] = None
+    validation_per_class: Annotated[Count, Part.TRAINER, Doc("Most images held out of a class.")] = None
+    validation_images: Annotated[Count, Part.TRAINER, Doc("Held-out images measured a version.")] = None
+    validation_tolerated_loss: Annotated[
+        Share, Part.TRAINER, Doc("Mean accuracy that new slots may cost earlier tasks.")
+    ] = None
+
     @property
     def given(self) -> dict[str, Any]:
         """The settings that say something."""
@@ -178,6 +190,10 @@ class Settings(BaseSettings):
             f"HIPPOTUNE_{name.upper()}": texts.get(name, str(value)) for name, value in self.given.items()
         }
 
+    def _named(self, prefix: str) -> dict[str, Any]:
+        """The settings given whose names start so, without it."""
+        return {n.removeprefix(prefix): value for n, value in self.given.items() if n.startswith(prefix)}
+
     def spec(self) -> BackboneSpec:
         """Which backbone to load."""
         from model.backbone import BackboneSpec
@@ -188,8 +204,7 @@ class Settings(BaseSettings):
         """Names and bounds of the task queue."""
         from exchange.queue import QueueConfig
 
-        named = {name.removeprefix("queue_"): value for name, value in self.given.items() if "queue_" in name}
-        return _fill(QueueConfig, named)
+        return _fill(QueueConfig, self._named("queue_"))
 
     def service(self, redis_url: str) -> ServiceConfig:
         """What a server is told. Raises ValueError when two settings contradict each other."""
@@ -203,7 +218,7 @@ class Settings(BaseSettings):
         import torch
 
         from model.deliberation import LoopConfig
-        from trainer.config import LearnerConfig, TrainerConfig
+        from trainer.config import LearnerConfig, TrainerConfig, ValidationConfig
 
         ours = {
             "redis_url": redis_url,
@@ -212,6 +227,7 @@ class Settings(BaseSettings):
             "loop": _fill(LoopConfig, self.given),
             "device": self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
             "learner": _fill(LearnerConfig, self.given),
+            "validation": _fill(ValidationConfig, self._named("validation_")),
         }
         return _fill(TrainerConfig, {**self.given, **ours})
 

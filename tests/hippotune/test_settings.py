@@ -12,9 +12,9 @@ from exchange.queue import QueueConfig
 from hippotune.settings import Part, Settings
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig
-from trainer.config import LearnerConfig, TrainerConfig
+from trainer.config import LearnerConfig, TrainerConfig, ValidationConfig
 
-COMPOSED = {"redis_url", "backbone", "queue", "loop", "learner"}
+COMPOSED = {"redis_url", "backbone", "queue", "loop", "learner", "validation"}
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +42,9 @@ def test_every_field_of_every_room_is_a_setting(record: type) -> None:
     assert {field.name for field in dataclasses.fields(record)} - COMPOSED <= set(Settings.model_fields)
 
 
-def test_every_field_of_the_queue_is_a_setting() -> None:
-    assert {f"queue_{field.name}" for field in dataclasses.fields(QueueConfig)} <= set(Settings.model_fields)
+@pytest.mark.parametrize(("prefix", "record"), [("queue", QueueConfig), ("validation", ValidationConfig)])
+def test_every_field_of_a_part_is_a_setting_under_its_name(prefix: str, record: type) -> None:
+    assert {f"{prefix}_{field.name}" for field in dataclasses.fields(record)} <= set(Settings.model_fields)
 
 
 def test_what_is_not_said_is_the_rooms_own_default() -> None:
