@@ -67,8 +67,7 @@ class Stage:
 
 def show(console: Console, tasks: Sequence[DemoTask], report: Report, version: int) -> None:
     """The accuracy matrix, and the figures below it."""
-    title = "Accuracy on held-out images (%), all classes known so far to choose from"
-    matrix = Table("after", *(task.name for task in tasks), title=title, title_justify="left")
+    matrix = Table("after", *(task.name for task in tasks))
     for task, row in zip(tasks, report.matrix, strict=True):
         matrix.add_row(task.name, *(f"{100 * accuracy:.1f}" for accuracy in row))
     figures = Table(show_header=False, box=None)
@@ -80,7 +79,9 @@ def show(console: Console, tasks: Sequence[DemoTask], report: Report, version: i
     for tmax, found in report.latency.items():
         figures.add_row(f"latency at tmax {tmax}", f"p50 {found.p50:.1f} ms, p99 {found.p99:.1f} ms")
     figures.add_row("failed requests", str(report.failed_requests))
-    console.print()
+    console.print(
+        "\nAccuracy on held-out images (%), with all classes known so far to choose from", highlight=False
+    )
     console.print(matrix)
     console.print(figures)
 

@@ -21,7 +21,22 @@ from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Limits, digits
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("--px", "32", "--epochs", "1", "--slots", "2", "--topk", "2", "--width", "200", "--threads", "1")
+SMALL = (
+    "--px",
+    "32",
+    "--epochs",
+    "1",
+    "--least-steps",
+    "1",
+    "--slots",
+    "2",
+    "--topk",
+    "2",
+    "--width",
+    "200",
+    "--threads",
+    "1",
+)
 
 
 @dataclass(frozen=True)
