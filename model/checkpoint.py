@@ -36,7 +36,7 @@ class Checkpoint:
     @classmethod
     def empty(cls, backbone: Backbone, loop: LoopConfig) -> Checkpoint:
         """Knows no class."""
-        head = Head(torch.zeros(backbone.dim, 0), torch.zeros(0, 0), torch.zeros(0))
+        head = Head.blank(torch.zeros(backbone.dim, 0))
         return cls(backbone.identity, loop, Pools.empty(loop, backbone.dim), head, ())
 
     def save(self, path: Path) -> None:

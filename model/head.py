@@ -32,6 +32,11 @@ class Head:
     bias: Tensor
     sharpness: float = 1.0
 
+    @classmethod
+    def blank(cls, projection: Tensor) -> Head:
+        """Knows no class yet."""
+        return cls(projection, projection.new_zeros(projection.shape[1], 0), projection.new_zeros(0))
+
     def logits(self, features: Tensor) -> Tensor:
         """features [B, d] -> [B, C], whose softmax are the answer's scores."""
         return self.sharpness * (project(features, self.projection) @ self.weight + self.bias)

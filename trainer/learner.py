@@ -7,8 +7,10 @@ classes along with the features the new slots have moved, and solves the head an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,10 @@ class Task:
                 f"{len(self.labels)} labels for {len(self.pixels)} images; a task needs both, in pairs"
             )
 
+    def pick(self, rows: Sequence[int]) -> Task:
+        """The same task with some of its images, in the order given."""
+        return Task(self.id, self.pixels[list(rows)], tuple(self.labels[row] for row in rows))
+
 
 class Learner:
     """Learns tasks on one backbone. Holds settings and the frozen network, never what was learned."""
@@ -55,9 +61,30 @@ class Learner:
         """The state before the first task."""
         return LearnerState.start(self.network.backbone, self.network.loop, self.config)
 
-    def learn_fast(self, state: LearnerState, task: Task) -> LearnerState:
-        """Add a task to the head alone; the pools stay as they are. Exact in any order of tasks and images."""
-        return self.absorb(state, self.extract(state.pools, task.pixels), task)
+    def learn_fast(
+        self,
+        state: LearnerState,
+        task: Task,
+        preview: Callable[[LearnerState], None] | None = None,
+        patience_s: float = 1.0,
+    ) -> LearnerState:
+        """Add a task to the head alone; the pools stay as they are. Exact in any order of tasks and images.
+
+        preview: called once with what is known after `patience_s` seconds, as soon as that includes every class of a
+        task whose images take longer; so new classes are served soon however many images there are.
+        """
+        began, features = time.monotonic(), torch.zeros(0, self.network.backbone.dim)
+        order = interleaved(task.labels)
+        classes = len(set(task.labels))
+        for rows in order.split(self.config.batch):
+            features = torch.cat([features, self.extract(state.pools, task.pixels[rows])])
+            partial = (
+                classes <= len(features) < len(order)
+            )  # the order is round-robin: each class is in by then
+            if preview and partial and time.monotonic() - began > patience_s:
+                preview(self.absorb(state, features, task.pick(order[: len(features)].tolist())))
+                preview = None
+        return self.absorb(state, features, task.pick(order.tolist()))
 
     def consolidate(
         self,
@@ -103,16 +130,17 @@ class Learner:
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
     def absorb(self, state: LearnerState, features: Tensor, task: Task) -> LearnerState:
-        """Add features [n, d] of a task to the statistics."""
-        projected = project(features, state.projection)
-        grown = replace(
+        """Add features [n, d] of a task to the statistics, and solve the head anew."""
+        projection = state.head.projection
+        projected = state.projected.observe(project(features, projection), task.labels)
+        head = Head(projection, *solve_discriminant(projected, self.config.shrinkage))
+        sharpness = fit_sharpness(head.logits(features), label_rows(task.labels, projected.labels))
+        return replace(
             state,
             features=state.features.observe(features, task.labels),
-            projected=state.projected.observe(projected, task.labels),
-            sharpness=1.0,
+            projected=projected,
+            head=replace(head, sharpness=sharpness),
         )
-        targets = label_rows(task.labels, grown.projected.labels)
-        return replace(grown, sharpness=fit_sharpness(self.head(grown).logits(features), targets))
 
     def carry(self, state: LearnerState, drift: Tensor) -> LearnerState:
         """Move old classes' statistics along a drift map [d, d], and draw the head's moments anew from them."""
@@ -121,17 +149,20 @@ class Learner:
         features = state.features.carried(drift)
         generator = torch.Generator().manual_seed(self.config.seed + len(state.tasks))
         drawn, labels = features.sample(self.config.replay_per_class, generator)
-        empty = ClassMoments.empty(state.projection.shape[1])
-        return replace(
-            state, features=features, projected=empty.observe(project(drawn, state.projection), labels)
-        )
-
-    def head(self, state: LearnerState) -> Head:
-        """The classifier a state amounts to."""
-        weight, bias = solve_discriminant(state.projected, self.config.shrinkage)
-        return Head(state.projection, weight, bias, state.sharpness)
+        empty = ClassMoments.empty(state.projected.width)
+        projected = empty.observe(project(drawn, state.head.projection), labels)
+        return replace(state, features=features, projected=projected)
 
     def checkpoint(self, state: LearnerState) -> Checkpoint:
         """What a server needs of a state."""
         network, labels = self.network, state.projected.labels
-        return Checkpoint(network.backbone.identity, network.loop, state.pools, self.head(state), labels)
+        return Checkpoint(network.backbone.identity, network.loop, state.pools, state.head, labels)
+
+
+def interleaved(labels: Sequence[str]) -> Tensor:
+    """[n] int64: the rows of a task, one of each class in turn."""
+    rows: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
+    turns = zip_longest(*rows.values())
+    return torch.tensor([row for turn in turns for row in turn if row is not None])

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from model.backbone import Backbone
 from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
 from model.deliberation import LoopConfig
-from model.head import random_projection
+from model.head import Head, random_projection
 from model.moments import ClassMoments
 from model.pools import Pools
 from trainer.config import LearnerConfig
@@ -21,17 +19,16 @@ from trainer.config import LearnerConfig
 class LearnerState:
     """d channels, D projections, C classes.
 
-    pools: slots of all tasks.  projection: [d, D], fixed for life.
+    pools: slots of all tasks.  head: the classifier, its projection fixed for life.
     features: moments of features [d];  projected: moments of projected features [D], from which the head is solved.
-    sharpness: see `model.head.Head`.  tasks: ids of the tasks learned for good, oldest first.
+    tasks: ids of the tasks learned for good, oldest first.
     last, best: each task's newest and best accuracy on its held-out images, where there are any.
     """
 
     pools: Pools
-    projection: Tensor
+    head: Head
     features: ClassMoments
     projected: ClassMoments
-    sharpness: float
     tasks: tuple[str, ...]
     last: Mapping[str, float]
     best: Mapping[str, float]
@@ -41,10 +38,9 @@ class LearnerState:
         """Nothing learned yet."""
         return cls(
             pools=Pools.empty(loop, backbone.dim),
-            projection=random_projection(backbone.dim, config.width, config.seed),
+            head=Head.blank(random_projection(backbone.dim, config.width, config.seed)),
             features=ClassMoments.empty(backbone.dim),
             projected=ClassMoments.empty(config.width),
-            sharpness=1.0,
             tasks=(),
             last={},
             best={},
@@ -56,7 +52,9 @@ class LearnerState:
             "pools.keys": self.pools.keys,
             "pools.values": self.pools.values,
             "pools.feedback": self.pools.feedback,
-            "projection": self.projection,
+            "head.projection": self.head.projection,
+            "head.weight": self.head.weight,
+            "head.bias": self.head.bias,
         }
         for name, moments in (("features", self.features), ("projected", self.projected)):
             tensors |= {
@@ -67,7 +65,7 @@ class LearnerState:
         facts = {
             "slot_tasks": self.pools.slot_tasks,
             "labels": self.features.labels,
-            "sharpness": self.sharpness,
+            "sharpness": self.head.sharpness,
             "tasks": self.tasks,
             "last": dict(self.last),
             "best": dict(self.best),
@@ -92,15 +90,13 @@ class LearnerState:
                 tensors["pools.feedback"],
                 tuple(facts["slot_tasks"]),
             )
-            return cls(
-                pools,
-                tensors["projection"],
-                features,
-                projected,
+            head = Head(
+                tensors["head.projection"],
+                tensors["head.weight"],
+                tensors["head.bias"],
                 float(facts["sharpness"]),
-                tuple(facts["tasks"]),
-                dict(facts["last"]),
-                dict(facts["best"]),
             )
+            last, best = dict(facts["last"]), dict(facts["best"])
+            return cls(pools, head, features, projected, tuple(facts["tasks"]), last, best)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error

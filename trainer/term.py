@@ -109,11 +109,18 @@ class Term:
         task, held_out = hold_out(task, self.config.validation)
         if held_out is not None:
             self.validation.save(held_out)
-        self.serving = self.learner.learn_fast(self.serving, task)
-        self.pending.append(Pending(claim, task))
-        version = self.publish_fast()
-        took = {"seconds_to_fast": time.monotonic() - started}
-        self.queue.update(claim.task.id, state=TaskState.SERVED, metrics=took, version=version, claim=claim)
+        before = self.serving
+        self.pending = [*self.pending, Pending(claim, task)]
+
+        def serve(state: LearnerState) -> None:
+            self.serving = state
+            version = self.publish_fast()
+            took = {"seconds_to_fast": time.monotonic() - started}
+            self.queue.update(
+                claim.task.id, state=TaskState.SERVED, metrics=took, version=version, claim=claim
+            )
+
+        serve(self.learner.learn_fast(before, task, preview=serve))
 
     def publish_fast(self) -> int:
         """Publish the fast state; when somebody moved the pointer meanwhile, on top of what they chose."""

@@ -72,11 +72,7 @@ def hold_out(task: Task, config: ValidationConfig) -> tuple[Task, Task | None]:
     if not held:
         return task, None
     kept = sorted(set(range(len(task.labels))) - set(held))
-    return pick(task, kept), pick(task, sorted(held))
-
-
-def pick(task: Task, rows: Sequence[int]) -> Task:
-    return Task(task.id, task.pixels[list(rows)], tuple(task.labels[row] for row in rows))
+    return task.pick(kept), task.pick(sorted(held))
 
 
 class ValidationShelf:
@@ -115,7 +111,7 @@ def validate(
     learner: Learner, state: LearnerState, shelf: ValidationShelf, config: ValidationConfig
 ) -> Report:
     """Measure a state on the held-out images of its tasks, as many of each as fit `config.images` in all."""
-    head, accuracy = learner.head(state), {}
+    accuracy = {}
     for task in state.tasks:
         held_out = shelf.load(task)
         if held_out is None:
@@ -123,8 +119,8 @@ def validate(
         rows = range(
             0, len(held_out.labels), max(1, len(held_out.labels) * len(state.tasks) // config.images)
         )
-        sample = pick(held_out, rows)
-        answers = head.logits(learner.extract(state.pools, sample.pixels)).argmax(dim=1)
+        sample = held_out.pick(rows)
+        answers = state.head.logits(learner.extract(state.pools, sample.pixels)).argmax(dim=1)
         right = answers == label_rows(sample.labels, state.projected.labels)
         accuracy[task] = right.float().mean().item()
     return Report(accuracy, state.last, state.best)

@@ -12,7 +12,7 @@ from model.moments import label_rows
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
 from trainer.epochs import EpochState, drift_of
-from trainer.learner import Learner, Task
+from trainer.learner import Learner, Task, interleaved
 from trainer.state import LearnerState
 
 
@@ -50,6 +50,22 @@ def test_the_fast_head_is_the_same_in_any_order_of_tasks(learner: Learner, first
     columns = dict(zip(other.labels, other.head.weight.T, strict=True))
     for label, column in zip(one.labels, one.head.weight.T, strict=True):
         torch.testing.assert_close(column, columns[label], rtol=1e-4, atol=1e-4)
+
+
+def test_a_long_task_is_previewed_once_with_every_class_and_ends_the_same(
+    learner: Learner, first: Task
+) -> None:
+    previews: list[LearnerState] = []
+    state = learner.learn_fast(learner.start(), first, preview=previews.append, patience_s=0.0)
+    [preview] = previews
+    assert preview.projected.labels == ("ant", "bee", "cow")
+    assert preview.projected.counts.sum() < state.projected.counts.sum() == 36
+    at_once = learner.learn_fast(learner.start(), first)
+    torch.testing.assert_close(state.head.weight, at_once.head.weight)
+
+
+def test_rows_take_turns_by_class() -> None:
+    assert interleaved(["a", "a", "a", "b", "c", "c"]).tolist() == [0, 3, 4, 1, 5, 2]
 
 
 def test_consolidation_brings_slots_and_keeps_both_tasks(learner: Learner, first: Task, second: Task) -> None:
