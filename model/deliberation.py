@@ -145,36 +145,36 @@ def deliberate(
     width = min(budgets.width, memory.contents.shape[0])
     beyond = None if budgets.uniform else ranks_beyond(budgets.topk, width)  # [B, k]
     query = seed_query(x)  # [B, d]
-    active = torch.ones_like(budgets.tmax, dtype=torch.bool)  # [B]
+    recalled: list[Tensor] = []
     found = Recall(x, None, [], [], [])
-    vectors: list[Tensor] = []
-    used: list[Tensor] = []
     for t in range(budgets.steps):
         if bptt is not None and t == budgets.steps - bptt:
             query = query.detach()
         weights, slots = separate(query, memory, width, beyond)  # [B, k]
         value, projected = recall(weights, slots, memory)  # [B, d]
-        if not budgets.uniform:
-            used.append(active)
-            moved = (value - vectors[-1]).norm(dim=-1) >= budgets.epsilon if t > 0 else active
-            active = active & moved & (budgets.tmax > t + 1)
-        vectors.append(value)
+        recalled.append(value)
         found.weights.append(weights)
         found.slots.append(slots)
         found.queries.append(query)
         if t + 1 < budgets.steps:
             query = feed_back(query, projected, config.alpha)  # [B, d]
-    return found._replace(
-        vectors=torch.stack(vectors, dim=1), used=torch.stack(used, dim=1) if used else None
-    )  # [B, T, d], [B, T]
+    vectors = torch.stack(recalled, dim=1)  # [B, T, d]
+    used = None if budgets.uniform else steps_used(vectors, budgets)  # [B, T]
+    return found._replace(vectors=vectors, used=used)
 
 
 def ranks_beyond(topk: Tensor, width: int) -> Tensor:
     """[B] budgets -> [B, k] additive mask: -inf from rank topk on."""
-    ranks = torch.arange(width, device=topk.device)
-    return torch.zeros(len(topk), width, device=topk.device).masked_fill(
-        ranks >= topk.unsqueeze(1), float("-inf")
-    )
+    ranks = torch.arange(width, device=topk.device)  # [k]
+    return torch.where(ranks >= topk.unsqueeze(1), float("-inf"), 0.0)
+
+
+def steps_used(vectors: Tensor, budgets: BudgetBatch) -> Tensor:
+    """v_1 .. v_T [B, T, d] -> [B, T] bool: the steps before tmax and up to the first that moved less than epsilon."""
+    moved = vectors.diff(dim=1).norm(dim=-1)  # [B, T-1], |v_t - v_t-1| of v_2 .. v_T
+    halted = F.pad(moved < budgets.epsilon.unsqueeze(1), (2, 0))[:, :-1]  # [B, T], whether the step before was too small
+    steps = torch.arange(vectors.shape[1], device=vectors.device)  # [T]
+    return (halted.cumsum(dim=1) == 0) & (steps < budgets.tmax.unsqueeze(1))
 
 
 def normalise(x: Tensor) -> Tensor:

@@ -47,5 +47,5 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 def attention_mask(used: Tensor, tokens: int) -> Tensor:
     """used [B, T] -> additive mask [B, 1, 1, N+T]: -inf on the steps a sample did not take."""
-    unused = torch.zeros(used.shape, device=used.device).masked_fill(~used, float("-inf"))
+    unused = torch.where(used, 0.0, float("-inf"))
     return F.pad(unused, (tokens, 0)).unsqueeze(1).unsqueeze(1)
