@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from service.engine import Scored
 from service.snapshot import Snapshot
+from service.trace import LayerTraceAnswer, trace
 
 MILLI = 1000
 
@@ -35,17 +35,6 @@ class Timings(BaseModel):
     queue: float = Field(description="Waiting for the engine.")
     compute: float = Field(description="The forward passes this image's request took part in.")
     total: float = Field(description="From the request's head until just before the answer was sent.")
-
-
-class MixedSlot(BaseModel):
-    slot: int
-    task: str = Field(description="The task that brought the slot.")
-    weight: float
-
-
-class LayerTraceAnswer(BaseModel):
-    layer: int = Field(description="Counted from 1.")
-    steps: list[list[MixedSlot]] = Field(description="The slots each step mixed, best first.")
 
 
 class Classification(BaseModel):
@@ -106,7 +95,7 @@ def classification(
         "timings_ms": timings_ms,
     }
     if wanted.explain:
-        answer["trace"] = trace(snapshot.slot_tasks, scored)
+        answer["trace"] = trace(snapshot.slot_tasks, scored.output, scored.row)
     return answer
 
 
@@ -123,17 +112,3 @@ def predictions(snapshot: Snapshot, scores: NDArray[np.float32], wanted: Wanted)
     columns = columns[np.argsort(-scores[columns], kind="stable")]
     best = zip(columns.tolist(), scores[columns].tolist(), strict=True)
     return [{"label": snapshot.labels[column], "score": score} for column, score in best]
-
-
-def trace(slot_tasks: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
-    """Which slots each layer mixed at each step this image took."""
-    layers = []
-    for layer in scored.output.trace:
-        used = np.flatnonzero(layer.used[scored.row])
-        slots, weights = layer.slots[scored.row][used].tolist(), layer.weights[scored.row][used].tolist()
-        steps = [
-            [{"slot": s, "task": slot_tasks[s], "weight": w} for s, w in zip(*step, strict=True) if w > 0]
-            for step in zip(slots, weights, strict=True)
-        ]
-        layers.append({"layer": layer.layer, "steps": steps})
-    return layers

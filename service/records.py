@@ -71,6 +71,16 @@ class VersionView(BaseModel):
         return cls(**asdict(manifest), current=version == current, serving=version == serving)
 
 
+class BudgetView(BaseModel):
+    """What a request gets that asks for nothing (`default_...`), and the most that it may ask."""
+
+    tmax: int
+    topk: int
+    default_tmax: int
+    default_epsilon: float
+    default_topk: int
+
+
 class RefusalView(BaseModel):
     version: int
     reason: str
@@ -82,5 +92,6 @@ class VersionList(BaseModel):
     current: int | None
     serving: int | None
     runtime: str
+    budget: BudgetView | None = Field(description="Of the version this server answers with.")
     refused: list[RefusalView] = Field(description="Versions this server was pointed to and could not serve.")
     versions: list[VersionView] = Field(description="Newest first.")

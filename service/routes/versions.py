@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 
 from exchange.records import Manifest
 from service.problems import Problem, documented
-from service.records import RefusalView, VersionList, VersionView
+from service.records import BudgetView, RefusalView, VersionList, VersionView
 from service.services import Services, TheServices
 from service.watcher import ROLE
 
@@ -40,6 +40,7 @@ def history(services: Services) -> VersionList:
         current=current,
         serving=serving,
         runtime=services.runtime.name,
+        budget=serving_budget(services),
         refused=[RefusalView(version=r.version, reason=r.reason) for r in services.watcher.refusals],
         versions=[VersionView.of(manifest, current, serving) for manifest in services.registry.manifests()],
     )
@@ -76,3 +77,17 @@ def require_fitting(services: Services, manifest: Manifest) -> None:
 def serving_version(services: Services) -> int | None:
     snapshot = services.served.snapshot
     return None if snapshot is None else snapshot.version
+
+
+def serving_budget(services: Services) -> BudgetView | None:
+    snapshot = services.served.snapshot
+    if snapshot is None:
+        return None
+    default = snapshot.loop.budget
+    return BudgetView(
+        tmax=snapshot.loop.tmax,
+        topk=snapshot.most_slots,
+        default_tmax=default.tmax,
+        default_epsilon=default.epsilon,
+        default_topk=default.topk,
+    )

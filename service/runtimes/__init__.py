@@ -26,12 +26,16 @@ class LayerTrace:
     used: [B, T] bool, the steps each sample took.
     slots: [B, T, k] int64, best first.
     weights: [B, T, k] float32, how much of each slot was mixed in.
+    queries: [B, T, d] float32, what each step asked.
+    moved: [B, T] float32, |v_t - v_t-1|, how far each step moved the recall; 0 for the first.
     """
 
     layer: int
     used: NDArray[np.bool_]
     slots: NDArray[np.int64]
     weights: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    moved: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,14 @@ def layer_trace(layer: int, found: Recall) -> LayerTrace:
     """One layer's `Recall`, on the host."""
     batch, steps, _ = found.vectors.shape
     used = found.used if found.used is not None else torch.ones(batch, steps, dtype=torch.bool)
+    moves = found.vectors.diff(dim=1, prepend=found.vectors[:, :1])  # [B, T, d]
     return LayerTrace(
         layer=layer,
         used=array(used),
         slots=array(torch.stack(found.slots, dim=1)),
         weights=array(torch.stack(found.weights, dim=1)),
+        queries=array(torch.stack(found.queries, dim=1)),
+        moved=array(moves.norm(dim=-1)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,26 @@ def test_explain_tells_which_slots_of_which_task_were_mixed(server: Running) -> 
             assert 1 <= len(step) <= 4
             assert sum(slot["weight"] for slot in step) == pytest.approx(1, abs=1e-4)
             assert all(slot["task"] == f"task{slot['slot'] % 2}" for slot in step)
+
+
+def test_explain_tells_how_each_query_moved(server: Running) -> None:
+    def layers(query: str) -> list[dict[str, list[Any]]]:
+        answer = server.client.post(f"/classify?explain=true&{query}", content=picture(), headers=PNG)
+        return answer.json()["trace"]  # type: ignore[no-any-return]
+
+    full = layers("tmax=4")
+    for layer in full:
+        assert len(layer["moved"]) == len(layer["cosines"]) == len(layer["path"]) == 4
+        assert layer["moved"][0] == 0
+        assert min(layer["moved"][1:]) > 0
+        assert layer["cosines"][0] == pytest.approx(1, abs=1e-5)
+        assert layer["path"][0] == [0, 0]
+    # `moved` is what epsilon is compared with: just below the smallest move nothing stops, above all do.
+    moves = [move for layer in full for move in layer["moved"][1:]]
+    assert all(len(layer["moved"]) == 4 for layer in layers(f"tmax=4&epsilon={0.99 * min(moves)}"))
+    assert all(len(layer["moved"]) == 2 for layer in layers(f"tmax=4&epsilon={2 * max(moves)}"))
+    for layer in layers("tmax=1"):
+        assert layer["path"] == [[0, 0]]
 
 
 def test_a_request_that_cannot_be_answered_in_time_is_504(server: Running) -> None:
