@@ -20,7 +20,7 @@ from service.cpus import available_cpus
 from service.engine import Engine
 from service.metrics import Metrics
 from service.middleware import RequestMetrics
-from service.routes import classify, operations, tasks, versions
+from service.routes import classify, operations, page, tasks, versions
 from service.runtimes import Runtime
 from service.runtimes.torch import TorchRuntime
 from service.services import Lifecycle, Services
@@ -65,8 +65,9 @@ def create_app(config: ServiceConfig) -> FastAPI:
     app.state.lifecycle = lifecycle
     app.add_middleware(RequestMetrics, metrics=metrics)
     problems.install(app, metrics)
-    for noun in (classify, tasks, versions, operations):
+    for noun in (classify, tasks, versions, operations, page):
         app.include_router(noun.router)
+    app.mount("/web", page.files())
     return app
 
 

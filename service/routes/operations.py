@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from pydantic import BaseModel, Field
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from exchange.errors import ExchangeError
 from service.problems import Problem, documented
@@ -60,8 +60,3 @@ def scrape(services: Services) -> bytes:
     except ExchangeError:
         services.metrics.task_state.clear()
     return generate_latest(services.metrics.registry)
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    return RedirectResponse("/docs")

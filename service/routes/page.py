@@ -1,0 +1,55 @@
+"""The web page: static files beside the package, from the same origin as the API it calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import FileResponse, Response
+
+router = APIRouter()
+
+FILES = Path(__file__).parent.parent / "web"
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+"""Nothing inline, nothing from elsewhere, and no text that the browser would read as HTML."""
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    return FileResponse(FILES / "index.html", headers=HEADERS)
+
+
+class Files(StaticFiles):
+    """Browsers ask again each time and mostly get a 304, so that no script meets another release's page."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(HEADERS)
+        return response
+
+
+def files() -> StaticFiles:
+    """Scripts, styles and the icon, to be mounted at /web."""
+    return Files(directory=FILES)

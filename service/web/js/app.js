@@ -1,0 +1,34 @@
+// Puts the page together.
+
+import { Ask } from "./ask.js";
+import { byId, count } from "./dom.js";
+import { History } from "./history.js";
+import { showMatrix } from "./matrix.js";
+import { Recall } from "./recall.js";
+import { Speed } from "./speed.js";
+import { Teach } from "./teach.js";
+import { World } from "./world.js";
+
+const world = new World();
+const teach = new Teach(world);
+const ask = new Ask(world, (image) => teach.correct(image));
+
+new Recall(world, ask);
+new Speed(ask);
+new History(world);
+world.addEventListener("change", () => showMatrix(world));
+world.addEventListener("change", showStatus);
+world.addEventListener("lost", (event) => {
+  byId("status").textContent = event.detail;
+  byId("status").dataset.state = "lost";
+});
+// A file dropped beside a target must not replace the page.
+for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
+world.start();
+
+function showStatus() {
+  const { serving } = world;
+  const classes = serving ? count(serving.labels.length, "class", "classes") : "nothing learned yet";
+  byId("status").textContent = serving ? `version ${serving.version}, ${classes}` : classes;
+  byId("status").dataset.state = serving ? "ready" : "empty";
+}
