@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from exchange.queue import QueueConfig
+from model.backbone import BackboneSpec
+from model.deliberation import LoopConfig
+from service.config import ServiceConfig
+from tests.service.support import Running, running
+from tests.service.web.chromium import browser, find_chromium, opened
+from trainer.config import LearnerConfig, TrainerConfig, ValidationConfig
+from trainer.worker import run
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if find_chromium() is None:
+        pytest.skip("no `chromium` on PATH; Debian and Ubuntu have it as the package chromium")
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture
+def page(chromium: Browser, server: Running) -> Iterator[Page]:
+    """The page of a server that knows six labels, watched for errors in its console."""
+    with opened(chromium, server.url) as (page, errors):
+        yield page
+    assert errors == []
+
+
+@pytest.fixture
+def school(redis_url: str, backbone: BackboneSpec, tmp_path: Path) -> Iterator[Running]:
+    """A server that knows nothing yet, and a real trainer beside it."""
+    queue, store = QueueConfig(prefix=tmp_path.name), tmp_path / "store"
+    learning = TrainerConfig(
+        redis_url,
+        store,
+        queue=queue,
+        backbone=backbone,
+        loop=LoopConfig(topk=4),
+        learner=LearnerConfig(slots=4, epochs=1, batch=8, width=64),
+        validation=ValidationConfig(share=0.25),
+        threads=1,
+    )
+    with running(ServiceConfig(redis_url, store, backbone, queue, threads=1)) as server:
+        stop = threading.Event()
+        trainer = threading.Thread(target=run, args=(learning, stop), name="trainer")
+        trainer.start()
+        try:
+            yield server
+        finally:
+            stop.set()
+            trainer.join()

@@ -1,0 +1,56 @@
+"""The pictures of the page in docs/images: `python -m tests.service.web.screenshots URL DIRECTORY`.
+
+URL is a server with an empty store; it is taught drawings first.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.service.web.chromium import browser, opened, teach
+from tests.service.web.drawings import both, draw_folders
+
+LESSONS = {
+    "sky": ("sun", "moon"),
+    "garden": ("flower", "leaf", "mushroom"),
+    "coast": ("fish", "house", "boat"),
+}
+EACH = 40
+PATIENCE_MS = 240_000
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 1.5, "has_touch": True}
+
+
+def main(url: str, directory: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch, browser() as chromium:
+        with opened(chromium, url) as (page, _):
+            for learned, (name, kinds) in enumerate(LESSONS.items(), start=1):
+                teach(page, draw_folders(Path(scratch) / name, kinds, EACH), name)
+                done = page.locator("#tasks .state.consolidated")
+                expect(done).to_have_count(learned, timeout=PATIENCE_MS)
+        for name, look in {
+            "page-light": {},
+            "page-dark": {"color_scheme": "dark"},
+            "page-phone": PHONE,
+        }.items():
+            with opened(chromium, url, **look) as (page, _):
+                ask(page)
+                page.screenshot(path=directory / f"{name}.png", full_page=name != "page-phone")
+
+
+def ask(page: Page) -> None:
+    page.locator("#ask-file").set_input_files(
+        {"name": "forest.png", "mimeType": "image/png", "buffer": both("mushroom", "house")}
+    )
+    expect(page.locator("#recall figure")).to_have_count(2, timeout=PATIENCE_MS)
+    page.locator("#speed").scroll_into_view_if_needed()
+    page.get_by_role("button", name="Ask 100 times").click()
+    expect(page.get_by_role("button", name="Ask 100 times")).to_be_enabled(timeout=PATIENCE_MS)
+    page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,113 @@
+"""Asking about an image, and how it remembered, in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Browser, Page, Request, expect
+
+from tests.service.support import Running, picture
+from tests.service.web.chromium import opened
+
+PATIENCE_MS = 20_000
+
+
+def show(page: Page, name: str = "a.png", kind: str = "PNG") -> None:
+    image = {"name": name, "mimeType": f"image/{kind.lower()}", "buffer": picture(kind=kind)}
+    page.locator("#ask-file").set_input_files(image)
+
+
+def answered(page: Page) -> None:
+    expect(page.locator("#ask-bars li")).to_have_count(5, timeout=PATIENCE_MS)
+    expect(page.locator("#recall figure")).to_have_count(2, timeout=PATIENCE_MS)
+
+
+def budget_of(request: Request) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(request.url).query).items()}
+
+
+def test_an_image_gets_bars_and_the_time_they_took(page: Page, server: Running) -> None:
+    expect(page.locator("#ask-message")).to_have_text("It knows 6 classes. Show it something.")
+    show(page)
+    answered(page)
+    expect(page.locator("#ask-time")).to_contain_text("ms there and back, 28 steps in 7 layers")
+    expect(page.locator("#ask-time .legend li")).to_have_count(5)
+    expect(page.locator("#ask-image")).to_be_visible()
+    headers = {"Content-Type": "image/png"}
+    best = server.client.post("/classify", content=picture(), headers=headers).json()["predictions"][0]
+    expect(page.locator("#ask-bars li").first).to_contain_text(best["label"])
+
+
+def test_a_format_the_server_does_not_read_is_turned_into_one(page: Page) -> None:
+    with page.expect_request(lambda request: "/classify" in request.url) as sent:
+        show(page, "a.bmp", "BMP")
+    answered(page)
+    assert sent.value.headers["content-type"] == "image/png"
+
+
+def test_a_file_that_is_no_image_is_told(page: Page) -> None:
+    broken = {"name": "<i>a.gif", "mimeType": "image/gif", "buffer": b"no image"}
+    page.locator("#ask-file").set_input_files(broken)
+    expect(page.locator("#ask-message")).to_have_text("<i>a.gif is no image that this browser can read.")
+
+
+def test_an_image_can_be_dropped_and_pasted(page: Page) -> None:
+    give = """([selector, kind, bytes]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "a.png", { type: "image/png" }));
+        const data = kind === "paste" ? { clipboardData: transfer } : { dataTransfer: transfer };
+        const Kind = kind === "paste" ? ClipboardEvent : DragEvent;
+        const event = new Kind(kind, { ...data, bubbles: true, cancelable: true });
+        document.querySelector(selector).dispatchEvent(event);
+    }"""
+    for selector, kind in (("#ask-drop", "drop"), ("body", "paste")):
+        with page.expect_response(lambda response: "/classify" in response.url) as answer:
+            page.evaluate(give, [selector, kind, list(picture())])
+        assert answer.value.ok
+    answered(page)
+
+
+def test_every_slider_asks_again_with_what_it_says(page: Page) -> None:
+    show(page)
+    answered(page)
+    asked = {"tmax": "4", "epsilon": "0", "topk": "5"}
+    for name, key, value in (("tmax", "ArrowLeft", "3"), ("topk", "ArrowRight", "6")):
+        asked[name] = value
+        with page.expect_request(lambda request: "/classify" in request.url) as sent:
+            page.locator(f"#{name}").press(key)
+        assert budget_of(sent.value) == asked
+        expect(page.locator(f"#{name}-value")).to_have_text(value)
+    expect(page.locator("#ask-time")).to_contain_text("21 steps in 7 layers")
+    expect(page.locator("#epsilon-value")).to_have_text("never stops early")
+    with page.expect_request(lambda request: "/classify" in request.url) as sent:
+        page.locator("#epsilon").press("End")
+    assert float(budget_of(sent.value)["epsilon"]) > 0
+    expect(page.locator(".mix.stopped").first).to_be_visible(timeout=PATIENCE_MS)
+    with page.expect_request(lambda request: "/classify" in request.url) as sent:
+        page.get_by_role("button", name="Back to the defaults").click()
+    assert budget_of(sent.value) == {"tmax": "4", "epsilon": "0", "topk": "5"}
+
+
+def test_one_step_stands_beside_many(page: Page) -> None:
+    show(page)
+    answered(page)
+    one, many = page.locator("#recall figure").all()
+    expect(one.locator("tbody tr")).to_have_count(7)
+    expect(one.locator(".mix")).to_have_count(7)
+    expect(many.locator(".mix")).to_have_count(28)
+    expect(many.locator(".way svg")).to_have_count(7)
+    expect(page.locator("#recall-legend li")).to_have_count(2)
+    told = many.locator(".mix").first.get_attribute("aria-label") or ""
+    assert sum(float(part.split()[-2]) for part in told.split(", ")) > 98
+    assert "task task" in told  # of random tasks that nobody handed in
+
+
+def test_a_refused_request_is_told_in_the_servers_words(chromium: Browser, server: Running) -> None:
+    with opened(chromium, server.url) as (page, errors):
+        detail = "tmax is 9; it must lie in 1..4"
+        document = json.dumps({"status": 422, "detail": detail})
+        page.route("**/classify?*", lambda route: route.fulfill(status=422, body=document))
+        show(page)
+        expect(page.locator("#ask-message")).to_have_text(detail)
+    assert all("422" in error for error in errors)

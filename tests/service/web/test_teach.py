@@ -1,0 +1,111 @@
+"""Teaching, tasks and versions, against a real trainer in a real Chromium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from exchange.records import Sample
+from tests.service.support import Running, picture
+from tests.service.web.chromium import opened, teach
+from tests.service.web.drawings import draw_folders, drawing
+
+PATIENCE_MS = 90_000
+HOSTILE = "<script>document.title='owned'</script>"
+
+
+def drop(page: Page, target: Locator, path: Path) -> None:
+    """Drag a folder of this machine onto an element, as the window system would."""
+    box = target.bounding_box()
+    assert box is not None
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    at = {"x": box["x"] + 20, "y": box["y"] + 20, "data": data}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **at})
+
+
+@pytest.mark.slow
+def test_from_nothing_to_a_consolidated_version_and_back(
+    chromium: Browser, school: Running, tmp_path: Path
+) -> None:
+    with opened(chromium, school.url) as (page, errors):
+        expect(page.locator("#status")).to_have_text("nothing learned yet")
+        teach(page, draw_folders(tmp_path / "sky", ("sun", "moon"), 8), "sky")
+        expect(page.locator("#tasks li")).to_contain_text("sky")
+        expect(page.locator("#tasks .state")).to_have_text("consolidated", timeout=PATIENCE_MS)
+        expect(page.locator("#status")).to_have_text("version 2, 2 classes", timeout=PATIENCE_MS)
+
+        shown = {"name": "a.png", "mimeType": "image/png", "buffer": drawing("sun", 50)}
+        page.locator("#ask-file").set_input_files(shown)
+        expect(page.locator("#ask-bars li")).to_have_count(2)
+        expect(page.locator("#recall-legend li")).to_contain_text("sky")
+        expect(page.locator("#matrix tbody tr")).to_have_count(1)
+
+        page.get_by_role("button", name="Wrong? Teach it this image").click()
+        label = page.locator("#teach-groups input")
+        expect(label).to_be_focused()
+        expect(page.locator("#teach-submit")).to_be_disabled()
+        label.fill(HOSTILE)
+        page.locator("#teach-submit").click()
+        expect(page.locator("#tasks li").first).to_contain_text(HOSTILE)
+        expect(page.locator("#tasks .state.consolidated")).to_have_count(2, timeout=PATIENCE_MS)
+        expect(page.locator("#ask-bars")).to_contain_text(HOSTILE, timeout=PATIENCE_MS)
+        assert page.title() == "HippoTune"
+        assert page.locator("body script").count() == 0
+
+        page.get_by_role("button", name="Answer with version 1").click()
+        expect(page.locator("[aria-current]")).to_contain_text("v1", timeout=PATIENCE_MS)
+        expect(page.locator("#ask-bars li")).to_have_count(2)
+    assert errors == []
+
+
+def test_a_dropped_folder_becomes_a_group_a_class(chromium: Browser, server: Running, tmp_path: Path) -> None:
+    root = draw_folders(tmp_path / "classes", ("fish", "boat"), 3)
+    (root / "fish" / "notes.txt").write_text("no image")
+    with opened(chromium, server.url) as (page, errors):
+        target = page.locator("#teach-drop")
+        target.scroll_into_view_if_needed()
+        drop(page, target, root)
+        rows = page.locator("#teach-groups li")
+        expect(rows).to_have_count(2)
+        assert {row.locator("input").input_value() for row in rows.all()} == {"fish", "boat"}
+        expect(page.locator("#teach-message")).to_have_text("1 file left out: no images.")
+        expect(page.locator("#teach-submit")).to_have_text("Teach 6 images")
+        page.get_by_role("button", name="Leave out fish").click()
+        expect(page.locator("#teach-submit")).to_have_text("Teach 3 images")
+    assert errors == []
+
+
+def test_trying_again_after_an_error_sends_the_same_key(chromium: Browser, server: Running) -> None:
+    with opened(chromium, server.url) as (page, _):
+        image = {"name": "a.png", "mimeType": "image/png", "buffer": picture()}
+        page.locator("#teach-images").set_input_files(image)
+        page.locator("#teach-groups input").fill("cat")
+        keys = []
+        for _ in range(2):
+            page.route("**/tasks", lambda route: route.fulfill(status=429, body='{"detail": "full"}'))
+            with page.expect_request(lambda request: request.method == "POST") as sent:
+                page.locator("#teach-submit").click()
+            keys.append(sent.value.headers["idempotency-key"])
+            expect(page.locator("#teach-message")).to_have_text("full")
+        assert keys[0] == keys[1]
+
+
+def test_a_failed_task_says_why_and_a_queued_one_can_be_cancelled(chromium: Browser, server: Running) -> None:
+    blob = server.services.blobs.put(picture())
+    server.queue.submit("broken", [Sample(blob, "cat")])
+    claim = server.queue.claim("test", 0)
+    assert claim is not None
+    server.queue.fail(claim, "could not read <b>it</b>")
+    server.queue.submit("waiting", [Sample(blob, "dog")])
+    with opened(chromium, server.url) as (page, errors):
+        failed = page.locator("#tasks li").filter(has_text="broken")
+        expect(failed.locator(".state")).to_have_text("failed")
+        expect(failed.locator(".error")).to_have_text("could not read <b>it</b>")
+        waiting = page.locator("#tasks li").filter(has_text="waiting")
+        waiting.get_by_role("button", name="Cancel").click()
+        expect(waiting.locator(".state")).to_have_text("cancelled")
+    assert errors == []
