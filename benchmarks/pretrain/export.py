@@ -12,18 +12,21 @@ from torch import Tensor
 
 from benchmarks.pretrain.student import ARCHITECTURE
 from benchmarks.pretrain.teacher import STUDENT_PX
+from benchmarks.pretrain.whiten import append_map, whitening
 
 POOLING = {"global_pool": "token"}
 """The image's vector is its normalised class token."""
+SPREAD = 0.3
+"""Share of all variation in what whitens the vector, beside variation within images."""
 
 
-def export(checkpoint: Path, weights: Path, images: Tensor) -> str:
+def export(checkpoint: Path, weights: Path, views: tuple[Tensor, Tensor, Tensor]) -> str:
     """Write the averaged student of a run as `weights` (fp16) with its `.json` beside it; the sha256.
 
     Args:
         checkpoint: of the run.
         weights: the safetensors file to write.
-        images: training pictures, float [N, 3, px, px] in 0..1, on which the vector is standardised.
+        views: two scans of drawings and other training pictures, float [N, 3, px, px] in 0..1, to whiten by.
 
     Raises:
         FileNotFoundError: there is no checkpoint yet.
@@ -32,10 +35,11 @@ def export(checkpoint: Path, weights: Path, images: Tensor) -> str:
     prefix = "vit."
     vit = VisionTransformer(**ARCHITECTURE, **POOLING).eval()
     vit.load_state_dict({k[len(prefix) :]: v for k, v in averaged.items() if k.startswith(prefix)})
-    standardise(vit, (images - 0.5) / 0.5)
+    first, second, pictures = (vectors(vit, images) for images in views)
+    append_map(vit, *whitening(first, second, pictures, total=SPREAD))
     data = save({name: tensor.half().contiguous() for name, tensor in vit.state_dict().items()})
     card = {
-        "architecture": {**ARCHITECTURE, **POOLING},
+        "architecture": {**ARCHITECTURE, **POOLING, "depth": len(vit.blocks)},
         "px": STUDENT_PX,
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
@@ -48,15 +52,9 @@ def export(checkpoint: Path, weights: Path, images: Tensor) -> str:
 
 
 @torch.no_grad()
-def standardise(vit: VisionTransformer, images: Tensor) -> None:
-    """Fold mean 0 and spread 1 of every channel over normalised images [N, 3, px, px] into the last norm.
-
-    A distance then weighs all channels alike, which a nearest class mean needs and training does not bring about.
-    """
-    vectors = torch.cat([vit(part) for part in torch.split(images, 64)])  # [N, d]
-    mean, std = vectors.mean(0), vectors.std(0).clamp(min=1e-3)
-    vit.norm.weight.div_(std)
-    vit.norm.bias.sub_(mean).div_(std)
+def vectors(vit: VisionTransformer, images: Tensor) -> Tensor:
+    """Vectors [N, d] of float images [N, 3, px, px] in 0..1."""
+    return torch.cat([vit((part - 0.5) / 0.5) for part in torch.split(images, 64)])
 
 
 def draw_curve(history: list[dict[str, float]], picture: Path) -> None:

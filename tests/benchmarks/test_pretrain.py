@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from benchmarks.pretrain.augment import crop_frames, recolour, sample
 from benchmarks.pretrain.drawings import LEVELS, drawing_pairs
-from benchmarks.pretrain.export import export, smoothed, standardise
+from benchmarks.pretrain.export import export, smoothed
 from benchmarks.pretrain.geometry import LENGTH, describe, gradient_histograms
-from benchmarks.pretrain.student import Distillation, tell_apart
+from benchmarks.pretrain.student import ARCHITECTURE, Distillation, tell_apart
 from benchmarks.pretrain.teacher import Views
 from benchmarks.pretrain.train import Recipe, Trainer, drop_at, held_out, rate_at
+from benchmarks.pretrain.whiten import append_map, whitening
 from model.bundled import load_bundled
 
 TARGET = 12
@@ -121,26 +123,34 @@ def test_a_run_stops_saves_and_goes_on_from_there(sources: tuple[Views, ...], tm
 def test_what_is_exported_loads_as_the_bundled_backbone(sources: tuple[Views, ...], tmp_path: Path) -> None:
     run = start(sources, tmp_path)
     run.save()
-    sha256 = export(run.checkpoint, tmp_path / "small.safetensors", torch.rand(8, 3, 64, 64))
+    images = torch.rand(8, 3, 64, 64)
+    sha256 = export(run.checkpoint, tmp_path / "small.safetensors", (images, images.flip(3), images))
     vit, px, _, _, found = load_bundled(tmp_path / "small.safetensors")
     assert found == sha256
     assert px == 64
-    wanted = run.average.vit.state_dict()
-    assert all(
-        torch.equal(tensor, wanted[name].half().float())
-        for name, tensor in vit.state_dict().items()
-        if not name.startswith("norm.")
-    )
+    assert len(vit.blocks) == len(run.average.vit.blocks) + 1
+    first = run.average.vit.state_dict()["blocks.0.attn.qkv.weight"]
+    assert torch.equal(vit.blocks[0].attn.qkv.weight, first.half().float())
 
 
 @torch.no_grad()
-def test_standardised_vectors_weigh_every_channel_alike(sources: tuple[Views, ...], tmp_path: Path) -> None:
-    vit = start(sources, tmp_path).average.vit
-    images = torch.rand(10, 3, 64, 64)
-    standardise(vit, images)
-    vectors = vit(images)
-    assert vectors.mean(0).abs().max() < 1e-2
-    assert torch.allclose(vectors.std(0), torch.ones(vit.embed_dim), atol=1e-2)
+def test_a_linear_map_fits_a_transformer_block() -> None:
+    vit = VisionTransformer(**ARCHITECTURE).eval()
+    images, mapping, mean = torch.rand(3, 3, 64, 64), torch.randn(160, 160), torch.randn(160)
+    wanted = torch.nn.functional.layer_norm((vit(images) - mean) @ mapping, (160,))
+    append_map(vit, mean, mapping)
+    assert torch.allclose(vit(images), wanted, atol=0.02)
+
+
+def test_whitening_evens_out_what_changes_within_an_image() -> None:
+    torch.manual_seed(0)
+    stretch = torch.tensor([10.0, 1.0, 0.1])
+    images = torch.randn(4000, 3)
+    first, second = (images + stretch * torch.randn(4000, 3) for _ in range(2))
+    mean, mapping = whitening(first, second, images, total=0.0)
+    changes = ((first - second) @ mapping).std(0)
+    assert changes.max() / changes.min() < 1.01
+    assert mean.abs().max() < 0.5
 
 
 def test_smoothing_starts_at_the_first_value() -> None:
