@@ -81,7 +81,7 @@ export class Ask extends EventTarget {
 
   #write(slider) {
     const value = Number(slider.value);
-    const text = slider.id === "epsilon" ? (value ? value.toPrecision(2) : "never stops early") : String(value);
+    const text = slider.id === "epsilon" ? (value ? value.toPrecision(2) : "off") : String(value);
     byId(`${slider.id}-value`).textContent = text;
   }
 

@@ -1,6 +1,6 @@
 """The pictures of the page in docs/images: `python -m tests.service.web.screenshots URL DIRECTORY`.
 
-URL is a server with an empty store; it is taught drawings first.
+A server that knows nothing yet is taught drawings first.
 """
 
 from __future__ import annotations
@@ -21,24 +21,35 @@ LESSONS = {
 }
 EACH = 40
 PATIENCE_MS = 240_000
+DESK = {"viewport": {"width": 1180, "height": 1210}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 1.5, "has_touch": True}
+LOOKS = {
+    "page": (DESK, "#ask"),
+    "page-dark": ({**DESK, "color_scheme": "dark"}, "#history"),
+    "page-phone": (PHONE, "#memory"),
+}
 
 
 def main(url: str, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, browser() as chromium:
         with opened(chromium, url) as (page, _):
-            for learned, (name, kinds) in enumerate(LESSONS.items(), start=1):
-                teach(page, draw_folders(Path(scratch) / name, kinds, EACH), name)
-                done = page.locator("#tasks .state.consolidated")
-                expect(done).to_have_count(learned, timeout=PATIENCE_MS)
-        for name, look in {
-            "page-light": {},
-            "page-dark": {"color_scheme": "dark"},
-            "page-phone": PHONE,
-        }.items():
+            expect(page.locator("#status")).not_to_have_text("Connecting…")
+            if page.locator("#status").inner_text() == "nothing learned yet":
+                educate(page, Path(scratch))
+        for name, (look, part) in LOOKS.items():
             with opened(chromium, url, **look) as (page, _):
                 ask(page)
-                page.screenshot(path=directory / f"{name}.png", full_page=name != "page-phone")
+                page.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
+                page.evaluate(f"document.querySelector('{part}').scrollIntoView()")
+                page.screenshot(path=directory / f"{name}.png")
+
+
+def educate(page: Page, scratch: Path) -> None:
+    for learned, (name, kinds) in enumerate(LESSONS.items(), start=1):
+        teach(page, draw_folders(scratch / name, kinds, EACH), name)
+        done = page.locator("#tasks .state.consolidated")
+        expect(done).to_have_count(learned, timeout=PATIENCE_MS)
 
 
 def ask(page: Page) -> None:
@@ -49,7 +60,6 @@ def ask(page: Page) -> None:
     page.locator("#speed").scroll_into_view_if_needed()
     page.get_by_role("button", name="Ask 100 times").click()
     expect(page.get_by_role("button", name="Ask 100 times")).to_be_enabled(timeout=PATIENCE_MS)
-    page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
 
 
 if __name__ == "__main__":

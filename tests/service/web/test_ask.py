@@ -79,7 +79,7 @@ def test_every_slider_asks_again_with_what_it_says(page: Page) -> None:
         assert budget_of(sent.value) == asked
         expect(page.locator(f"#{name}-value")).to_have_text(value)
     expect(page.locator("#ask-time")).to_contain_text("21 steps in 7 layers")
-    expect(page.locator("#epsilon-value")).to_have_text("never stops early")
+    expect(page.locator("#epsilon-value")).to_have_text("off")
     with page.expect_request(lambda request: "/classify" in request.url) as sent:
         page.locator("#epsilon").press("End")
     assert float(budget_of(sent.value)["epsilon"]) > 0
