@@ -108,7 +108,9 @@ class Settings(BaseSettings):
     port: Annotated[
         Annotated[int, Field(ge=0, le=65535)], Part.SERVER, Doc("Port to listen on; 0 takes a free one.")
     ] = 8000
-    runtime: Annotated[str | None, Part.SERVER, Doc("What computes the forward pass.")] = None
+    runtime: Annotated[
+        str | None, Part.SERVER, Doc("What computes the forward pass: auto, torch or onnx.")
+    ] = None
     max_batch: Annotated[Count, Part.SERVER, Doc("Most images in one forward pass.")] = None
     queue_images: Annotated[
         Count, Part.SERVER, Doc("Most images admitted and not yet answered; more is 429.")
@@ -162,9 +164,6 @@ class Settings(BaseSettings):
     width: Annotated[Count, Part.TRAINER, Doc("Random projections of the head.")] = None
     shrinkage: Annotated[Positive, Part.TRAINER, Doc("Added to each variance of the head, in means.")] = None
     drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None
-    replay_per_class: Annotated[
-        Count, Part.TRAINER, Doc("Pseudo-features drawn a class when the head follows a drift.")
-    ] = None
     seed: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Seed of everything random in training.")
     ] = None

@@ -122,14 +122,14 @@ def separate(query: Tensor, memory: Memory, width: int, beyond: Tensor | None) -
 
 def recall(weights: Tensor, slots: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
     """v_t = S_t V and, in the same product, P v_t: both [B, d]."""
-    mixed = (weights.unsqueeze(1) @ memory.contents[slots]).squeeze(1)  # [B, 2d]
+    mixed = (weights.unsqueeze(1) @ F.embedding(slots, memory.contents)).squeeze(1)  # [B, 1, k] @ [B, k, 2d]
     value, projected = mixed.chunk(2, dim=-1)
     return value, projected
 
 
 def feed_back(query: Tensor, projected: Tensor, alpha: float) -> Tensor:
     """q_t+1 = LN(alpha q_t + (1 - alpha) LN(P v_t)), all [B, d]."""
-    return normalise(torch.lerp(normalise(projected), query, alpha))
+    return normalise(alpha * query + (1 - alpha) * normalise(projected))
 
 
 def deliberate(
@@ -172,7 +172,9 @@ def ranks_beyond(topk: Tensor, width: int) -> Tensor:
 def steps_used(vectors: Tensor, budgets: BudgetBatch) -> Tensor:
     """v_1 .. v_T [B, T, d] -> [B, T] bool: the steps before tmax and up to the first that moved less than epsilon."""
     moved = vectors.diff(dim=1).norm(dim=-1)  # [B, T-1], |v_t - v_t-1| of v_2 .. v_T
-    halted = F.pad(moved < budgets.epsilon.unsqueeze(1), (2, 0))[:, :-1]  # [B, T], whether the step before was too small
+    halted = F.pad(moved < budgets.epsilon.unsqueeze(1), (2, 0))[
+        :, :-1
+    ]  # [B, T], whether the step before was too small
     steps = torch.arange(vectors.shape[1], device=vectors.device)  # [T]
     return (halted.cumsum(dim=1) == 0) & (steps < budgets.tmax.unsqueeze(1))
 

@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from service.middleware import RequestMetrics
 from service.routes import classify, operations, page, tasks, versions
 from service.runtimes import Runtime
-from service.runtimes.torch import TorchRuntime
+from service.runtimes.load import load_runtime
 from service.services import Lifecycle, Services
 from service.snapshot import Served
 from service.watcher import Watcher, warm
@@ -75,7 +75,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
 async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle) -> AsyncIterator[Services]:
     """Everything behind the routes, from a warm backbone on."""
     threads = config.threads or available_cpus()
-    runtime = await to_thread.run_sync(TorchRuntime.load, config.backbone, config.device, threads)
+    runtime = await to_thread.run_sync(load_runtime, config, threads)
     served, redis, blobs = Served(), connect(config.redis_url), BlobStore(config.store / "blobs")
     engine = Engine(served, config.max_batch, config.queue_images, metrics)
     registry = Registry(redis, config.store / "versions", config.queue.prefix)
@@ -105,6 +105,7 @@ async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle)
         lifecycle.draining = True
         await to_thread.run_sync(watcher.stop)
         await to_thread.run_sync(engine.stop)
+        await to_thread.run_sync(runtime.close)
         decoders.shutdown(cancel_futures=True)
         redis.close()
 

@@ -10,6 +10,7 @@ from model.backbone import BackboneSpec
 
 KIB = 1024
 MIB = 1024 * KIB
+RUNTIMES = ("auto", "torch", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class ServiceConfig:
     store: directory shared with the trainer; holds `blobs` and `versions`.
     backbone: the frozen transformer; must be the one the trainer uses.
     queue: names and bounds of the task queue.
-    runtime: what computes the forward pass.
+    runtime: what computes the forward pass, "torch" or "onnx"; "auto" takes the faster once it has measured both.
     device: torch device; None takes a GPU when there is one.
     threads: CPU threads of the forward pass and of decoding; None takes what the container may use.
     max_batch: most images in one forward pass.
@@ -43,7 +44,7 @@ class ServiceConfig:
     store: Path
     backbone: BackboneSpec = field(default_factory=BackboneSpec)
     queue: QueueConfig = field(default_factory=QueueConfig)
-    runtime: str = "torch"
+    runtime: str = "auto"
     device: str | None = None
     threads: int | None = None
     max_batch: int = 32
@@ -62,8 +63,8 @@ class ServiceConfig:
     max_event_streams: int = 100
 
     def __post_init__(self) -> None:
-        if self.runtime != "torch":
-            raise ValueError(f"runtime is {self.runtime!r}; it must be 'torch'")
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"runtime is {self.runtime!r}; it must be one of {', '.join(RUNTIMES)}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; it must be at least 1")
         if self.max_batch < 1:

@@ -70,3 +70,6 @@ class Runtime(Protocol):
 
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         """Lay a version out for this runtime, from any thread. Raises InvalidCheckpoint."""
+
+    def close(self) -> None:
+        """End what it does in the background."""

@@ -48,6 +48,9 @@ class TorchRuntime:
         checkpoint.check_fits(self.backbone)
         return TorchClassifier(self.backbone, checkpoint.to(self.device), self.device)
 
+    def close(self) -> None:
+        """Nothing runs in the background."""
+
 
 class TorchClassifier:
     """One version's pools and head on the runtime's device, the pools laid out for the loop."""

@@ -49,9 +49,11 @@ class Up:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without any setting of the product."""
+    """Ours without any setting of the product, but for one: exporting graphs would only take time from the tests."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("HIPPOTUNE_")}
-    return {name: value for name, value in ours.items() if name != "REDIS_URL"}
+    return {name: value for name, value in ours.items() if name != "REDIS_URL"} | {
+        "HIPPOTUNE_RUNTIME": "torch"
+    }
 
 
 def hippotune(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

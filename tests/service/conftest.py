@@ -37,7 +37,7 @@ def config(redis_url: str, backbone: BackboneSpec, tmp_path: Path) -> ServiceCon
     from exchange.queue import QueueConfig
 
     queue = QueueConfig(prefix=tmp_path.name, capacity=5)
-    return ServiceConfig(redis_url, tmp_path / "store", backbone, queue, threads=1)
+    return ServiceConfig(redis_url, tmp_path / "store", backbone, queue, runtime="torch", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,8 @@ def server(
     from exchange.queue import QueueConfig
 
     store = tmp_path_factory.mktemp("store")
-    config = ServiceConfig(redis_url, store, backbone, QueueConfig(prefix=store.name, capacity=50), threads=1)
+    queue = QueueConfig(prefix=store.name, capacity=50)
+    config = ServiceConfig(redis_url, store, backbone, queue, runtime="torch", threads=1)
     with running(config) as started:
         started.serve(random_version(started.backbone, LABELS))
         yield started

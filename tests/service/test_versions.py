@@ -134,7 +134,7 @@ def test_answers_go_on_while_redis_is_away_and_the_watcher_comes_back(
 ) -> None:
     redis = EmbeddedRedis(tmp_path / "redis")
     redis.start()
-    config = ServiceConfig(redis.url, tmp_path / "store", backbone, QueueConfig(), threads=1)
+    config = ServiceConfig(redis.url, tmp_path / "store", backbone, QueueConfig(), "torch", threads=1)
     try:
         with running(config) as server:
             version = server.serve(random_version(server.backbone, ("cat", "dog"))).version

@@ -47,7 +47,7 @@ def school(redis_url: str, backbone: BackboneSpec, tmp_path: Path) -> Iterator[R
         validation=ValidationConfig(share=0.25),
         threads=1,
     )
-    with running(ServiceConfig(redis_url, store, backbone, queue, threads=1)) as server:
+    with running(ServiceConfig(redis_url, store, backbone, queue, "torch", threads=1)) as server:
         stop = threading.Event()
         trainer = threading.Thread(target=run, args=(learning, stop), name="trainer")
         trainer.start()

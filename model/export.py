@@ -1,0 +1,184 @@
+"""The network as an ONNX graph whose memories, head and budgets are inputs.
+
+A version is then a set of tensors beside the graph: serving another one, with more slots or more classes, changes
+what is fed and never the session. One graph serves one backbone and one shape of the loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from model.backbone import Backbone, BackboneIdentity
+from model.budget import BudgetBatch
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig, Memory
+from model.head import Head
+from model.network import RetrievalViT
+
+OPSET = 20
+"""Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
+FORMAT = 1
+"""Part of every graph's key: counts up when what is exported changes."""
+
+Shape = dict[int, object]
+"""Which dimensions of an input vary, and by what name."""
+
+
+class DeliberatingGraph(nn.Module):
+    """`model.classify` with everything that a version or a request brings as an argument.
+
+    even: whether every sample runs the loop's full length over `ranks` slots and never stops early. Such a graph has
+    no masks; the other one also takes a tmax of 0, which uses no step and is the plain transformer exactly.
+    """
+
+    def __init__(self, network: RetrievalViT, even: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.even = even
+
+    def forward(
+        self,
+        pixels: Tensor,
+        tmax: Tensor,
+        epsilon: Tensor,
+        topk: Tensor,
+        ranks: Tensor,
+        projection: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        *memories: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """-> scores [B, C] and steps [B, L].  ranks: [k], anything; its length is the most slots to mix."""
+        budgets = BudgetBatch(
+            tmax, epsilon, topk, steps=self.network.loop.tmax, width=ranks.shape[0], uniform=self.even
+        )
+        pairs = zip(memories[::2], memories[1::2], strict=True)
+        features = self.network(pixels, [Memory(*pair) for pair in pairs], budgets)
+        head = Head(projection, weight, bias)
+        return head.logits(features.vectors).softmax(dim=-1), features.steps
+
+
+def graph_key(identity: BackboneIdentity, loop: LoopConfig, even: bool) -> str:
+    """A hash of all that shapes a graph: backbone, loop, and how it is written down here.
+
+    The temperature is part of the memories and topk of the budgets, so loops that differ there share a graph.
+    """
+    facts = {
+        "backbone": asdict(identity),
+        "loop": {"layers": loop.layers, "tmax": loop.tmax, "alpha": loop.alpha},
+        "even": even,
+        "opset": OPSET,
+        "format": FORMAT,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """What a version feeds to the graph: its memories, as laid out for the loop, and its head.
+
+    A version without slots feeds one slot of zeros, never to be used: see `DeliberatingGraph`.
+    """
+    loop, head = checkpoint.loop, checkpoint.head
+    dim = checkpoint.pools.keys.shape[-1]
+    memories = checkpoint.pools.memories(loop) or [
+        Memory(torch.zeros(dim, 1), torch.zeros(1, 2 * dim)) for _ in loop.layers
+    ]
+    inputs = {
+        "projection": head.projection,
+        "weight": head.sharpness * head.weight,
+        "bias": head.sharpness * head.bias,
+    }
+    for layer, memory in zip(loop.layers, memories, strict=True):
+        inputs |= {f"addresses_{layer}": memory.addresses, f"contents_{layer}": memory.contents}
+    return {name: tensor.detach().contiguous() for name, tensor in inputs.items()}
+
+
+def export_graph(backbone: Backbone, loop: LoopConfig, even: bool, path: Path) -> None:
+    """Write the graph of a backbone and a loop: a minute or so of work, and a file of the backbone's size.
+
+    Inputs: `pixels` [B, 3, px, px] uint8; `tmax` [B] int64, `epsilon` [B] float32, `topk` [B] int64, `ranks` [k]
+    int64; what `version_inputs` names. Outputs: `scores` [B, C], `steps` [B, L]. B, k, M, D and C vary freely.
+    """
+    batch, kept, slots, width, classes = (
+        Dim(name) for name in ("batch", "kept", "slots", "width", "classes")
+    )
+    dim, examples = backbone.dim, {"batch": 3, "kept": 5, "slots": 11, "width": 17, "classes": 7}
+    b, k, m, d, c = examples.values()
+    inputs: dict[str, tuple[Tensor, Shape]] = {
+        "pixels": (torch.zeros(b, 3, backbone.px, backbone.px, dtype=torch.uint8), {0: batch}),
+        "tmax": (torch.full((b,), loop.tmax), {0: batch}),
+        "epsilon": (torch.zeros(b), {0: batch}),
+        "topk": (torch.full((b,), k), {0: batch}),
+        "ranks": (torch.arange(k), {0: kept}),
+        "projection": (torch.zeros(dim, d), {1: width}),
+        "weight": (torch.zeros(d, c), {0: width, 1: classes}),
+        "bias": (torch.zeros(c), {0: classes}),
+    }
+    fixed = [shape for _, shape in inputs.values()]
+    for layer in loop.layers:
+        inputs[f"addresses_{layer}"] = (torch.zeros(dim, m), {1: slots})
+        inputs[f"contents_{layer}"] = (torch.zeros(m, 2 * dim), {0: slots})
+    varying = [shape for _, shape in inputs.values()][len(fixed) :]
+    graph = DeliberatingGraph(RetrievalViT(backbone, loop), even)
+    examples_of = {name: example for name, (example, _) in inputs.items()}
+    write_onnx(graph, examples_of, (*fixed, tuple(varying)), ("scores", "steps"), path)
+
+
+def write_onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    shapes: Sequence[object],
+    outputs: Sequence[str],
+    path: Path,
+) -> None:
+    """Export a module called with `inputs` in order, and give the file its name once it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how the exporter names things inside
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=tuple(shapes),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("the exporter returned no graph")
+    means_as_products(program.model)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        program.save(str(written))
+        written.replace(path)
+
+
+def means_as_products(model: ir.Model) -> None:
+    """Write every mean over tokens as [1/N ..] @ x: onnxruntime is several times slower at reducing a middle axis."""
+    for node in list(model.graph):
+        if node.op_type != "ReduceMean":
+            continue
+        x, axes = node.inputs
+        if x is None or x.shape is None or axes is None or axes.const_value is None:
+            continue
+        if len(x.shape) == 3 and axes.const_value.numpy().tolist() == [1] and isinstance(x.shape[1], int):
+            shares = np.full(x.shape[1], 1 / x.shape[1], dtype=np.float32)  # [N]
+            weights = ir.val(f"{node.outputs[0].name}_shares", const_value=ir.tensor(shares))
+            model.graph.register_initializer(weights)
+            product = ir.Node("", "MatMul", [weights, x])  # [N] @ [B, N, d] -> [B, d]
+            ir.convenience.replace_nodes_and_values(
+                model.graph, node, [node], [product], node.outputs, product.outputs
+            )

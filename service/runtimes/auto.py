@@ -1,0 +1,165 @@
+"""Answers with whichever runtime is the faster on this machine, by measurement.
+
+Torch answers from the first moment. A loop whose graphs are on disk is measured while its version is prepared, at
+start-up before the server is ready; one whose graphs are not is exported and measured behind the back of the running
+server, and its versions move over when that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+from threading import Lock
+from time import perf_counter
+
+import numpy as np
+import structlog
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from model.backbone import BackboneIdentity
+from model.budget import Budget
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from model.head import Head
+from model.pools import Pools
+from service.runtimes import Classifier, Output
+from service.runtimes.graphs import Graphs
+from service.runtimes.onnx import OnnxRuntime
+from service.runtimes.torch import TorchRuntime
+
+log = structlog.get_logger(__name__)
+
+BATCHES = (1, 8)
+"""What is measured."""
+MEASURE_S = 1.0
+"""Seconds spent on each; at least two rounds are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How many times as fast onnx is as torch, for each of `BATCHES`."""
+
+    speedups: tuple[float, ...]
+
+    @property
+    def onnx(self) -> bool:
+        """Whether it is the faster, on the geometric mean."""
+        return float(np.prod(self.speedups)) > 1
+
+    def __str__(self) -> str:
+        each = ", ".join(
+            f"{speedup:.2f} at batch {batch}" for batch, speedup in zip(BATCHES, self.speedups, strict=True)
+        )
+        return f"auto; onnx is faster than torch by {each}"
+
+
+class AutoRuntime:
+    """Torch and onnx side by side, on the CPU."""
+
+    def __init__(self, beside: TorchRuntime, graphs: Graphs, threads: int) -> None:
+        self._torch = beside
+        self._graphs = graphs
+        self._onnx = OnnxRuntime(beside, graphs, threads)
+        self._choices: dict[LoopConfig, Choice | None] = {}
+        self._deciding = Lock()
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="export")
+
+    @property
+    def name(self) -> str:
+        """The runtime of the latest loop to be prepared, and what was measured."""
+        choice = next(reversed(self._choices.values()), None)
+        chosen = self._onnx if choice is not None and choice.onnx else self._torch
+        return f"{chosen.name} ({choice or 'auto; onnx is not measured yet'})"
+
+    @property
+    def identity(self) -> BackboneIdentity:
+        return self._torch.identity
+
+    def empty(self) -> Checkpoint:
+        return self._torch.empty()
+
+    def prepare(self, checkpoint: Checkpoint) -> Classifier:
+        first = self._torch.prepare(checkpoint)
+        with self._deciding:
+            if checkpoint.loop not in self._choices:
+                self._choices[checkpoint.loop] = None
+                if self._graphs.ready(checkpoint.loop):
+                    self._decide(checkpoint.loop)
+                else:
+                    self._background.submit(self._decide, checkpoint.loop)
+        return AutoClassifier(self, checkpoint, first)
+
+    def prepare_faster(self, checkpoint: Checkpoint) -> Classifier | None:
+        """The version laid out for onnx, where that has turned out to be the faster."""
+        choice = self._choices.get(checkpoint.loop)
+        return self._onnx.prepare(checkpoint) if choice is not None and choice.onnx else None
+
+    def close(self) -> None:
+        self._graphs.stop()
+        self._background.shutdown(cancel_futures=True)
+
+    def _decide(self, loop: LoopConfig) -> None:
+        """Measure a loop, after exporting its graphs where there are none. Torch stays where that fails."""
+        try:
+            version = sample_version(self._torch, loop)
+            self._choices[loop] = measure(self._torch.prepare(version), self._onnx.prepare(version), version)
+        except Exception as error:  # the exporter and onnxruntime raise what they like; torch needs neither
+            log.warning("torch stays: onnx is not usable", reason=str(error))
+        else:
+            log.info("runtime chosen", runtime=self.name)
+
+
+class AutoClassifier:
+    """One version: by torch until onnx is known to be faster for its loop."""
+
+    def __init__(self, runtime: AutoRuntime, checkpoint: Checkpoint, first: Classifier) -> None:
+        self._runtime = runtime
+        self._checkpoint = checkpoint
+        self._first = first
+        self._faster = runtime.prepare_faster(checkpoint)
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
+        if self._faster is None:
+            self._faster = self._runtime.prepare_faster(self._checkpoint)
+        return (self._faster or self._first).classify(pixels, budgets, explain)
+
+
+def sample_version(
+    runtime: TorchRuntime, loop: LoopConfig, slots: int = 100, classes: int = 100
+) -> Checkpoint:
+    """Random pools and a random head, of the size that ten tasks leave behind."""
+    random = torch.Generator().manual_seed(0)
+    dim, layers, width = runtime.backbone.dim, len(loop.layers), 1000
+    pools = Pools(
+        F.normalize(torch.randn(layers, slots, dim, generator=random), dim=-1),
+        torch.randn(layers, slots, dim, generator=random),
+        torch.eye(dim).repeat(layers, 1, 1),
+        ("sample",) * slots,
+    )
+    head = Head(
+        torch.randn(dim, width, generator=random),
+        torch.randn(width, classes, generator=random) / width**0.5,
+        torch.zeros(classes),
+    )
+    return Checkpoint(runtime.identity, loop, pools, head, tuple(map(str, range(classes))))
+
+
+def measure(torch_: Classifier, onnx: Classifier, version: Checkpoint) -> Choice:
+    """Time two classifiers in turns, so that a busy moment hits both alike."""
+    speedups = []
+    for batch in BATCHES:
+        pixels = np.full((batch, 3, version.identity.px, version.identity.px), 127, dtype=np.uint8)
+        budgets = [version.loop.budget] * batch
+        times: tuple[list[float], list[float]] = ([], [])
+        ends = perf_counter() + MEASURE_S
+        while len(times[0]) < 3 or perf_counter() < ends:
+            for classifier, taken in zip((torch_, onnx), times, strict=True):
+                began = perf_counter()
+                classifier.classify(pixels, budgets, explain=False)
+                taken.append(perf_counter() - began)
+        speedups.append(median(times[0][1:]) / median(times[1][1:]))  # the first round warms up
+    return Choice(tuple(speedups))

@@ -1,0 +1,36 @@
+"""From a setting to a runtime."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import structlog
+
+from service.config import ServiceConfig
+from service.runtimes import Runtime
+from service.runtimes.torch import TorchRuntime
+
+log = structlog.get_logger(__name__)
+
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
+"""What the onnx runtime takes, for running and for exporting."""
+
+
+def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
+    """Load the backbone and what computes it. Raises ValueError when onnx is asked for and cannot be had."""
+    on_torch = TorchRuntime.load(config.backbone, config.device, threads)
+    if config.runtime == "torch" or (config.runtime == "auto" and on_torch.device.type != "cpu"):
+        return on_torch
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing and config.runtime == "auto":
+        log.warning("torch alone: pip install 'hippotune[cpu]' adds onnx", missing=missing)
+        return on_torch
+    if missing:
+        raise ValueError(f"runtime is 'onnx', which needs {', '.join(missing)}: pip install 'hippotune[cpu]'")
+    from service.runtimes.auto import AutoRuntime
+    from service.runtimes.graphs import Graphs
+    from service.runtimes.onnx import OnnxRuntime
+
+    graphs = Graphs(config.backbone, on_torch.identity, config.store / "cache")
+    kind = AutoRuntime if config.runtime == "auto" else OnnxRuntime
+    return kind(on_torch, graphs, threads)

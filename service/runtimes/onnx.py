@@ -1,0 +1,121 @@
+"""The forward pass in onnxruntime on CPU: one pair of sessions for every version of a loop, fed with its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession, OrtValue, SessionOptions
+
+from model.backbone import BackboneIdentity
+from model.budget import Budget
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from model.export import version_inputs
+from service.runtimes import Classifier, Output
+from service.runtimes.graphs import Graphs
+from service.runtimes.torch import TorchRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """even: for batches whose samples all run the whole loop.  mixed: for any; see `model.export`."""
+
+    even: InferenceSession
+    mixed: InferenceSession
+
+
+class OnnxRuntime:
+    """A backbone in float32 on the CPU. Beside it stands the same one in torch, which explains answers."""
+
+    def __init__(self, beside: TorchRuntime, graphs: Graphs, threads: int) -> None:
+        self._beside = beside
+        self._graphs = graphs
+        self._threads = threads
+        self._sessions: dict[LoopConfig, Sessions] = {}
+        self._loading = Lock()
+
+    @property
+    def name(self) -> str:
+        return "onnx cpu float32"
+
+    @property
+    def identity(self) -> BackboneIdentity:
+        return self._beside.identity
+
+    def empty(self) -> Checkpoint:
+        return self._beside.empty()
+
+    def prepare(self, checkpoint: Checkpoint) -> Classifier:
+        """Exports the graphs first where no version had such a loop before. Raises ExportFailed."""
+        explainer = self._beside.prepare(checkpoint)
+        return OnnxClassifier(self._sessions_of(checkpoint.loop), checkpoint, explainer)
+
+    def close(self) -> None:
+        self._graphs.stop()
+
+    def _sessions_of(self, loop: LoopConfig) -> Sessions:
+        with self._loading:
+            if loop not in self._sessions:
+                if not self._graphs.ready(loop):
+                    self._graphs.export(loop)
+                self._sessions[loop] = Sessions(
+                    even=open_session(str(self._graphs.path(loop, True)), self._threads),
+                    mixed=open_session(str(self._graphs.path(loop, False)), self._threads),
+                )
+            return self._sessions[loop]
+
+
+class OnnxClassifier:
+    """One version's tensors, fed to sessions that it shares with every other version."""
+
+    def __init__(self, sessions: Sessions, checkpoint: Checkpoint, explainer: Classifier) -> None:
+        self._sessions = sessions
+        self._explainer = explainer
+        self._slots = checkpoint.pools.slots
+        self._labels = len(checkpoint.labels)
+        self._tmax = checkpoint.loop.tmax
+        self._inputs = {
+            name: value(tensor.cpu().numpy()) for name, tensor in version_inputs(checkpoint).items()
+        }
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
+        if explain or not self._labels:  # the graph keeps no trace, and has no scores without a class
+            return self._explainer.classify(pixels, budgets, explain)
+        session = self._sessions.even if self._are_even(budgets) else self._sessions.mixed
+        width = min(max(budget.topk for budget in budgets), max(self._slots, 1))
+        own = {
+            "pixels": pixels,
+            "tmax": np.array([budget.tmax if self._slots else 0 for budget in budgets]),
+            "epsilon": np.array([budget.epsilon for budget in budgets], dtype=np.float32),
+            "topk": np.array([budget.topk for budget in budgets]),
+            "ranks": np.arange(width),
+        }
+        values = {name: value(array) for name, array in own.items()}
+        scores, steps = session.run_with_ort_values(None, {**self._inputs, **values})
+        return Output(
+            scores=scores.numpy(),
+            steps=steps.numpy() if self._slots else np.zeros((len(pixels), 0), int),
+            trace=(),
+        )
+
+    def _are_even(self, budgets: Sequence[Budget]) -> bool:
+        first = budgets[0]
+        whole = first.tmax == self._tmax and first.epsilon == 0 and self._slots > 0
+        return whole and all(budget == first for budget in budgets)
+
+
+def open_session(path: str, threads: int) -> InferenceSession:
+    """A graph, optimised for this processor."""
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def value(array: NDArray[np.generic]) -> OrtValue:
+    """An array as onnxruntime takes it, without a copy."""
+    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
