@@ -1,0 +1,194 @@
+"""The ONNX graphs answer as torch does, whatever the budgets, and a swap changes tensors only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from timm.models.vision_transformer import VisionTransformer
+
+pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
+pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras cpu and gpu")
+
+from model.backbone import Backbone, BackboneSpec
+from model.budget import Budget
+from model.checkpoint import Checkpoint, InvalidCheckpoint
+from model.deliberation import LoopConfig
+from model.export import export_graph
+from service.config import ServiceConfig
+from service.runtimes import auto, load
+from service.runtimes.auto import AutoRuntime, Choice, sample_version
+from service.runtimes.graphs import ExportFailed, Graphs
+from service.runtimes.onnx import OnnxRuntime
+from service.runtimes.torch import TorchRuntime
+
+LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
+
+
+@pytest.fixture(scope="module")
+def beside() -> TorchRuntime:
+    """Four random blocks, 17 tokens of 48 channels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
+    return TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def graphs(beside: TorchRuntime, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
+    """As an earlier process left them."""
+    graphs = Graphs(BackboneSpec(), beside.identity, tmp_path_factory.mktemp("cache"))
+    for even in (True, False):
+        export_graph(beside.backbone, LOOP, even, graphs.path(LOOP, even))
+    return graphs
+
+
+@pytest.fixture(scope="module")
+def onnx(beside: TorchRuntime, graphs: Graphs) -> OnnxRuntime:
+    return OnnxRuntime(beside, graphs, threads=1)
+
+
+def images(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 255, (count, 3, 32, 32), dtype=np.uint8)
+
+
+def check_equal(
+    ours: OnnxRuntime | AutoRuntime, torch_: TorchRuntime, version: Checkpoint, *budgets: Budget
+) -> None:
+    """Both runtimes give the same scores and steps."""
+    pixels = images(len(budgets))
+    got = ours.prepare(version).classify(pixels, budgets, explain=False)
+    wanted = torch_.prepare(version).classify(pixels, budgets, explain=False)
+    np.testing.assert_allclose(got.scores, wanted.scores, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(got.steps, wanted.steps)
+    assert got.scores.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [
+        [Budget(3, 0, 4)],
+        [Budget(3, 0, 4)] * 8,
+        [Budget(1, 0, 1)],
+        [Budget(2, 0, 4)] * 2,
+        [Budget(3, 1e9, 4)],
+        [Budget(1, 0, 1), Budget(3, 0, 12), Budget(3, 4.0, 2), Budget(2, 0, 5), Budget(3, 6.0, 3)],
+    ],
+)
+def test_answers_as_torch_does(onnx: OnnxRuntime, beside: TorchRuntime, budgets: list[Budget]) -> None:
+    check_equal(onnx, beside, sample_version(beside, LOOP, slots=12, classes=6), *budgets)
+
+
+def test_an_epsilon_stops_some_samples_and_not_others(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
+    classifier = onnx.prepare(sample_version(beside, LOOP, slots=12, classes=6))
+    budgets = [Budget(3, epsilon, 4) for epsilon in (0, 1.0, 1e9)]
+    steps = classifier.classify(images(3), budgets, explain=False).steps
+    assert steps[0].tolist() == [3, 3]
+    assert steps[2].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(("slots", "classes"), [(1, 1), (4, 2), (300, 50)])
+def test_slots_and_classes_may_be_any_number(
+    onnx: OnnxRuntime, beside: TorchRuntime, slots: int, classes: int
+) -> None:
+    version = sample_version(beside, LOOP, slots, classes)
+    check_equal(onnx, beside, version, Budget(3, 0, 4))
+    check_equal(onnx, beside, version, Budget(3, 0, 4), Budget(1, 0, 2))
+
+
+def test_without_slots_it_is_the_plain_transformer(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
+    version = sample_version(beside, LOOP, slots=0, classes=6)
+    check_equal(onnx, beside, version, Budget(3, 0, 4), Budget(1, 2.0, 1))
+
+
+def test_a_version_that_knows_nothing_is_served_too(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
+    output = onnx.prepare(Checkpoint.empty(beside.backbone, LOOP)).classify(images(2), [Budget()] * 2, False)
+    assert output.scores.shape == (2, 0)
+
+
+def test_the_trace_comes_with_the_same_answer(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
+    classifier = onnx.prepare(sample_version(beside, LOOP, slots=12, classes=6))
+    plain = classifier.classify(images(2), [Budget(3, 0, 4)] * 2, explain=False)
+    explained = classifier.classify(images(2), [Budget(3, 0, 4)] * 2, explain=True)
+    assert [trace.layer for trace in explained.trace] == [1, 3]
+    np.testing.assert_allclose(explained.scores, plain.scores, atol=1e-4)
+
+
+def test_a_swap_keeps_the_sessions(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
+    one, other = (onnx.prepare(sample_version(beside, LOOP, slots, 6)) for slots in (12, 20))
+    assert one._sessions is other._sessions  # type: ignore[attr-defined]  # the point is inside
+
+
+def test_a_version_of_another_backbone_is_refused(onnx: OnnxRuntime) -> None:
+    with torch.random.fork_rng():
+        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
+    other = TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+    with pytest.raises(InvalidCheckpoint, match="learned on"):
+        onnx.prepare(sample_version(other, LOOP))
+
+
+def test_loops_that_differ_in_what_is_fed_share_a_graph(graphs: Graphs) -> None:
+    assert graphs.path(LOOP, True) == graphs.path(LoopConfig((1, 3), 3, 0.4, 0.2, 7), True)
+    assert graphs.path(LOOP, True) != graphs.path(LOOP, False)
+    assert graphs.path(LOOP, True) != graphs.path(LoopConfig((1, 3), 2, 0.4), True)
+
+
+def test_auto_measures_what_is_on_disk_before_it_answers(
+    beside: TorchRuntime, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "MEASURE_S", 0.01)
+    runtime = AutoRuntime(beside, graphs, threads=1)
+    check_equal(runtime, beside, sample_version(beside, LOOP, 12, 6), Budget(3, 0, 4), Budget(1, 0, 2))
+    assert "at batch 1" in runtime.name
+    assert runtime.name.startswith(("onnx cpu", "torch cpu"))
+    runtime.close()
+
+
+def test_the_faster_one_on_both_batches_wins() -> None:
+    assert Choice((1.2, 1.1)).onnx
+    assert Choice((1.5, 0.9)).onnx
+    assert not Choice((1.1, 0.8)).onnx
+
+
+def test_auto_stays_with_torch_when_the_export_fails(beside: TorchRuntime, tmp_path: Path) -> None:
+    spec = BackboneSpec("vit_tiny_patch16_224", tmp_path / "missing.safetensors")
+    runtime = AutoRuntime(beside, Graphs(spec, beside.identity, tmp_path), threads=1)
+    check_equal(runtime, beside, sample_version(beside, LOOP, 12, 6), Budget(3, 0, 4))
+    runtime._background.shutdown(wait=True)
+    check_equal(runtime, beside, sample_version(beside, LOOP, 12, 6), Budget(3, 0, 4))
+    assert "not measured" in runtime.name
+
+
+@pytest.mark.slow
+def test_the_exporting_process_leaves_whole_files_and_nothing_else(
+    tmp_path: Path, backbone: BackboneSpec
+) -> None:
+    loop = LoopConfig(layers=(1,), tmax=2)
+    beside = TorchRuntime.load(backbone, "cpu", threads=1)
+    graphs = Graphs(backbone, beside.identity, tmp_path / "cache")
+    assert not graphs.ready(loop)
+    graphs.export(loop)
+    assert graphs.ready(loop)
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".onnx"}
+    check_equal(OnnxRuntime(beside, graphs, 1), beside, sample_version(beside, loop, 12, 6), Budget(2, 0, 4))
+
+
+def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) -> None:
+    graphs = Graphs(backbone, TorchRuntime.load(backbone, "cpu", threads=1).identity, tmp_path)
+    graphs.stop()
+    with pytest.raises(ExportFailed):
+        graphs.export(LOOP)
+
+
+def test_without_onnx_auto_is_torch_and_onnx_says_what_is_missing(
+    tmp_path: Path, backbone: BackboneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "NEEDED", ("onnx", "no_such_package"))
+    config = ServiceConfig("redis://x", tmp_path, backbone, runtime="auto", device="cpu")
+    assert isinstance(load.load_runtime(config, 1), TorchRuntime)
+    config = ServiceConfig("redis://x", tmp_path, backbone, runtime="onnx", device="cpu")
+    with pytest.raises(ValueError, match="no_such_package"):
+        load.load_runtime(config, 1)
