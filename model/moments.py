@@ -1,7 +1,7 @@
 """Per-class first and shared second moments of feature vectors: all that is kept of images once learned.
 
-They serve twice: of projected features they are the ridge head's normal equations, of plain features they are class
-Gaussians with one shared covariance, which can follow the features when the pools move them.
+They serve twice: of projected features they are what the head is solved from, of plain features they tell where each
+class lies, so that it can follow when new pools move the features.
 """
 
 from __future__ import annotations
@@ -90,13 +90,11 @@ class ClassMoments:
         """[w, w], the covariance within classes, shared by all."""
         return (self.gram - self.between) / self.freedom
 
-    def sample(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, tuple[str, ...]]:
-        """Draw vectors from the class Gaussians: [C * per_class, w] and their labels."""
-        values, axes = torch.linalg.eigh(self.covariance)
-        root = axes * values.clamp_min(0).sqrt()  # [w, w], root @ root^T is the covariance made positive
-        noise = torch.randn(len(self.labels), per_class, self.width, generator=generator).double()
-        drawn = self.means.unsqueeze(1) + noise @ root.mT
-        return drawn.flatten(0, 1).float(), tuple(label for label in self.labels for _ in range(per_class))
+    def shifted(self, moved: Tensor) -> ClassMoments:
+        """The moments with each class' mean moved by a row of `moved` [C, w], and the covariance as it is."""
+        sums = self.sums + self.counts.unsqueeze(1) * moved
+        there = replace(self, sums=sums)
+        return replace(there, gram=self.gram - self.between + there.between)
 
 
 def label_rows(labels: tuple[str, ...], known: tuple[str, ...]) -> Tensor:

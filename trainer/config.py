@@ -26,13 +26,12 @@ class LearnerConfig:
     width: D, random projections of the head.
     shrinkage: added to every variance of the head's covariance, as a multiple of their mean.
     drift_ridge: how strongly the drift map is pulled towards the identity.
-    replay_per_class: pseudo-features drawn a class when the head follows a drift.
-    seed: of the projection, the slots' start, the image order and the draws.
+    seed: of the projection, the slots' start and the image order.
     """
 
     slots: int = 10
-    epochs: int = 5
-    least_steps: int = 60
+    epochs: int = 3
+    least_steps: int = 50
     batch: int = 16
     lr: float = 0.003
     later_lr: float = 0.33
@@ -43,7 +42,6 @@ class LearnerConfig:
     width: int = 2000
     shrinkage: float = 3.0
     drift_ridge: float = 0.01
-    replay_per_class: int = 50
     seed: int = 0
 
 

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class EpochState:
-    """Training after some epochs. tensors: parameters and Adam's moments by name; epoch: how many are done."""
+    """Training after some epochs. tensors: parameters and Adam's moments by name; epoch: the next one to do."""
 
     epoch: int
     tensors: dict[str, Tensor]
@@ -129,18 +129,25 @@ class TaskTraining:
         on_epoch: Callable[[EpochState], None] | None = None,
         resume: EpochState | None = None,
     ) -> Pools:
-        """Train to the end and return the grown pools."""
+        """Train to the end and return the grown pools.
+
+        The end is the last epoch, or one that answered every image rightly: more would move features for nothing.
+        """
         if resume is not None:
             self.restore(resume)
         steps = -(-len(self.pixels) // self.config.batch)
-        for epoch in range(resume.epoch if resume else 0, self.epochs):
+        epoch = resume.epoch if resume else 0
+        while epoch < self.epochs:
             order = torch.randperm(len(self.pixels), generator=torch.Generator().manual_seed(epoch))
+            right = 0.0
             for step, rows in enumerate(order.split(self.config.batch)):
                 figures = self.step(rows)
+                right += figures["train_accuracy"] * len(rows)
                 if progress:
                     progress((epoch + (step + 1) / steps) / self.epochs, figures)
+            epoch = self.epochs if round(right) == len(order) else epoch + 1
             if on_epoch:
-                on_epoch(self.snapshot(epoch + 1))
+                on_epoch(self.snapshot(epoch))
         return self.pools.freeze(self.task).to("cpu")
 
     def step(self, rows: Tensor) -> dict[str, float]:

@@ -20,7 +20,7 @@ from model.budget import BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import Memory
 from model.head import Head, fit_sharpness, project, solve_discriminant
-from model.moments import ClassMoments, fit_drift, label_rows
+from model.moments import fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
 from trainer.config import LearnerConfig
@@ -143,15 +143,14 @@ class Learner:
         )
 
     def carry(self, state: LearnerState, drift: Tensor) -> LearnerState:
-        """Move old classes' statistics along a drift map [d, d], and draw the head's moments anew from them."""
-        if not state.features.labels:
-            return state
-        features = state.features.carried(drift)
-        generator = torch.Generator().manual_seed(self.config.seed + len(state.tasks))
-        drawn, labels = features.sample(self.config.replay_per_class, generator)
-        empty = ClassMoments.empty(state.projected.width)
-        projected = empty.observe(project(drawn, state.head.projection), labels)
-        return replace(state, features=features, projected=projected)
+        """Let old classes' statistics follow a drift map [d, d] of the features.
+
+        In the projected space each mean moves as far as the projection of the feature mean does. The covariance there
+        stays as it was observed: drawing it anew from Gaussians of the features lost more than a small drift does.
+        """
+        features, projection = state.features.carried(drift), state.head.projection.double()
+        moved = (features.means @ projection).relu() - (state.features.means @ projection).relu()
+        return replace(state, features=features, projected=state.projected.shifted(moved))
 
     def checkpoint(self, state: LearnerState) -> Checkpoint:
         """What a server needs of a state."""
