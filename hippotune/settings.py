@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     least_steps: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps a small task gets at least.")
     ] = None
+    enough: Annotated[Share, Part.TRAINER, Doc("Share of images answered rightly that ends training.")] = None
     batch: Annotated[Count, Part.TRAINER, Doc("Images a training step.")] = None
     lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None
     later_lr: Annotated[Positive, Part.TRAINER, Doc("Factor on it for later tasks.")] = None

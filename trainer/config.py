@@ -17,6 +17,7 @@ class LearnerConfig:
     slots: slots a task brings to each layer.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
+    enough: training ends early with an epoch that answered this share of the images rightly.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots.
     lambda_orth, lambda_ent: weights of the paper's orthogonality and entropy terms.
@@ -32,6 +33,7 @@ class LearnerConfig:
     slots: int = 10
     epochs: int = 3
     least_steps: int = 50
+    enough: float = 0.99
     batch: int = 16
     lr: float = 0.003
     later_lr: float = 0.33

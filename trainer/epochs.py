@@ -131,7 +131,7 @@ class TaskTraining:
     ) -> Pools:
         """Train to the end and return the grown pools.
 
-        The end is the last epoch, or one that answered every image rightly: more would move features for nothing.
+        The end is the last epoch, or one that answered enough images rightly: more would move features for little.
         """
         if resume is not None:
             self.restore(resume)
@@ -145,7 +145,7 @@ class TaskTraining:
                 right += figures["train_accuracy"] * len(rows)
                 if progress:
                     progress((epoch + (step + 1) / steps) / self.epochs, figures)
-            epoch = self.epochs if round(right) == len(order) else epoch + 1
+            epoch = self.epochs if right >= self.config.enough * len(order) else epoch + 1
             if on_epoch:
                 on_epoch(self.snapshot(epoch))
         return self.pools.freeze(self.task).to("cpu")

@@ -90,7 +90,7 @@ def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: 
         assert same(learner.consolidate(before, second, resume=epoch), whole)
 
 
-def test_training_ends_with_an_epoch_that_answered_every_image(network: RetrievalViT, first: Task) -> None:
+def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT, first: Task) -> None:
     config = LearnerConfig(slots=4, epochs=50, least_steps=0, batch=8, width=200)
     epochs: list[EpochState] = []
     Learner(network, config).consolidate(
