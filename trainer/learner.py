@@ -66,7 +66,7 @@ class Learner:
         state: LearnerState,
         task: Task,
         preview: Callable[[LearnerState], None] | None = None,
-        patience_s: float = 1.0,
+        patience_s: float = 0.3,
     ) -> LearnerState:
         """Add a task to the head alone; the pools stay as they are. Exact in any order of tasks and images.
 
