@@ -24,6 +24,9 @@ from service.snapshot import Snapshot, budget_for
 
 router = APIRouter(tags=["classify"])
 
+UNSPECIFIC = ("", "image/*", "application/octet-stream", "application/x-www-form-urlencoded")
+"""Media types that say nothing of the body, so that its first bytes decide; the last is what curl sends untold."""
+
 BODY = {
     "requestBody": {
         "required": True,
@@ -100,7 +103,7 @@ async def read_images(request: Request, services: Services) -> list[tuple[str, b
     """The images of a request, each with what error messages call it. Raises Problem."""
     config = services.config
     kind = media_type(request)
-    if kind in MEDIA_TYPES:
+    if kind in MEDIA_TYPES or kind in UNSPECIFIC:
         return [("body", await read_body(request, config.max_body_bytes, config.read_timeout_s))]
     if kind != "multipart/form-data":
         raise refused("Content-Type", kind, f"be {', '.join(MEDIA_TYPES)} or multipart/form-data", 415)

@@ -32,6 +32,12 @@ def test_a_raw_body_is_answered_in_full(server: Running, kind: str) -> None:
     assert sum(timings.values()) - timings["total"] <= timings["total"]
 
 
+@pytest.mark.parametrize("kind", [None, "application/octet-stream", "application/x-www-form-urlencoded"])
+def test_a_body_of_no_particular_type_is_told_by_its_first_bytes(server: Running, kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    assert server.client.post("/classify", content=picture(), headers=headers).status_code == 200
+
+
 def test_one_file_is_one_answer_and_many_are_results_in_order(server: Running) -> None:
     pictures = [picture(seed) for seed in range(40)]
     alone = [server.client.post("/classify", content=data, headers=PNG).json() for data in pictures[:3]]
