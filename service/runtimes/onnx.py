@@ -113,6 +113,8 @@ def open_session(path: str, threads: int) -> InferenceSession:
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Threads that go on waiting busily after a pass would take the cores from the other session, torch and decoding.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 

@@ -1,0 +1,193 @@
+"""What the loop costs over the plain transformer: `python -m benchmarks.loop --out benchmarks/results/loop.json`.
+
+Time: the same runtime, images and head, with pools of 100 slots at full depth and without any, in turns within one
+run, so that a busy moment hits both alike; reported is the median of the ratios of neighbours. Work: multiply-adds
+counted on ViT-B/16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Any
+
+import numpy as np
+import timm
+import torch
+import typer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import keep
+from model.backbone import Backbone, BackboneSpec
+from model.budget import Budget, BudgetBatch
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from model.export import graph_key, version_inputs, write_onnx
+from model.head import Head
+from model.network import RetrievalViT
+from model.pools import Pools
+from service.cpus import available_cpus
+from service.runtimes import Classifier, Output
+from service.runtimes.auto import measure, sample_version
+from service.runtimes.graphs import Graphs
+from service.runtimes.onnx import OnnxRuntime, open_session, value
+from service.runtimes.torch import TorchRuntime
+
+DEIT = BackboneSpec(
+    "deit_tiny_patch16_224", Path("../shared/data/deit_tiny_patch16_224_timm.safetensors"), 224
+)
+"""Measured where it is there; else the bundled backbone."""
+BATCHES = (1, 8)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Milliseconds a batch, medians; and the median over rounds of looped / plain."""
+
+    plain_ms: float
+    looped_ms: float
+    ratio: float
+    rounds: int
+
+
+class PlainOnnx:
+    """The transformer and the head alone, as a graph of their own: what the loop is compared with."""
+
+    def __init__(self, backbone: Backbone, version: Checkpoint, folder: Path, threads: int) -> None:
+        path = folder / f"plain-{graph_key(backbone.identity, version.loop, True)}.onnx"
+        heads = {
+            name: t for name, t in version_inputs(version).items() if name in ("projection", "weight", "bias")
+        }
+        if not path.exists():
+            pixels = torch.zeros(3, 3, backbone.px, backbone.px, dtype=torch.uint8)
+            shapes: list[dict[int, object]] = [{0: Dim("batch")}, {}, {}, {}]
+            write_onnx(PlainGraph(backbone), {"pixels": pixels, **heads}, shapes, ("scores",), path)
+        self._session = open_session(str(path), threads)
+        self._head = {name: value(tensor.numpy()) for name, tensor in heads.items()}
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:  # noqa: ARG002
+        (scores,) = self._session.run_with_ort_values(None, {"pixels": value(pixels), **self._head})
+        return Output(scores.numpy(), np.zeros((len(pixels), 0), dtype=np.int64), ())
+
+
+class PlainGraph(nn.Module):
+    """Pixels to scores without a loop."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels: Tensor, projection: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        vectors = self.backbone.pool(self.backbone.vit.blocks(self.backbone.embed(pixels)))
+        return Head(projection, weight, bias).logits(vectors).softmax(dim=-1)
+
+
+def compare(
+    plain: Classifier, looped: Classifier, px: int, batch: int, budget: Budget, seconds: float
+) -> Cost:
+    """Both in turns, each first in every other round."""
+    pixels = np.random.default_rng(0).integers(0, 255, (batch, 3, px, px), dtype=np.uint8)
+    budgets = [budget] * batch
+    times: dict[str, list[float]] = {"plain": [], "looped": []}
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("plain", lambda: plain.classify(pixels, budgets, False)),
+        ("looped", lambda: looped.classify(pixels, budgets, False)),
+    ]
+    for _, call in calls:
+        call()
+    ends = perf_counter() + seconds
+    while len(times["plain"]) < 20 or perf_counter() < ends:
+        for name, call in calls:
+            began = perf_counter()
+            call()
+            times[name].append(1000 * (perf_counter() - began))
+        calls.reverse()
+    ratios = [looped / plain for plain, looped in zip(times["plain"], times["looped"], strict=True)]
+    return Cost(median(times["plain"]), median(times["looped"]), median(ratios), len(ratios))
+
+
+def without_slots(version: Checkpoint, dim: int) -> Checkpoint:
+    """The same version with empty pools: the plain transformer."""
+    return Checkpoint(
+        version.identity, version.loop, Pools.empty(version.loop, dim), version.head, version.labels
+    )
+
+
+def multiply_adds(loop: LoopConfig, slots: int) -> dict[str, float]:
+    """Giga multiply-adds of ViT-B/16 on one image, plain and with the loop."""
+    vit = timm.create_model("vit_base_patch16_224", pretrained=False, num_classes=0)
+    backbone = Backbone("vit_base_patch16_224", vit, 224, (0.5,) * 3, (0.5,) * 3)
+    network, pixels = RetrievalViT(backbone, loop), torch.zeros(1, 3, 224, 224, dtype=torch.uint8)
+    pools = Pools(
+        torch.randn(len(loop.layers), slots, backbone.dim),
+        torch.randn(len(loop.layers), slots, backbone.dim),
+        torch.eye(backbone.dim).repeat(len(loop.layers), 1, 1),
+        ("sample",) * slots,
+    )
+    counted = {}
+    for name, memories in (("plain", []), ("looped", pools.memories(loop))):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(pixels, memories, BudgetBatch.repeat(loop.budget, 1))
+        counted[f"{name}_g"] = counter.get_total_flops() / 2e9
+    return {**counted, "ratio": counted["looped_g"] / counted["plain_g"]}
+
+
+def main(
+    out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A timm name or `bundled`.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its safetensors file.")] = None,
+    slots: Annotated[int, typer.Option(help="Slots in each layer.")] = 100,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; else what the machine grants.")] = None,
+    seconds: Annotated[float, typer.Option(help="Least time for each comparison.")] = 30.0,
+    graphs: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = Path(".cache/graphs"),
+) -> None:
+    """Measure the loop."""
+    default = DEIT if DEIT.weights is not None and DEIT.weights.exists() else BackboneSpec()
+    spec = default if backbone is None else BackboneSpec(backbone, weights)
+    cores = threads or available_cpus()
+    on_torch = TorchRuntime.load(spec, "cpu", cores)
+    on_onnx = OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs), cores)
+    version = sample_version(on_torch, LoopConfig(), slots)
+    looped = {"torch": on_torch.prepare(version), "onnx": on_onnx.prepare(version)}
+    plain: dict[str, Classifier] = {
+        "torch": on_torch.prepare(without_slots(version, on_torch.backbone.dim)),
+        "onnx": PlainOnnx(on_torch.backbone, version, graphs, cores),
+    }
+    choice = measure(looped["torch"], looped["onnx"], version)
+    time = {
+        name: {
+            f"batch_{batch}": asdict(
+                compare(
+                    plain[name],
+                    looped[name],
+                    spec.px or on_torch.identity.px,
+                    batch,
+                    version.loop.budget,
+                    seconds,
+                )
+            )
+            for batch in BATCHES
+        }
+        for name in looped
+    }
+    figures = {
+        "backbone": asdict(on_torch.identity),
+        "threads": cores,
+        "slots": slots,
+        "budget": asdict(version.loop.budget),
+        "auto_takes": "onnx" if choice.onnx else "torch",
+        "onnx_over_torch": dict(zip((f"batch_{batch}" for batch in BATCHES), choice.speedups, strict=True)),
+        "time": time,
+        "multiply_adds_vit_b16": multiply_adds(version.loop, slots),
+    }
+    keep(figures, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
