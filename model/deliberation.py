@@ -67,11 +67,13 @@ class Memory(NamedTuple):
     """One layer's pool as the loop reads it; see `remember`.
 
     addresses: [d, M], unit keys over temperature and sqrt(d).
-    contents: [M, 2d], each slot's value v beside its feedback P v.
+    values: [M, d], what each slot recalls.
+    echoes: [M, d], what each slot feeds back: P times its value.
     """
 
     addresses: Tensor
-    contents: Tensor
+    values: Tensor
+    echoes: Tensor
 
 
 class Recall(NamedTuple):
@@ -94,11 +96,11 @@ class Recall(NamedTuple):
 def remember(keys: Tensor, values: Tensor, feedback: Tensor, config: LoopConfig) -> Memory:
     """Lay out a pool for the loop: keys [M, d] (unit rows), values [M, d], feedback P [d, d].
 
-    P is linear, so P(S V) = S(V P^T): projecting the slots once makes feedback part of the recall and the loop
-    free of d x d products.
+    P is linear, so P(S V) = S(V P^T): projecting the slots once leaves the loop free of d x d products. It also lets
+    the loop run on the echoes alone; what was recalled on the way is read from the values at the end, all at once.
     """
     scale = config.temperature * keys.shape[-1] ** 0.5
-    return Memory(keys.mT / scale, torch.cat([values, values @ feedback.mT], dim=-1))
+    return Memory(keys.mT / scale, values, values @ feedback.mT)
 
 
 def seed_query(x: Tensor) -> Tensor:
@@ -120,16 +122,14 @@ def separate(query: Tensor, memory: Memory, width: int, beyond: Tensor | None) -
     return scores.softmax(dim=-1), slots
 
 
-def recall(weights: Tensor, slots: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-    """v_t = S_t V and, in the same product, P v_t: both [B, d]."""
-    mixed = (weights.unsqueeze(1) @ F.embedding(slots, memory.contents)).squeeze(1)  # [B, 1, k] @ [B, k, 2d]
-    value, projected = mixed.chunk(2, dim=-1)
-    return value, projected
+def recall(weights: Tensor, slots: Tensor, contents: Tensor) -> Tensor:
+    """S_t V: weights and slots [..., k], contents [M, d] -> [..., d]."""
+    return (weights.unsqueeze(-2) @ F.embedding(slots, contents)).squeeze(-2)  # [..., 1, k] @ [..., k, d]
 
 
-def feed_back(query: Tensor, projected: Tensor, alpha: float) -> Tensor:
+def feed_back(query: Tensor, echo: Tensor, alpha: float) -> Tensor:
     """q_t+1 = LN(alpha q_t + (1 - alpha) LN(P v_t)), all [B, d]."""
-    return normalise(alpha * query + (1 - alpha) * normalise(projected))
+    return normalise(alpha * query + (1 - alpha) * normalise(echo))
 
 
 def deliberate(
@@ -142,23 +142,22 @@ def deliberate(
 
     bptt: how many last steps carry a gradient to earlier ones (truncated back-propagation); None carries all.
     """
-    width = min(budgets.width, memory.contents.shape[0])
+    width = min(budgets.width, memory.values.shape[0])
     beyond = None if budgets.uniform else ranks_beyond(budgets.topk, width)  # [B, k]
     query = seed_query(x)  # [B, d]
-    recalled: list[Tensor] = []
     found = Recall(x, None, [], [], [])
     for t in range(budgets.steps):
         if bptt is not None and t == budgets.steps - bptt:
             query = query.detach()
         weights, slots = separate(query, memory, width, beyond)  # [B, k]
-        value, projected = recall(weights, slots, memory)  # [B, d]
-        recalled.append(value)
         found.weights.append(weights)
         found.slots.append(slots)
         found.queries.append(query)
         if t + 1 < budgets.steps:
-            query = feed_back(query, projected, config.alpha)  # [B, d]
-    vectors = torch.stack(recalled, dim=1)  # [B, T, d]
+            echo = recall(weights, slots, memory.echoes)  # [B, d], P v_t
+            query = feed_back(query, echo, config.alpha)  # [B, d]
+    trail = torch.stack(found.weights, dim=1), torch.stack(found.slots, dim=1)  # [B, T, k]
+    vectors = recall(*trail, memory.values)  # [B, T, d]
     used = None if budgets.uniform else steps_used(vectors, budgets)  # [B, T]
     return found._replace(vectors=vectors, used=used)
 

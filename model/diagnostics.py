@@ -56,7 +56,7 @@ def spectral_radius(
 
     def step(q: Tensor) -> Tensor:
         weights, slots = separate(q, memory, topk, None)
-        return feed_back(q, recall(weights, slots, memory)[1], config.alpha)
+        return feed_back(q, recall(weights, slots, memory.echoes), config.alpha)
 
     direction = torch.randn(query.shape, generator=torch.Generator().manual_seed(0)).to(query)
     growth = []

@@ -29,7 +29,7 @@ from model.network import RetrievalViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 1
+FORMAT = 2
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
@@ -64,8 +64,8 @@ class DeliberatingGraph(nn.Module):
         budgets = BudgetBatch(
             tmax, epsilon, topk, steps=self.network.loop.tmax, width=ranks.shape[0], uniform=self.even
         )
-        pairs = zip(memories[::2], memories[1::2], strict=True)
-        features = self.network(pixels, [Memory(*pair) for pair in pairs], budgets)
+        parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
+        features = self.network(pixels, [Memory(*part) for part in parts], budgets)
         head = Head(projection, weight, bias)
         return head.logits(features.vectors).softmax(dim=-1), features.steps
 
@@ -93,7 +93,7 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
     loop, head = checkpoint.loop, checkpoint.head
     dim = checkpoint.pools.keys.shape[-1]
     memories = checkpoint.pools.memories(loop) or [
-        Memory(torch.zeros(dim, 1), torch.zeros(1, 2 * dim)) for _ in loop.layers
+        Memory(torch.zeros(dim, 1), torch.zeros(1, dim), torch.zeros(1, dim)) for _ in loop.layers
     ]
     inputs = {
         "projection": head.projection,
@@ -101,7 +101,7 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
         "bias": head.sharpness * head.bias,
     }
     for layer, memory in zip(loop.layers, memories, strict=True):
-        inputs |= {f"addresses_{layer}": memory.addresses, f"contents_{layer}": memory.contents}
+        inputs |= {f"{part}_{layer}": tensor for part, tensor in memory._asdict().items()}
     return {name: tensor.detach().contiguous() for name, tensor in inputs.items()}
 
 
@@ -129,7 +129,8 @@ def export_graph(backbone: Backbone, loop: LoopConfig, even: bool, path: Path) -
     fixed = [shape for _, shape in inputs.values()]
     for layer in loop.layers:
         inputs[f"addresses_{layer}"] = (torch.zeros(dim, m), {1: slots})
-        inputs[f"contents_{layer}"] = (torch.zeros(m, 2 * dim), {0: slots})
+        inputs[f"values_{layer}"] = (torch.zeros(m, dim), {0: slots})
+        inputs[f"echoes_{layer}"] = (torch.zeros(m, dim), {0: slots})
     varying = [shape for _, shape in inputs.values()][len(fixed) :]
     graph = DeliberatingGraph(RetrievalViT(backbone, loop), even)
     examples_of = {name: example for name, (example, _) in inputs.items()}

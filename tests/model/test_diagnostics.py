@@ -43,7 +43,7 @@ def test_spectral_radius_agrees_with_the_jacobians_eigenvalues(pools: Pools) -> 
 
     def step(q: torch.Tensor) -> torch.Tensor:
         weights, slots = separate(q[None], memory, 12, None)
-        return feed_back(q[None], recall(weights, slots, memory)[1], config.alpha)[0]
+        return feed_back(q[None], recall(weights, slots, memory.echoes), config.alpha)[0]
 
     for i in range(3):
         jacobian = torch.autograd.functional.jacobian(step, query[i])

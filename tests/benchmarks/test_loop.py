@@ -1,0 +1,43 @@
+"""The loop's cost is measured as said, and its work is what the design promises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
+pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras cpu and gpu")
+
+from benchmarks.loop import compare, multiply_adds
+from model.budget import Budget
+from model.deliberation import LoopConfig
+from service.runtimes import Output
+
+
+class Sleeper:
+    """Takes its time and answers nothing."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
+        time.sleep(self.seconds)
+        return Output(np.zeros((len(pixels), 0), np.float32), np.zeros((len(pixels), 0), np.int64), ())
+
+
+def test_the_ratio_is_that_of_the_two_times() -> None:
+    cost = compare(Sleeper(0.002), Sleeper(0.004), px=8, batch=2, budget=Budget(), seconds=0)
+    assert cost.rounds == 20
+    assert cost.ratio == pytest.approx(2, rel=0.3)
+    assert cost.looped_ms > cost.plain_ms
+
+
+@pytest.mark.slow
+def test_the_loop_adds_three_thousandths_of_the_work_on_vit_b() -> None:
+    counted = multiply_adds(LoopConfig(), slots=100)
+    assert counted["plain_g"] == pytest.approx(16.86, abs=0.03)
+    assert 1.001 < counted["ratio"] < 1.0035
