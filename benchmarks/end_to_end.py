@@ -34,6 +34,8 @@ DATA = Path("../shared/data")
 CLASSES, IMAGES = 10, 10
 """Classes of a task, and images of each."""
 POLL_S = 0.01
+TOLERANCE = 0.05
+"""Two runtimes and two batch sizes differ in the last digits of a score, two versions in the first."""
 
 
 def main(
@@ -113,8 +115,8 @@ def swap_under_load(client: Client, images: Sequence[bytes], swaps: int, callers
     """Swap between the newest versions while callers classify; count what went wrong."""
     versions = [version.version for version in client.versions()][:4]
     expected = {version: answers_of(client, version, images) for version in versions}
-    done, failed, mixed = threading.Event(), itertools.count(), itertools.count()
-    answered = itertools.count()
+    done, failed = threading.Event(), itertools.count()
+    differences: list[float] = []
 
     def ask() -> None:
         for image in itertools.cycle(images):
@@ -125,9 +127,7 @@ def swap_under_load(client: Client, images: Sequence[bytes], swaps: int, callers
             except HippoTuneError:
                 next(failed)
                 continue
-            next(answered)
-            if not same(answer, expected[answer.version][image]):
-                next(mixed)
+            differences.append(difference(answer, expected[answer.version][image]))
 
     threads = [threading.Thread(target=ask) for _ in range(callers)]
     for thread in threads:
@@ -139,9 +139,10 @@ def swap_under_load(client: Client, images: Sequence[bytes], swaps: int, callers
         thread.join()
     return {
         "swaps": swaps,
-        "answered": next(answered),
+        "answered": len(differences),
         "failed": next(failed),
-        "mixed_versions": next(mixed),
+        "mixed_versions": sum(one > TOLERANCE for one in differences),
+        "largest_score_difference": max(differences),
         "median_seconds_from_activate_to_first_answer": statistics.median(seconds),
     }
 
@@ -161,11 +162,13 @@ def activate(client: Client, version: int, image: bytes) -> float:
     return time.perf_counter() - began
 
 
-def same(answer: Classification, expected: Classification) -> bool:
-    """Equal labels and scores, up to what another batch size does to the last digits."""
+def difference(answer: Classification, expected: Classification) -> float:
+    """Largest difference of a score; 1 when the labels are others."""
     ours = {one.label: one.score for one in answer.predictions}
     theirs = {one.label: one.score for one in expected.predictions}
-    return ours.keys() == theirs.keys() and all(abs(ours[label] - theirs[label]) < 1e-3 for label in ours)
+    if ours.keys() != theirs.keys():
+        return 1.0
+    return max(abs(ours[label] - theirs[label]) for label in ours)
 
 
 if __name__ == "__main__":
