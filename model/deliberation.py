@@ -147,7 +147,7 @@ def deliberate(
     query = seed_query(x)  # [B, d]
     found = Recall(x, None, [], [], [])
     for t in range(budgets.steps):
-        if bptt is not None and t == budgets.steps - bptt:
+        if bptt is not None and 0 < t == budgets.steps - bptt:
             query = query.detach()
         weights, slots = separate(query, memory, width, beyond)  # [B, k]
         found.weights.append(weights)

@@ -6,7 +6,8 @@ covariance come from sums over images alone, so data may come in any order and a
 class counts the same whether it brought ten images or a thousand.
 
 Random projection with Gram statistics is RanPAC's (McDonnell et al., NeurIPS 2023). Its ridge regression onto one-hot
-targets is the same matrix inverse without the centring; here that costs accuracy (`python -m benchmarks.head`).
+targets is the same matrix inverse without the centring; there, classes with many images
+pull answers their way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings of learning. Defaults were found on validation images cut from training data (benchmarks/results)."""
+"""Settings of learning. Defaults were found on validation images cut from training data."""
 
 from __future__ import annotations
 

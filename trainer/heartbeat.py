@@ -34,6 +34,11 @@ class Heartbeat:
     def drop(self, claim: Claim) -> None:
         self._claims.pop(claim.entry_id, None)
 
+    @property
+    def claims(self) -> list[Claim]:
+        """Everything held."""
+        return list(self._claims.values())
+
     def check(self) -> None:
         """Raise LeaseLost once another trainer has taken over."""
         if self.lost.is_set():
@@ -43,7 +48,7 @@ class Heartbeat:
         while not self._stopped.wait(min(self.lease.ttl_s, self.queue.config.lease_s) / 3):
             try:
                 self.lease.renew(self.token)
-                for claim in list(self._claims.values()):
+                for claim in self.claims:
                     self.queue.heartbeat(claim)
             except LeaseLost:
                 self.lost.set()

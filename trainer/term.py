@@ -120,7 +120,9 @@ class Term:
                 claim.task.id, state=TaskState.SERVED, metrics=took, version=version, claim=claim
             )
 
-        serve(self.learner.learn_fast(before, task, preview=serve))
+        built_on = self.base.state
+        state = self.learner.learn_fast(before, task, preview=serve)
+        serve(state if self.base.state is built_on else self.with_pending(self.base.state))
 
     def publish_fast(self) -> int:
         """Publish the fast state; when somebody moved the pointer meanwhile, on top of what they chose."""
@@ -140,7 +142,12 @@ class Term:
             self.look_up(pending, share, now)
 
         on_epoch, resume = self.epochs.saver(task.id), self.epochs.load(task.id)
-        state = self.learner.consolidate(self.base.state, task, progress, on_epoch, resume)
+        built_on = self.base.state
+        state = self.learner.consolidate(built_on, task, progress, on_epoch, resume)
+        if self.base.state is not built_on:
+            # Somebody rolled back or forward meanwhile: learn it again, on what is served now.
+            self.epochs.discard(task.id)
+            return
         state, report = self.validated(state, task)
         figures.update(report.metrics)
         before = self.base, self.serving, self.pending

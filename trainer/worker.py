@@ -13,6 +13,7 @@ from exchange.connection import connect
 from exchange.errors import ExchangeUnavailable, LeaseLost
 from exchange.lease import Lease
 from exchange.queue import TaskQueue
+from exchange.records import Claim
 from exchange.registry import Registry
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
 from model.backbone import load_backbone
@@ -58,13 +59,21 @@ class Worker:
         self.registry.recover()
         lineage = Lineage(self.registry, self.learner)
         with Heartbeat(self.queue, self.lease, token) as heartbeat:
-            term = Term(self.learner, self.queue, lineage, heartbeat, self.config, stop)
-            log.info("learning", version=term.base.version, tasks=len(term.base.state.tasks))
             try:
+                term = Term(self.learner, self.queue, lineage, heartbeat, self.config, stop)
+                log.info("learning", version=term.base.version, tasks=len(term.base.state.tasks))
                 self.tidy()
                 term.run()
+            except (LeaseLost, ExchangeUnavailable):
+                self.give_back(heartbeat.claims)
+                raise
+            else:
+                self.give_back(heartbeat.claims)
             finally:
-                self.give_back(term, token)
+                # After any other error the claims run out instead, so that the queue counts the delivery: a task
+                # that brings the trainer down three times is a dead letter, not a loop.
+                with contextlib.suppress(ExchangeUnavailable):
+                    self.lease.release(token)
 
     def tidy(self) -> None:
         """Drop records and images nobody needs any more."""
@@ -72,13 +81,11 @@ class Worker:
         sweep_blobs(self.queue)
         drop_idle_consumers(self.queue)
 
-    def give_back(self, term: Term, token: int) -> None:
-        """Return unfinished tasks and the lease, as far as Redis can be reached and they are still ours."""
-        for pending in term.pending:
+    def give_back(self, claims: list[Claim]) -> None:
+        """Return unfinished tasks, as far as Redis can be reached and they are still ours."""
+        for claim in claims:
             with contextlib.suppress(ExchangeUnavailable, LeaseLost):
-                self.queue.release(pending.claim)
-        with contextlib.suppress(ExchangeUnavailable):
-            self.lease.release(token)
+                self.queue.release(claim)
 
 
 def run(config: TrainerConfig, stop: threading.Event) -> None:
