@@ -54,7 +54,7 @@ class Choice:
         each = ", ".join(
             f"{speedup:.2f} at batch {batch}" for batch, speedup in zip(BATCHES, self.speedups, strict=True)
         )
-        return f"auto; onnx is faster than torch by {each}"
+        return f"auto; speed of onnx over torch: {each}"
 
 
 class AutoRuntime:

@@ -54,6 +54,7 @@ class Graphs:
         if child.is_alive():
             child.terminate()
             child.join()
+            raise ExportFailed("the server stopped before the graphs were exported")
         if child.exitcode != 0:
             raise ExportFailed(f"the exporting process ended with {child.exitcode}")
 
