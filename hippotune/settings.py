@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from exchange.queue import QueueConfig
     from model.backbone import BackboneSpec
     from service.config import ServiceConfig
-    from trainer.config import TrainerConfig
+    from trainer.process import TrainerConfig
 
 C = TypeVar("C")
 
@@ -218,7 +218,8 @@ class Settings(BaseSettings):
         import torch
 
         from model.deliberation import LoopConfig
-        from trainer.config import LearnerConfig, TrainerConfig, ValidationConfig
+        from trainer.config import LearnerConfig, ValidationConfig
+        from trainer.process import TrainerConfig
 
         ours = {
             "redis_url": redis_url,

@@ -1,13 +1,11 @@
-"""Settings of learning. Defaults were found on validation images cut from training data."""
+"""Settings of learning. Defaults were found on validation images cut from training data.
+
+The process around it has its own, in `trainer.process`: learning alone needs nothing but torch and timm.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from exchange.queue import QueueConfig
-from model.backbone import BackboneSpec
-from model.deliberation import LoopConfig
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +60,3 @@ class ValidationConfig:
     per_class: int = 10
     images: int = 512
     tolerated_loss: float = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class TrainerConfig:
-    """A trainer process.
-
-    redis_url: where the queue is.  store: directory shared with the servers.
-    queue: names and bounds of the task queue.
-    backbone, loop, learner: what is learned, on what, and how.
-    validation: what is held out of it to measure forgetting.
-    consumer: this worker's name, different for every process on one queue.
-    device: a torch device.  threads: for torch and decoding; None takes what the machine grants.
-    max_pixels: largest image decoded.
-    keep_versions: how many old versions stay on disk to roll back to.
-    keep_tasks: how many records of ended tasks stay in Redis.
-    """
-
-    redis_url: str
-    store: Path
-    queue: QueueConfig = field(default_factory=QueueConfig)
-    backbone: BackboneSpec = field(default_factory=BackboneSpec)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    learner: LearnerConfig = field(default_factory=LearnerConfig)
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-    consumer: str = "trainer"
-    device: str = "cpu"
-    threads: int | None = None
-    max_pixels: int = 50_000_000
-    keep_versions: int = 20
-    keep_tasks: int = 10_000

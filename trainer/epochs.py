@@ -6,21 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.budget import BudgetBatch
-from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
+from model.checkpoint import read_tensors, write_tensors
 from model.losses import orthogonality, retrieval_entropy
 from model.moments import label_rows
 from model.network import RetrievalViT
 from model.pools import GrowingPools, Pools
 from trainer.config import LearnerConfig
 from trainer.state import LearnerState
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +35,6 @@ class EpochState:
         """Raises InvalidCheckpoint."""
         tensors, facts = read_tensors(path)
         return cls(int(facts["epoch"]), tensors)
-
-
-class EpochShelf:
-    """Where the newest finished epoch of each task in training lies."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir(parents=True, exist_ok=True)
-
-    def saver(self, task: str) -> Callable[[EpochState], None]:
-        """A function that makes an epoch the one to resume from: whole or not at all."""
-
-        def save(epoch: EpochState) -> None:
-            temporary = self.root / f"{task}.part"
-            epoch.save(temporary)
-            temporary.replace(self._path(task))
-
-        return save
-
-    def load(self, task: str) -> EpochState | None:
-        """The epoch to resume from, if there is a readable one."""
-        path = self._path(task)
-        try:
-            return EpochState.load(path) if path.exists() else None
-        except InvalidCheckpoint as error:
-            log.warning("starting a task over", task=task, reason=str(error))
-            return None
-
-    def discard(self, task: str) -> None:
-        self._path(task).unlink(missing_ok=True)
-
-    def _path(self, task: str) -> Path:
-        return self.root / f"{task}.safetensors"
 
 
 class TaskTraining:

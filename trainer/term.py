@@ -19,12 +19,12 @@ import torch
 from exchange.errors import BlobCorrupt, BlobMissing, ExchangeUnavailable, PointerMoved
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
-from trainer.config import TrainerConfig
 from trainer.data import UnusableTask, load_task
-from trainer.epochs import EpochShelf
+from trainer.epoch_shelf import EpochShelf
 from trainer.heartbeat import Heartbeat
 from trainer.learner import Learner, Task
 from trainer.lineage import Base, Lineage
+from trainer.process import TrainerConfig
 from trainer.state import LearnerState
 from trainer.validation import Report, ValidationShelf, hold_out, validate
 

@@ -18,10 +18,10 @@ from exchange.registry import Registry
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
 from model.backbone import load_backbone
 from model.network import RetrievalViT
-from trainer.config import TrainerConfig
 from trainer.heartbeat import Heartbeat
 from trainer.learner import Learner
 from trainer.lineage import Lineage
+from trainer.process import TrainerConfig
 from trainer.term import Term
 
 log = structlog.get_logger()

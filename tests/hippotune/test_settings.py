@@ -12,7 +12,8 @@ from exchange.queue import QueueConfig
 from hippotune.settings import Part, Settings
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig
-from trainer.config import LearnerConfig, TrainerConfig, ValidationConfig
+from trainer.config import LearnerConfig, ValidationConfig
+from trainer.process import TrainerConfig
 
 COMPOSED = {"redis_url", "backbone", "queue", "loop", "learner", "validation"}
 

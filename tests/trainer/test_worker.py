@@ -25,8 +25,9 @@ from exchange.records import Sample, TaskRecord, TaskState
 from exchange.registry import Registry
 from model.backbone import BackboneSpec
 from model.checkpoint import Checkpoint
-from trainer.config import LearnerConfig, TrainerConfig, ValidationConfig
+from trainer.config import LearnerConfig, ValidationConfig
 from trainer.learner import Task
+from trainer.process import TrainerConfig
 from trainer.state import LearnerState
 from trainer.worker import run
 

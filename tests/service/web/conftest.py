@@ -13,7 +13,8 @@ from model.deliberation import LoopConfig
 from service.config import ServiceConfig
 from tests.service.support import Running, running
 from tests.service.web.chromium import browser, find_chromium, opened
-from trainer.config import LearnerConfig, TrainerConfig, ValidationConfig
+from trainer.config import LearnerConfig, ValidationConfig
+from trainer.process import TrainerConfig
 from trainer.worker import run
 
 
