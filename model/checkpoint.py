@@ -108,12 +108,12 @@ class Checkpoint:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
-    """One safetensors file: named tensors, and JSON facts in its header."""
-    save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-        path,
-        {"facts": json.dumps(facts)},
-    )
+    """One safetensors file: named tensors, and JSON facts in its header. Raises OSError."""
+    plain = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, path, {"facts": json.dumps(facts)})
+    except SafetensorError as error:  # what the disk refuses comes in this type
+        raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,46 +1,71 @@
-"""Training continues after a crash from the last epoch that lies here."""
+"""Where the newest finished epoch of each task in training lies, so that a crash costs one epoch at most."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import structlog
 
-from model.checkpoint import InvalidCheckpoint
+from exchange.files import make_folder, storing
+from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
 from trainer.epochs import EpochState
 
 log = structlog.get_logger()
 
 
 class EpochShelf:
-    """Where the newest finished epoch of each task in training lies."""
+    """A file a task. Each says on what basis it was trained, and is of use on that basis alone."""
 
     def __init__(self, root: Path) -> None:
+        """Raises StoreUnavailable."""
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        with storing(root):
+            make_folder(root)
 
-    def saver(self, task: str) -> Callable[[EpochState], None]:
-        """A function that makes an epoch the one to resume from: whole or not at all."""
+    def saver(self, task: str, basis: str) -> Callable[[EpochState], None]:
+        """A function that makes an epoch the one to resume from: whole or not at all.
+
+        Where the disk takes no file, training goes on without: only a crash would need it.
+        """
 
         def save(epoch: EpochState) -> None:
             temporary = self.root / f"{task}.part"
-            epoch.save(temporary)
-            temporary.replace(self._path(task))
+            try:
+                write_tensors(temporary, epoch.tensors, {"epoch": epoch.epoch, "basis": basis})
+                temporary.replace(self._path(task))
+            except OSError as error:
+                log.warning("an epoch could not be kept", task=task, epoch=epoch.epoch, reason=str(error))
 
         return save
 
-    def load(self, task: str) -> EpochState | None:
-        """The epoch to resume from, if there is a readable one."""
+    def load(self, task: str, basis: str) -> EpochState | None:
+        """The epoch to resume from, if there is a readable one that was trained on the same basis."""
         path = self._path(task)
-        try:
-            return EpochState.load(path) if path.exists() else None
-        except InvalidCheckpoint as error:
-            log.warning("starting a task over", task=task, reason=str(error))
+        if not path.exists():
             return None
+        try:
+            tensors, facts = read_tensors(path)
+            if facts["basis"] == basis:
+                return EpochState(int(facts["epoch"]), tensors)
+            reason = "it was begun on another version, backbone or configuration"
+        except (InvalidCheckpoint, KeyError, TypeError, ValueError) as error:
+            reason = str(error)
+        log.warning("starting a task over", task=task, reason=reason)
+        return None
 
     def discard(self, task: str) -> None:
-        self._path(task).unlink(missing_ok=True)
+        """Raises StoreUnavailable."""
+        with storing(self.root):
+            self._path(task).unlink(missing_ok=True)
+
+    def keep_only(self, tasks: Set[str]) -> int:
+        """Drop what tasks that have ended left behind; returns how many files. Raises StoreUnavailable."""
+        ended = [path for path in self.root.iterdir() if path.stem not in tasks]
+        with storing(self.root):
+            for path in ended:
+                path.unlink(missing_ok=True)
+        return len(ended)
 
     def _path(self, task: str) -> Path:
         return self.root / f"{task}.safetensors"

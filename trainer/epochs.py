@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.budget import BudgetBatch
-from model.checkpoint import read_tensors, write_tensors
 from model.losses import orthogonality, retrieval_entropy
 from model.moments import label_rows
 from model.network import RetrievalViT
@@ -26,15 +24,6 @@ class EpochState:
 
     epoch: int
     tensors: dict[str, Tensor]
-
-    def save(self, path: Path) -> None:
-        write_tensors(path, self.tensors, {"epoch": self.epoch})
-
-    @classmethod
-    def load(cls, path: Path) -> EpochState:
-        """Raises InvalidCheckpoint."""
-        tensors, facts = read_tensors(path)
-        return cls(int(facts["epoch"]), tensors)
 
 
 class TaskTraining:

@@ -53,9 +53,13 @@ class Task:
 class Learner:
     """Learns tasks on one backbone. Holds settings and the frozen network, never what was learned."""
 
-    def __init__(self, network: RetrievalViT, config: LearnerConfig) -> None:
+    def __init__(
+        self, network: RetrievalViT, config: LearnerConfig, pause: Callable[[], None] | None = None
+    ) -> None:
+        """pause: called before each batch of images whose features are taken; may raise to abandon the work."""
         self.network = network
         self.config = config
+        self.pause = pause
 
     def start(self) -> LearnerState:
         """The state before the first task."""
@@ -106,11 +110,11 @@ class Learner:
         pools = training.run(progress, on_epoch, resume)
         after = self.extract(pools, task.pixels)
         carried = self.carry(replace(state, pools=pools), fit_drift(before, after, self.config.drift_ridge))
-        return replace(self.absorb(carried, after, task), tasks=(*state.tasks, task.id))
+        return self.absorb(carried, after, task).having_learned(task.id, task.labels)
 
     def adopt(self, state: LearnerState, task: Task) -> LearnerState:
         """Learn a task for good with the head alone, which moves no feature of any other class."""
-        return replace(self.learn_fast(state, task), tasks=(*state.tasks, task.id))
+        return self.learn_fast(state, task).having_learned(task.id, task.labels)
 
     def trains_pools(self, task: Task) -> bool:
         """Whether a task brings slots. One class alone has nothing to be told apart from."""
@@ -126,6 +130,8 @@ class Learner:
         )
 
     def features(self, memories: Sequence[Memory], pixels: Tensor) -> Tensor:
+        if self.pause:
+            self.pause()
         budgets = BudgetBatch.repeat(self.network.loop.budget, len(pixels), pixels.device)
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 

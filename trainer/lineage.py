@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -77,6 +78,18 @@ class Lineage:
             files=files,
             lease_token=lease_token,
         )
+
+    def basis(self, state: LearnerState, *more: object) -> str:
+        """A hash of all that training on top of a state depends on, but for the images: network, settings, pools.
+
+        more: what else it depends on, told apart by their repr.
+        """
+        learner, pools = self.learner, state.pools
+        facts = self.backbone, learner.network.loop, learner.config, state.tasks, pools.slot_tasks, more
+        digest = hashlib.sha256(repr(facts).encode())
+        for tensor in (pools.keys, pools.values, pools.feedback):
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
 
     def current(self) -> int | None:
         """The version being served."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.backbone import Backbone
@@ -21,7 +21,7 @@ class LearnerState:
 
     pools: slots of all tasks.  head: the classifier, its projection fixed for life.
     features: moments of features [d];  projected: moments of projected features [D], from which the head is solved.
-    tasks: ids of the tasks learned for good, oldest first.
+    taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
     last, best: each task's newest and best accuracy on its held-out images, where there are any.
     """
 
@@ -29,7 +29,7 @@ class LearnerState:
     head: Head
     features: ClassMoments
     projected: ClassMoments
-    tasks: tuple[str, ...]
+    taught: Mapping[str, tuple[str, ...]]
     last: Mapping[str, float]
     best: Mapping[str, float]
 
@@ -41,10 +41,19 @@ class LearnerState:
             head=Head.blank(random_projection(backbone.dim, config.width, config.seed)),
             features=ClassMoments.empty(backbone.dim),
             projected=ClassMoments.empty(config.width),
-            tasks=(),
+            taught={},
             last={},
             best={},
         )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Ids of the tasks learned for good, oldest first."""
+        return tuple(self.taught)
+
+    def having_learned(self, task: str, labels: Iterable[str]) -> LearnerState:
+        """The same state, with a task counted as learned for good."""
+        return replace(self, taught={**self.taught, task: tuple(dict.fromkeys(labels))})
 
     def save(self, path: Path) -> None:
         """Write one safetensors file. The caller makes it durable and gives it its final name."""
@@ -66,7 +75,7 @@ class LearnerState:
             "slot_tasks": self.pools.slot_tasks,
             "labels": self.features.labels,
             "sharpness": self.head.sharpness,
-            "tasks": self.tasks,
+            "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
         }
@@ -97,6 +106,7 @@ class LearnerState:
                 float(facts["sharpness"]),
             )
             last, best = dict(facts["last"]), dict(facts["best"])
-            return cls(pools, head, features, projected, tuple(facts["tasks"]), last, best)
-        except (KeyError, TypeError, ValueError) as error:
+            taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
+            return cls(pools, head, features, projected, taught, last, best)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error

@@ -141,8 +141,9 @@ class Term:
             figures.update(now)
             self.look_up(pending, share, now)
 
-        on_epoch, resume = self.epochs.saver(task.id), self.epochs.load(task.id)
         built_on = self.base.state
+        basis = self.lineage.basis(built_on, self.config.validation)
+        on_epoch, resume = self.epochs.saver(task.id, basis), self.epochs.load(task.id, basis)
         state = self.learner.consolidate(built_on, task, progress, on_epoch, resume)
         if self.base.state is not built_on:
             # Somebody rolled back or forward meanwhile: learn it again, on what is served now.

@@ -100,14 +100,6 @@ def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT,
     assert epochs[-1].epoch == 50
 
 
-def test_an_epoch_survives_the_disk(learner: Learner, first: Task, tmp_path: Path) -> None:
-    epochs: list[EpochState] = []
-    whole = learner.consolidate(learner.start(), first, on_epoch=epochs.append)
-    epochs[0].save(tmp_path / "epoch.safetensors")
-    loaded = EpochState.load(tmp_path / "epoch.safetensors")
-    assert same(learner.consolidate(learner.start(), first, resume=loaded), whole)
-
-
 def test_a_state_survives_the_disk(learner: Learner, first: Task, second: Task, tmp_path: Path) -> None:
     state = learner.consolidate(learner.start(), first)
     state.save(tmp_path / "state.safetensors")
@@ -165,6 +157,24 @@ def test_progress_may_abandon_a_task(learner: Learner, first: Task) -> None:
 
     with pytest.raises(Abandoned):
         learner.consolidate(learner.start(), first, progress)
+
+
+def test_it_may_be_abandoned_before_any_batch_of_images(network: RetrievalViT, first: Task) -> None:
+    class Abandoned(Exception):
+        pass
+
+    batches = 0
+
+    def pause() -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 3:
+            raise Abandoned
+
+    learner = Learner(network, LearnerConfig(batch=8, width=200), pause)
+    with pytest.raises(Abandoned):
+        learner.learn_fast(learner.start(), first)
+    assert batches == 3
 
 
 def test_images_and_labels_come_in_pairs(first: Task) -> None:

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from redis import Redis
+
+from exchange.registry import Registry
+from model.network import RetrievalViT
+from trainer.config import LearnerConfig, ValidationConfig
+from trainer.epoch_shelf import EpochShelf
+from trainer.epochs import EpochState
+from trainer.learner import Learner, Task
+from trainer.lineage import Lineage
+
+EPOCH = EpochState(2, {"weight": torch.ones(3)})
+
+
+def test_an_epoch_survives_the_disk(learner: Learner, first: Task, tmp_path: Path) -> None:
+    shelf, epochs = EpochShelf(tmp_path), []
+    whole = learner.consolidate(learner.start(), first, on_epoch=epochs.append)
+    shelf.saver("t1", "basis")(epochs[0])
+    again = learner.consolidate(learner.start(), first, resume=shelf.load("t1", "basis"))
+    assert torch.equal(again.pools.keys, whole.pools.keys)
+    assert torch.equal(again.projected.sums, whole.projected.sums)
+
+
+def test_an_epoch_counts_on_its_own_basis_alone(tmp_path: Path) -> None:
+    shelf = EpochShelf(tmp_path)
+    shelf.saver("t1", "basis")(EPOCH)
+    assert shelf.load("t1", "basis") is not None
+    assert shelf.load("t1", "another") is None
+    assert shelf.load("t2", "basis") is None
+
+
+def test_the_basis_is_the_backbone_the_settings_and_what_was_learned_before(
+    network: RetrievalViT, redis: Redis, first: Task, tmp_path: Path
+) -> None:
+    config = LearnerConfig(slots=4, epochs=1, least_steps=0, batch=8, width=200)
+    learner = Learner(network, config)
+    lineage = Lineage(Registry(redis, tmp_path), learner)
+    start = learner.start()
+    one = learner.consolidate(start, first)
+    moved = replace(one, pools=replace(one.pools, values=one.pools.values + 1))
+    bases = [
+        lineage.basis(start, ValidationConfig()),
+        lineage.basis(one, ValidationConfig()),
+        lineage.basis(moved, ValidationConfig()),
+        lineage.basis(start, ValidationConfig(share=0.2)),
+        Lineage(lineage.registry, Learner(network, replace(config, lr=0.1))).basis(start, ValidationConfig()),
+    ]
+    assert len(set(bases)) == len(bases)
+    assert lineage.basis(learner.start(), ValidationConfig()) == bases[0]
+
+
+@pytest.mark.parametrize("content", [b"damaged", None])
+def test_a_damaged_epoch_starts_the_task_over(tmp_path: Path, content: bytes | None) -> None:
+    shelf = EpochShelf(tmp_path)
+    shelf.saver("t1", "basis")(EPOCH)
+    path = tmp_path / "t1.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] if content is None else content)
+    assert shelf.load("t1", "basis") is None
+
+
+def test_a_disk_that_takes_no_epoch_does_not_stop_training(tmp_path: Path) -> None:
+    shelf = EpochShelf(tmp_path)
+    (tmp_path / "t1.part").mkdir()
+    shelf.saver("t1", "basis")(EPOCH)
+    assert shelf.load("t1", "basis") is None
+
+
+def test_what_ended_tasks_left_behind_goes(tmp_path: Path) -> None:
+    shelf = EpochShelf(tmp_path)
+    for task in ("t1", "t2"):
+        shelf.saver(task, "basis")(EPOCH)
+    (tmp_path / "t3.part").write_bytes(b"a crash left this")
+    assert shelf.keep_only({"t2"}) == 2
+    assert shelf.load("t2", "basis") is not None
+    shelf.discard("t2")
+    assert list(tmp_path.iterdir()) == []
