@@ -73,7 +73,8 @@ class PlainOnnx:
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:  # noqa: ARG002
         (scores,) = self._session.run_with_ort_values(None, {"pixels": value(pixels), **self._head})
-        return Output(scores.numpy(), np.zeros((len(pixels), 0), dtype=np.int64), ())
+        nothing = np.zeros((len(pixels), 0), dtype=np.float32)
+        return Output(scores.numpy(), nothing.astype(np.int64), nothing, ())
 
 
 class PlainGraph(nn.Module):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.budget import BudgetBatch
@@ -15,10 +16,15 @@ from model.network import RetrievalViT
 
 
 class Answer(NamedTuple):
-    """scores: [B, C] probabilities.  steps: [B, L] int64, steps taken in each layer.  found: see `Features`."""
+    """What the network and the head make of a batch.
+
+    scores: [B, C] probabilities.  steps: [B, L] int64, steps taken in each layer.
+    features: [B, d], what the scores were read from, of length one.  found: see `Features`.
+    """
 
     scores: Tensor
     steps: Tensor
+    features: Tensor
     found: list[Recall]
 
 
@@ -28,4 +34,5 @@ def classify(
 ) -> Answer:
     """Classify uint8 pixels [B, 3, px, px]. `memories` are the pools laid out by `Pools.memories`."""
     features = network(pixels, memories, budgets)
-    return Answer(head.logits(features.vectors).softmax(dim=-1), features.steps, features.found)
+    scores = head.logits(features.vectors).softmax(dim=-1)
+    return Answer(scores, features.steps, F.normalize(features.vectors, dim=-1), features.found)

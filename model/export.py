@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -29,7 +30,7 @@ from model.network import RetrievalViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 2
+FORMAT = 3
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
@@ -59,15 +60,16 @@ class DeliberatingGraph(nn.Module):
         weight: Tensor,
         bias: Tensor,
         *memories: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """-> scores [B, C] and steps [B, L].  ranks: [k], anything; its length is the most slots to mix."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-> scores [B, C], steps [B, L], features [B, d].  ranks: [k], anything; as many slots may be mixed."""
         budgets = BudgetBatch(
             tmax, epsilon, topk, steps=self.network.loop.tmax, width=ranks.shape[0], uniform=self.even
         )
         parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
         features = self.network(pixels, [Memory(*part) for part in parts], budgets)
         head = Head(projection, weight, bias)
-        return head.logits(features.vectors).softmax(dim=-1), features.steps
+        unit = F.normalize(features.vectors, dim=-1)
+        return head.logits(features.vectors).softmax(dim=-1), features.steps, unit
 
 
 def graph_key(identity: BackboneIdentity, loop: LoopConfig, even: bool) -> str:
@@ -109,7 +111,8 @@ def export_graph(backbone: Backbone, loop: LoopConfig, even: bool, path: Path) -
     """Write the graph of a backbone and a loop: a minute or so of work, and a file of the backbone's size.
 
     Inputs: `pixels` [B, 3, px, px] uint8; `tmax` [B] int64, `epsilon` [B] float32, `topk` [B] int64, `ranks` [k]
-    int64; what `version_inputs` names. Outputs: `scores` [B, C], `steps` [B, L]. B, k, M, D and C vary freely.
+    int64; what `version_inputs` names. Outputs: `scores` [B, C], `steps` [B, L], `features` [B, d]. B, k,
+    M, D and C vary freely.
     """
     batch, kept, slots, width, classes = (
         Dim(name) for name in ("batch", "kept", "slots", "width", "classes")
@@ -134,7 +137,7 @@ def export_graph(backbone: Backbone, loop: LoopConfig, even: bool, path: Path) -
     varying = [shape for _, shape in inputs.values()][len(fixed) :]
     graph = DeliberatingGraph(RetrievalViT(backbone, loop), even)
     examples_of = {name: example for name, (example, _) in inputs.items()}
-    write_onnx(graph, examples_of, (*fixed, tuple(varying)), ("scores", "steps"), path)
+    write_onnx(graph, examples_of, (*fixed, tuple(varying)), ("scores", "steps", "features"), path)
 
 
 def write_onnx(

@@ -40,10 +40,15 @@ class LayerTrace:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """scores: [B, C] float32 probabilities.  steps: [B, L] int64.  trace: L layers, or none unless asked."""
+    """A batch, answered.
+
+    scores: [B, C] float32 probabilities.  steps: [B, L] int64.  trace: L layers, or none unless asked.
+    features: [B, d] float32, what the scores were read from, of length one.
+    """
 
     scores: NDArray[np.float32]
     steps: NDArray[np.int64]
+    features: NDArray[np.float32]
     trace: tuple[LayerTrace, ...]
 
 

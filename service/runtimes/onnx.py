@@ -95,10 +95,11 @@ class OnnxClassifier:
             "ranks": np.arange(width),
         }
         values = {name: value(array) for name, array in own.items()}
-        scores, steps = session.run_with_ort_values(None, {**self._inputs, **values})
+        scores, steps, features = session.run_with_ort_values(None, {**self._inputs, **values})
         return Output(
             scores=scores.numpy(),
             steps=steps.numpy() if self._slots else np.zeros((len(pixels), 0), int),
+            features=features.numpy(),
             trace=(),
         )
 

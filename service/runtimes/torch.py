@@ -71,6 +71,7 @@ class TorchClassifier:
         return Output(
             scores=array(answer.scores),
             steps=array(answer.steps),
+            features=array(answer.features),
             trace=tuple(layer_trace(layer, recall) for layer, recall in found),
         )
 

@@ -64,6 +64,7 @@ def check_equal(
     wanted = torch_.prepare(version).classify(pixels, budgets, explain=False)
     np.testing.assert_allclose(got.scores, wanted.scores, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(got.steps, wanted.steps)
+    np.testing.assert_allclose(got.features, wanted.features, rtol=0, atol=1e-4)
     assert got.scores.dtype == np.float32
 
 
