@@ -40,11 +40,13 @@ _ENDED = frozenset({TaskState.CONSOLIDATED, TaskState.FAILED, TaskState.CANCELLE
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One labelled image of a task."""
+    """One labelled image of a task, or the features of one that was answered and corrected."""
 
     blob: str
-    """SHA-256 (hex) of the original encoded image, its name in the blob store."""
+    """SHA-256 (hex) of the original encoded image, or of the feature vector, its name in the blob store."""
     label: str
+    space: str | None = None
+    """Of a feature vector, by which pools it was made; None where the blob is an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,11 @@ class Claim:
     consumer: str
     deliveries: int
     """How often this task has been handed out, this time included."""
+
+    @property
+    def corrects(self) -> bool:
+        """True when its blobs are features of answers, not images."""
+        return any(sample.space is not None for sample in self.samples)
 
 
 @dataclass(frozen=True, slots=True)

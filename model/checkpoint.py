@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -38,6 +39,11 @@ class Checkpoint:
         """Knows no class."""
         head = Head.blank(torch.zeros(backbone.dim, 0))
         return cls(backbone.identity, loop, Pools.empty(loop, backbone.dim), head, ())
+
+    @property
+    def space(self) -> str:
+        """See `feature_space`."""
+        return feature_space(self.identity, self.loop, self.pools)
 
     def save(self, path: Path) -> None:
         """Write one file. The caller makes it durable and gives it its final name."""
@@ -105,6 +111,14 @@ class Checkpoint:
 
     def to(self, device: torch.device | str) -> Checkpoint:
         return Checkpoint(self.identity, self.loop, self.pools.to(device), self.head.to(device), self.labels)
+
+
+def feature_space(identity: BackboneIdentity, loop: LoopConfig, pools: Pools) -> str:
+    """A hash of all that makes a feature of an image. Features of two spaces must not be mixed."""
+    digest = hashlib.sha256(json.dumps([asdict(identity), asdict(loop)], sort_keys=True).encode())
+    for tensor in (pools.keys, pools.values, pools.feedback):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

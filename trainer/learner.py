@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.budget import BudgetBatch
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, feature_space
 from model.deliberation import Memory
 from model.head import Head, fit_sharpness, project, solve_discriminant
 from model.moments import fit_drift, label_rows
@@ -25,7 +25,10 @@ from model.network import RetrievalViT
 from model.pools import Pools
 from trainer.config import LearnerConfig
 from trainer.epochs import EpochState, TaskTraining
-from trainer.state import LearnerState
+from trainer.state import Drift, LearnerState
+
+KEPT_DRIFTS = 8
+"""Consolidations that a feature can be followed over."""
 
 Progress = Callable[[float, dict[str, float]], None]
 """Called with the share done, 0..1, and figures such as the loss."""
@@ -109,7 +112,10 @@ class Learner:
         training = TaskTraining(self.network, self.config, state, task.pixels, task.labels, before, task.id)
         pools = training.run(progress, on_epoch, resume)
         after = self.extract(pools, task.pixels)
-        carried = self.carry(replace(state, pools=pools), fit_drift(before, after, self.config.drift_ridge))
+        drift = fit_drift(before, after, self.config.drift_ridge)
+        carried = self.carry(replace(state, pools=pools), drift)
+        step = Drift(self.space(state.pools), self.space(pools), drift)
+        carried = replace(carried, drifts=(*state.drifts, step)[-KEPT_DRIFTS:])
         return self.absorb(carried, after, task).having_learned(task.id, task.labels)
 
     def adopt(self, state: LearnerState, task: Task) -> LearnerState:
@@ -136,17 +142,24 @@ class Learner:
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
     def absorb(self, state: LearnerState, features: Tensor, task: Task) -> LearnerState:
-        """Add features [n, d] of a task to the statistics, and solve the head anew."""
+        """Add features [n, d] of a task to the statistics, solve the head anew and fit its sharpness to the task."""
+        state = self.observe(state, features, task.labels)
+        head = replace(state.head, sharpness=1.0)
+        targets = label_rows(task.labels, state.projected.labels)
+        return replace(state, head=replace(head, sharpness=fit_sharpness(head.logits(features), targets)))
+
+    def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
+        """Add labelled features [n, d] to the statistics, and solve the head anew; its sharpness stays."""
         projection = state.head.projection
-        projected = state.projected.observe(project(features, projection), task.labels)
-        head = Head(projection, *solve_discriminant(projected, self.config.shrinkage))
-        sharpness = fit_sharpness(head.logits(features), label_rows(task.labels, projected.labels))
+        projected = state.projected.observe(project(features, projection), labels)
+        head = Head(projection, *solve_discriminant(projected, self.config.shrinkage), state.head.sharpness)
         return replace(
-            state,
-            features=state.features.observe(features, task.labels),
-            projected=projected,
-            head=replace(head, sharpness=sharpness),
+            state, features=state.features.observe(features, labels), projected=projected, head=head
         )
+
+    def space(self, pools: Pools) -> str:
+        """Where features under some pools lie; see `feature_space`."""
+        return feature_space(self.network.backbone.identity, self.network.loop, pools)
 
     def carry(self, state: LearnerState, drift: Tensor) -> LearnerState:
         """Let old classes' statistics follow a drift map [d, d] of the features.

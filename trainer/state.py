@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from model.backbone import Backbone
 from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
 from model.deliberation import LoopConfig
@@ -16,6 +18,15 @@ from trainer.config import LearnerConfig
 
 
 @dataclass(frozen=True, slots=True)
+class Drift:
+    """A map [d, d] of features from one space to the next, as `fit_drift` found it; see `model.checkpoint`."""
+
+    before: str
+    after: str
+    map: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class LearnerState:
     """d channels, D projections, C classes.
 
@@ -23,6 +34,8 @@ class LearnerState:
     features: moments of features [d];  projected: moments of projected features [D], from which the head is solved.
     taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
     last, best: each task's newest and best accuracy on its held-out images, where there are any.
+    drifts: how the newest consolidations moved features, oldest first.
+    corrected: ids of the newest corrections learned for good.
     """
 
     pools: Pools
@@ -32,6 +45,8 @@ class LearnerState:
     taught: Mapping[str, tuple[str, ...]]
     last: Mapping[str, float]
     best: Mapping[str, float]
+    drifts: tuple[Drift, ...] = ()
+    corrected: tuple[str, ...] = ()
 
     @classmethod
     def start(cls, backbone: Backbone, loop: LoopConfig, config: LearnerConfig) -> LearnerState:
@@ -71,6 +86,7 @@ class LearnerState:
                 f"{name}.sums": moments.sums,
                 f"{name}.counts": moments.counts,
             }
+        tensors |= {f"drift.{number}": drift.map for number, drift in enumerate(self.drifts)}
         facts = {
             "slot_tasks": self.pools.slot_tasks,
             "labels": self.features.labels,
@@ -78,6 +94,8 @@ class LearnerState:
             "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
+            "drifts": [(drift.before, drift.after) for drift in self.drifts],
+            "corrected": self.corrected,
         }
         write_tensors(path, tensors, facts)
 
@@ -107,6 +125,11 @@ class LearnerState:
             )
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
-            return cls(pools, head, features, projected, taught, last, best)
+            drifts = tuple(
+                Drift(before, after, tensors[f"drift.{number}"])
+                for number, (before, after) in enumerate(facts["drifts"])
+            )
+            corrected = tuple(facts["corrected"])
+            return cls(pools, head, features, projected, taught, last, best, drifts, corrected)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error

@@ -21,6 +21,14 @@ from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.data import UnusableTask, load_task
 from trainer.epoch_shelf import EpochShelf
+from trainer.feedback import (
+    Correction,
+    Unfollowable,
+    check_followable,
+    correct,
+    learned,
+    load_correction,
+)
 from trainer.heartbeat import Heartbeat
 from trainer.learner import Learner, Task
 from trainer.lineage import Base, Lineage
@@ -63,6 +71,7 @@ class Term:
         self.epochs = EpochShelf(config.store / "epochs")
         self.validation = ValidationShelf(config.store / "validation")
         self.pending: list[Pending] = []
+        self.corrections: list[Correction] = []
         self.base = lineage.load()
         self.serving = self.base.state
         self.looked_up = 0.0
@@ -71,26 +80,88 @@ class Term:
         """Work until asked to stop. Raises LeaseLost and ExchangeUnavailable, which end the term."""
         while not self.stop.is_set():
             self.heartbeat.check()
-            self.accept_waiting(block_ms=0 if self.pending else 1000)
+            self.accept_waiting(block_ms=0 if self.pending or self.corrections else 1000)
             if self.pending:
                 with contextlib.suppress(Stopping):
                     self.consolidate(self.pending[0])
+            elif self.corrections:
+                self.keep_corrections()
 
     def accept_waiting(self, block_ms: int) -> None:
-        """Learn every waiting task with the fast head."""
+        """Learn every waiting task with the fast head, one after another, and all waiting corrections at once."""
+        fresh: list[Correction] = []
         while not self.stop.is_set() and (claim := self.queue.claim(self.config.consumer, block_ms)):
             self.heartbeat.add(claim)
-            self.accept(claim)
+            if self.is_new(claim):
+                if claim.corrects:
+                    fresh += self.loaded(claim)
+                else:
+                    self.accept(claim)
             block_ms = 0
+        if fresh:
+            self.serve_corrections(fresh)
+
+    def is_new(self, claim: Claim) -> bool:
+        """False for one delivered again after it was learned: the crash came before the acknowledgement."""
+        if self.lineage.current() != self.base.version:
+            self.rebase()
+        if claim.task.id not in (*self.base.state.tasks, *self.base.state.corrected):
+            return True
+        self.finish(claim, self.queue.get(claim.task.id).metrics, self.base.version)
+        return False
+
+    def loaded(self, claim: Claim) -> list[Correction]:
+        """A claimed correction; none when it cannot be used."""
+        try:
+            return [load_correction(claim, self.queue.blobs, self.learner.network.backbone.dim)]
+        except (UnusableTask, BlobMissing, BlobCorrupt) as error:
+            self.refuse(claim, str(error))
+            return []
+
+    def serve_corrections(self, fresh: list[Correction]) -> None:
+        """Serve corrections by the fast head, in one version."""
+        if self.lineage.current() != self.base.version:
+            self.rebase()
+        fresh = self.followed(self.base.state, fresh)
+        if not fresh:
+            return
+        self.corrections += fresh
+        self.serving = correct(self.learner, self.serving, fresh)
+        version = self.publish_fast()
+        for correction in fresh:
+            claim = correction.claim
+            self.queue.update(claim.task.id, state=TaskState.SERVED, version=version, claim=claim)
+
+    def followed(self, state: LearnerState, corrections: list[Correction]) -> list[Correction]:
+        """Those whose features can be followed to a state; the others fail."""
+        usable = []
+        for correction in corrections:
+            try:
+                check_followable(self.learner, state, correction)
+            except Unfollowable as error:
+                self.refuse(correction.claim, str(error))
+            else:
+                usable.append(correction)
+        return usable
+
+    def keep_corrections(self) -> None:
+        """Learn the corrections that wait for good; with the head alone, as there is no image to train slots on."""
+        kept = self.corrections
+        before = self.base, self.serving
+        self.base = replace(self.base, state=learned(self.learner, self.base.state, kept))
+        self.serving, self.corrections = self.base.state, []
+        try:
+            version = self.publish({}, consolidated=True)
+        except PointerMoved:
+            (self.base, self.serving), self.corrections = before, kept
+            self.rebase()
+            return
+        for correction in kept:
+            self.finish(correction.claim, {}, version)
+        self.lineage.prune(self.config.keep_versions)
 
     def accept(self, claim: Claim) -> None:
         """Load a task, learn it fast, serve it."""
-        if self.lineage.current() != self.base.version:
-            self.rebase()
-        if claim.task.id in self.base.state.tasks:
-            # Delivered again after it was learned: the crash came before the acknowledgement.
-            self.finish(claim, self.queue.get(claim.task.id).metrics, self.base.version)
-            return
         started = time.monotonic()
         self.queue.update(claim.task.id, state=TaskState.LEARNING, claim=claim)
         try:
@@ -102,9 +173,7 @@ class Term:
                 torch.get_num_threads(),
             )
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
-            self.heartbeat.drop(claim)
-            self.queue.fail(claim, str(error))
-            log.warning("task cannot be learned", task=claim.task.id, reason=str(error))
+            self.refuse(claim, str(error))
             return
         task, held_out = hold_out(task, self.config.validation)
         if held_out is not None:
@@ -200,10 +269,11 @@ class Term:
         self.looked_up = time.monotonic()
 
     def with_pending(self, state: LearnerState) -> LearnerState:
-        """A base state plus the fast heads of everything still waiting to be consolidated."""
+        """A base state plus the fast heads of everything still waiting to be consolidated, corrections last."""
         for pending in self.pending:
             state = self.learner.learn_fast(state, pending.task)
-        return state
+        self.corrections = self.followed(state, self.corrections)
+        return correct(self.learner, state, self.corrections)
 
     def rebase(self) -> None:
         """Start again from the version that is served now."""
@@ -212,13 +282,20 @@ class Term:
         log.info("building on another version", version=self.base.version)
 
     def publish(self, metrics: dict[str, float], *, consolidated: bool) -> int:
-        fast = [pending.task.id for pending in self.pending]
+        claims = [pending.claim for pending in self.pending] + [c.claim for c in self.corrections]
+        fast = [claim.task.id for claim in claims]
         manifest = self.lineage.publish(
             self.base, self.serving, fast, metrics, consolidated, self.heartbeat.token
         )
         self.base = Base(self.base.state, manifest.version)
         log.info("published", version=manifest.version, kind=manifest.kind, labels=len(manifest.labels))
         return manifest.version
+
+    def refuse(self, claim: Claim, reason: str) -> None:
+        """End a task that no retry will make learnable."""
+        self.heartbeat.drop(claim)
+        self.queue.fail(claim, reason)
+        log.warning("task cannot be learned", task=claim.task.id, reason=reason)
 
     def finish(self, claim: Claim, metrics: dict[str, float], version: int | None) -> None:
         """Report a task as learned for good, and acknowledge it."""

@@ -23,10 +23,11 @@ from exchange.blobs import BlobStore
 from exchange.queue import QueueConfig, TaskQueue
 from exchange.records import Sample, TaskRecord, TaskState
 from exchange.registry import Registry
-from model.backbone import BackboneSpec
+from model.backbone import BackboneSpec, load_backbone
 from model.checkpoint import Checkpoint
+from model.network import RetrievalViT
 from trainer.config import LearnerConfig, ValidationConfig
-from trainer.learner import Task
+from trainer.learner import Learner, Task
 from trainer.process import TrainerConfig
 from trainer.state import LearnerState
 from trainer.worker import run
@@ -228,3 +229,63 @@ def test_two_trainers_share_a_queue_without_learning_anything_twice(
             other.join()
     assert sorted(bench.state().tasks) == sorted(tasks)
     assert bench.state().features.counts.tolist() == [11] * 7
+
+
+def correct(bench: Bench, pixels: torch.Tensor, label: str) -> str:
+    """What a server queues for POST /feedback about an answer of the version served now."""
+    current = bench.registry.current()
+    assert current is not None
+    checkpoint = Checkpoint.load(bench.registry.path(current, "serving"))
+    network = RetrievalViT(load_backbone(bench.spec), checkpoint.loop)
+    features = Learner(network, FAST).extract(checkpoint.pools, pixels)
+    blobs = [bench.queue.blobs.put(row.numpy().tobytes()) for row in features]
+    samples = [Sample(blob, label, checkpoint.space) for blob in blobs]
+    return bench.queue.submit("feedback", samples).task.id
+
+
+def test_corrections_are_learned_once_and_kept(bench: Bench, first: Task, second: Task) -> None:
+    gnus = stripes("t9", ("gnu",)).pixels
+    with bench.trainer(SLOW):
+        bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED)
+        task = bench.submit(second)
+        bench.wait_for(task, TaskState.CONSOLIDATING)
+        made = [correct(bench, gnus[:1], "gnu"), correct(bench, gnus[1:3], "gnu")]
+        for one in made:
+            bench.wait_for(one, TaskState.SERVED)  # while another task is being consolidated
+        for one in (task, *made):
+            bench.wait_for(one, TaskState.CONSOLIDATED)
+    state = bench.state()
+    assert state.corrected == tuple(made)
+    assert dict(zip(state.features.labels, state.features.counts.tolist(), strict=True))["gnu"] == 3
+    assert bench.queue.depth() == 0
+
+
+def test_a_correction_given_back_is_counted_once(bench: Bench, first: Task, second: Task) -> None:
+    with bench.trainer(SLOW):
+        bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED)
+        bench.wait_for(bench.submit(second), TaskState.CONSOLIDATING)
+        made = correct(bench, stripes("t9", ("gnu",)).pixels[:1], "gnu")
+        bench.wait_for(made, TaskState.SERVED)
+    assert bench.state().corrected == ()
+    with bench.trainer(SLOW):
+        bench.wait_for(made, TaskState.CONSOLIDATED)
+    state = bench.state()
+    assert state.corrected == (made,)
+    assert dict(zip(state.features.labels, state.features.counts.tolist(), strict=True))["gnu"] == 1
+
+
+def test_a_correction_from_another_branch_fails_and_says_why(bench: Bench, first: Task, second: Task) -> None:
+    with bench.trainer():
+        kept = bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED).version
+        assert kept is not None
+        bench.wait_for(bench.submit(second), TaskState.CONSOLIDATED)
+        label = correct(bench, second.pixels[:1], "elk")
+        bench.wait_for(label, TaskState.CONSOLIDATED)
+        newest = bench.registry.current()
+        bench.registry.activate(kept)
+        assert newest is not None
+        space = Checkpoint.load(bench.registry.path(newest, "serving")).space
+        stray = bench.queue.submit("stray", [Sample(bench.queue.blobs.put(b"\0" * 192 * 4), "elk", space)])
+        failed = bench.wait_for(stray.task.id, TaskState.FAILED)
+    assert failed.error is not None
+    assert "does not descend" in failed.error

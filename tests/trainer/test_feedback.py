@@ -1,0 +1,108 @@
+"""Corrections: what a server kept of its answers teaches the head as the images would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from exchange.blobs import BlobStore
+from exchange.records import Claim, Sample, TaskRecord, TaskState
+from trainer.data import UnusableTask
+from trainer.feedback import Correction, Unfollowable, correct, follow, learned, load_correction
+from trainer.learner import KEPT_DRIFTS, Learner, Task
+from trainer.state import LearnerState
+
+from .conftest import stripes
+
+
+def claim(samples: tuple[Sample, ...] = (), task: str = "c1") -> Claim:
+    record = TaskRecord(task, "", TaskState.LEARNING, 1, (), 0, {}, None, 0, 0, None, None, None)
+    return Claim(record, samples, "0-1", "test", 1)
+
+
+def correction(learner: Learner, state: LearnerState, features: Tensor, *labels: str) -> Correction:
+    return Correction(claim(), features, labels, (learner.space(state.pools),) * len(labels))
+
+
+def answers(learner: Learner, state: LearnerState, pixels: Tensor) -> Sequence[str]:
+    rows = state.head.logits(learner.extract(state.pools, pixels)).argmax(dim=1)
+    return [state.projected.labels[row] for row in rows.tolist()]
+
+
+@pytest.fixture
+def taught(learner: Learner, first: Task) -> LearnerState:
+    return learner.consolidate(learner.start(), first)
+
+
+def test_a_correction_counts_as_its_image_would(learner: Learner, taught: LearnerState, second: Task) -> None:
+    features = learner.extract(taught.pools, second.pixels)
+    by_feature = correct(learner, taught, [correction(learner, taught, features, *second.labels)])
+    by_image = learner.learn_fast(taught, second)
+    assert by_feature.projected.labels == by_image.projected.labels
+    torch.testing.assert_close(by_feature.projected.gram, by_image.projected.gram)
+    torch.testing.assert_close(by_feature.head.weight, by_image.head.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_one_correction_teaches_a_new_label_and_leaves_the_others(
+    learner: Learner, taught: LearnerState, first: Task
+) -> None:
+    gnu = stripes("t9", ("gnu",))
+    features = learner.extract(taught.pools, gnu.pixels[:1])
+    after = correct(learner, taught, [correction(learner, taught, features, "gnu")])
+    assert set(answers(learner, after, gnu.pixels)) == {"gnu"}
+    assert answers(learner, after, first.pixels) == list(first.labels)
+    assert after.head.sharpness == taught.head.sharpness  # one image says nothing of how sure to be
+
+
+def test_it_survives_the_consolidation_of_later_tasks(
+    learner: Learner, taught: LearnerState, second: Task, tmp_path: Path
+) -> None:
+    gnu = stripes("t9", ("gnu",))
+    features = learner.extract(taught.pools, gnu.pixels[:4])
+    state = learned(learner, taught, [correction(learner, taught, features, *["gnu"] * 4)])
+    assert (state.corrected, state.taught["c1"]) == (("c1",), ("gnu",))
+    state.save(tmp_path / "state")
+    state = learner.consolidate(LearnerState.load(tmp_path / "state"), second)
+    assert set(answers(learner, state, gnu.pixels)) == {"gnu"}
+    assert state.corrected == ("c1",)
+
+
+def test_a_feature_made_before_a_consolidation_follows_its_drift(
+    learner: Learner, taught: LearnerState, second: Task, tmp_path: Path
+) -> None:
+    third = stripes("t3", ("fox", "gnu"), seed=2)
+    before = learner.extract(taught.pools, second.pixels)
+    state = learner.consolidate(learner.consolidate(taught, second), third)
+    state.save(tmp_path / "state")
+    state = LearnerState.load(tmp_path / "state")
+    now = learner.extract(state.pools, second.pixels)
+    here = learner.space(state.pools)
+    followed = follow(state, before, learner.space(taught.pools), here)
+    assert (followed - now).norm() < (before - now).norm()
+    assert torch.equal(follow(state, now, here, here), now)
+
+
+def test_what_cannot_be_followed_is_refused(learner: Learner, taught: LearnerState, second: Task) -> None:
+    other = learner.consolidate(learner.start(), second)  # another branch
+    features = F.normalize(torch.ones(1, 48), dim=-1)
+    with pytest.raises(Unfollowable, match="does not descend"):
+        correct(learner, taught, [correction(learner, other, features, "elk")])
+    forgotten = replace(taught, drifts=())  # too long ago
+    with pytest.raises(Unfollowable):
+        correct(learner, forgotten, [correction(learner, learner.start(), features, "elk")])
+    assert len(taught.drifts) == 1 <= KEPT_DRIFTS
+
+
+@pytest.mark.parametrize(
+    "blob", [b"", b"\0" * 47 * 4, torch.full((48,), torch.nan).numpy().tobytes(), b"\xff\xd8\xff" * 64]
+)
+def test_a_blob_that_is_no_feature_fails_its_task(tmp_path: Path, blob: bytes) -> None:
+    blobs = BlobStore(tmp_path)
+    with pytest.raises(UnusableTask, match="48 finite numbers"):
+        load_correction(claim((Sample(blobs.put(blob), "x", "space"),)), blobs, 48)
