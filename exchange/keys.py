@@ -43,6 +43,10 @@ class Keys:
         """String: set while a request with this idempotency key is being handled."""
         return f"{self.prefix}:handling:{hashlib.sha256(key.encode()).hexdigest()}"
 
+    def relay(self, name: str) -> str:
+        """List: questions to the process of this name, or the answer to one."""
+        return f"{self.prefix}:relay:{name}"
+
     @property
     def pointer(self) -> str:
         """String: the version to serve. Also the channel that says it moved."""

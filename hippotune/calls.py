@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -144,6 +145,12 @@ def submit_archive(archive: Path, media: str, name: str, key: str | None) -> Cal
     """A zip or tar in ImageFolder layout, streamed from its file."""
     headers = _idempotent(key) | {"Content-Type": media, "Content-Length": str(archive.stat().st_size)}
     return Call("POST", "/tasks", _task, params={"name": name}, headers=headers, body=archive)
+
+
+def feedback(answer: str, label: str) -> Call[Task]:
+    """What an answered image really showed. Naturally idempotent: the answer's id is the key."""
+    body = json.dumps({"id": answer, "label": label}).encode()
+    return Call("POST", "/feedback", _task, headers={"Content-Type": "application/json"}, body=body)
 
 
 def task(task_id: str) -> Call[Task]:

@@ -66,6 +66,10 @@ class Client:
         with as_archive(Path(source)) as (archive, media):
             return self._run(calls.submit_archive(archive, media, name, idempotency_key))
 
+    def feedback(self, answer: Classification | str, label: str) -> Task:
+        """Correct an answer, given itself or by its id: teaches the head, without sending the image again."""
+        return self._run(calls.feedback(_id(answer), label))
+
     def task(self, task_id: str) -> Task:
         """One task as it stands."""
         return self._run(calls.task(task_id))
@@ -158,6 +162,10 @@ class AsyncClient:
         with as_archive(Path(source)) as (archive, media):
             return await self._run(calls.submit_archive(archive, media, name, idempotency_key))
 
+    async def feedback(self, answer: Classification | str, label: str) -> Task:
+        """Correct an answer, given itself or by its id: teaches the head, without sending the image again."""
+        return await self._run(calls.feedback(_id(answer), label))
+
     async def task(self, task_id: str) -> Task:
         """One task as it stands."""
         return await self._run(calls.task(task_id))
@@ -239,3 +247,7 @@ def _learned(task: Task) -> Task:
     if task.state in LOST:
         raise TaskFailed(task)
     return task
+
+
+def _id(answer: Classification | str) -> str:
+    return answer if isinstance(answer, str) else answer.id

@@ -25,7 +25,14 @@ def application() -> typer.Typer:
         app.command(rich_help_panel="Run it")(command)
     for command in (images.classify, images.bench):
         app.command(rich_help_panel="Ask it")(command)
-    for command in (learning.submit, learning.tasks, learning.forget, learning.versions, learning.activate):
+    for command in (
+        learning.submit,
+        learning.feedback,
+        learning.tasks,
+        learning.forget,
+        learning.versions,
+        learning.activate,
+    ):
         app.command(rich_help_panel="Teach it")(command)
     return app
 

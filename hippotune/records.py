@@ -45,6 +45,7 @@ class Timings:
 class Classification:
     """One image's answer.
 
+    id: names the answer in `feedback`, for as long as the server remembers it.
     predictions: best first; empty when the version knows no class.
     version: what answered.
     steps: loop steps really run in each retrieval layer.
@@ -52,6 +53,7 @@ class Classification:
     trace: what was recalled at each layer and step, if `explain` was asked for.
     """
 
+    id: str
     predictions: tuple[Prediction, ...]
     version: int
     budget: Budget
@@ -69,6 +71,7 @@ class Classification:
         """From the JSON of POST /classify."""
         timings = answer.get("timings_ms")
         return cls(
+            id=answer["id"],
             predictions=tuple(Prediction(p["label"], p["score"]) for p in answer["predictions"]),
             version=answer["version"],
             budget=Budget(**{name: answer["budget"][name] for name in ("tmax", "epsilon", "topk")}),

@@ -128,6 +128,10 @@ class Settings(BaseSettings):
     max_archive_ratio: Annotated[Count, Part.SERVER, Doc("Most an archive may grow when unpacked.")] = None
     max_submissions: Annotated[Count, Part.SERVER, Doc("Tasks received at the same time.")] = None
     max_event_streams: Annotated[Count, Part.SERVER, Doc("Open event streams.")] = None
+    feedback_answers: Annotated[
+        Annotated[int, Field(ge=0)] | None, Part.SERVER, Doc("Answers that POST /feedback can correct.")
+    ] = None
+    feedback_ttl_s: Annotated[Positive, Part.SERVER, Doc("Seconds for which it can.")] = None
 
     consumer: Annotated[str, Part.TRAINER, Doc("This trainer's name among those of one queue.")] = Field(
         default_factory=_who_am_i, min_length=1

@@ -40,6 +40,9 @@ class Timings(BaseModel):
 class Classification(BaseModel):
     """One image's answer."""
 
+    id: str = Field(
+        description="Names this answer in POST /feedback, for as long as the server remembers it."
+    )
     predictions: list[Prediction] = Field(description="Best first.")
     version: int
     budget: BudgetAnswer = Field(description="As really granted.")
@@ -84,10 +87,11 @@ class Clock:
 
 
 def classification(
-    snapshot: Snapshot, scored: Scored, wanted: Wanted, timings_ms: dict[str, float]
+    snapshot: Snapshot, scored: Scored, wanted: Wanted, timings_ms: dict[str, float], id_: str
 ) -> dict[str, Any]:
     """One image's answer, as `Classification` describes it."""
     answer = {
+        "id": id_,
         "predictions": predictions(snapshot, scored.output.scores[scored.row], wanted),
         "version": snapshot.version,
         "budget": scored.budget,

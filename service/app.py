@@ -14,13 +14,15 @@ from exchange.blobs import BlobStore
 from exchange.connection import connect
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
+from exchange.relay import Relay
 from service import problems
 from service.config import ServiceConfig
 from service.cpus import available_cpus
 from service.engine import Engine
+from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
 from service.middleware import RequestMetrics
-from service.routes import classify, operations, page, tasks, versions
+from service.routes import classify, feedback, operations, page, tasks, versions
 from service.runtimes import Runtime
 from service.runtimes.load import load_runtime
 from service.services import Lifecycle, Services
@@ -65,7 +67,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
     app.state.lifecycle = lifecycle
     app.add_middleware(RequestMetrics, metrics=metrics)
     problems.install(app, metrics)
-    for noun in (classify, tasks, versions, operations, page):
+    for noun in (classify, feedback, tasks, versions, operations, page):
         app.include_router(noun.router)
     app.mount("/web", page.files())
     return app
@@ -80,6 +82,9 @@ async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle)
     engine = Engine(served, config.max_batch, config.queue_images, metrics)
     registry = Registry(redis, config.store / "versions", config.queue.prefix)
     watcher = Watcher(registry, runtime, engine, served, metrics)
+    memory = SharedMemory(
+        AnswerMemory(config.feedback_answers, config.feedback_ttl_s), Relay(redis, config.queue.prefix)
+    )
     decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     services = Services(
         config=config,
@@ -92,6 +97,7 @@ async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle)
         queue=TaskQueue(redis, blobs, config.queue),
         blobs=blobs,
         registry=registry,
+        memory=memory,
         decoders=decoders,
         submissions=CapacityLimiter(config.max_submissions),
         streams=CapacityLimiter(config.max_event_streams),
@@ -100,9 +106,11 @@ async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle)
     try:
         await to_thread.run_sync(warm_backbone, engine, runtime)
         watcher.start()
+        memory.start()
         yield services
     finally:
         lifecycle.draining = True
+        await to_thread.run_sync(memory.stop)
         await to_thread.run_sync(watcher.stop)
         await to_thread.run_sync(engine.stop)
         await to_thread.run_sync(runtime.close)

@@ -193,4 +193,5 @@ def field_error(item: dict[str, Any]) -> FieldError:
     """A finding of pydantic ("Input should be a valid integer") in this module's words."""
     value = item.get("input")
     shown = value if isinstance(value, int | float | None) else shorten(str(value))
-    return FieldError(str(item["loc"][-1]), shown, item["msg"].replace("Input should be", "be", 1))
+    field = str(item["loc"][-1]) if item["loc"] else "body"
+    return FieldError(field, shown, item["msg"].replace("Input should be", "be", 1))

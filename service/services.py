@@ -14,6 +14,7 @@ from exchange.queue import TaskQueue
 from exchange.registry import Registry
 from service.config import ServiceConfig
 from service.engine import Engine
+from service.memory import SharedMemory
 from service.metrics import Metrics
 from service.problems import Problem
 from service.runtimes import Runtime
@@ -46,6 +47,7 @@ class Services:
     queue: TaskQueue
     blobs: BlobStore
     registry: Registry
+    memory: SharedMemory
     decoders: ThreadPoolExecutor
     submissions: CapacityLimiter
     streams: CapacityLimiter

@@ -18,6 +18,7 @@ class Snapshot:
     """A version laid out for the runtime. Whoever holds one may use it for as long as they like.
 
     columns: the head's column of each label.  slot_tasks: [M], the task that brought each slot.
+    space: which features are comparable with those of this version; see `Checkpoint.space`.
     """
 
     version: int
@@ -26,6 +27,7 @@ class Snapshot:
     labels: tuple[str, ...]
     columns: Mapping[str, int]
     slot_tasks: tuple[str, ...]
+    space: str
     classifier: Classifier
 
     @classmethod
@@ -37,6 +39,7 @@ class Snapshot:
             labels=checkpoint.labels,
             columns={label: column for column, label in enumerate(checkpoint.labels)},
             slot_tasks=checkpoint.pools.slot_tasks,
+            space=checkpoint.space,
             classifier=classifier,
         )
 

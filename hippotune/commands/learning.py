@@ -16,6 +16,8 @@ from hippotune.output import moment, print_json, print_table
 from hippotune.records import LOST, Task, Version
 from hippotune.settings import Part, Settings
 
+Wait = Annotated[bool, typer.Option("--wait", help="Return once it is consolidated; 1 if it never is.")]
+
 
 @with_settings(Part.CLIENT)
 def submit(
@@ -25,9 +27,7 @@ def submit(
     key: Annotated[
         str | None, typer.Option(help="Idempotency key: the same key makes the same task.")
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Return once it is consolidated; 1 if it never is.")
-    ] = False,
+    wait: Wait = False,
     as_json: Json = False,
 ) -> None:
     """Hand in labelled images to be learned."""
@@ -38,12 +38,23 @@ def submit(
             raise typer.BadParameter(str(error), param_hint="SOURCE") from None
         if wait:
             task = _watch(client, task)
-    if as_json:
-        print_json(task)
-    else:
-        _print_tasks([task])
-    if task.state in LOST:
-        raise TaskFailed(task)
+    _print_task(task, as_json)
+
+
+@with_settings(Part.CLIENT)
+def feedback(
+    settings: Settings,
+    answer: Annotated[str, typer.Argument(help="Id of an answer, as `classify --json` gives it.")],
+    label: Annotated[str, typer.Argument(help="What the image shows, a known label or a new one.")],
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
+    """Correct an answer without sending its image again."""
+    with _client(settings) as client:
+        task = client.feedback(answer, label)
+        if wait:
+            task = _watch(client, task)
+    _print_task(task, as_json)
 
 
 @with_settings(Part.CLIENT)
@@ -117,6 +128,16 @@ def _watch(client: Client, task: Task) -> Task:
             progress.update(bar, description=seen.state, completed=seen.progress)
             task = seen
     return task
+
+
+def _print_task(task: Task, as_json: bool) -> None:
+    """Raises TaskFailed for one that will never be learned."""
+    if as_json:
+        print_json(task)
+    else:
+        _print_tasks([task])
+    if task.state in LOST:
+        raise TaskFailed(task)
 
 
 def _print_tasks(found: list[Task]) -> None:

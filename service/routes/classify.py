@@ -167,9 +167,11 @@ async def until_gone(request: Request) -> None:
 def encode(services: Services, ticket: Ticket, wanted: Wanted, clock: Clock) -> Response:
     """The answer's bytes; observes where the time went."""
     timings = clock.timings_ms(perf_counter())
-    results: list[dict[str, Any]] = [
-        classification(ticket.snapshot, scored, wanted, timings) for scored in ticket.scored
-    ]
+    snapshot, memory = ticket.snapshot, services.memory.own
+    results: list[dict[str, Any]] = []
+    for scored in ticket.scored:
+        id_ = memory.keep(scored.output.features[scored.row], snapshot.space)
+        results.append(classification(snapshot, scored, wanted, timings, id_))
     body = orjson.dumps(results[0] if len(results) == 1 else {"results": results})
     stages = services.metrics.stages
     stages["read"].observe(clock.read)

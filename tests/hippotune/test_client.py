@@ -117,6 +117,16 @@ def test_versions_roll_back_and_forward(client: Client) -> None:
     client.activate(newest.version)
 
 
+def test_an_answer_is_corrected_without_its_image(client: Client, tasks: list[DemoTask]) -> None:
+    answer = client.classify(tasks[0].test[0].image)
+    task = client.wait(client.feedback(answer, "a zero I drew"))
+    assert (task.images, task.labels) == (1, ("a zero I drew",))
+    assert client.feedback(answer.id, "a zero I drew").id == task.id
+    newest = client.versions()[0]
+    assert newest.current
+    assert "a zero I drew" in newest.labels
+
+
 def test_refusals_name_the_field(client: Client, tasks: list[DemoTask]) -> None:
     with pytest.raises(Refused, match="tmax") as caught:
         client.classify(tasks[0].test[0].image, tmax=99)
@@ -145,6 +155,7 @@ def test_the_async_twin_does_the_same(server: Up, tasks: list[DemoTask], tmp_pat
             answers = await asyncio.gather(*(client.classify(image, tmax=1) for image in images))
             assert all(set(answer.steps) == {1} for answer in answers)
             assert len(await client.classify_many(images)) == len(images)
+            assert (await client.feedback(answers[0], "corrected")).labels == ("corrected",)
             newest = (await client.versions())[0]
             assert (await client.version(newest.version)).labels == newest.labels
             assert (await client.activate(newest.version)).version == newest.version

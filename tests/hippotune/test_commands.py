@@ -73,6 +73,16 @@ def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     assert f"version {newest} is now served" in hippotune("activate", str(newest), *url).stdout
 
 
+def test_feedback(server: Up, digit: Path) -> None:
+    (asked,) = told(hippotune("classify", digit, "--json", "--url", server.address))
+    arguments = ("feedback", asked["answer"]["id"], "seven", "--wait", "--json", "--url", server.address)
+    task = told(hippotune(*arguments))
+    assert (task["labels"], task["state"]) == (["seven"], "consolidated")
+    stale = hippotune("feedback", f"{0:08x}-{0:024x}", "seven", "--url", server.address)
+    assert stale.returncode == 4
+    assert "POST /tasks instead" in " ".join(stale.stderr.split())
+
+
 def test_the_same_key_makes_the_same_task(server: Up, folder: Path) -> None:
     arguments = ("submit", folder, "--key", "from-a-script", "--json", "--url", server.address)
     assert told(hippotune(*arguments))["id"] == told(hippotune(*arguments))["id"]

@@ -21,6 +21,7 @@ def test_a_raw_body_is_answered_in_full(server: Running, kind: str) -> None:
     answer = response.json()
     scores = [prediction["score"] for prediction in answer["predictions"]]
     assert len(scores) == 5
+    assert len(answer["id"]) == 33
     assert scores == sorted(scores, reverse=True)
     assert answer["version"] == server.registry.current()
     assert answer["budget"] == {"tmax": 2, "epsilon": 0.0, "topk": 5}

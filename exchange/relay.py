@@ -1,0 +1,53 @@
+"""Questions between the processes of one installation, through Redis: one asks another by its name and waits."""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+
+from exchange.connection import BLOCK_MS, reaching_redis
+from exchange.keys import DEFAULT_PREFIX, Keys
+
+_KEPT_MS = 10_000
+"""How long a question waits for a process that may be gone, and an answer for one that gave up."""
+
+
+class Relay:
+    """Every method raises `ExchangeUnavailable` when Redis cannot be reached. Safe for many threads."""
+
+    def __init__(self, redis: Redis, prefix: str = DEFAULT_PREFIX) -> None:
+        self.redis, self.keys = redis, Keys(prefix)
+
+    def ask(self, peer: str, question: str, patience_s: float = 1.0) -> bytes | None:
+        """What the process named `peer` answers; None when it does not within `patience_s`."""
+        token = secrets.token_hex(8)
+        waiting, reply = self.keys.relay(peer), self.keys.relay(f"{peer}:{token}")
+        with reaching_redis():
+            with self.redis.pipeline(transaction=True) as pipe:
+                pipe.rpush(waiting, f"{token} {question}")
+                pipe.pexpire(waiting, _KEPT_MS)
+                pipe.execute()
+            return self._pop(reply, patience_s)
+
+    def answer(self, me: str, tell: Callable[[str], bytes]) -> None:
+        """Answers the next question to `me`, or returns after a moment without one."""
+        with reaching_redis():
+            asked = self._pop(self.keys.relay(me), BLOCK_MS / 1000)
+            if asked is None:
+                return
+            token, _, question = asked.decode().partition(" ")
+            reply = self.keys.relay(f"{me}:{token}")
+            with self.redis.pipeline(transaction=True) as pipe:
+                pipe.rpush(reply, tell(question))
+                pipe.pexpire(reply, _KEPT_MS)
+                pipe.execute()
+
+    def _pop(self, key: str, patience_s: float) -> bytes | None:
+        deadline = time.monotonic() + patience_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            found: Any = self.redis.blpop([key], timeout=max(0.01, min(left_s, BLOCK_MS / 1000)))
+            if found:
+                return bytes(found[1])
+        return None

@@ -1,0 +1,111 @@
+"""What a server remembers of its answers, so that people can correct them: feature vectors, never pixels.
+
+The newest answers, for a while, in the memory of this process. Where several servers share a Redis, one that is asked
+about another's answer asks that one; so nothing is written anywhere while images are classified.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from time import monotonic
+from typing import Self
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from exchange.errors import ExchangeUnavailable
+from exchange.relay import Relay
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 1.0
+SPACE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """features: [d] float32 of length one, from which the answer was read.  space: see `Checkpoint.space`."""
+
+    features: NDArray[np.float32]
+    space: str
+
+    def to_bytes(self) -> bytes:
+        return self.space.encode() + self.features.astype("<f4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        return cls(np.frombuffer(data[SPACE_BYTES:], dtype="<f4"), data[:SPACE_BYTES].decode())
+
+
+class AnswerMemory:
+    """At most `capacity` answers, none for longer than `ttl_s` seconds. Safe for many threads."""
+
+    def __init__(self, capacity: int, ttl_s: float) -> None:
+        self.owner = secrets.token_hex(4)
+        """First part of every id given out here, by which other servers know whom to ask."""
+        self._capacity = capacity
+        self._ttl_s = ttl_s
+        self._kept: OrderedDict[str, tuple[float, Remembered]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, features: NDArray[np.float32], space: str) -> str:
+        """Remember an answer; returns an id that nobody can guess."""
+        id_ = f"{self.owner}-{secrets.token_hex(12)}"
+        now = monotonic()
+        # A copy: a row of a batch would keep the whole batch.
+        entry = now + self._ttl_s, Remembered(features.copy(), space)
+        with self._lock:
+            self._kept[id_] = entry
+            while self._kept and (
+                len(self._kept) > self._capacity or next(iter(self._kept.values()))[0] < now
+            ):
+                self._kept.popitem(last=False)
+        return id_
+
+    def find(self, id_: str) -> Remembered | None:
+        """What was kept under an id, None where it never was or is no longer."""
+        with self._lock:
+            ends, remembered = self._kept.get(id_, (0.0, None))
+        return remembered if ends >= monotonic() else None
+
+
+class SharedMemory:
+    """This server's memory, and those of the servers beside it. `start` and `stop` once each."""
+
+    def __init__(self, own: AnswerMemory, relay: Relay) -> None:
+        self.own = own
+        self._relay = relay
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="memory", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def find(self, id_: str) -> Remembered | None:
+        """The answer of this id, from whichever server gave it. Raises ExchangeUnavailable."""
+        owner = id_.partition("-")[0]
+        if owner == self.own.owner:
+            return self.own.find(id_)
+        told = self._relay.ask(owner, id_)
+        return Remembered.from_bytes(told) if told else None
+
+    def _serve(self) -> None:
+        """Answer the other servers for as long as this one runs."""
+        while not self._stop.is_set():
+            try:
+                self._relay.answer(self.own.owner, self._tell)
+            except ExchangeUnavailable as error:
+                log.debug("cannot be asked by other servers", reason=str(error))
+                self._stop.wait(RETRY_S)
+
+    def _tell(self, id_: str) -> bytes:
+        found = self.own.find(id_)
+        return found.to_bytes() if found else b""

@@ -1,0 +1,78 @@
+"""POST /feedback: say what an answered image really was."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+
+from exchange.errors import IdempotencyMismatch
+from exchange.records import Sample, TaskRecord
+from service.problems import Problem, documented
+from service.receive import read_body
+from service.records import TaskView
+from service.services import Services, TheServices
+from service.uploads import check_text
+
+router = APIRouter(tags=["tasks"])
+
+MOST_BYTES = 16_384
+
+
+class Feedback(BaseModel):
+    id: Annotated[str, Field(pattern="^[0-9a-f]{8}-[0-9a-f]{24}$", description="Of the answer.")]
+    label: Annotated[str, Field(description="What the image shows, a known label or a new one.")]
+
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": Feedback.model_json_schema()}},
+    }
+}
+
+
+@router.post(
+    "/feedback",
+    status_code=202,
+    summary="Correct an answer",
+    responses=documented(404, 408, 409, 413, 422, 429, 503),
+    openapi_extra=BODY,
+)
+async def feedback(request: Request, response: Response, services: TheServices) -> TaskView:
+    """Teaches the head the label of an image that was answered lately, without the image.
+
+    It counts as much as that image in a task would. The same feedback again gives the same task.
+    """
+    services.require_open()
+    body = await read_body(request, MOST_BYTES, services.config.read_timeout_s)
+    try:
+        given = Feedback.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+    task = await to_thread.run_sync(teach, services, given.id, check_text("label", given.label))
+    response.headers["Location"] = f"/tasks/{task.id}"
+    return TaskView.of(task)
+
+
+def teach(services: Services, id_: str, label: str) -> TaskRecord:
+    """Queue a correction; durable when this returns. Raises Problem and ExchangeError."""
+    remembered = services.memory.find(id_)
+    if remembered is None:
+        config = services.config
+        raise Problem(
+            404,
+            f"no answer {id_!r} is remembered: each server keeps its newest {config.feedback_answers} answers for "
+            f"{config.feedback_ttl_s:.0f} s and until it stops; hand the image in with POST /tasks instead",
+        )
+    blob = services.blobs.put(remembered.features.astype("<f4").tobytes())
+    digest = hashlib.sha256(label.encode()).hexdigest()
+    sample = Sample(blob, label, remembered.space)
+    try:
+        return services.queue.submit(f"feedback: {label}", [sample], f"feedback {id_}", digest).task
+    except IdempotencyMismatch:
+        raise Problem(409, f"answer {id_!r} was given another label before") from None

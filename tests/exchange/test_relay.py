@@ -1,0 +1,37 @@
+"""Two processes' worth of relays on a real Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from exchange.relay import Relay
+
+
+@pytest.fixture
+def answering(redis: Redis) -> Iterator[Relay]:
+    """Somebody named "b" answers every question with itself, backwards."""
+    relay, stop = Relay(redis), threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            relay.answer("b", lambda question: question[::-1].encode())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield Relay(redis)
+    stop.set()
+    thread.join()
+
+
+def test_whoever_is_named_answers(answering: Relay) -> None:
+    assert [answering.ask("b", question) for question in ("abc", "x y")] == [b"cba", b"y x"]
+
+
+def test_nobody_of_that_name(redis: Redis) -> None:
+    relay = Relay(redis)
+    assert relay.ask("gone", "abc", patience_s=0.05) is None
+    assert 0 < redis.pttl(relay.keys.relay("gone")) <= 10_000  # the question does not lie there for ever

@@ -1,0 +1,116 @@
+"""POST /feedback: an answer is corrected by its id, at whichever server, and no longer than it is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from exchange.records import Sample
+from model.network import RetrievalViT
+from model.preprocess import decode
+from service.memory import AnswerMemory, Remembered
+from tests.service.conftest import LABELS
+from tests.service.support import Running, picture, random_version, running
+from trainer.config import LearnerConfig
+from trainer.learner import Learner
+
+PNG = {"Content-Type": "image/png"}
+
+
+def ask(server: Running, seed: int = 0, **params: Any) -> str:
+    answer = server.client.post("/classify", content=picture(seed), headers=PNG, params=params)
+    return str(answer.json()["id"])
+
+
+def queued(server: Running) -> Sample:
+    """What the trainer is given."""
+    claim = server.queue.claim("test", 0)
+    assert claim is not None
+    assert claim.corrects
+    server.queue.finish(claim)
+    (sample,) = claim.samples
+    return sample
+
+
+def test_a_correction_carries_the_features_of_the_image(server: Running) -> None:
+    id_ = ask(server, seed=3)
+    response = server.client.post("/feedback", json={"id": id_, "label": " new kind "})
+    assert response.status_code == 202, response.text
+    task = response.json()
+    assert response.headers["location"] == f"/tasks/{task['id']}"
+    assert (task["name"], task["labels"], task["images"]) == ("feedback: new kind", ["new kind"], 1)
+    sample = queued(server)
+    version = random_version(server.backbone, LABELS)
+    assert sample.space == version.space
+    pixels = torch.from_numpy(decode(picture(3), 32, 10**6)).unsqueeze(0)
+    learner = Learner(RetrievalViT(server.backbone, version.loop), LearnerConfig())
+    (wanted,) = learner.extract(version.pools, pixels).numpy()
+    found = np.frombuffer(server.services.blobs.get(sample.blob), dtype="<f4")
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_the_same_correction_again_is_the_same_task_and_another_is_refused(server: Running) -> None:
+    id_ = ask(server)
+    first = server.client.post("/feedback", json={"id": id_, "label": "cat"}).json()
+    assert server.client.post("/feedback", json={"id": id_, "label": "cat"}).json()["id"] == first["id"]
+    other = server.client.post("/feedback", json={"id": id_, "label": "dog"})
+    assert other.status_code == 409
+    assert "another label" in other.json()["detail"]
+    queued(server)
+
+
+def test_each_of_many_images_has_its_own_id(server: Running) -> None:
+    files = [("file", ("a.png", picture(seed), "image/png")) for seed in range(5)]
+    ids = {result["id"] for result in server.client.post("/classify", files=files).json()["results"]}
+    assert len(ids) == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"id": "00000000-000000000000000000000000", "label": "cat"}', 404),
+        (b'{"id": "../etc/passwd", "label": "cat"}', 422),
+        (b'{"id": "00000000-000000000000000000000000"}', 422),
+        (b'{"id": "00000000-000000000000000000000000", "label": ""}', 422),
+        (b"not json", 422),
+        (b"x" * 20_000, 413),
+    ],
+)
+def test_what_cannot_be_corrected_is_a_problem(server: Running, body: bytes, status: int) -> None:
+    response = server.client.post("/feedback", content=body)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_another_server_asks_the_one_that_answered(server: Running) -> None:
+    config = replace(server.config, feedback_answers=0)
+    with running(config) as other:
+        id_ = ask(server, seed=7)
+        response = other.client.post("/feedback", json={"id": id_, "label": "cat"})
+        assert response.status_code == 202
+        queued(server)
+        forgotten = other.client.post("/feedback", json={"id": ask(other), "label": "cat"})
+        assert forgotten.status_code == 404
+        assert "newest 0 answers" in forgotten.json()["detail"]
+        gone = ask(other)
+    assert server.client.post("/feedback", json={"id": gone, "label": "cat"}).status_code == 404
+
+
+def test_memory_is_bounded_in_number_and_in_time() -> None:
+    batch = np.eye(4, dtype=np.float32)
+    memory = AnswerMemory(capacity=2, ttl_s=60)
+    ids = [memory.keep(row, "a" * 64) for row in batch]
+    assert [memory.find(id_) is not None for id_ in ids] == [False, False, True, True]
+    found = memory.find(ids[3])
+    assert found is not None
+    assert found.features.base is None  # not a view that keeps its whole batch
+    again = Remembered.from_bytes(found.to_bytes())
+    assert again.space == "a" * 64
+    np.testing.assert_array_equal(again.features, batch[3])
+    assert AnswerMemory(2, ttl_s=-1).keep(batch[0], "a") != memory.keep(batch[0], "a")
+    brief = AnswerMemory(2, ttl_s=-1)
+    assert brief.find(brief.keep(batch[0], "a")) is None
