@@ -61,6 +61,8 @@ def create_app(config: ServiceConfig) -> FastAPI:
         version="0.1.0",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # the page has its own, which needs no network
+        redoc_url=None,
         # Unused here, and looked up on every request unless all of it is off.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )

@@ -41,6 +41,12 @@ async def page() -> FileResponse:
     return FileResponse(FILES / "index.html", headers=HEADERS)
 
 
+@router.get("/docs", include_in_schema=False)
+async def reference() -> FileResponse:
+    """The API document for people. FastAPI's own would fetch its scripts from elsewhere."""
+    return FileResponse(FILES / "reference.html", headers=HEADERS)
+
+
 class Files(StaticFiles):
     """Browsers ask again each time and mostly get a 304, so that no script meets another release's page."""
 

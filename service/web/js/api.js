@@ -64,7 +64,10 @@ export function submit(samples, name, key, onProgress) {
   });
 }
 
-export const cancel = (id) => json(`tasks/${encodeURIComponent(id)}`, { method: "DELETE" });
+/** Cancel what is queued, forget what was learned. */
+export const remove = (id) => json(`tasks/${encodeURIComponent(id)}`, { method: "DELETE" });
+
+export const retry = (id) => json(`tasks/${encodeURIComponent(id)}/retry`, { method: "POST" });
 
 export const activate = (version) => json(`versions/${version}/activate`, { method: "POST" });
 

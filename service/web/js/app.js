@@ -2,11 +2,12 @@
 
 import { Ask } from "./ask.js";
 import { byId, count } from "./dom.js";
-import { History } from "./history.js";
-import { showMatrix } from "./matrix.js";
+import { showKept } from "./kept.js";
 import { Recall } from "./recall.js";
 import { Speed } from "./speed.js";
+import { Tasks } from "./tasks.js";
 import { Teach } from "./teach.js";
+import { Versions } from "./versions.js";
 import { World } from "./world.js";
 
 const world = new World();
@@ -15,8 +16,9 @@ const ask = new Ask(world, (image) => teach.correct(image));
 
 new Recall(world, ask);
 new Speed(ask);
-new History(world);
-world.addEventListener("change", () => showMatrix(world));
+new Tasks(world);
+new Versions(world);
+world.addEventListener("change", () => showKept(world));
 world.addEventListener("change", showStatus);
 world.addEventListener("lost", (event) => {
   byId("status").textContent = event.detail;

@@ -13,7 +13,7 @@ export class Ask extends EventTarget {
   #pending = null;
   #touched = new Set();
   #reached = false;
-  #version = undefined; // the one asked last
+  #version = undefined; // the one asked last, null when there was none
   #sliders = ["tmax", "epsilon", "topk"].map(byId);
   #ask = debounce(QUIET_MS, () => this.#classify());
 
@@ -37,8 +37,7 @@ export class Ask extends EventTarget {
     takesDrops(byId("ask-drop"), async (transfer) => this.#take((await dropped(transfer)).map(({ file }) => file)));
     document.addEventListener("paste", (event) => this.#take([...event.clipboardData.files]));
     world.addEventListener("change", () => this.#follow());
-    this.#limit();
-    this.#follow();
+    for (const slider of this.#sliders) this.#write(slider);
   }
 
   /** The budget as set, in the words of the API. */
@@ -60,9 +59,10 @@ export class Ask extends EventTarget {
 
   #follow() {
     const { serving } = this.world;
+    const version = serving?.version ?? null;
     this.#limit();
-    if (serving?.version === this.#version) return;
-    this.#version = serving?.version;
+    if (version === this.#version) return;
+    this.#version = version;
     if (this.image) this.#ask();
     else if (!serving) tell(byId("ask-message"), "It knows nothing yet. Teach it below, and it answers seconds later.");
     else tell(byId("ask-message"), `It knows ${count(serving.labels.length, "class", "classes")}. Show it something.`);

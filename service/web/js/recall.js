@@ -1,19 +1,24 @@
 // How it remembered: the same image with one step and with as many as the budget allows, side by side.
 
 import { classify } from "./api.js";
-import { byId, debounce, h, percent, svg } from "./dom.js";
+import { CloseUp } from "./closeup.js";
+import { byId, count, debounce, h, percent } from "./dom.js";
+import { scaleFor, way } from "./way.js";
 
 const QUIET_MS = 150;
 const MOST_NAMED = 12;
-const WAY = { width: 96, height: 36, margin: 5 };
+const ANSWERS = 3;
+const SIZE = { width: 96, height: 36, margin: 5 };
 
 export class Recall {
   #pending = null;
   #explain = debounce(QUIET_MS, (asked) => this.#run(asked));
+  #layer = null; // the one looked at closely
 
   constructor(world, ask) {
     this.world = world;
     this.ask = ask;
+    this.closeUp = new CloseUp(world);
     this.#say("Ask about an image above to see which memories answered.");
     ask.addEventListener("answer", (event) => this.#explain(event.detail));
   }
@@ -21,6 +26,8 @@ export class Recall {
   #say(text) {
     byId("recall").replaceChildren(h("p", { class: "message" }, text));
     byId("recall-legend").replaceChildren();
+    byId("recall-difference").textContent = "";
+    this.closeUp.clear();
   }
 
   async #run({ image, budget }) {
@@ -44,25 +51,43 @@ export class Recall {
     }
     this.ask.reach(Math.max(...many.trace.flatMap((layer) => layer.moved)));
     byId("recall").replaceChildren(this.#panel(one, 1, false), this.#panel(many, deep, true));
+    byId("recall-difference").textContent = difference(one, many);
     this.#legend(many.trace);
+    const seen = many.trace.some(({ layer }) => layer === this.#layer);
+    if (!seen) this.#layer = many.trace.reduce((most, layer) => (turned(layer) > turned(most) ? layer : most)).layer;
+    this.#lookAt(this.#layer, many.trace);
+  }
+
+  #lookAt(layer, trace) {
+    this.#layer = layer;
+    for (const button of byId("recall").querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(Number(button.textContent) === layer));
+    }
+    this.closeUp.show(trace.find((other) => other.layer === layer));
   }
 
   #panel(answer, tmax, withPaths) {
     const steps = Array.from({ length: tmax }, (_, step) => step);
-    const scale = scaleFor(answer.trace);
-    const best = answer.predictions[0];
+    const scale = scaleFor(answer.trace, SIZE);
     const head = h("tr", {}, h("th", { scope: "col" }, "Layer"),
       ...steps.map((step) => h("th", { scope: "col" }, h("span", { class: "word" }, "Step "), String(step + 1))),
       withPaths ? h("th", { scope: "col", class: "way" }, "Query’s way") : null);
     const rows = answer.trace.map((layer) =>
-      h("tr", {}, h("th", { scope: "row" }, String(layer.layer)),
+      h("tr", {}, h("th", { scope: "row" }, withPaths ? this.#chooser(layer, answer.trace) : String(layer.layer)),
         ...steps.map((step) => this.#cell(layer, step)),
         withPaths ? h("td", { class: "way", title: "The queries on a plane, and the last one’s cosine with the first" },
-          way(layer, scale), h("span", { class: "note" }, layer.cosines.at(-1).toFixed(2))) : null));
+          way(layer, scale, SIZE), h("span", { class: "note" }, layer.cosines.at(-1).toFixed(2))) : null));
     return h("figure", { class: "card" },
       h("figcaption", {}, h("span", { class: "tag" }, `tmax ${tmax}`),
-        h("span", {}, "says ", h("b", {}, best.label), ` ${percent(best.score)}`)),
+        h("ol", { class: "says", "aria-label": `Best answers with tmax ${tmax}` },
+          ...answer.predictions.slice(0, ANSWERS).map(({ label, score }) =>
+            h("li", { title: label }, h("b", {}, label), ` ${percent(score)}`)))),
       h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, ...rows)));
+  }
+
+  #chooser({ layer }, trace) {
+    return h("button", { type: "button", class: "choose", "aria-label": `Layer ${layer} up close`,
+      onclick: () => this.#lookAt(layer, trace) }, String(layer));
   }
 
   #cell(layer, step) {
@@ -97,23 +122,21 @@ function shareOf(mixed) {
   return new Map([...shares].sort(([, a], [, b]) => b - a));
 }
 
-/** Pixels a unit of the plane, so that the longest way fits and all of them compare. */
-function scaleFor(trace) {
-  const most = (axis) => Math.max(...trace.map(({ path }) => span(path, axis)), 1e-6);
-  return Math.min((WAY.width - 2 * WAY.margin) / most(0), (WAY.height - 2 * WAY.margin) / most(1));
+/** Share of the weight that the last step of a layer puts on other slots than its first: 0..1. */
+function turned({ steps }) {
+  const first = new Map(steps[0].map(({ slot, weight }) => [slot, weight]));
+  const kept = steps.at(-1).reduce((sum, { slot, weight }) => sum + Math.min(weight, first.get(slot) ?? 0), 0);
+  return 1 - kept;
 }
 
-const span = (path, axis) => Math.max(...path.map((at) => at[axis])) - Math.min(...path.map((at) => at[axis]));
-
-/** The queries of one layer on their plane: the first hollow, the last large. */
-function way({ path, cosines, layer }, scale) {
-  const left = Math.min(...path.map(([x]) => x)) + span(path, 0) / 2;
-  const low = Math.min(...path.map(([, y]) => y)) + span(path, 1) / 2;
-  const points = path.map(([x, y]) => [WAY.width / 2 + (x - left) * scale, WAY.height / 2 - (y - low) * scale]);
-  const told = `Layer ${layer}: cosine with the first query ${cosines.map((value) => value.toFixed(2)).join(", ")}`;
-  return svg("svg", { viewBox: `0 0 ${WAY.width} ${WAY.height}`, role: "img", "aria-label": told },
-    svg("title", {}, told),
-    svg("polyline", { points: points.map((point) => point.join()).join(" ") }),
-    ...points.map(([cx, cy], step) =>
-      svg("circle", { cx, cy, r: step === points.length - 1 ? 4 : 2.6, class: step === 0 ? "first" : null })));
+/** What more steps did, in a sentence. */
+function difference(one, many) {
+  const [before, after] = [one.predictions[0], many.predictions[0]];
+  const change = many.trace.reduce((sum, layer) => sum + turned(layer), 0) / many.trace.length;
+  const steps = count(Math.max(...many.steps), "step");
+  const same = before.label === after.label;
+  const told = same
+    ? `With ${steps} instead of 1 it still says ${after.label}, ${percent(before.score)} before and ${percent(after.score)} now.`
+    : `With ${steps} instead of 1 it changes its mind from ${before.label} to ${after.label}.`;
+  return `${told} By the last step ${percent(change)} of the weight has moved to other slots.`;
 }

@@ -23,6 +23,11 @@ def answered(page: Page) -> None:
     expect(page.locator("#recall figure")).to_have_count(2, timeout=PATIENCE_MS)
 
 
+def is_slider(request: Request) -> bool:
+    """Not one of those that show how it remembered, which follow a moment later."""
+    return "/classify" in request.url and "explain" not in request.url
+
+
 def budget_of(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(request.url).query).items()}
 
@@ -74,17 +79,17 @@ def test_every_slider_asks_again_with_what_it_says(page: Page) -> None:
     asked = {"tmax": "4", "epsilon": "0", "topk": "5"}
     for name, key, value in (("tmax", "ArrowLeft", "3"), ("topk", "ArrowRight", "6")):
         asked[name] = value
-        with page.expect_request(lambda request: "/classify" in request.url) as sent:
+        with page.expect_request(is_slider) as sent:
             page.locator(f"#{name}").press(key)
         assert budget_of(sent.value) == asked
         expect(page.locator(f"#{name}-value")).to_have_text(value)
     expect(page.locator("#ask-time")).to_contain_text("21 steps in 7 layers")
     expect(page.locator("#epsilon-value")).to_have_text("off")
-    with page.expect_request(lambda request: "/classify" in request.url) as sent:
+    with page.expect_request(is_slider) as sent:
         page.locator("#epsilon").press("End")
     assert float(budget_of(sent.value)["epsilon"]) > 0
     expect(page.locator(".mix.stopped").first).to_be_visible(timeout=PATIENCE_MS)
-    with page.expect_request(lambda request: "/classify" in request.url) as sent:
+    with page.expect_request(is_slider) as sent:
         page.get_by_role("button", name="Back to the defaults").click()
     assert budget_of(sent.value) == {"tmax": "4", "epsilon": "0", "topk": "5"}
 
@@ -101,6 +106,33 @@ def test_one_step_stands_beside_many(page: Page) -> None:
     told = many.locator(".mix").first.get_attribute("aria-label") or ""
     assert sum(float(part.split()[-2]) for part in told.split(", ")) > 98
     assert "task task" in told  # of random tasks that nobody handed in
+
+
+def test_what_more_steps_changed_is_said_and_a_layer_can_be_looked_at_closely(
+    page: Page, server: Running
+) -> None:
+    show(page)
+    answered(page)
+    ask = {"content": picture(), "headers": {"Content-Type": "image/png"}}
+    one, many = (
+        server.client.post("/classify", params={"tmax": tmax, "explain": "true"}, **ask).json()
+        for tmax in (1, 4)
+    )
+    difference = page.locator("#recall-difference")
+    expect(difference).to_contain_text("With 4 steps instead of 1")
+    expect(difference).to_contain_text(many["predictions"][0]["label"])
+    for figure, answer in zip(page.locator("#recall figure").all(), (one, many), strict=True):
+        best = [prediction["label"] for prediction in answer["predictions"][:3]]
+        assert [item.get_attribute("title") for item in figure.locator(".says li").all()] == best
+    page.get_by_role("button", name="Layer 3 up close").press("Enter")
+    expect(page.get_by_role("button", name="Layer 3 up close")).to_have_attribute("aria-pressed", "true")
+    closeup, layer = page.locator("#closeup"), many["trace"][2]
+    expect(closeup).to_contain_text("Layer 3 up close")
+    expect(closeup.locator(".way circle")).to_have_count(4)
+    for step, row in enumerate(closeup.locator("tbody tr").all()):
+        expect(row.locator("li").first).to_contain_text(f"slot {layer['steps'][step][0]['slot']},")
+        expect(row.locator("td").last).to_have_text(f"{layer['cosines'][step]:.2f}")
+    expect(closeup.locator("tbody tr td").nth(1)).to_have_text("–")
 
 
 def test_a_refused_request_is_told_in_the_servers_words(chromium: Browser, server: Running) -> None:

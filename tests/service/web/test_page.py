@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.service.support import Running
@@ -13,7 +14,7 @@ PATIENCE_MS = 20_000
 
 
 def test_the_page_and_its_files_forbid_everything_from_elsewhere(server: Running) -> None:
-    for path in ("/", "/web/js/app.js", "/web/base.css", "/web/icon.svg"):
+    for path in ("/", "/docs", "/web/js/app.js", "/web/base.css", "/web/icon.svg"):
         response = server.client.get(path)
         assert response.status_code == 200
         policy = response.headers["content-security-policy"]
@@ -21,9 +22,10 @@ def test_the_page_and_its_files_forbid_everything_from_elsewhere(server: Running
         assert "unsafe" not in policy
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["cache-control"] == "no-cache"
-    text = server.client.get("/").text
-    assert "http://" not in text
-    assert "https://" not in text
+    for path in ("/", "/docs"):
+        text = server.client.get(path).text
+        assert "http://" not in text
+        assert "https://" not in text
     unknown = server.client.get("/web/none.js")
     assert unknown.status_code == 404
     assert unknown.headers["content-type"] == "application/problem+json"
@@ -76,11 +78,25 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
     assert [name for name in reached if name in wanted][: len(wanted)] == wanted
 
 
-def test_everything_that_can_be_used_has_a_name(page: Page) -> None:
-    nameless = """() => [...document.querySelectorAll("button, input, a, progress")]
-        .filter((one) => !one.hidden && !one.ariaLabel && !one.textContent.trim() && !one.labels?.length)
-        .map((one) => one.outerHTML)"""
-    assert page.evaluate(nameless) == []
+def test_nobody_is_shut_out(chromium: Browser, server: Running) -> None:
+    """axe-core: names, roles, contrast and the rest of WCAG 2.2 AA that a program can see."""
+    for path in ("/", "/docs"):
+        with opened(chromium, server.url + path, reduced_motion="reduce", color_scheme="light") as (page, _):
+            if path == "/":
+                show(page)
+                answered(page)
+            else:
+                page.locator(".call > summary").first.click()
+            assert violations(page) == []
+            page.emulate_media(color_scheme="dark")
+            assert violations(page, "color-contrast") == []
+
+
+def violations(page: Page, *rules: str) -> list[tuple[str, list[str]]]:
+    """What axe-core objects to, all rules if none is named, and where."""
+    options = {"runOnly": list(rules)} if rules else None
+    found = Axe().run(page, options=options).response["violations"]
+    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
 
 
 def test_speed_is_drawn_from_what_was_really_asked(page: Page) -> None:

@@ -34,6 +34,8 @@ def test_from_nothing_to_a_consolidated_version_and_back(
 ) -> None:
     with opened(chromium, school.url) as (page, errors):
         expect(page.locator("#status")).to_have_text("nothing learned yet")
+        expect(page.locator("#ask-message")).to_contain_text("It knows nothing yet.")
+        expect(page.locator("#tasks")).to_have_text("Nothing taught yet.")
         teach(page, draw_folders(tmp_path / "sky", ("sun", "moon"), 8), "sky")
         expect(page.locator("#tasks li")).to_contain_text("sky")
         expect(page.locator("#tasks .state")).to_have_text("consolidated", timeout=PATIENCE_MS)
@@ -46,6 +48,9 @@ def test_from_nothing_to_a_consolidated_version_and_back(
         expect(page.locator("#ask-bars li")).to_have_count(2)
         expect(page.locator("#recall-legend li")).to_contain_text("sky")
         expect(page.locator("#matrix tbody tr")).to_have_count(1)
+        accuracy = page.locator("#matrix .sum").first.inner_text()
+        spoken = page.locator("#curve svg").get_attribute("aria-label") or ""
+        assert f"average accuracy {accuracy}, forgetting 0 %" in spoken
 
         page.get_by_role("button", name="Wrong? Teach it this image").click()
         label = page.locator("#teach-groups input")
@@ -109,6 +114,10 @@ def test_a_failed_task_says_why_and_a_queued_one_can_be_cancelled(chromium: Brow
         expect(failed.locator(".state")).to_have_text("failed")
         expect(failed.locator(".error")).to_have_text("could not read <b>it</b>")
         waiting = page.locator("#tasks li").filter(has_text="waiting")
+        page.get_by_role("button", name="Dead letters 1").click()
+        expect(waiting).to_have_count(0)
+        expect(failed).to_have_count(1)
+        page.get_by_role("button", name="All 2").click()
         waiting.get_by_role("button", name="Cancel").click()
         expect(waiting.locator(".state")).to_have_text("cancelled")
     assert errors == []

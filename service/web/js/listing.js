@@ -1,0 +1,63 @@
+// A list that is redrawn as the world changes: the newest first, more on demand, a problem beside what it concerns.
+
+import { byId, h, tell } from "./dom.js";
+
+const SHOWN = 8;
+const NAMED = 8;
+
+export class Listing {
+  #all = false;
+  #problem = null; // {of: key of the item it concerns, text}
+
+  /** row: item -> element. */
+  constructor(id, world, row) {
+    Object.assign(this, { list: byId(id), world, row, items: [], empty: "" });
+  }
+
+  draw(items = this.items, empty = this.empty) {
+    Object.assign(this, { items, empty });
+    const focused = this.list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const shown = this.#all ? items : items.slice(0, SHOWN);
+    const more = () => {
+      this.#all = true;
+      this.draw();
+    };
+    this.list.replaceChildren(
+      ...shown.map(this.row),
+      ...(items.length ? [] : [h("li", { class: "message" }, empty)]),
+      ...(shown.length < items.length
+        ? [h("li", {}, h("button", { type: "button", class: "quiet", "data-key": "more", onclick: more },
+          `Show ${items.length - shown.length} older`))]
+        : []),
+    );
+    // Redrawn while somebody is on a button: they stay there.
+    if (focused) [...this.list.querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused)?.focus();
+  }
+
+  /** A button that does `work` about the item `of`. */
+  button(of, words, work, properties = {}) {
+    return h("button", { type: "button", "data-key": `${words} ${of}`, onclick: () => this.#try(of, work), ...properties },
+      words);
+  }
+
+  trouble(of) {
+    if (this.#problem?.of !== of) return null;
+    const note = h("p", { class: "message", role: "alert" });
+    tell(note, this.#problem.text, true);
+    return note;
+  }
+
+  async #try(of, work) {
+    this.#problem = null;
+    try {
+      await work();
+    } catch (problem) {
+      this.#problem = { of, text: problem.message };
+    }
+    this.draw();
+    await this.world.refresh();
+  }
+}
+
+export const listed = (labels) =>
+  labels.slice(0, NAMED).join(", ") + (labels.length > NAMED ? ` and ${labels.length - NAMED} more` : "");

@@ -1,0 +1,79 @@
+// What was taught: progress, dead letters with their reason, and the ways to cancel, try again and forget.
+
+import { remove, retry } from "./api.js";
+import { byId, count, h, seconds } from "./dom.js";
+import { listed, Listing } from "./listing.js";
+import { hasEnded } from "./world.js";
+
+const KINDS = {
+  all: ["All", () => true],
+  working: ["Under way", (task) => !hasEnded(task)],
+  dead: ["Dead letters", (task) => task.state === "failed"],
+};
+
+export class Tasks {
+  #kind = "all";
+  #forgetting = null; // id of the task that waits for a yes
+
+  constructor(world) {
+    this.world = world;
+    this.listing = new Listing("tasks", world, (task) => this.#task(task));
+    this.chips = Object.entries(KINDS).map(([kind]) =>
+      h("button", { type: "button", class: "chip", onclick: () => this.#choose(kind) }));
+    byId("tasks-shown").append(...this.chips);
+    world.addEventListener("change", () => this.#draw());
+    this.#draw();
+  }
+
+  #choose(kind) {
+    this.#kind = kind;
+    this.#draw();
+  }
+
+  #draw() {
+    const { tasks } = this.world;
+    Object.entries(KINDS).forEach(([kind, [words, belongs]], place) => {
+      this.chips[place].textContent = `${words} ${tasks.filter(belongs).length}`;
+      this.chips[place].setAttribute("aria-pressed", String(kind === this.#kind));
+    });
+    byId("tasks-shown").hidden = !tasks.length;
+    this.listing.draw(tasks.filter(KINDS[this.#kind][1]), tasks.length ? "None of these." : "Nothing taught yet.");
+  }
+
+  #task(task) {
+    const facts = [count(task.images, "image"), count(task.labels.length, "class", "classes")];
+    if (task.served_at) facts.push(`answered after ${seconds(task.served_at - task.created_at)}`);
+    if (task.consolidated_at) facts.push(`consolidated after ${seconds(task.consolidated_at - task.created_at)}`);
+    return h("li", { class: "task" },
+      h("div", { class: "row" },
+        h("b", { class: "name", title: task.name }, task.name),
+        h("span", { class: `state ${task.state}` }, task.state)),
+      hasEnded(task)
+        ? null
+        : h("progress", { value: task.state === "consolidating" ? task.progress : null, max: "1",
+          "aria-label": `Progress of ${task.name}` }),
+      h("p", { class: "news clamped", title: task.labels.join(", ") }, listed(task.labels)),
+      h("p", { class: "note" }, facts.join(" · ")),
+      task.error ? h("p", { class: "message error reason", tabindex: "0" }, task.error) : null,
+      this.#actions(task),
+      this.listing.trouble(task.id));
+  }
+
+  #actions(task) {
+    const { id, name, state } = task;
+    const button = (words, work, kind = "quiet") =>
+      this.listing.button(id, words, work, { class: kind, "aria-label": `${words} ${name}` });
+    const ask = (asked) => () => {
+      this.#forgetting = asked ? id : null;
+      this.#draw();
+    };
+    if (state === "queued") return h("p", { class: "choices" }, button("Cancel", () => remove(id)));
+    if (state === "failed") {
+      return h("p", { class: "choices" }, button("Try again", () => retry(id)), button("Discard", () => remove(id)));
+    }
+    if (state !== "consolidated") return null;
+    if (this.#forgetting !== id) return h("p", { class: "choices" }, button("Forget", ask(true)));
+    return h("p", { class: "choices" }, h("span", { class: "note" }, "Its classes will no longer be known."),
+      button("Forget it", () => { this.#forgetting = null; return remove(id); }, "danger"), button("Keep it", ask(false)));
+  }
+}

@@ -1,0 +1,46 @@
+// The time line of versions, with the way back.
+
+import { activate } from "./api.js";
+import { clock, count, h, percent } from "./dom.js";
+import { listed, Listing } from "./listing.js";
+
+export class Versions {
+  constructor(world) {
+    this.world = world;
+    this.listing = new Listing("versions", world, (version) => this.#version(version));
+    world.addEventListener("change", () => this.listing.draw(world.versions.versions, "No version yet."));
+  }
+
+  #version(version) {
+    const [number, news] = [version.version, this.#news(version)];
+    const refused = this.world.versions.refused.find((refusal) => refusal.version === number);
+    const facts = [count(version.labels.length, "class", "classes"), count(version.slots, "slot")];
+    if ("accuracy" in version.metrics) facts.push(`accuracy ${percent(version.metrics.accuracy)}`);
+    if ("forgetting" in version.metrics) facts.push(`forgetting ${percent(version.metrics.forgetting)}`);
+    return h("li", { class: `version ${version.kind}`, value: number, "aria-current": version.serving ? "true" : null },
+      h("div", { class: "row" },
+        h("b", {}, `v${number}`),
+        h("span", { class: "state" }, version.kind),
+        h("time", { class: "note" }, clock(version.created_at)),
+        version.serving ? h("span", { class: "state serving" }, "answering") : this.#use(version, refused)),
+      h("p", { class: "note" }, facts.join(" · ")),
+      news.length ? h("p", { class: "news clamped", title: news.join(", ") }, `learned ${listed(news)}`) : null,
+      refused ? h("p", { class: "message error" }, refused.reason) : null,
+      this.listing.trouble(number));
+  }
+
+  #use({ version, current }, refused) {
+    const loading = current && !refused;
+    const words = loading ? "Loading…" : version < this.world.versions.serving ? "Roll back" : "Use this";
+    return this.listing.button(version, words, () => activate(version), {
+      "data-key": String(version), "aria-label": `Answer with version ${version}`, disabled: loading,
+    });
+  }
+
+  /** Labels that this version knows and its parent does not. */
+  #news(version) {
+    const parent = this.world.versions.versions.find((other) => other.version === version.parent);
+    const known = new Set(parent?.labels ?? []);
+    return version.labels.filter((label) => !known.has(label));
+  }
+}
