@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,13 @@ class Machine:
             load=os.getloadavg()[0],
             system=f"{platform.system()} {platform.machine()}",
             python=platform.python_version(),
-            versions={name: version(name) for name in ("torch", "timm", "onnxruntime")},
+            versions={name: version(name) for name in ("torch", "timm", "onnxruntime") if installed(name)},
         )
+
+
+def installed(name: str) -> bool:
+    """Whether a package is there: the onnx runtime is an extra."""
+    return any(distributions(name=name))
 
 
 def processor() -> str:

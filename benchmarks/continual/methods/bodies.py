@@ -1,0 +1,99 @@
+"""What is trained between pixels and features: the whole backbone, or low-rank additions to it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.continual.methods.base import Setting
+from model.backbone import Backbone
+
+
+class Described(NamedTuple):
+    """features: [B, d].  penalty: [], added to the loss while training."""
+
+    features: Tensor
+    penalty: Tensor
+
+
+class Body(Protocol):
+    """A module from pixels to features. Only what requires a gradient is trained and saved."""
+
+    def begin(self, task: int) -> None:
+        """Get ready to learn task 0, 1, ..."""
+
+    def describe(self, pixels: Tensor, learning: bool) -> Described:
+        """uint8 pixels [B, 3, px, px], on the body's device."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullConfig:
+    """Every parameter of the backbone is trained."""
+
+    def build(self, setting: Setting) -> Full:
+        return Full(setting)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """W + (scale / rank) up down on the queries and values of every block (Hu et al., ICLR 2022).
+
+    rank: of each update.  scale: the paper's alpha.
+    """
+
+    rank: int = 8
+    scale: float = 8.0
+
+    def build(self, setting: Setting) -> Lora:
+        return Lora(self, setting)
+
+
+class Full(nn.Module):
+    """A copy of the backbone, free to move."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.backbone: Backbone = copy.deepcopy(setting.backbone)
+        self.backbone.vit.requires_grad_(True)
+
+    def begin(self, task: int) -> None:
+        """Nothing grows."""
+
+    def describe(self, pixels: Tensor, learning: bool) -> Described:  # noqa: ARG002
+        tokens = self.backbone.vit.blocks(self.backbone.embed(pixels))
+        return Described(self.backbone.pool(tokens), pixels.new_zeros((), dtype=torch.float32))
+
+
+class Lora(Full):
+    """A frozen copy with low-rank updates, shared by all tasks."""
+
+    def __init__(self, config: LoraConfig, setting: Setting) -> None:
+        super().__init__(setting)
+        self.backbone.vit.requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(setting.seed)
+            for block in self.backbone.vit.blocks:
+                block.attn.qkv = LowRank(block.attn.qkv, config).to(setting.device)
+
+
+class LowRank(nn.Module):
+    """A joint projection to queries, keys and values whose queries and values have a low-rank update."""
+
+    def __init__(self, linear: nn.Linear, config: LoraConfig) -> None:
+        super().__init__()
+        self.linear, self.factor = linear, config.scale / config.rank
+        dim = linear.in_features
+        self.down = nn.Parameter(torch.randn(2, config.rank, dim) / dim**0.5)
+        self.up = nn.Parameter(torch.zeros(2, linear.out_features // 3, config.rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, d] -> [B, N, 3 d]."""
+        query, value = (
+            self.factor * F.linear(F.linear(x, down), up) for down, up in zip(self.down, self.up, strict=True)
+        )
+        return self.linear(x) + torch.cat([query, torch.zeros_like(query), value], dim=-1)

@@ -1,0 +1,44 @@
+"""What is fixed when figures are compared: data, tasks, image size, images a class, passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Conditions of a run, equal for all methods.
+
+    data: cifar100, cub100 or imagefolder:DIR.  folder: where the archives are.
+    scenario, tasks: how the data becomes a stream.
+    px: side of the square input.  train_per_class, test_per_class: the first so many of each class; None takes all.
+    split: what judges; `validation` is cut from training data, for a search of hyper-parameters.
+    epochs, batch: passes over a task, images a step.
+    probe_per_class: test images a class that are asked again and again during training, for the stability gap.
+    backbone, weights: a timm name or `bundled`, and its safetensors file.
+    precision: fp32 or bf16; None takes bf16 on CUDA, else fp32.
+    """
+
+    data: str = "cifar100"
+    folder: Path = Path("../shared/data")
+    scenario: str = "class"
+    tasks: int = 10
+    px: int = 128
+    train_per_class: int | None = 50
+    test_per_class: int | None = 20
+    split: str = "test"
+    epochs: int = 3
+    batch: int = 16
+    probe_per_class: int = 2
+    backbone: str = "deit_tiny_patch16_224"
+    weights: Path | None = Path("../shared/data/deit_tiny_patch16_224_timm.safetensors")
+    precision: str | None = None
+    device: str = "cpu"
+
+
+QUICK = Protocol()
+FULL = Protocol(px=224, train_per_class=None, test_per_class=None, epochs=5, batch=128)
+CUB = Protocol(data="cub100", px=224, train_per_class=None, test_per_class=None)
+
+PROTOCOLS = {"quick": QUICK, "full": FULL, "cub": CUB}

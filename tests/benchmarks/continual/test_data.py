@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.continual.data import choose, load
+from benchmarks.continual.protocols import Protocol
+from benchmarks.continual.runner import stream
+from benchmarks.continual.streams import class_incremental
+from tests.benchmarks.continual.conftest import LABELS, TEST, TRAIN
+
+
+def bytes_of(subsets: tuple) -> set[bytes]:
+    return {subset.source.read(row) for subset in subsets for row in subset.rows}
+
+
+def test_no_judge_is_learned(folder: Path) -> None:
+    sources = load(f"imagefolder:{folder}", Path())
+    for split in ("test", "validation"):
+        data = choose(*sources, 5, 3, split)
+        assert not bytes_of(data.train) & bytes_of(data.test)
+        assert [len(subset.rows) for subset in data.train] == [5] * len(LABELS)
+        assert [len(subset.rows) for subset in data.test] == [3] * len(LABELS)
+
+
+def test_validation_never_touches_test_images(folder: Path) -> None:
+    train, test = load(f"imagefolder:{folder}", Path())
+    data = choose(train, test, 5, 3, "validation")
+    forbidden = {test.read(row) for row in range(len(test.labels))}
+    assert not (bytes_of(data.train) | bytes_of(data.test)) & forbidden
+
+
+def test_all_images_leave_a_tenth_for_validation(folder: Path) -> None:
+    train, test = load(f"imagefolder:{folder}", Path())
+    data = choose(train, test, None, 2, "validation")
+    assert [len(subset.rows) for subset in data.train] == [TRAIN - 2] * len(LABELS)
+    everything = choose(train, test, None, None, "test")
+    assert [len(subset.rows) for subset in everything.test] == [TEST] * len(LABELS)
+
+
+def test_too_few_images_are_refused(folder: Path) -> None:
+    sources = load(f"imagefolder:{folder}", Path())
+    with pytest.raises(ValueError, match="too few images"):
+        choose(*sources, TRAIN, 2, "validation")
+
+
+def test_seed_zero_has_the_usual_class_order(folder: Path) -> None:
+    data = choose(*load(f"imagefolder:{folder}", Path()), None, None, "test")
+    order = [name for task in class_incremental(data, 3, seed=0) for name in dict.fromkeys(task.train.names)]
+    assert order == [LABELS[i] for i in np.random.default_rng(1993).permutation(len(LABELS))]
+    other = [name for task in class_incremental(data, 3, seed=1) for name in dict.fromkeys(task.train.names)]
+    assert sorted(other) == sorted(order)
+    assert other != order
+
+
+def test_a_joint_run_learns_all_tasks_as_one(protocol: Protocol) -> None:
+    apart = stream(protocol, 0, joint=False, limit=None)
+    together = stream(protocol, 0, joint=True, limit=None)
+    assert together[0].train.rows == sum((task.train.rows for task in apart), ())
+    assert [task.test.rows for task in together] == [task.test.rows for task in apart]
+
+
+def test_every_class_is_in_one_task(protocol: Protocol) -> None:
+    tasks = stream(replace(protocol, tasks=4), 0, joint=False, limit=None)
+    names = [set(task.train.names) for task in tasks]
+    assert sum(map(len, names)) == len(set.union(*names)) == len(LABELS)
+    assert all(set(task.test.names) == mine for task, mine in zip(tasks, names, strict=True))
