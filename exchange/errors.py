@@ -29,8 +29,8 @@ class TaskNotFound(ExchangeError):
     """No task has this id."""
 
 
-class NotCancellable(ExchangeError):
-    """The task is not waiting in the queue any more."""
+class TaskWithdrawn(ExchangeError):
+    """The task is to be forgotten: whoever learns it drops it and says nothing more about it."""
 
 
 class NotRetryable(ExchangeError):

@@ -25,10 +25,10 @@ from exchange.errors import (
     IdempotencyInFlight,
     IdempotencyMismatch,
     LeaseLost,
-    NotCancellable,
     NotRetryable,
     QueueFull,
     TaskNotFound,
+    TaskWithdrawn,
 )
 from exchange.fields import (
     changes_to_fields,
@@ -177,23 +177,25 @@ class TaskQueue(TaskReader):
     ) -> TaskRecord:
         """Changes what is given, adds `metrics` to those known, and tells whoever follows the events.
 
-        With `claim`, only while it holds. Raises `TaskNotFound`, `LeaseLost`, `ValueError`.
+        With `claim`, only while it holds. Raises `TaskNotFound`, `LeaseLost`, `TaskWithdrawn`, `ValueError`.
         """
         fields = changes_to_fields(state, progress, metrics, version, error)
         owner = (claim.entry_id, claim.consumer, claim.deliveries) if claim else ("", "", "")
         status, *rest = self.run(lua.UPDATE, task_id, *owner, *fields)
         if status == b"lost" and claim:
             self._lose(claim)
+        if status == b"withdrawn":
+            raise TaskWithdrawn(f"task {task_id} is to be forgotten")
         return self._answer(task_id, status, rest)
 
-    def cancel(self, task_id: str) -> TaskRecord:
-        """Takes a waiting task out of the queue. Raises `TaskNotFound`, `NotCancellable`."""
-        status, *rest = self.run(lua.CANCEL, task_id)
-        if status == b"missing":
-            raise TaskNotFound(f"no task {task_id!r}")
-        if status != b"cancelled":
-            raise NotCancellable(f"task {task_id} is {status.decode()}, only a queued one can be cancelled")
-        return task_from_fields(read_fields(rest[0]))
+    def remove(self, task_id: str) -> TaskRecord:
+        """Cancels a task that waits or has failed; orders one that a worker was given to be forgotten.
+
+        The order is a delivery of its own, whose claim has the state FORGETTING and no samples. Raises
+        `TaskNotFound`.
+        """
+        status, *rest = self.run(lua.REMOVE, task_id, task_id)
+        return self._answer(task_id, status, rest)
 
     def retry(self, task_id: str) -> TaskRecord:
         """Queues a failed task again, as if new.
@@ -259,10 +261,11 @@ class TaskQueue(TaskReader):
         deliveries, listing, fields = rest
         claim = Claim(task_from_fields(read_fields(fields)), (), entry_id, consumer, deliveries)
         try:
-            claim = replace(claim, samples=samples_from_json(self.blobs.get(listing.decode())))
+            samples = samples_from_json(self.blobs.get(listing.decode())) if listing else ()
         except (BlobMissing, BlobCorrupt, ValueError) as error:
             self.fail(claim, f"its list of samples cannot be read: {error}")
             return None
+        claim = replace(claim, samples=samples)
         self._held.add(entry_id)
         return claim
 

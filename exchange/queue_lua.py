@@ -9,7 +9,8 @@ _QUEUE = """
 local queue, dead, index, task, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_count, event_ttl = ARGV[1], ARGV[2]
 local GROUP = 'trainers'
-local FIXED = {id = 1, name = 1, images = 1, labels = 1, created_at = 1, samples = 1, entry = 1, dead = 1}
+local FIXED = {id = 1, name = 1, images = 1, labels = 1, created_at = 1, samples = 1, entry = 1, dead = 1, order = 1}
+local REACHED = {served = 1, consolidated = 1, forgotten = 1}
 local ENDED = {consolidated = 1, failed = 1, cancelled = 1, forgotten = 1}
 
 local function now()
@@ -76,6 +77,22 @@ local function bury(entry, reason, most)
   remove(entry)
   enter('failed')
 end
+
+-- What else is in the stream of a task that is to be forgotten is not worth doing any more.
+local function outdated(entry)
+  local state, order = unpack(redis.call('HMGET', task, 'state', 'order'))
+  return state == 'forgetting' and entry ~= order
+end
+
+-- Ends a delivery that came to nothing. A task that could not be forgotten is what it was.
+local function give_up(entry, reason, most)
+  if outdated(entry) then return remove(entry) end
+  local state, learned = unpack(redis.call('HMGET', task, 'state', 'consolidated_at'))
+  if state ~= 'forgetting' or not learned then return bury(entry, reason, most) end
+  redis.call('HSET', task, 'error', 'not forgotten: ' .. reason)
+  remove(entry)
+  enter('consolidated')
+end
 """
 
 SUBMIT = (
@@ -138,8 +155,8 @@ TAKE = (
 local entry, consumer, most, dead_count = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local name, deliveries = holder(entry)
 if name ~= consumer then return {'skip'} end
-local state, samples = unpack(redis.call('HMGET', task, 'state', 'samples'))
-if not state or ENDED[state] then
+local state, samples, last = unpack(redis.call('HMGET', task, 'state', 'samples', 'error'))
+if not state or ENDED[state] or outdated(entry) then
   remove(entry)
   return {'skip'}
 end
@@ -148,11 +165,12 @@ if state == 'served' and deliveries > 1 then
   redis.call('XCLAIM', queue, GROUP, consumer, 0, entry, 'RETRYCOUNT', deliveries, 'JUSTID')
 end
 if deliveries > most then
-  bury(entry, 'its worker died or stalled ' .. most .. ' times while learning it', dead_count)
+  local reason = 'its worker died or stalled ' .. most .. ' times while working on it'
+  give_up(entry, last and reason .. '; last it said: ' .. last or reason, dead_count)
   return {'skip'}
 end
 if state == 'queued' then enter('learning') end
-return {'taken', deliveries, samples, record()}
+return {'taken', deliveries, state == 'forgetting' and '' or samples, record()}
 """
 )
 
@@ -161,7 +179,12 @@ UPDATE = (
     + """
 local entry, consumer, deliveries = ARGV[3], ARGV[4], ARGV[5]
 if redis.call('EXISTS', task) == 0 then return {'missing'} end
+if entry ~= '' and outdated(entry) then return {'withdrawn'} end
 if entry ~= '' and whose(entry, consumer, deliveries) ~= 'mine' then return {'lost'} end
+for i = 6, #ARGV, 2 do
+  -- What went wrong on the way is no error of a task that got there.
+  if ARGV[i] == 'state' and REACHED[ARGV[i + 1]] then redis.call('HDEL', task, 'error') end
+end
 for i = 6, #ARGV, 2 do redis.call('HSET', task, ARGV[i], ARGV[i + 1]) end
 announce()
 return {'ok', record()}
@@ -195,7 +218,7 @@ FAIL = (
 local entry, consumer, deliveries, reason, dead_count = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local owner = whose(entry, consumer, deliveries)
 if owner == 'theirs' then return {'lost'} end
-if owner == 'mine' then bury(entry, reason, dead_count) end
+if owner == 'mine' then give_up(entry, reason, dead_count) end
 return {'ok'}
 """
 )
@@ -214,17 +237,25 @@ return {'ok'}
 """
 )
 
-CANCEL = (
+# A task that nobody was given yet is taken out; one that was is forgotten by a trainer, which gets the order as a
+# stream entry of its own: as durable, and delivered as often, as a task to learn.
+REMOVE = (
     _QUEUE
     + """
-local state, entry = unpack(redis.call('HMGET', task, 'state', 'entry'))
+local state, entry, letter = unpack(redis.call('HMGET', task, 'state', 'entry', 'dead'))
 if not state then return {'missing'} end
-if state == 'queued' then
+if state == 'queued' or state == 'failed' then
   remove(entry)
+  if letter then redis.call('XDEL', dead, letter) end
+  redis.call('HDEL', task, 'dead')
   enter('cancelled')
-  state = 'cancelled'
+elseif state ~= 'forgetting' and state ~= 'forgotten' and state ~= 'cancelled' then
+  local order = redis.call('XADD', queue, '*', 'task', ARGV[3], 'samples', '')
+  redis.call('HSET', task, 'order', order)
+  redis.call('HDEL', task, 'error')
+  enter('forgetting')
 end
-return {state, record()}
+return {'ok', record()}
 """
 )
 

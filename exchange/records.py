@@ -27,6 +27,7 @@ class TaskState(StrEnum):
     CONSOLIDATED = "consolidated"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    FORGETTING = "forgetting"
     FORGOTTEN = "forgotten"
 
     @property

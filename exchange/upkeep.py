@@ -1,11 +1,13 @@
 """What keeps Redis and the store from growing for ever. Run now and then, by any one process."""
 
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from exchange.connection import reaching_redis
-from exchange.errors import BlobCorrupt, BlobMissing
+from exchange.errors import BlobCorrupt, BlobMissing, TaskNotFound
+from exchange.fields import shorten
 from exchange.queue import TaskQueue
 from exchange.queue_lua import DROP, RETIRE_CONSUMER
 from exchange.records import samples_from_json
@@ -34,6 +36,21 @@ def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
     listings = {fields[b"samples"].decode() for _, fields in waiting + dead}
     needed = {blob for listing in listings for blob in _blobs_of(queue, listing)}
     return queue.blobs.sweep(needed, older_than_s)
+
+
+def unfinished_tasks(queue: TaskQueue) -> set[str]:
+    """Ids of the tasks that wait or are being worked on."""
+    with reaching_redis():
+        entries: Any = queue.redis.xrange(queue.keys.queue)
+    return {fields[b"task"].decode() for _, fields in entries}
+
+
+def explain_waiting(queue: TaskQueue, reason: str) -> None:
+    """Tells everybody whose task is unfinished why nothing happens; what is learned after all drops it again."""
+    for task_id in unfinished_tasks(queue):
+        with suppress(TaskNotFound):
+            if queue.get(task_id).error != shorten(reason):
+                queue.update(task_id, error=reason)
 
 
 def drop_idle_consumers(queue: TaskQueue, idle_s: float = 86_400.0) -> int:

@@ -164,8 +164,13 @@ def tasks() -> Call[list[Task]]:
 
 
 def remove(task_id: str) -> Call[Task]:
-    """Cancel a queued task, or forget a learned one."""
+    """Cancel a task that waits or has failed, or have a learned one forgotten."""
     return Call("DELETE", f"/tasks/{task_id}", _task)
+
+
+def retry(task_id: str) -> Call[Task]:
+    """Queue a failed task again."""
+    return Call("POST", f"/tasks/{task_id}/retry", _task)
 
 
 def version(number: int) -> Call[Version]:

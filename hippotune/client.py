@@ -79,8 +79,12 @@ class Client:
         return self._run(calls.tasks())
 
     def remove(self, task_id: str) -> Task:
-        """Cancel a task that is queued; forget one that was learned."""
+        """Cancel a task that waits or has failed; have one that was learned forgotten: `watch` it until it is."""
         return self._run(calls.remove(task_id))
+
+    def retry(self, task_id: str) -> Task:
+        """Queue a failed task again."""
+        return self._run(calls.retry(task_id))
 
     def watch(self, task_id: str) -> Iterator[Task]:
         """A task each time it changed, until it ended."""
@@ -175,8 +179,12 @@ class AsyncClient:
         return await self._run(calls.tasks())
 
     async def remove(self, task_id: str) -> Task:
-        """Cancel a task that is queued; forget one that was learned."""
+        """Cancel a task that waits or has failed; have one that was learned forgotten: `watch` it until it is."""
         return await self._run(calls.remove(task_id))
+
+    async def retry(self, task_id: str) -> Task:
+        """Queue a failed task again."""
+        return await self._run(calls.retry(task_id))
 
     async def watch(self, task_id: str) -> AsyncIterator[Task]:
         """A task each time it changed, until it ended."""

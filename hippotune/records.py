@@ -85,7 +85,8 @@ class Classification:
 class Task:
     """A batch of labelled images on its way into the model.
 
-    state: queued, learning, served, consolidating, consolidated, failed, cancelled or forgotten.
+    state: queued, learning, served, consolidating, consolidated, failed, cancelled, forgetting or
+        forgotten.
     progress: 0 to 1.  version: the newest version that carries it.  Times are unix seconds.
     """
 

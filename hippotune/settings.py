@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     )
     keep_versions: Annotated[Count, Part.TRAINER, Doc("Old versions kept to roll back to.")] = None
     keep_tasks: Annotated[Count, Part.TRAINER, Doc("Records kept of tasks that ended.")] = None
+    upkeep_s: Annotated[
+        Positive, Part.TRAINER, Doc("Seconds between two rounds of dropping what is not kept.")
+    ] = None
     layers: Annotated[
         tuple[int, ...] | None,
         Part.TRAINER,
@@ -179,7 +182,10 @@ class Settings(BaseSettings):
     validation_per_class: Annotated[Count, Part.TRAINER, Doc("Most images held out of a class.")] = None
     validation_images: Annotated[Count, Part.TRAINER, Doc("Held-out images measured a version.")] = None
     validation_tolerated_loss: Annotated[
-        Share, Part.TRAINER, Doc("Mean accuracy that new slots may cost earlier tasks.")
+        Share, Part.TRAINER, Doc("Mean accuracy that a version may cost earlier tasks; 1 allows any.")
+    ] = None
+    validation_least_images: Annotated[
+        Count, Part.TRAINER, Doc("Held-out images of earlier tasks that it takes to refuse a version.")
     ] = None
 
     @property

@@ -61,8 +61,8 @@ class EpochShelf:
 
     def keep_only(self, tasks: Set[str]) -> int:
         """Drop what tasks that have ended left behind; returns how many files. Raises StoreUnavailable."""
-        ended = [path for path in self.root.iterdir() if path.stem not in tasks]
         with storing(self.root):
+            ended = [path for path in self.root.iterdir() if path.stem not in tasks]
             for path in ended:
                 path.unlink(missing_ok=True)
         return len(ended)

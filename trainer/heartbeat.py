@@ -45,16 +45,20 @@ class Heartbeat:
             raise LeaseLost("another trainer has taken over")
 
     def _beat(self) -> None:
+        reachable = True
         while not self._stopped.wait(min(self.lease.ttl_s, self.queue.config.lease_s) / 3):
             try:
                 self.lease.renew(self.token)
                 for claim in self.claims:
                     self.queue.heartbeat(claim)
+                reachable = True
             except LeaseLost:
                 self.lost.set()
                 return
             except ExchangeUnavailable as error:
-                log.warning("could not renew the lease", reason=str(error))
+                if reachable:
+                    log.warning("could not renew the lease, trying on", reason=str(error))
+                reachable = False
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from exchange.errors import VersionCorrupt
 from exchange.records import Backbone as BackboneRecord
 from exchange.records import Manifest
 from exchange.registry import Registry
+from model.checkpoint import InvalidCheckpoint
 from trainer.learner import Learner
 from trainer.state import LearnerState
 
@@ -32,7 +34,8 @@ class Lineage:
     def load(self) -> Base:
         """The state behind the version now served, be it the newest or one somebody rolled back to.
 
-        Raises BackboneChanged when it was learned on another backbone, VersionCorrupt when its file is damaged.
+        Raises BackboneChanged when it was learned on another backbone, VersionCorrupt and VersionNotFound when a file
+        is damaged or gone; activating another version, or putting the file back, heals that.
         """
         current = self.registry.current()
         version = current
@@ -44,9 +47,16 @@ class Lineage:
                 )
             if "learner" in manifest.files:
                 self.registry.verify(version, "learner")
-                return Base(LearnerState.load(self.registry.path(version, "learner")), current)
+                return Base(self.read(version), current)
             version = manifest.parent
         return Base(self.learner.start(), current)
+
+    def read(self, version: int) -> LearnerState:
+        """Raises VersionCorrupt."""
+        try:
+            return LearnerState.load(self.registry.path(version, "learner"))
+        except InvalidCheckpoint as error:
+            raise VersionCorrupt(f"version {version} cannot be built on: {error}") from error
 
     def publish(
         self,
@@ -94,6 +104,10 @@ class Lineage:
     def current(self) -> int | None:
         """The version being served."""
         return self.registry.current()
+
+    def fast_tasks(self, version: int | None) -> tuple[str, ...]:
+        """The tasks that only the head of a version knows. Raises VersionNotFound, VersionCorrupt."""
+        return () if version is None else self.registry.manifest(version).fast
 
     def prune(self, keep: int) -> None:
         """Drop old versions, keeping `keep` to roll back to."""

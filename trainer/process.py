@@ -24,6 +24,7 @@ class TrainerConfig:
     max_pixels: largest image decoded.
     keep_versions: how many old versions stay on disk to roll back to.
     keep_tasks: how many records of ended tasks stay in Redis.
+    upkeep_s: seconds between two rounds of dropping what is not kept.
     """
 
     redis_url: str
@@ -39,3 +40,4 @@ class TrainerConfig:
     max_pixels: int = 50_000_000
     keep_versions: int = 20
     keep_tasks: int = 10_000
+    upkeep_s: float = 600.0

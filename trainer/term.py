@@ -3,24 +3,33 @@
 Tasks are learned fast as they arrive and consolidated one after another. A task that arrives while another is being
 consolidated does not wait: its fast version is learned in between, at the next training step. Only a consolidated
 task is acknowledged; until then a crash hands it to the next trainer, which starts from the version being served and
-from the last finished epoch.
+from the last finished epoch. An order to forget a task is carried out as soon as it arrives.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import structlog
 import torch
 
-from exchange.errors import BlobCorrupt, BlobMissing, ExchangeUnavailable, PointerMoved
+from exchange.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    ExchangeError,
+    ExchangeUnavailable,
+    PointerMoved,
+    TaskNotFound,
+    TaskWithdrawn,
+)
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.data import UnusableTask, load_task
-from trainer.epoch_shelf import EpochShelf
 from trainer.feedback import (
     Correction,
     Unfollowable,
@@ -33,8 +42,10 @@ from trainer.heartbeat import Heartbeat
 from trainer.learner import Learner, Task
 from trainer.lineage import Base, Lineage
 from trainer.process import TrainerConfig
+from trainer.promotion import Promotion, Refused
 from trainer.state import LearnerState
-from trainer.validation import Report, ValidationShelf, hold_out, validate
+from trainer.upkeep import Upkeep
+from trainer.validation import hold_out
 
 log = structlog.get_logger()
 
@@ -43,7 +54,15 @@ LOOK_UP_S = 0.2
 
 
 class Stopping(Exception):
-    """Raised inside training when the trainer was asked to stop."""
+    """Raised inside learning when the trainer was asked to stop."""
+
+
+class Abandoned(Exception):
+    """Raised inside training when its task is to be forgotten, or builds on what is no longer served."""
+
+
+class Diverged(Exception):
+    """Raised inside training when a figure is no number any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,43 +82,64 @@ class Term:
         queue: TaskQueue,
         lineage: Lineage,
         heartbeat: Heartbeat,
+        upkeep: Upkeep,
         config: TrainerConfig,
         stop: threading.Event,
     ) -> None:
-        self.learner, self.queue, self.lineage = learner, queue, lineage
-        self.heartbeat, self.config, self.stop = heartbeat, config, stop
-        self.epochs = EpochShelf(config.store / "epochs")
-        self.validation = ValidationShelf(config.store / "validation")
+        self.learner = Learner(learner.network, learner.config, self.pause)
+        self.queue, self.lineage, self.heartbeat, self.upkeep = queue, lineage, heartbeat, upkeep
+        self.config, self.stop = config, stop
+        self.epochs, self.validation = upkeep.epochs, upkeep.validation
+        self.promotion = Promotion(self.learner, self.validation, config.validation)
         self.pending: list[Pending] = []
         self.corrections: list[Correction] = []
         self.base = lineage.load()
         self.serving = self.base.state
+        self.settled = False
         self.looked_up = 0.0
 
     def run(self) -> None:
-        """Work until asked to stop. Raises LeaseLost and ExchangeUnavailable, which end the term."""
+        """Work until asked to stop. Raises ExchangeError, which ends the term."""
         while not self.stop.is_set():
             self.heartbeat.check()
-            self.accept_waiting(block_ms=0 if self.pending or self.corrections else 1000)
-            if self.pending:
-                with contextlib.suppress(Stopping):
+            self.upkeep.run_when_due()
+            busy = self.pending or self.corrections or not self.settled
+            with contextlib.suppress(Stopping, Abandoned):
+                self.accept_waiting(block_ms=0 if busy else 1000)
+                if self.pending:
                     self.consolidate(self.pending[0])
-            elif self.corrections:
-                self.keep_corrections()
+                elif self.corrections:
+                    self.keep_corrections()
+                else:
+                    self.settle()
+
+    def pause(self) -> None:
+        """Between two batches of images: notice that it is time to stop. Raises Stopping and LeaseLost."""
+        if self.stop.is_set():
+            raise Stopping
+        self.heartbeat.check()
 
     def accept_waiting(self, block_ms: int) -> None:
-        """Learn every waiting task with the fast head, one after another, and all waiting corrections at once."""
+        """Learn every waiting task with the fast head, one after another, and all waiting corrections at once.
+
+        What is to be forgotten is forgotten.
+        """
         fresh: list[Correction] = []
         while not self.stop.is_set() and (claim := self.queue.claim(self.config.consumer, block_ms)):
             self.heartbeat.add(claim)
-            if self.is_new(claim):
-                if claim.corrects:
+            with self.last_words(claim):
+                if claim.task.state is TaskState.FORGETTING:
+                    self.serve_corrections(fresh)
+                    fresh = []
+                    self.forget(claim)
+                elif not self.is_new(claim):
+                    pass
+                elif claim.corrects:
                     fresh += self.loaded(claim)
                 else:
                     self.accept(claim)
             block_ms = 0
-        if fresh:
-            self.serve_corrections(fresh)
+        self.serve_corrections(fresh)
 
     def is_new(self, claim: Claim) -> bool:
         """False for one delivered again after it was learned: the crash came before the acknowledgement."""
@@ -115,11 +155,13 @@ class Term:
         try:
             return [load_correction(claim, self.queue.blobs, self.learner.network.backbone.dim)]
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
-            self.refuse(claim, str(error))
+            self.fail(claim, str(error))
             return []
 
     def serve_corrections(self, fresh: list[Correction]) -> None:
         """Serve corrections by the fast head, in one version."""
+        if not fresh:
+            return
         if self.lineage.current() != self.base.version:
             self.rebase()
         fresh = self.followed(self.base.state, fresh)
@@ -130,7 +172,8 @@ class Term:
         version = self.publish_fast()
         for correction in fresh:
             claim = correction.claim
-            self.queue.update(claim.task.id, state=TaskState.SERVED, version=version, claim=claim)
+            with self.last_words(claim):
+                self.queue.update(claim.task.id, state=TaskState.SERVED, version=version, claim=claim)
 
     def followed(self, state: LearnerState, corrections: list[Correction]) -> list[Correction]:
         """Those whose features can be followed to a state; the others fail."""
@@ -139,7 +182,7 @@ class Term:
             try:
                 check_followable(self.learner, state, correction)
             except Unfollowable as error:
-                self.refuse(correction.claim, str(error))
+                self.fail(correction.claim, str(error))
             else:
                 usable.append(correction)
         return usable
@@ -157,27 +200,34 @@ class Term:
             self.rebase()
             return
         for correction in kept:
-            self.finish(correction.claim, {}, version)
+            with self.last_words(correction.claim):
+                self.finish(correction.claim, {}, version)
         self.lineage.prune(self.config.keep_versions)
+
+    @contextlib.contextmanager
+    def last_words(self, claim: Claim) -> Iterator[None]:
+        """A task that brings the trainer down says with what, so that its dead letter can tell.
+
+        One that was withdrawn meanwhile is dropped: the order to forget it follows.
+        """
+        try:
+            yield
+        except TaskWithdrawn:
+            self.drop(claim)
+        except (ExchangeError, Stopping, Abandoned):
+            raise
+        except Exception as error:
+            with contextlib.suppress(ExchangeError):
+                self.queue.update(claim.task.id, error=f"{type(error).__name__}: {error}", claim=claim)
+            raise
 
     def accept(self, claim: Claim) -> None:
         """Load a task, learn it fast, serve it."""
         started = time.monotonic()
         self.queue.update(claim.task.id, state=TaskState.LEARNING, claim=claim)
-        try:
-            task = load_task(
-                claim,
-                self.queue.blobs,
-                self.learner.network.backbone.px,
-                self.config.max_pixels,
-                torch.get_num_threads(),
-            )
-        except (UnusableTask, BlobMissing, BlobCorrupt) as error:
-            self.refuse(claim, str(error))
+        task = self.load(claim)
+        if task is None:
             return
-        task, held_out = hold_out(task, self.config.validation)
-        if held_out is not None:
-            self.validation.save(held_out)
         before = self.serving
         self.pending = [*self.pending, Pending(claim, task)]
 
@@ -193,6 +243,20 @@ class Term:
         state = self.learner.learn_fast(before, task, preview=serve)
         serve(state if self.base.state is built_on else self.with_pending(self.base.state))
 
+    def load(self, claim: Claim) -> Task | None:
+        """A task's images but for those held out; None when it cannot be learned, which is told."""
+        network, config = self.learner.network, self.config
+        threads = torch.get_num_threads()
+        try:
+            task = load_task(claim, self.queue.blobs, network.backbone.px, config.max_pixels, threads)
+        except (UnusableTask, BlobMissing, BlobCorrupt) as error:
+            self.fail(claim, str(error))
+            return None
+        task, held_out = hold_out(task, config.validation)
+        if held_out is not None:
+            self.validation.save(held_out)
+        return task
+
     def publish_fast(self) -> int:
         """Publish the fast state; when somebody moved the pointer meanwhile, on top of what they chose."""
         while True:
@@ -202,59 +266,121 @@ class Term:
                 self.rebase()
 
     def consolidate(self, pending: Pending) -> None:
-        """Train a task's slots and serve the result in place of its fast version. Raises Stopping."""
-        task, started = pending.task, time.monotonic()
-        figures: dict[str, float] = {}
+        """Train a task's slots and serve the result in place of its fast version. Raises Stopping, Abandoned."""
+        with self.last_words(pending.claim):
+            started, figures = time.monotonic(), dict[str, float]()
+            built_on = self.base.state
+            state = self.train(pending, figures)
+            try:
+                state, report = self.promotion.examine(built_on, state, pending.task)
+            except Refused as error:
+                self.refuse(pending, str(error))
+                return
+            figures.update(report.metrics)
+            figures["seconds_to_consolidate"] = time.monotonic() - started
+            self.promote(pending, state, figures)
+
+    def train(self, pending: Pending, figures: dict[str, float]) -> LearnerState:
+        """A task's slots trained on top of the base state, from the last finished epoch if there is one."""
+        task, built_on = pending.task, self.base.state
+        basis = self.lineage.basis(built_on, self.config.validation)
 
         def progress(share: float, now: dict[str, float]) -> None:
+            if not all(map(math.isfinite, now.values())):
+                raise Diverged
             figures.update(now)
-            self.look_up(pending, share, now)
+            self.look_up(pending, built_on, share, now)
 
-        built_on = self.base.state
-        basis = self.lineage.basis(built_on, self.config.validation)
         on_epoch, resume = self.epochs.saver(task.id, basis), self.epochs.load(task.id, basis)
-        state = self.learner.consolidate(built_on, task, progress, on_epoch, resume)
-        if self.base.state is not built_on:
-            # Somebody rolled back or forward meanwhile: learn it again, on what is served now.
-            self.epochs.discard(task.id)
-            return
-        state, report = self.validated(state, task)
-        figures.update(report.metrics)
+        try:
+            return self.learner.consolidate(built_on, task, progress, on_epoch, resume)
+        except Diverged:
+            log.warning("training diverged, slots left out", task=task.id)
+            return self.learner.adopt(built_on, task)
+
+    def promote(self, pending: Pending, state: LearnerState, figures: dict[str, float]) -> None:
+        """Serve a consolidated state, and acknowledge its task."""
         before = self.base, self.serving, self.pending
-        self.pending = [other for other in self.pending if other is not pending]
+        self.pending = self.others(pending.task.id)
         self.base, self.serving = replace(self.base, state=state), self.with_pending(state)
-        figures["seconds_to_consolidate"] = time.monotonic() - started
         try:
             version = self.publish(figures, consolidated=True)
         except PointerMoved:
             # Somebody rolled back or forward while we trained: learn it again, on what is served now.
             self.base, self.serving, self.pending = before
-            self.epochs.discard(task.id)
             self.rebase()
             return
         self.finish(pending.claim, figures, version)
-        self.epochs.discard(task.id)
+        self.epochs.discard(pending.task.id)
         self.lineage.prune(self.config.keep_versions)
 
-    def validated(self, state: LearnerState, task: Task) -> tuple[LearnerState, Report]:
-        """Measure a consolidated state; one that costs earlier tasks too much is learned by the head alone."""
-        config = self.config.validation
-        report = validate(self.learner, state, self.validation, config)
-        if report.lost > config.tolerated_loss:
-            log.warning("new slots cost earlier tasks too much, left out", task=task.id, lost=report.lost)
-            state = self.learner.adopt(self.base.state, task)
-            report = validate(self.learner, state, self.validation, config)
-        return report.noted(state), report
+    def refuse(self, pending: Pending, reason: str) -> None:
+        """A task that must not be served is a dead letter, and its fast version gives way."""
+        self.pending = self.others(pending.task.id)
+        self.fail(pending.claim, reason)
+        self.epochs.discard(pending.task.id)
+        self.withdraw()
 
-    def look_up(self, pending: Pending, share: float, figures: dict[str, float]) -> None:
+    def forget(self, claim: Claim) -> None:
+        """Serve a version that does not know a task, then say so. Once done, doing it again does nothing."""
+        task = claim.task.id
+        for held in self.claims:
+            if held.task.id == task:
+                self.drop(held)
+        if self.lineage.current() != self.base.version:
+            self.rebase()
+        self.epochs.discard(task)
+        self.validation.discard(task)
+        figures: dict[str, float] = {}
+        if task in self.base.state.tasks:
+            state, report = self.promotion.forget(self.base.state, task)
+            figures = report.metrics
+            self.base, self.serving = replace(self.base, state=state), self.with_pending(state)
+            try:
+                self.publish(figures, consolidated=True)
+            except PointerMoved:
+                self.rebase()
+                self.forget(claim)
+                return
+        elif task in self.lineage.fast_tasks(self.base.version):
+            self.withdraw()
+        self.queue.update(task, state=TaskState.FORGOTTEN, claim=claim)
+        self.heartbeat.drop(claim)
+        self.queue.finish(claim)
+        log.info("forgotten", task=task, version=self.base.version)
+
+    def withdraw(self) -> None:
+        """Serve what is consolidated and pending, and nothing else."""
+        self.serving = self.with_pending(self.base.state)
+        while True:
+            try:
+                self.publish({}, consolidated=not (self.pending or self.corrections))
+                return
+            except PointerMoved:
+                self.rebase()
+
+    def settle(self) -> None:
+        """At the start of a term, with nothing waiting: what an earlier one served of tasks that failed goes."""
+        if not self.settled and any(map(self.is_lost, self.lineage.fast_tasks(self.base.version))):
+            self.withdraw()
+        self.settled = True
+
+    def is_lost(self, task: str) -> bool:
+        """Whether a task ended without being learned."""
+        try:
+            return self.queue.get(task).state in (TaskState.FAILED, TaskState.CANCELLED)
+        except TaskNotFound:
+            return False
+
+    def look_up(
+        self, pending: Pending, built_on: LearnerState, share: float, figures: dict[str, float]
+    ) -> None:
         """Between two training steps: report, take new tasks, notice that it is time to stop."""
         if time.monotonic() - self.looked_up < LOOK_UP_S and share < 1:
             return
-        if self.stop.is_set():
-            raise Stopping
-        self.heartbeat.check()
-        # Redis may be away for a while: training goes on, the next look-up reports.
-        with contextlib.suppress(ExchangeUnavailable):
+        self.pause()
+        self.looked_up = time.monotonic()
+        try:
             self.queue.update(
                 pending.claim.task.id,
                 state=TaskState.CONSOLIDATING,
@@ -262,11 +388,21 @@ class Term:
                 metrics=figures,
                 claim=pending.claim,
             )
-            version = self.base.version
-            self.accept_waiting(block_ms=0)
-            if self.base.version != version:
-                log.info("served a new task while consolidating", version=self.base.version)
+        except ExchangeUnavailable:
+            return  # Redis may be away for a while: training goes on, the next look-up reports.
+        self.accept_waiting(block_ms=0)
         self.looked_up = time.monotonic()
+        if self.base.state is not built_on or pending not in self.pending:
+            raise Abandoned
+
+    @property
+    def claims(self) -> list[Claim]:
+        """Of all that the head alone knows."""
+        return [pending.claim for pending in self.pending] + [held.claim for held in self.corrections]
+
+    def others(self, task: str) -> list[Pending]:
+        """What is pending but for one task."""
+        return [pending for pending in self.pending if pending.claim.task.id != task]
 
     def with_pending(self, state: LearnerState) -> LearnerState:
         """A base state plus the fast heads of everything still waiting to be consolidated, corrections last."""
@@ -282,20 +418,13 @@ class Term:
         log.info("building on another version", version=self.base.version)
 
     def publish(self, metrics: dict[str, float], *, consolidated: bool) -> int:
-        claims = [pending.claim for pending in self.pending] + [c.claim for c in self.corrections]
-        fast = [claim.task.id for claim in claims]
+        fast = [claim.task.id for claim in self.claims]
         manifest = self.lineage.publish(
             self.base, self.serving, fast, metrics, consolidated, self.heartbeat.token
         )
         self.base = Base(self.base.state, manifest.version)
         log.info("published", version=manifest.version, kind=manifest.kind, labels=len(manifest.labels))
         return manifest.version
-
-    def refuse(self, claim: Claim, reason: str) -> None:
-        """End a task that no retry will make learnable."""
-        self.heartbeat.drop(claim)
-        self.queue.fail(claim, reason)
-        log.warning("task cannot be learned", task=claim.task.id, reason=reason)
 
     def finish(self, claim: Claim, metrics: dict[str, float], version: int | None) -> None:
         """Report a task as learned for good, and acknowledge it."""
@@ -307,5 +436,18 @@ class Term:
             version=version,
             claim=claim,
         )
+        self.heartbeat.drop(claim)
+        self.queue.finish(claim)
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        """Make a task a dead letter."""
+        self.heartbeat.drop(claim)
+        self.queue.fail(claim, reason)
+        log.warning("task cannot be learned", task=claim.task.id, reason=reason)
+
+    def drop(self, claim: Claim) -> None:
+        """Let go of a task that is not wanted any more."""
+        self.pending = self.others(claim.task.id)
+        self.corrections = [other for other in self.corrections if other.claim.task.id != claim.task.id]
         self.heartbeat.drop(claim)
         self.queue.finish(claim)

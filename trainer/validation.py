@@ -6,12 +6,14 @@ zero there are none, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from exchange.files import make_folder, storing
 from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
@@ -23,18 +25,31 @@ from trainer.state import LearnerState
 class Report:
     """What a state knows of each task: share of its held-out images answered rightly, now, one version ago, at best.
 
-    A task that has just been learned is in `now` only.
+    kept: the same as `now`, among the labels known one version ago. That more classes are easier to confuse is no
+        fault of a version; that it tells the old ones apart less well is.
+    images: how many of earlier tasks were looked at. A task that has just been learned is in `now` only.
     """
 
     now: Mapping[str, float]
+    kept: Mapping[str, float]
     last: Mapping[str, float]
     best: Mapping[str, float]
+    images: int
 
     @property
     def lost(self) -> float:
         """Mean over earlier tasks of what this version costs them; 0 when there are none."""
-        drops = [self.last[task] - value for task, value in self.now.items() if task in self.last]
+        drops = [self.last[task] - value for task, value in self.kept.items()]
         return sum(drops) / len(drops) if drops else 0.0
+
+    def refusal(self, config: ValidationConfig) -> str | None:
+        """Why a version must not be served, None when it may."""
+        if self.images < config.least_images or self.lost <= config.tolerated_loss:
+            return None
+        return (
+            f"it costs earlier tasks {100 * self.lost:.1f} points on {self.images} held-out images, "
+            f"{100 * config.tolerated_loss:.1f} are tolerated"
+        )
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -79,48 +94,74 @@ class ValidationShelf:
     """Held-out images on disk, a file a task."""
 
     def __init__(self, root: Path) -> None:
+        """Raises StoreUnavailable."""
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        with storing(root):
+            make_folder(root)
 
     def save(self, held_out: Task) -> None:
+        """Raises StoreUnavailable."""
         path = self._path(held_out.id)
         temporary = path.with_suffix(".part")
-        write_tensors(temporary, {"pixels": held_out.pixels}, {"labels": held_out.labels})
-        temporary.replace(path)
+        with storing(self.root):
+            write_tensors(temporary, {"pixels": held_out.pixels}, {"labels": held_out.labels})
+            temporary.replace(path)
 
     def load(self, task: str) -> Task | None:
         """None when nothing was held out, or the file is damaged: what cannot be measured is not reported."""
         path = self._path(task)
         try:
             tensors, facts = read_tensors(path) if path.exists() else ({}, {})
-        except InvalidCheckpoint:
+            return Task(task, tensors["pixels"], tuple(facts["labels"])) if tensors else None
+        except (InvalidCheckpoint, KeyError, TypeError, ValueError):
             return None
-        return Task(task, tensors["pixels"], tuple(facts["labels"])) if tensors else None
 
-    def keep_only(self, tasks: Sequence[str]) -> None:
-        """Drop the images of tasks no version knows any more."""
-        for path in self.root.glob("*.safetensors"):
-            if path.stem not in tasks:
+    def discard(self, task: str) -> None:
+        """Raises StoreUnavailable."""
+        with storing(self.root):
+            self._path(task).unlink(missing_ok=True)
+
+    def keep_only(self, tasks: Set[str]) -> int:
+        """Drop the images of tasks no version knows any more; returns how many files. Raises StoreUnavailable."""
+        with storing(self.root):
+            unknown = [path for path in self.root.iterdir() if path.stem not in tasks]
+            for path in unknown:
                 path.unlink(missing_ok=True)
+        return len(unknown)
 
     def _path(self, task: str) -> Path:
         return self.root / f"{task}.safetensors"
 
 
 def validate(
-    learner: Learner, state: LearnerState, shelf: ValidationShelf, config: ValidationConfig
+    learner: Learner,
+    state: LearnerState,
+    shelf: ValidationShelf,
+    config: ValidationConfig,
+    known: Sequence[str],
 ) -> Report:
-    """Measure a state on the held-out images of its tasks, as many of each as fit `config.images` in all."""
-    accuracy = {}
+    """Measure a state on the held-out images of its tasks, as many of each as fit `config.images` in all.
+
+    known: labels of the version before.
+    """
+    now, kept, images = {}, {}, 0
+    labels = state.projected.labels
+    old = torch.tensor([label in known for label in labels], dtype=torch.bool)
     for task in state.tasks:
         held_out = shelf.load(task)
-        if held_out is None:
+        if held_out is None or not set(held_out.labels) <= set(labels):
             continue
-        rows = range(
-            0, len(held_out.labels), max(1, len(held_out.labels) * len(state.tasks) // config.images)
-        )
-        sample = held_out.pick(rows)
-        answers = state.head.logits(learner.extract(state.pools, sample.pixels)).argmax(dim=1)
-        right = answers == label_rows(sample.labels, state.projected.labels)
-        accuracy[task] = right.float().mean().item()
-    return Report(accuracy, state.last, state.best)
+        step = max(1, len(held_out.labels) * len(state.tasks) // config.images)
+        sample = held_out.pick(range(0, len(held_out.labels), step))
+        logits = state.head.logits(learner.extract(state.pools, sample.pixels))
+        targets = label_rows(sample.labels, labels)
+        now[task] = accuracy(logits, targets)
+        if task in state.last:
+            kept[task] = accuracy(logits.masked_fill(~old, -torch.inf), targets)
+            images += len(targets)
+    return Report(now, kept, state.last, state.best, images)
+
+
+def accuracy(logits: Tensor, targets: Tensor) -> float:
+    """Share of logits [n, C] that are largest at their target [n]."""
+    return (logits.argmax(dim=1) == targets).float().mean().item()

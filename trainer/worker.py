@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 import structlog
 import torch
 
 from exchange.blobs import BlobStore
 from exchange.connection import connect
-from exchange.errors import ExchangeUnavailable, LeaseLost
+from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost
 from exchange.lease import Lease
 from exchange.queue import TaskQueue
 from exchange.records import Claim
 from exchange.registry import Registry
-from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
+from exchange.upkeep import explain_waiting
 from model.backbone import load_backbone
 from model.network import RetrievalViT
 from trainer.heartbeat import Heartbeat
@@ -23,11 +24,16 @@ from trainer.learner import Learner
 from trainer.lineage import Lineage
 from trainer.process import TrainerConfig
 from trainer.term import Term
+from trainer.upkeep import Upkeep
 
 log = structlog.get_logger()
 
 RETRY_S = 1.0
 """Pause before asking again for a lease that another trainer holds, or for a Redis that is away."""
+LONGEST_RECONNECT_S = 5.0
+"""Longest pause before Redis is tried again."""
+LONGEST_RETRY_S = 30.0
+"""Longest pause before a store that could not be written, or a version that is damaged, is tried again."""
 
 
 class Worker:
@@ -36,35 +42,52 @@ class Worker:
     def __init__(self, learner: Learner, queue: TaskQueue, registry: Registry, config: TrainerConfig) -> None:
         self.learner, self.queue, self.registry, self.config = learner, queue, registry, config
         self.lease = Lease(queue.redis, queue.config.prefix, queue.config.lease_s)
+        self.trouble: type[ExchangeError] | None = None
+        self.retry_s = RETRY_S
 
     def run(self, stop: threading.Event) -> None:
         """Work until asked to stop; what is unfinished then goes back to the queue."""
-        reachable = True
         while not stop.is_set():
+            began, pause_s = time.monotonic(), RETRY_S
             try:
                 token = self.lease.acquire()
-                reachable = True
                 if token is not None:
                     self.serve(token, stop)
+                self.trouble = None
             except LeaseLost as error:
                 log.warning("term ended", reason=str(error))
-            except ExchangeUnavailable as error:
-                if reachable:
-                    log.warning("queue unreachable, waiting", reason=str(error))
-                reachable = False
-            stop.wait(RETRY_S)
+            except ExchangeError as error:
+                pause_s = self.back_off(error, steady=time.monotonic() - began > LONGEST_RETRY_S)
+            stop.wait(pause_s)
+
+    def back_off(self, error: ExchangeError, *, steady: bool) -> float:
+        """Say once, here and to whoever waits for a task, what keeps this trainer from working; seconds until it tries
+        again. steady: it did work until just now."""
+        if steady or type(error) is not self.trouble:
+            self.retry_s = RETRY_S / 2
+            log.warning("cannot learn, trying again", reason=str(error))
+        self.trouble = type(error)
+        if isinstance(error, ExchangeUnavailable):
+            longest_s = LONGEST_RECONNECT_S
+        else:
+            # The store, or what lies in it: somebody has to free the disk, or to activate another version.
+            longest_s = LONGEST_RETRY_S
+            with contextlib.suppress(ExchangeUnavailable):
+                explain_waiting(self.queue, f"waiting: {error}")
+        self.retry_s = min(2 * self.retry_s, longest_s)
+        return self.retry_s
 
     def serve(self, token: int, stop: threading.Event) -> None:
         """One term, with everything held given back at its end."""
-        self.registry.recover()
-        lineage = Lineage(self.registry, self.learner)
         with Heartbeat(self.queue, self.lease, token) as heartbeat:
             try:
-                term = Term(self.learner, self.queue, lineage, heartbeat, self.config, stop)
+                self.registry.recover()
+                lineage = Lineage(self.registry, self.learner)
+                upkeep = Upkeep(self.queue, self.registry, self.config)
+                term = Term(self.learner, self.queue, lineage, heartbeat, upkeep, self.config, stop)
                 log.info("learning", version=term.base.version, tasks=len(term.base.state.tasks))
-                self.tidy()
                 term.run()
-            except (LeaseLost, ExchangeUnavailable):
+            except ExchangeError:
                 self.give_back(heartbeat.claims)
                 raise
             else:
@@ -74,12 +97,6 @@ class Worker:
                 # that brings the trainer down three times is a dead letter, not a loop.
                 with contextlib.suppress(ExchangeUnavailable):
                     self.lease.release(token)
-
-    def tidy(self) -> None:
-        """Drop records and images nobody needs any more."""
-        prune_tasks(self.queue, self.config.keep_tasks)
-        sweep_blobs(self.queue)
-        drop_idle_consumers(self.queue)
 
     def give_back(self, claims: list[Claim]) -> None:
         """Return unfinished tasks, as far as Redis can be reached and they are still ours."""

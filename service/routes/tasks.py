@@ -13,8 +13,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import UploadFile
 
-from exchange.errors import ExchangeError
-from exchange.records import TaskRecord
+from exchange.errors import BlobCorrupt, BlobMissing, ExchangeError
+from exchange.records import TaskRecord, TaskState
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.problems import Problem, documented, refused
 from service.receive import file_parts, media_type, read_form, spool_body
@@ -116,9 +116,16 @@ def submit_archive(services: Services, body: UploadFile, kind: str, name: str, k
 
 
 @router.get("", summary="Tasks, newest first", responses=documented(422, 503))
-async def list_tasks(services: TheServices, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> TaskList:
-    tasks = await to_thread.run_sync(services.queue.list, limit)
-    return TaskList(tasks=[TaskView.of(task) for task in tasks])
+async def list_tasks(
+    services: TheServices,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    state: Annotated[
+        TaskState | None, Query(description="Only tasks in this state, of the newest 1000.")
+    ] = None,
+) -> TaskList:
+    tasks = await to_thread.run_sync(services.queue.list, limit if state is None else 1000)
+    chosen = [task for task in tasks if state in (None, task.state)]
+    return TaskList(tasks=[TaskView.of(task) for task in chosen[:limit]])
 
 
 async def existing_task(id: str, services: TheServices) -> TaskRecord:  # noqa: A002 - the path's own name
@@ -179,6 +186,37 @@ async def follow(
             await anyio.sleep(POLL_S)
 
 
-@router.delete("/{id}", summary="Cancel a queued task", responses=documented(404, 409, 422, 503))
-async def cancel(id: str, services: TheServices) -> TaskView:  # noqa: A002 - the path's own name
-    return TaskView.of(await to_thread.run_sync(services.queue.cancel, id))
+@router.delete(
+    "/{id}",
+    summary="Cancel or forget a task",
+    responses={
+        202: {"model": TaskView, "description": "A trainer will forget it."},
+        **documented(404, 422, 503),
+    },
+)
+async def remove(id: str, services: TheServices, response: Response) -> TaskView:  # noqa: A002
+    """Cancels what is queued or has failed; what was learned is `forgetting` until a trainer has `forgotten` it."""
+    task = await to_thread.run_sync(services.queue.remove, id)
+    return on_its_way(task, response)
+
+
+@router.post(
+    "/{id}/retry",
+    status_code=202,
+    summary="Queue a failed task again",
+    responses=documented(404, 409, 422, 429, 503),
+)
+async def retry(id: str, services: TheServices, response: Response) -> TaskView:  # noqa: A002
+    """As if it were new. Its images are kept for as long as it is among the dead letters."""
+    try:
+        task = await to_thread.run_sync(services.queue.retry, id)
+    except (BlobMissing, BlobCorrupt) as error:
+        raise Problem(409, f"its images are not all there any more, submit it again: {error}") from error
+    return on_its_way(task, response)
+
+
+def on_its_way(task: TaskRecord, response: Response) -> TaskView:
+    """202 and where to look for a task that will change, 200 for one that has ended."""
+    response.status_code = 200 if task.state.ended else 202
+    response.headers["Location"] = f"/tasks/{task.id}"
+    return TaskView.of(task)

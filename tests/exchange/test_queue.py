@@ -11,10 +11,10 @@ from exchange.errors import (
     IdempotencyInFlight,
     IdempotencyMismatch,
     LeaseLost,
-    NotCancellable,
     NotRetryable,
     QueueFull,
     TaskNotFound,
+    TaskWithdrawn,
 )
 from exchange.queue import TaskQueue
 from exchange.records import Sample, TaskState
@@ -152,28 +152,117 @@ def test_a_key_in_flight_ends_by_itself_and_its_late_end_harms_nobody(queue, oth
 
 def test_a_cancelled_task_is_never_claimed(queue, samples):
     task = queue.submit("pets", samples).task
-    assert queue.cancel(task.id).state is TaskState.CANCELLED
-    assert queue.cancel(task.id).state is TaskState.CANCELLED
+    assert queue.remove(task.id).state is TaskState.CANCELLED
+    assert queue.remove(task.id).state is TaskState.CANCELLED
     assert queue.claim("w1", 0) is None
     assert queue.depth() == 0
 
 
-def test_a_task_that_is_learned_cannot_be_cancelled(queue, samples):
+@pytest.fixture
+def forgetting(queue, samples):
+    """A learned task that is to be forgotten."""
     task = queue.submit("pets", samples).task
-    queue.claim("w1", 0)
-    with pytest.raises(NotCancellable, match="learning"):
-        queue.cancel(task.id)
+    claim = queue.claim("w1", 0)
+    queue.update(task.id, state=TaskState.CONSOLIDATED, claim=claim)
+    queue.finish(claim)
+    for _ in range(2):
+        assert queue.remove(task.id).state is TaskState.FORGETTING
+    return task
+
+
+def test_an_order_to_forget_is_delivered_once_and_needs_no_images(queue, samples, forgetting):
+    for sample in samples:
+        queue.blobs.remove(sample.blob)
+    assert queue.depth() == 1
+    claim = queue.claim("w1", 0)
+    assert (claim.task.id, claim.task.state, claim.samples) == (forgetting.id, TaskState.FORGETTING, ())
+    queue.update(forgetting.id, state=TaskState.FORGOTTEN, claim=claim)
+    queue.finish(claim)
+    assert queue.remove(forgetting.id).state is TaskState.FORGOTTEN
+    assert queue.depth() == 0
+
+
+def test_an_order_to_forget_survives_its_worker(queue, other, forgetting, after_the_lease):
+    queue.claim("doomed", 0)
+    after_the_lease()
+    assert other.claim("heir", 0).task.state is TaskState.FORGETTING
+
+
+def test_a_task_that_cannot_be_forgotten_stays_learned_and_says_why(
+    queue, other, forgetting, config, after_the_lease
+):
+    for life in range(config.max_deliveries):
+        queue.claim(f"w{life}", 0)
+        after_the_lease()
+    assert other.claim("w-last", 0) is None
+    failed = queue.get(forgetting.id)
+    assert failed.state is TaskState.CONSOLIDATED
+    assert "not forgotten" in failed.error
+    assert queue.remove(forgetting.id).error is None
+    assert queue.claim("w1", 0).deliveries == 1
+
+
+def test_a_task_removed_while_it_is_learned_is_withdrawn_and_forgotten(
+    queue, other, samples, after_the_lease
+):
+    task = queue.submit("pets", samples).task
+    learning = queue.claim("w1", 0)
+    assert queue.remove(task.id).state is TaskState.FORGETTING
+    with pytest.raises(TaskWithdrawn):
+        queue.update(task.id, state=TaskState.SERVED, claim=learning)
+    queue.fail(learning, "no")
+    assert queue.get(task.id).state is TaskState.FORGETTING
+    order = queue.claim("w1", 0)
+    assert order.task.state is TaskState.FORGETTING
+    assert queue.claim("w1", 0) is None
+
+
+def test_what_a_dead_worker_was_learning_is_not_learned_again_when_it_is_to_be_forgotten(
+    queue, other, samples, after_the_lease
+):
+    task = queue.submit("pets", samples).task
+    queue.claim("doomed", 0)
+    queue.remove(task.id)
+    after_the_lease()
+    assert other.claim("heir", 0).task.state is TaskState.FORGETTING
+    assert other.claim("heir", 0) is None
+    assert other.depth() == 1
+
+
+def test_a_dead_letter_can_be_taken_off_the_list(queue, samples):
+    task = queue.submit("pets", samples).task
+    queue.fail(queue.claim("w1", 0), "no")
+    assert queue.remove(task.id).state is TaskState.CANCELLED
+    with pytest.raises(NotRetryable):
+        queue.retry(task.id)
+
+
+def test_what_went_wrong_on_the_way_is_no_error_of_a_task_that_got_there(queue, samples):
+    task = queue.submit("pets", samples).task
+    assert queue.update(task.id, error="the disk is full").error == "the disk is full"
+    assert queue.update(task.id, progress=0.5).error == "the disk is full"
+    assert queue.update(task.id, state=TaskState.CONSOLIDATED).error is None
+
+
+def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, after_the_lease):
+    task = queue.submit("poison", samples).task
+    for life in range(config.max_deliveries):
+        claim = queue.claim(f"w{life}", 0)
+        queue.update(task.id, error="MemoryError", claim=claim)
+        after_the_lease()
+    assert queue.claim("w-last", 0) is None
+    assert queue.get(task.id).error.endswith("last it said: MemoryError")
 
 
 def test_a_task_cancelled_just_after_its_delivery_is_skipped(queue, samples):
     task = queue.submit("pets", samples).task
     delivered = queue._read("w1", 0)
-    queue.cancel(task.id)
+    queue.remove(task.id)
     assert queue._take("w1", *delivered) is None
     assert queue.depth() == 0
 
 
-@pytest.mark.parametrize("call", ["get", "cancel", "retry", "events", "update"])
+@pytest.mark.parametrize("call", ["get", "remove", "retry", "events", "update"])
 def test_an_unknown_task_is_named(queue, call):
     with pytest.raises(TaskNotFound, match="nobody"):
         getattr(queue, call)("nobody")
@@ -250,7 +339,7 @@ def test_a_released_task_is_handed_out_at_once_and_not_counted(queue, other, sam
 def test_a_released_task_can_be_cancelled(queue, samples):
     task = queue.submit("pets", samples).task
     queue.release(queue.claim("w1", 0))
-    queue.cancel(task.id)
+    queue.remove(task.id)
     assert queue.claim("w1", 0) is None
 
 
@@ -320,7 +409,7 @@ def test_a_full_queue_takes_no_dead_letter_but_keeps_it(queue, samples, config):
         queue.submit(f"t{i}", samples)
     with pytest.raises(QueueFull):
         queue.retry(task.id)
-    queue.cancel(queue.list()[0].id)
+    queue.remove(queue.list()[0].id)
     assert queue.retry(task.id).state is TaskState.QUEUED
 
 

@@ -26,7 +26,7 @@ def taught(server: Running) -> Any:
     yield server
     for task in server.queue.list():
         if task.state == TaskState.QUEUED:
-            server.queue.cancel(task.id)
+            server.queue.remove(task.id)
 
 
 def submit(server: Running, **arguments: Any) -> httpx.Response:
@@ -87,20 +87,46 @@ def test_the_same_key_gives_the_same_task(taught: Running) -> None:
         assert submit(taught, headers={"Idempotency-Key": "two"}).status_code == 409
 
 
-def test_delete_cancels_what_is_queued_and_nothing_else(taught: Running) -> None:
+def test_delete_cancels_what_is_queued_and_orders_what_was_learned_to_be_forgotten(taught: Running) -> None:
     task = submit(taught).json()["id"]
     cancelled = taught.client.delete(f"/tasks/{task}")
-    assert cancelled.status_code == 200
-    assert cancelled.json()["state"] == "cancelled"
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
     assert taught.client.delete(f"/tasks/{task}").json() == cancelled.json()
     learned = submit(taught).json()["id"]
     claim = taught.queue.claim("test", 0)
     assert claim is not None
     taught.queue.update(learned, state=TaskState.CONSOLIDATED)
     taught.queue.finish(claim)
-    refused = taught.client.delete(f"/tasks/{learned}")
-    assert refused.status_code == 409
-    assert "consolidated" in refused.json()["detail"]
+    accepted = taught.client.delete(f"/tasks/{learned}")
+    assert (accepted.status_code, accepted.json()["state"]) == (202, "forgetting")
+    assert accepted.headers["location"] == f"/tasks/{learned}"
+    order = taught.queue.claim("test", 0)
+    assert order is not None
+    taught.queue.update(learned, state=TaskState.FORGOTTEN, claim=order)
+    taught.queue.finish(order)
+    done = taught.client.delete(f"/tasks/{learned}")
+    assert (done.status_code, done.json()["state"]) == (200, "forgotten")
+    assert taught.client.delete("/tasks/nobody").status_code == 404
+
+
+def test_a_dead_letter_can_be_tried_again(taught: Running) -> None:
+    task = submit(taught).json()["id"]
+    assert taught.client.post(f"/tasks/{task}/retry").json()["state"] == "queued"
+    claim = taught.queue.claim("test", 0)
+    assert claim is not None
+    assert taught.client.post(f"/tasks/{task}/retry").status_code == 409
+    taught.queue.fail(claim, "image 3 is blank")
+    [dead] = taught.client.get("/tasks", params={"state": "failed"}).json()["tasks"]
+    assert (dead["id"], dead["error"]) == (task, "image 3 is blank")
+    again = taught.client.post(f"/tasks/{task}/retry")
+    assert (again.status_code, again.json()["state"], again.json()["error"]) == (202, "queued", None)
+    claim = taught.queue.claim("test", 0)
+    assert claim is not None
+    taught.queue.fail(claim, "still blank")
+    taught.services.blobs.remove(claim.samples[0].blob)
+    gone = taught.client.post(f"/tasks/{task}/retry")
+    assert (gone.status_code, "submit it again" in gone.json()["detail"]) == (409, True)
+    taught.client.delete(f"/tasks/{task}")
 
 
 def test_events_tell_every_change_until_the_end(taught: Running) -> None:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import timm
 import torch
+from redis import Redis
+from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 from model.backbone import Backbone
@@ -9,6 +14,8 @@ from model.deliberation import LoopConfig
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
 from trainer.learner import Learner, Task
+
+from .bench import Bench
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +55,18 @@ def first() -> Task:
 @pytest.fixture
 def second() -> Task:
     return stripes("t2", ("dog", "elk"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(vit.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def bench(redis: Redis, redis_server: object, tmp_path: Path, weights: Path) -> Bench:
+    return Bench(redis, redis_server.url, tmp_path, weights)  # type: ignore[attr-defined]

@@ -58,20 +58,58 @@ def test_a_state_is_measured_on_every_task_it_knows(
         kept, held = hold_out(task, TENTH)
         assert held is not None
         shelf.save(held)
-        state = validate(learner, state := learner.adopt(state, kept), shelf, TENTH).noted(state)
-    report = validate(learner, state, shelf, TENTH)
+        known = state.projected.labels
+        state = learner.adopt(state, kept)
+        state = validate(learner, state, shelf, TENTH, known).noted(state)
+    report = validate(learner, state, shelf, TENTH, known)
     assert report.now.keys() == {"t1", "t2"}
     assert report.metrics["accuracy"] == sum(report.now.values()) / 2
     assert state.best.keys() == {"t1", "t2"}
     wrong = Task("t1", shelf.load("t1").pixels, ("dog",) * 3)  # type: ignore[union-attr]
     shelf.save(wrong)
-    assert validate(learner, state, shelf, TENTH).now["t1"] == 0
+    after = validate(learner, state, shelf, TENTH, known)
+    assert after.now["t1"] == after.kept["t1"] == 0
+    assert after.images == 5
+
+
+def test_classes_that_are_new_take_nothing_from_what_was_kept(
+    learner: Learner, first: Task, tmp_path: Path
+) -> None:
+    """The same images under new names: some answers change, and none among the labels known before."""
+    shelf = ValidationShelf(tmp_path)
+    shelf.save(first)
+    state = learner.adopt(learner.start(), first)
+    known = state.projected.labels
+    state = validate(learner, state, shelf, TENTH, ()).noted(state)
+    twin = Task("t2", first.pixels, tuple(f"{label} again" for label in first.labels))
+    report = validate(learner, learner.adopt(state, twin), shelf, TENTH, known)
+    assert report.now["t1"] < 1
+    assert report.kept["t1"] == state.last["t1"] == 1
+    assert report.lost == 0
 
 
 def test_forgetting_is_the_mean_fall_from_the_best() -> None:
-    report = Report(now={"a": 0.6, "b": 0.9, "c": 1.0}, last={"a": 0.7, "b": 0.8}, best={"a": 0.9, "b": 0.8})
+    report = Report(
+        now={"a": 0.6, "b": 0.9, "c": 1.0},
+        kept={"a": 0.6, "b": 0.9},
+        last={"a": 0.7, "b": 0.8},
+        best={"a": 0.9, "b": 0.8},
+        images=50,
+    )
     assert report.metrics["accuracy"] == pytest.approx(2.5 / 3)
     assert report.metrics["forgetting"] == pytest.approx(0.1)
     assert report.lost == pytest.approx(0.0)
-    assert replace(report, now={"a": 0.1, "b": 0.6}).lost == pytest.approx(0.4)
-    assert Report({}, {}, {}).metrics == {}
+    assert Report({}, {}, {}, {}, 0).metrics == {}
+    worse = replace(report, kept={"a": 0.1, "b": 0.6})
+    assert worse.lost == pytest.approx(0.4)
+
+
+def test_a_version_is_refused_for_what_it_costs_on_enough_images_and_never_when_all_is_tolerated() -> None:
+    worse = Report(now={"a": 0.5}, kept={"a": 0.5}, last={"a": 1.0}, best={"a": 1.0}, images=50)
+    reason = worse.refusal(ValidationConfig())
+    assert reason is not None
+    assert "50.0 points on 50 held-out images" in reason
+    assert replace(worse, images=49).refusal(ValidationConfig()) is None
+    assert replace(worse, images=1, kept={"a": 0.0}).refusal(ValidationConfig()) is None
+    assert worse.refusal(ValidationConfig(tolerated_loss=1.0)) is None
+    assert replace(worse, kept={"a": 0.95}).refusal(ValidationConfig()) is None

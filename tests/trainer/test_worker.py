@@ -2,124 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import multiprocessing
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import pytest
-import timm
 import torch
-from PIL import Image
-from redis import Redis
-from safetensors.torch import save_file
 
-from exchange.blobs import BlobStore
-from exchange.queue import QueueConfig, TaskQueue
-from exchange.records import Sample, TaskRecord, TaskState
-from exchange.registry import Registry
-from model.backbone import BackboneSpec, load_backbone
+from exchange.records import Sample, TaskState
+from model.backbone import load_backbone
 from model.checkpoint import Checkpoint
 from model.network import RetrievalViT
-from trainer.config import LearnerConfig, ValidationConfig
 from trainer.learner import Learner, Task
-from trainer.process import TrainerConfig
-from trainer.state import LearnerState
-from trainer.worker import run
 
+from .bench import FAST, SLOW, Bench
 from .conftest import stripes
-
-QUEUE = QueueConfig(lease_s=1.5)
-SLOW = LearnerConfig(slots=4, epochs=12, least_steps=0, batch=4, width=100)
-FAST = LearnerConfig(slots=4, epochs=2, least_steps=0, batch=8, width=100)
-
-
-class Bench:
-    """A queue, a store and whatever trainers a test starts on them."""
-
-    def __init__(self, redis: Redis, url: str, root: Path, weights: Path) -> None:
-        self.root = root
-        self.queue = TaskQueue(redis, BlobStore(root / "blobs"), QUEUE)
-        self.registry = Registry(redis, root / "versions")
-        self.spec = BackboneSpec("vit_tiny_patch16_224", weights, 32)
-        self.url = url
-
-    def config(self, learner: LearnerConfig, consumer: str = "one") -> TrainerConfig:
-        return TrainerConfig(
-            self.url,
-            self.root,
-            backbone=self.spec,
-            learner=learner,
-            consumer=consumer,
-            validation=ValidationConfig(share=0.1),
-            queue=QUEUE,
-            threads=1,
-        )
-
-    def submit(self, task: Task) -> str:
-        samples = []
-        for pixels, label in zip(task.pixels, task.labels, strict=True):
-            buffer = io.BytesIO()
-            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, "PNG")
-            samples.append(Sample(self.queue.blobs.put(buffer.getvalue()), label))
-        return self.queue.submit(task.id, samples).task.id
-
-    def wait(self, task: str, ready: Callable[[TaskRecord], bool]) -> TaskRecord:
-        deadline = time.monotonic() + 60
-        while not ready(record := self.queue.get(task)):
-            assert time.monotonic() < deadline, f"still {record}"
-            time.sleep(0.01)
-        return record
-
-    def wait_for(self, task: str, state: TaskState) -> TaskRecord:
-        return self.wait(task, lambda record: record.state == state)
-
-    @contextmanager
-    def trainer(self, learner: LearnerConfig = FAST) -> Iterator[None]:
-        stop = threading.Event()
-        thread = threading.Thread(target=run, args=(self.config(learner), stop))
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    def process(self, learner: LearnerConfig, consumer: str) -> multiprocessing.Process:
-        context = multiprocessing.get_context("spawn")
-        process = context.Process(target=train_until_killed, args=(self.config(learner, consumer),))
-        process.start()
-        return process  # type: ignore[return-value]
-
-    def state(self) -> LearnerState:
-        newest = self.registry.newest_consolidated()
-        assert newest is not None
-        return LearnerState.load(self.registry.path(newest.version, "learner"))
-
-
-def train_until_killed(config: TrainerConfig) -> None:
-    torch.set_num_threads(1)
-    run(config, threading.Event())
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(vit.state_dict(), path)
-    return path
-
-
-@pytest.fixture
-def bench(redis: Redis, redis_server: object, tmp_path: Path, weights: Path) -> Bench:
-    return Bench(redis, redis_server.url, tmp_path, weights)  # type: ignore[attr-defined]
 
 
 def test_a_task_is_served_fast_and_then_for_good(bench: Bench, first: Task) -> None:

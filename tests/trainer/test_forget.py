@@ -1,0 +1,121 @@
+"""Forgetting: what must go, what must stay as it is, and what happens when it comes at a bad moment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from exchange.records import TaskState
+from model.checkpoint import Checkpoint
+from trainer.forget import own_labels, rests_on, without_classes, without_slots
+from trainer.learner import Learner, Task
+from trainer.state import LearnerState
+from trainer.validation import Report
+
+from .bench import FAST, SLOW, Bench
+from .conftest import stripes
+
+
+def two_tasks(learner: Learner, first: Task, second: Task) -> LearnerState:
+    return learner.consolidate(learner.consolidate(learner.start(), first), second)
+
+
+def test_classes_and_slots_of_a_task_go_and_everything_else_stays(
+    learner: Learner, first: Task, second: Task
+) -> None:
+    state = two_tasks(learner, first, second)
+    left = without_slots(without_classes(learner, state, "t1"), "t1")
+    assert left.projected.labels == left.features.labels == ("dog", "elk")
+    assert left.tasks == ("t2",)
+    assert left.pools.slot_tasks == ("t2",) * 4
+    assert torch.equal(left.pools.values, state.pools.values[:, 4:])
+    assert torch.equal(left.projected.sums, state.projected.sums[3:])
+    torch.testing.assert_close(left.projected.covariance, state.projected.covariance, rtol=1e-6, atol=1e-8)
+    assert left.head.weight.shape[1] == 2
+    learner.checkpoint(left).check()
+
+
+def test_the_last_task_leaves_an_empty_head(learner: Learner, first: Task) -> None:
+    state = learner.consolidate(learner.start(), first)
+    left = without_slots(without_classes(learner, state, "t1"), "t1")
+    assert left.projected.labels == ()
+    assert left.pools.slots == 0
+    learner.checkpoint(left).check()
+    assert learner.consolidate(left, first).tasks == ("t1",)
+
+
+def test_a_class_that_another_task_also_taught_stays(learner: Learner, first: Task) -> None:
+    again = replace(stripes("t2", ("ant", "dog"), seed=3), id="t2")
+    state = two_tasks(learner, first, again)
+    assert own_labels(state, "t1") == {"bee", "cow"}
+    left = without_classes(learner, state, "t1")
+    assert left.projected.labels == ("ant", "dog")
+    assert torch.equal(left.projected.sums[0], state.projected.sums[0])
+    assert own_labels(left, "t2") == {"ant", "dog"}
+
+
+def test_slots_stay_where_others_rest_on_them(learner: Learner, first: Task, second: Task) -> None:
+    state = two_tasks(learner, first, second)
+
+    def report(accuracy: float, images: int = 100) -> Report:
+        return Report({"t2": accuracy}, {}, {}, {}, images)
+
+    assert not rests_on(state, "t1", report(0.9), report(0.9))
+    assert not rests_on(state, "t1", report(0.9), report(0.95))
+    assert not rests_on(state, "t1", report(0.9), report(0.891))
+    assert rests_on(state, "t1", report(0.9), report(0.88))
+    assert not rests_on(state, "t1", report(1.0, 20), report(0.95, 20)), "one image is no evidence"
+    nothing = Report({}, {}, {}, {}, 0)
+    assert rests_on(state, "t1", nothing, nothing)
+    assert not rests_on(state, "t2", nothing, nothing)
+
+
+def test_a_learned_task_is_forgotten_once_and_for_good(bench: Bench, first: Task, second: Task) -> None:
+    with bench.trainer(FAST):
+        one, two = bench.submit(first), bench.submit(second)
+        for task in (one, two):
+            bench.wait_for(task, TaskState.CONSOLIDATED)
+        held_out = bench.root / "validation"
+        assert {path.stem for path in held_out.iterdir()} == {one, two}
+        assert bench.queue.remove(one).state is TaskState.FORGETTING
+        bench.wait_for(one, TaskState.FORGOTTEN)
+        newest = bench.registry.newest_consolidated()
+        assert newest is not None
+        assert newest.version == bench.registry.current()
+        assert (newest.consolidated, newest.labels) == ((two,), ("dog", "elk"))
+        assert {path.stem for path in held_out.iterdir()} == {two}
+        bench.wait(one, lambda _: bench.queue.depth() == 0)
+        three = bench.submit(stripes("t3", ("fox", "gnu"), seed=2))
+        bench.wait_for(three, TaskState.CONSOLIDATED)
+    assert bench.state().tasks == (two, three)
+    assert bench.queue.get(one).state is TaskState.FORGOTTEN
+
+
+def test_a_task_is_forgotten_in_the_midst_of_its_training(bench: Bench, first: Task, second: Task) -> None:
+    with bench.trainer(SLOW):
+        one, two = bench.submit(first), bench.submit(second)
+        bench.wait(one, lambda record: record.progress > 0)
+        bench.wait_for(two, TaskState.SERVED)
+        bench.queue.remove(one)
+        bench.wait_for(one, TaskState.FORGOTTEN)
+        current = bench.registry.current()
+        assert current is not None
+        assert Checkpoint.load(bench.registry.path(current, "serving")).labels == ("dog", "elk")
+        bench.wait_for(two, TaskState.CONSOLIDATED)
+    assert bench.state().tasks == (two,)
+    assert list((bench.root / "epochs").iterdir()) == []
+
+
+def test_an_order_given_while_no_trainer_runs_is_carried_out_by_the_next(bench: Bench, first: Task) -> None:
+    with bench.trainer(SLOW):
+        task = bench.submit(first)
+        bench.wait(task, lambda record: record.progress > 0)
+    assert bench.queue.get(task).state is TaskState.SERVED
+    bench.queue.remove(task)
+    with bench.trainer(FAST):
+        bench.wait_for(task, TaskState.FORGOTTEN)
+        bench.wait(task, lambda _: bench.queue.depth() == 0)
+    current = bench.registry.current()
+    assert current is not None
+    assert bench.registry.manifest(current).labels == ()

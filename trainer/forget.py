@@ -1,0 +1,60 @@
+"""Forgets one task without training: its slots leave the pools, its classes the head, and nothing else is touched.
+
+The covariance of the head is shared by all classes and no image can be taken out of it again, so it stays, and the
+other classes keep their means. A class that another task also taught stays too, as both tasks taught it: sums of
+images do not tell whose they were.
+
+Slots of an old task also moved the features of what was learned after it. They go all the same, unless the held-out
+images of the other tasks show that those have come to rest on them; then they stay, without a class to their name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from model.head import Head, solve_discriminant
+from trainer.learner import Learner
+from trainer.state import LearnerState
+from trainer.validation import Report
+
+TOLERATED_LOSS = 0.01
+"""Mean accuracy on their held-out images that the other tasks may lose with the slots, or else one image."""
+
+
+def own_labels(state: LearnerState, task: str) -> frozenset[str]:
+    """Labels that a task taught and no other."""
+    others = {label for other, labels in state.taught.items() if other != task for label in labels}
+    return frozenset(state.taught[task]) - others
+
+
+def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
+    """The state with a task's own classes gone from the head; its slots stay."""
+    labels = own_labels(state, task)
+    projected = state.projected.without(labels)
+    weight, bias = solve_discriminant(projected, learner.config.shrinkage)
+    return replace(
+        state,
+        features=state.features.without(labels),
+        projected=projected,
+        head=Head(state.head.projection, weight, bias, state.head.sharpness),
+        taught={other: taught for other, taught in state.taught.items() if other != task},
+        last={other: value for other, value in state.last.items() if other != task},
+        best={other: value for other, value in state.best.items() if other != task},
+    )
+
+
+def without_slots(state: LearnerState, task: str) -> LearnerState:
+    """The state with a task's slots gone from the pools."""
+    return replace(state, pools=state.pools.without(task))
+
+
+def rests_on(state: LearnerState, task: str, before: Report, after: Report) -> bool:
+    """Whether other tasks need a task's slots.
+
+    before, after: what the others know with its slots and without. Where there is no image to tell by, those count as
+    needed that something was learned on top of.
+    """
+    if not before.now:
+        return state.tasks[-1] != task
+    falls = [value - after.now[other] for other, value in before.now.items()]
+    return sum(falls) / len(falls) > max(TOLERATED_LOSS, 1.01 / before.images)

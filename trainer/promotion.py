@@ -1,0 +1,60 @@
+"""Decides what may be served: a consolidated state is measured, and left out where it costs what is known too much."""
+
+from __future__ import annotations
+
+import structlog
+
+from model.checkpoint import InvalidCheckpoint
+from trainer.config import ValidationConfig
+from trainer.forget import rests_on, without_classes, without_slots
+from trainer.learner import Learner, Task
+from trainer.state import LearnerState
+from trainer.validation import Report, ValidationShelf, validate
+
+log = structlog.get_logger()
+
+
+class Refused(Exception):
+    """A task must not be served; the message says why."""
+
+
+class Promotion:
+    """The gate between learning and serving."""
+
+    def __init__(self, learner: Learner, shelf: ValidationShelf, config: ValidationConfig) -> None:
+        self.learner, self.shelf, self.config = learner, shelf, config
+
+    def examine(self, built_on: LearnerState, state: LearnerState, task: Task) -> tuple[LearnerState, Report]:
+        """What to serve of a task, and how good it is: with its slots, else by the head alone. Raises Refused."""
+        try:
+            report = self.measure(built_on, state)
+        except Refused as error:
+            log.warning("new slots left out", task=task.id, reason=str(error))
+            state = self.learner.adopt(built_on, task)
+            report = self.measure(built_on, state)
+        return report.noted(state), report
+
+    def measure(self, built_on: LearnerState, state: LearnerState) -> Report:
+        """Raises Refused when a state is damaged or costs earlier tasks too much."""
+        try:
+            self.learner.checkpoint(state).check()
+        except InvalidCheckpoint as error:
+            raise Refused(str(error)) from error
+        report = self.report(state, built_on.projected.labels)
+        reason = report.refusal(self.config)
+        if reason:
+            raise Refused(reason)
+        return report
+
+    def forget(self, state: LearnerState, task: str) -> tuple[LearnerState, Report]:
+        """The state without a task; its slots stay where other tasks have come to rest on them."""
+        left = without_classes(self.learner, state, task)
+        bare = without_slots(left, task)
+        before, after = (self.report(one, left.projected.labels) for one in (left, bare))
+        if rests_on(state, task, before, after):
+            log.warning("other tasks need the slots of a forgotten one, they stay", task=task)
+            return before.noted(left), before
+        return after.noted(bare), after
+
+    def report(self, state: LearnerState, known: tuple[str, ...]) -> Report:
+        return validate(self.learner, state, self.shelf, self.config, known)
