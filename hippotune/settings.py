@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     max_archive_ratio: Annotated[Count, Part.SERVER, Doc("Most an archive may grow when unpacked.")] = None
     max_submissions: Annotated[Count, Part.SERVER, Doc("Tasks received at the same time.")] = None
     max_event_streams: Annotated[Count, Part.SERVER, Doc("Open event streams.")] = None
+    model_name: Annotated[
+        str | None, Part.SERVER, Doc("What /v2, the Open Inference Protocol, calls the model.")
+    ] = None
     feedback_answers: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.SERVER, Doc("Answers that POST /feedback can correct.")
     ] = None

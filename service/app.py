@@ -21,8 +21,8 @@ from service.cpus import available_cpus
 from service.engine import Engine
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
-from service.middleware import RequestMetrics
-from service.routes import classify, feedback, operations, page, tasks, versions
+from service.middleware import ProtocolErrors, RequestMetrics
+from service.routes import classify, feedback, inference, operations, page, tasks, versions
 from service.runtimes import Runtime
 from service.runtimes.load import load_runtime
 from service.services import Lifecycle, Services
@@ -68,8 +68,9 @@ def create_app(config: ServiceConfig) -> FastAPI:
     )
     app.state.lifecycle = lifecycle
     app.add_middleware(RequestMetrics, metrics=metrics)
+    app.add_middleware(ProtocolErrors)
     problems.install(app, metrics)
-    for noun in (classify, feedback, tasks, versions, operations, page):
+    for noun in (classify, feedback, tasks, versions, operations, inference, page):
         app.include_router(noun.router)
     app.mount("/web", page.files())
     return app

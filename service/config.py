@@ -38,6 +38,7 @@ class ServiceConfig:
     max_archive_ratio: most an archive may grow when unpacked.
     max_submissions: tasks received at the same time; each may hold a body on disk. More is 429.
     max_event_streams: open /tasks/{id}/events streams.
+    model_name: what /v2 calls the model.
     feedback_answers: answers that can be corrected, the newest; each takes as many bytes as four times the features.
     feedback_ttl_s: seconds for which they can be.
     """
@@ -63,6 +64,7 @@ class ServiceConfig:
     max_archive_ratio: int = 100
     max_submissions: int = 16
     max_event_streams: int = 100
+    model_name: str = "hippotune"
     feedback_answers: int = 20_000
     feedback_ttl_s: float = 3600.0
 

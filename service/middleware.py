@@ -1,9 +1,10 @@
-"""Measures every request. Pure ASGI: one wrapped `send`, no extra task."""
+"""What wraps every request. Pure ASGI: one wrapped `send`, no extra task."""
 
 from __future__ import annotations
 
 from time import perf_counter
 
+import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
@@ -36,3 +37,43 @@ class RequestMetrics:
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self.metrics.requests.labels(route, status).observe(perf_counter() - began)
+
+
+class ProtocolErrors:
+    """Under /v2 an error is `{"error": ...}`, as the Open Inference Protocol has it: what clients for it can read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/v2"):
+            await self.app(scope, receive, send)
+            return
+        head: Message | None = None
+        problem = bytearray()
+
+        async def translated(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                head = message
+            elif head is None:
+                await send(message)
+            else:
+                problem.extend(message.get("body", b""))
+                if not message.get("more_body", False):
+                    await send_error(head, bytes(problem), send)
+
+        await self.app(scope, receive, translated)
+
+
+async def send_error(head: Message, problem: bytes, send: Send) -> None:
+    """A problem document's detail as the protocol's error, with the status and the other headers it came with."""
+    try:
+        detail = orjson.loads(problem)["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = problem.decode(errors="replace")
+    body = orjson.dumps({"error": detail})
+    own = {b"content-type": b"application/json", b"content-length": str(len(body)).encode()}
+    others = [(name, value) for name, value in head["headers"] if name.lower() not in own]
+    await send({**head, "headers": [*others, *own.items()]})
+    await send({"type": "http.response.body", "body": body})

@@ -62,14 +62,18 @@ async def classify(request: Request) -> Response:
     snapshot = able_snapshot(services)
     budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk)
     wanted = Wanted(known_labels(query.labels, snapshot), query.top, query.explain)
-    allowed_s = services.config.request_timeout_s
-    if query.timeout_ms is not None:
-        allowed_s = min(allowed_s, query.timeout_ms / 1000)
     images = await read_images(request, services)
     clock.read = perf_counter() - clock.began
     with services.engine.admit(len(images)):
-        ticket = await score(request, services, images, snapshot, budget, query.explain, clock, allowed_s)
+        limit_s = allowed_s(services, query.timeout_ms)
+        ticket = await score(request, services, images, snapshot, budget, query.explain, clock, limit_s)
     return encode(services, ticket, wanted, clock)
+
+
+def allowed_s(services: Services, timeout_ms: int | None) -> float:
+    """Seconds a request may take: the server's limit, or its own where that is shorter."""
+    most = services.config.request_timeout_s
+    return most if timeout_ms is None else min(most, timeout_ms / 1000)
 
 
 def able_snapshot(services: Services) -> Snapshot:
@@ -123,7 +127,7 @@ async def score(
     budget: Budget,
     explain: bool,
     clock: Clock,
-    allowed_s: float,
+    limit_s: float,
 ) -> Ticket:
     """Decode and score; give up when the client leaves or the deadline passes.
 
@@ -140,14 +144,14 @@ async def score(
             pending.cancel()
     clock.decode = perf_counter() - began
     ticket = services.engine.enqueue(pixels, budget, explain, snapshot)
-    left_s = allowed_s - (ticket.entered - clock.began)
+    left_s = limit_s - (ticket.entered - clock.began)
     gone = loop.create_task(until_gone(request))
     try:
         await asyncio.wait((ticket.done, gone), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         if not ticket.done.done():
             if gone.done():
                 raise ClientDisconnect
-            raise Problem(504, f"no answer within {allowed_s * 1000:.0f} ms")
+            raise Problem(504, f"no answer within {limit_s * 1000:.0f} ms")
         ticket.done.result()
     finally:
         gone.cancel()
@@ -165,7 +169,7 @@ async def until_gone(request: Request) -> None:
 
 
 def encode(services: Services, ticket: Ticket, wanted: Wanted, clock: Clock) -> Response:
-    """The answer's bytes; observes where the time went."""
+    """The answer's bytes."""
     timings = clock.timings_ms(perf_counter())
     snapshot, memory = ticket.snapshot, services.memory.own
     results: list[dict[str, Any]] = []
@@ -173,10 +177,15 @@ def encode(services: Services, ticket: Ticket, wanted: Wanted, clock: Clock) -> 
         id_ = memory.keep(scored.output.features[scored.row], snapshot.space)
         results.append(classification(snapshot, scored, wanted, timings, id_))
     body = orjson.dumps(results[0] if len(results) == 1 else {"results": results})
+    observe(services, ticket, clock)
+    return Response(body, media_type="application/json")
+
+
+def observe(services: Services, ticket: Ticket, clock: Clock) -> None:
+    """Report where the time went, once the answer is written."""
     stages = services.metrics.stages
     stages["read"].observe(clock.read)
     stages["decode"].observe(clock.decode)
     stages["queue"].observe(clock.queue)
     stages["compute"].observe(clock.compute)
     stages["encode"].observe(perf_counter() - ticket.scored[-1].ended)
-    return Response(body, media_type="application/json")

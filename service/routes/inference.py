@@ -1,0 +1,174 @@
+"""/v2: the Open Inference Protocol, for clients written for KServe, Triton or MLServer.
+
+One model; its versions are those of /versions, of which one answers at a time. A request's budget goes into its
+parameters under the names of POST /classify.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from service.answers import Clock, Wanted, predictions
+from service.engine import Ticket
+from service.middleware import BEGAN
+from service.problems import Problem, refused
+from service.query import ClassifyQuery
+from service.receive import read_body
+from service.routes.classify import able_snapshot, allowed_s, known_labels, observe, score
+from service.services import Services, TheServices
+from service.snapshot import budget_for
+from service.tensors import DATATYPES, IMAGE, Rows, parse, serialise
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+OF_THE_PROTOCOL = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
+"""Parameters that clients send of their own accord and that mean nothing here, or are read elsewhere."""
+OURS = ("tmax", "epsilon", "topk", "labels", "top")
+
+
+@router.get("/health/live", summary="Is the process worth keeping?")
+async def live(services: TheServices) -> dict[str, bool]:
+    if not (services.engine.alive and services.watcher.alive):
+        raise Problem(503, "a thread of the server has ended; restart it")
+    return {"live": True}
+
+
+@router.get("/health/ready", summary="May requests be sent here?")
+async def ready(services: TheServices) -> dict[str, bool]:
+    if reason := services.why_not_ready():
+        raise Problem(503, reason)
+    return {"ready": True}
+
+
+@router.get("", summary="This server")
+async def server(request: Request) -> dict[str, Any]:
+    return {"name": "hippotune", "version": request.app.version, "extensions": ["binary_tensor_data"]}
+
+
+async def named(model: str, services: TheServices, version: str | None = None) -> int | None:
+    """The version a path asks for, None where it asks for none. Raises Problem for what is not served."""
+    if model != services.config.model_name:
+        raise Problem(404, f"no model {model!r}; this server serves {services.config.model_name!r}")
+    if version is None:
+        return None
+    snapshot = services.served.snapshot
+    if snapshot is None or version != str(snapshot.version):
+        serving = "none yet" if snapshot is None else f"version {snapshot.version}"
+        raise Problem(404, f"version {version!r} is not served here, but {serving}; activate it first")
+    return snapshot.version
+
+
+Asked = Annotated[int | None, Depends(named)]
+CHECKED = [Depends(named)]
+
+
+@router.get(
+    "/models/{model}/versions/{version}/ready", dependencies=CHECKED, summary="Does this version answer?"
+)
+@router.get("/models/{model}/ready", dependencies=CHECKED, summary="Does the model answer?")
+async def model_ready(services: TheServices) -> dict[str, Any]:
+    """503 while nothing was learned: there is no label to answer with."""
+    snapshot = services.served.snapshot
+    if reason := services.why_not_ready():
+        raise Problem(503, reason)
+    if snapshot is None or not snapshot.labels:
+        raise Problem(503, "nothing learned yet; POST /tasks first")
+    return {"name": services.config.model_name, "ready": True}
+
+
+@router.get(
+    "/models/{model}/versions/{version}", dependencies=CHECKED, summary="What goes in and out of this version"
+)
+@router.get("/models/{model}", dependencies=CHECKED, summary="What goes in and out")
+async def metadata(services: TheServices) -> dict[str, Any]:
+    snapshot = services.served.snapshot
+    return {
+        "name": services.config.model_name,
+        "versions": [] if snapshot is None else [str(snapshot.version)],
+        "platform": f"hippotune {services.runtime.name}",
+        "inputs": [{"name": IMAGE, "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [
+            {"name": name, "datatype": datatype, "shape": [-1, -1]} for name, datatype in DATATYPES.items()
+        ],
+    }
+
+
+@router.post("/models/{model}/versions/{version}/infer", summary="Classify by this version")
+@router.post("/models/{model}/infer", summary="Classify")
+async def infer(asked: Asked, request: Request, services: TheServices) -> Response:
+    """Images as one BYTES tensor `image`: binary data, or base64 in JSON; or one image as the whole body.
+
+    Out come `labels` [B, n] and `scores` [B, n], best first, `steps` [B, layers] and `ids` [B, 1] for POST /feedback.
+    """
+    clock = Clock(request.scope[BEGAN])
+    config = services.config
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise refused("Content-Encoding", request.headers["content-encoding"], "be left out", 415)
+    body = await read_body(request, config.max_body_bytes, config.read_timeout_s)
+    header, images = parse(body, header_length(request), config.max_classify_files)
+    query, wanted = query_of(header.parameters), header.wanted()
+    snapshot = able_snapshot(services)
+    budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk)
+    shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
+    clock.read = perf_counter() - clock.began
+    parts = [(f"{IMAGE}[{number}]", image) for number, image in enumerate(images)]
+    with services.engine.admit(len(parts)):
+        limit_s = allowed_s(services, query.timeout_ms)
+        ticket = await score(request, services, parts, snapshot, budget, False, clock, limit_s)
+    if asked not in (None, ticket.snapshot.version):
+        raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")
+    answer = {"model_name": config.model_name, "model_version": str(ticket.snapshot.version)}
+    if header.id is not None:
+        answer["id"] = header.id
+    content, json_bytes = serialise(answer, tensors(services, ticket, shown), wanted)
+    observe(services, ticket, clock)
+    if json_bytes is None:
+        return Response(content, media_type="application/json")
+    return Response(content, headers={HEADER_LENGTH: str(json_bytes)}, media_type="application/octet-stream")
+
+
+def header_length(request: Request) -> int | None:
+    """Raises Problem 400 for what is no length."""
+    told = request.headers.get(HEADER_LENGTH)
+    if told is not None and not (told.isascii() and told.isdecimal()):
+        raise Problem(400, f"{HEADER_LENGTH} is {told[:20]!r}; it must be the length of the JSON in bytes")
+    return None if told is None else int(told)
+
+
+def query_of(parameters: dict[str, Any]) -> ClassifyQuery:
+    """The parameters of a request as those of POST /classify. `timeout` is in microseconds, as Triton has it."""
+    values: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if name == "timeout" and isinstance(value, int):
+            values["timeout_ms"] = max(1, value // 1000)
+        elif name == "labels":
+            values["labels"] = [value]
+        elif name in OURS:
+            values[name] = value
+        elif name not in OF_THE_PROTOCOL:
+            raise refused("parameter", name, f"be among {', '.join(OURS)}")
+    try:
+        return ClassifyQuery.model_validate(values)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+
+
+def tensors(services: Services, ticket: Ticket, shown: Wanted) -> dict[str, Rows]:
+    """The outputs, a row an image."""
+    snapshot, memory = ticket.snapshot, services.memory.own
+    best = [predictions(snapshot, scored.output.scores[scored.row], shown) for scored in ticket.scored]
+    return {
+        "labels": [[prediction["label"] for prediction in row] for row in best],
+        "scores": np.array([[prediction["score"] for prediction in row] for row in best], dtype=np.float32),
+        "steps": np.stack([scored.output.steps[scored.row] for scored in ticket.scored]),
+        "ids": [
+            [memory.keep(scored.output.features[scored.row], snapshot.space)] for scored in ticket.scored
+        ],
+    }

@@ -1,0 +1,159 @@
+"""Tensors of the Open Inference Protocol, as JSON and in its binary extension. No HTTP here.
+
+https://github.com/kserve/open-inference-protocol, and the extension "binary tensor data" that its public clients use:
+tensors follow the JSON header as bytes, in the order in which the header names them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
+
+from service.problems import Problem, refused
+
+IMAGE = "image"
+DATATYPES = {"labels": "BYTES", "scores": "FP32", "steps": "INT64", "ids": "BYTES"}
+"""What can be asked for, by name."""
+
+Rows = list[list[str]] | NDArray[Any]
+"""A tensor on its way out: BYTES as lists of text, any other as an array; the first axis is the image."""
+
+
+class InputTensor(BaseModel):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: list[Any] | None = None
+
+
+class OutputRequest(BaseModel):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferRequest(BaseModel):
+    """The header of a request, which is all of it where nothing is binary."""
+
+    id: str | None = Field(None, max_length=1000)
+    parameters: dict[str, Any] = {}
+    inputs: list[InputTensor]
+    outputs: list[OutputRequest] | None = None
+
+    def wanted(self) -> list[tuple[str, bool]]:
+        """Names of the outputs, and whether each goes out in binary. Raises Problem for an unknown one."""
+        binary = bool(self.parameters.get("binary_data_output", False))
+        if not self.outputs:
+            return [(name, binary) for name in DATATYPES]
+        for output in self.outputs:
+            if output.name not in DATATYPES:
+                raise refused("output", output.name, f"be among {', '.join(DATATYPES)}")
+        return [(o.name, bool(o.parameters.get("binary_data", binary))) for o in self.outputs]
+
+
+def parse(body: bytes, header_bytes: int | None, most: int) -> tuple[InferRequest, list[bytes]]:
+    """A request's header and its images.
+
+    header_bytes: length of the JSON header, None where it is the whole body; 0 where the body is an image as it is.
+    most: images allowed.  Raises Problem.
+    """
+    if header_bytes == 0:
+        return InferRequest(inputs=[]), [body]
+    header, binary = body[:header_bytes], body[len(body) if header_bytes is None else header_bytes :]
+    try:
+        request = InferRequest.model_validate_json(header)
+    except ValidationError as error:
+        found = error.errors()[0]
+        place = ".".join(map(str, found["loc"])) or "body"
+        raise Problem(400, f"{place}: {found['msg'].lower()}") from None
+    if [tensor.name for tensor in request.inputs] != [IMAGE]:
+        raise refused("inputs", [tensor.name for tensor in request.inputs], f"be one, named {IMAGE}")
+    (tensor,) = request.inputs
+    if tensor.datatype != "BYTES":
+        raise refused("datatype", tensor.datatype, "be BYTES: each element a JPEG, PNG or WebP file")
+    images = list(_elements(tensor, binary))
+    count = math.prod(tensor.shape)
+    if len(images) != count or tensor.shape not in ([count], [count, 1]):
+        raise refused("shape", tensor.shape, f"be [{len(images)}], as many as there are elements")
+    if not 1 <= len(images) <= most:
+        raise refused(IMAGE, len(images), f"hold 1 to {most} images", 413 if images else 422)
+    return request, images
+
+
+def _elements(tensor: InputTensor, binary: bytes) -> Iterator[bytes]:
+    size = tensor.parameters.get("binary_data_size")
+    if size is None:
+        yield from map(_from_base64, _flat(tensor.data or []))
+    elif size != len(binary):
+        raise refused("binary_data_size", size, f"be {len(binary)}, the bytes that follow the header")
+    else:
+        yield from _from_binary(binary)
+
+
+def _from_binary(data: bytes) -> Iterator[bytes]:
+    """Elements of a BYTES tensor: each its length as a little-endian uint32, then itself. Raises Problem."""
+    at = 0
+    while at < len(data):
+        if at + 4 > len(data):
+            raise Problem(400, "the binary data ends within the length of an element")
+        (length,) = struct.unpack_from("<I", data, at)
+        at += 4
+        if at + length > len(data):
+            raise Problem(400, f"the binary data ends within an element of {length} bytes")
+        yield data[at : at + length]
+        at += length
+
+
+def _from_base64(element: object) -> bytes:
+    try:
+        return base64.b64decode(str(element), validate=True)
+    except (binascii.Error, ValueError):
+        told = "be base64, as JSON holds no bytes, or sent as binary data"
+        raise refused(IMAGE, str(element), told) from None
+
+
+def _flat(data: Sequence[Any]) -> Iterator[Any]:
+    for element in data:
+        if isinstance(element, list):
+            yield from _flat(element)
+        else:
+            yield element
+
+
+def serialise(
+    answer: dict[str, Any], tensors: dict[str, Rows], wanted: Sequence[tuple[str, bool]]
+) -> tuple[bytes, int | None]:
+    """`answer` with the tensors wanted as its outputs; also the length of the JSON header where data follow it."""
+    outputs, binary = [], []
+    for name, as_bytes in wanted:
+        rows = tensors[name]
+        output: dict[str, Any] = {"name": name, "datatype": DATATYPES[name], "shape": _shape(rows)}
+        if as_bytes:
+            binary.append(_to_binary(rows))
+            output["parameters"] = {"binary_data_size": len(binary[-1])}
+        else:
+            output["data"] = rows.ravel().tolist() if isinstance(rows, np.ndarray) else list(chain(*rows))
+        outputs.append(output)
+    header = orjson.dumps({**answer, "outputs": outputs})
+    return header + b"".join(binary), len(header) if binary else None
+
+
+def _shape(rows: Rows) -> list[int]:
+    return list(rows.shape) if isinstance(rows, np.ndarray) else [len(rows), len(rows[0])]
+
+
+def _to_binary(rows: Rows) -> bytes:
+    if isinstance(rows, np.ndarray):
+        return rows.astype(rows.dtype.newbyteorder("<")).tobytes()
+    texts = [text.encode() for row in rows for text in row]
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
