@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import count
@@ -41,11 +42,13 @@ class Client:
 
     Calls raise Unreachable when no server answers, Refused when it does not take the request. 429, 503 and
     broken connections are tried again up to `retries` times, waiting as long as Retry-After says. `timeout`
-    is in seconds and for one try.
+    is in seconds and for one try. `api_key` is what a server with keys asks for; HIPPOTUNE_API_KEY if left out.
     """
 
-    def __init__(self, url: str = URL, *, timeout: float = 60.0, retries: int = 5) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout)
+    def __init__(
+        self, url: str = URL, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 5
+    ) -> None:
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=_authorization(api_key))
         self._retries = retries
 
     def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
@@ -147,8 +150,10 @@ class Client:
 class AsyncClient:
     """The same server, called from async code; every method means what it means on Client."""
 
-    def __init__(self, url: str = URL, *, timeout: float = 60.0, retries: int = 5) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout)
+    def __init__(
+        self, url: str = URL, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 5
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, headers=_authorization(api_key))
         self._retries = retries
 
     async def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
@@ -249,6 +254,11 @@ async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
     """A file's bytes, read off the event loop."""
     while chunk := await asyncio.to_thread(file.read, CHUNK):
         yield chunk
+
+
+def _authorization(api_key: str | None) -> dict[str, str]:
+    key = api_key or os.environ.get("HIPPOTUNE_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _learned(task: Task) -> Task:

@@ -57,15 +57,16 @@ def read(flags: dict[str, Any]) -> Settings:
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     default = "" if field.default is None or field.default_factory else f" (default: {field.default})"
+    switch = field.annotation == bool | None
     option = typer.Option(
         _flag(name),
         help=f"{_doc(field)}{default} ({_variable(name)})",
         rich_help_panel=_part(field).value,
-        metavar="VALUE",
+        metavar=None if switch else "VALUE",
         show_default=False,
     )
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=None, annotation=Annotated[str | None, option])
+    kind, told = inspect.Parameter.KEYWORD_ONLY, bool | None if switch else str | None
+    return inspect.Parameter(name, kind, default=None, annotation=Annotated[told, option])
 
 
 def _flag(name: str) -> str:

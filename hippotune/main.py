@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from hippotune.commands import demo, images, learning, processes
+from hippotune.commands import demo, images, keys, learning, processes
 from hippotune.errors import HippoTuneError
 from hippotune.output import Exit, print_error
 
@@ -34,6 +34,7 @@ def application() -> typer.Typer:
         learning.activate,
     ):
         app.command(rich_help_panel="Teach it")(command)
+    app.add_typer(keys.application(), rich_help_panel="Run it")
     return app
 
 

@@ -59,6 +59,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HIPPOTUNE_", frozen=True, populate_by_name=True)
 
     url: Annotated[str, Part.CLIENT, Doc("Address of the server.")] = URL
+    api_key: Annotated[
+        str | None,
+        Part.CLIENT,
+        Doc(
+            "API key, if the server wants one; other users of this machine can read flags, not the variable."
+        ),
+        Field(repr=False),
+    ] = None
     timeout_s: Annotated[
         Annotated[float, Field(gt=0)], Part.CLIENT, Doc("Seconds to wait for one answer.")
     ] = 60.0
@@ -135,6 +143,16 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=0)] | None, Part.SERVER, Doc("Answers that POST /feedback can correct.")
     ] = None
     feedback_ttl_s: Annotated[Positive, Part.SERVER, Doc("Seconds for which it can.")] = None
+    api_keys_file: Annotated[
+        Path | None, Part.SERVER, Doc("File of API keys, made by `hippotune keys new`.")
+    ] = None
+    api_keys: Annotated[
+        str | None, Part.SERVER, Doc("The same lines, role:name:sha256, separated by spaces.")
+    ] = None
+    open_metrics: Annotated[bool | None, Part.SERVER, Doc("/metrics needs no key.")] = None
+    insecure: Annotated[
+        bool | None, Part.SERVER, Doc("Without keys, let anybody who reaches the address do anything.")
+    ] = None
 
     consumer: Annotated[str, Part.TRAINER, Doc("This trainer's name among those of one queue.")] = Field(
         default_factory=_who_am_i, min_length=1

@@ -15,10 +15,12 @@ from exchange.connection import connect
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
 from exchange.relay import Relay
-from service import problems
+from service import guard, problems
 from service.config import ServiceConfig
 from service.cpus import available_cpus
 from service.engine import Engine
+from service.guard import KeyGuard, OriginGuard
+from service.keys import Keyring
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
 from service.middleware import ProtocolErrors, RequestMetrics
@@ -43,12 +45,17 @@ class App(FastAPI):
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         if problems.ProblemDocument.__name__ not in schemas:
             schemas.update(problems.schemas())
+            guard.describe(document)
         return document
 
 
 def create_app(config: ServiceConfig) -> FastAPI:
-    """An app that loads its backbone and starts its threads with the server, and stops them with it."""
+    """An app that loads its backbone and starts its threads with the server, and stops them with it.
+
+    Raises ValueError and OSError for API keys that cannot be read.
+    """
     metrics, lifecycle = Metrics(), Lifecycle()
+    keys = Keyring(config.api_keys_file, config.api_keys)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -67,6 +74,10 @@ def create_app(config: ServiceConfig) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.lifecycle = lifecycle
+    if len(keys):
+        app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
+    else:
+        app.add_middleware(OriginGuard, insecure=config.insecure, metrics=metrics)
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(ProtocolErrors)
     problems.install(app, metrics)

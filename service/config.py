@@ -41,6 +41,10 @@ class ServiceConfig:
     model_name: what /v2 calls the model.
     feedback_answers: answers that can be corrected, the newest; each takes as many bytes as four times the features.
     feedback_ttl_s: seconds for which they can be.
+    api_keys_file: file of API keys as `service.keys` reads it; with any key, every request but to health needs one.
+    api_keys: the same lines, separated by white space.
+    open_metrics: /metrics needs no key.
+    insecure: without keys, answer to any name and address.
     """
 
     redis_url: str
@@ -67,6 +71,10 @@ class ServiceConfig:
     model_name: str = "hippotune"
     feedback_answers: int = 20_000
     feedback_ttl_s: float = 3600.0
+    api_keys_file: Path | None = None
+    api_keys: str = ""
+    open_metrics: bool = False
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:
@@ -82,5 +90,7 @@ class ServiceConfig:
             )
         if not self.request_timeout_s > 0:
             raise ValueError(f"request_timeout_s is {self.request_timeout_s}; it must be positive")
+        if self.insecure and (self.api_keys_file or self.api_keys):
+            raise ValueError("insecure is set, and API keys are; only one of them can be meant")
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels is {self.max_pixels}; it must be at least 1")

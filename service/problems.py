@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
@@ -37,6 +38,8 @@ CLIENT_GONE = 499
 """Status in logs and metrics of requests whose client left; never sent."""
 
 REASONS = {
+    401: "unauthenticated",
+    403: "forbidden",
     408: "client_too_slow",
     413: "too_large",
     415: "unsupported_type",
@@ -63,6 +66,8 @@ EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
 
 DESCRIPTIONS = {
     400: "The body is not what its Content-Type says.",
+    401: "No API key, or one that is not known here.",
+    403: "The API key's role does not cover this; without keys: a request from a web page from elsewhere.",
     404: "There is no such thing.",
     405: "This path does not take this method.",
     408: "The body came too slowly.",
@@ -91,11 +96,14 @@ class FieldError:
 class Problem(Exception):
     """An answer other than success. The detail is read by people, `errors` by programs."""
 
-    def __init__(self, status: int, detail: str, *errors: FieldError) -> None:
+    def __init__(
+        self, status: int, detail: str, *errors: FieldError, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = errors
+        self.headers: Mapping[str, str] = headers or {}
 
 
 class FieldErrorDocument(BaseModel):
@@ -142,44 +150,46 @@ def schemas() -> dict[str, Any]:
     return {**schema.pop("$defs"), ProblemDocument.__name__: schema}
 
 
-def respond(status: int, detail: str, errors: tuple[FieldError, ...] = ()) -> Response:
-    """The problem document itself."""
-    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else None
-    return Response(orjson.dumps({**document, "errors": errors}), status, headers, MEDIA_TYPE)
+def answer(metrics: Metrics, problem: Problem) -> Response:
+    """The problem document itself; counts the rejection."""
+    status = problem.status
+    if status in REASONS:
+        metrics.rejected.labels(REASONS[status]).inc()
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": problem.detail,
+        "errors": problem.errors,
+    }
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
+    return Response(orjson.dumps(document), status, {**headers, **problem.headers}, MEDIA_TYPE)
 
 
 def install(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error of `app` with a problem document and count the rejections."""
 
-    def reject(status: int, detail: str, errors: tuple[FieldError, ...] = ()) -> Response:
-        if status in REASONS:
-            metrics.rejected.labels(REASONS[status]).inc()
-        return respond(status, detail, errors)
-
     async def on_problem(_: Request, error: Exception) -> Response:
-        problem = cast(Problem, error)
-        return reject(problem.status, problem.detail, problem.errors)
+        return answer(metrics, cast(Problem, error))
 
     async def on_http(_: Request, error: Exception) -> Response:
         refusal = cast(HTTPException, error)
-        response = reject(refusal.status_code, str(refusal.detail))
-        response.headers.update(refusal.headers or {})
-        return response
+        return answer(metrics, Problem(refusal.status_code, str(refusal.detail), headers=refusal.headers))
 
     async def on_validation(_: Request, error: Exception) -> Response:
         errors = tuple(field_error(item) for item in cast(RequestValidationError, error).errors())
-        return reject(422, "; ".join(str(error) for error in errors), errors)
+        return answer(metrics, Problem(422, "; ".join(map(str, errors)), *errors))
 
     async def on_exchange(_: Request, error: Exception) -> Response:
         status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
-        return reject(status, str(error))
+        return answer(metrics, Problem(status, str(error)))
 
     async def on_gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
         return Response(status_code=CLIENT_GONE)
 
     async def on_unexpected(_: Request, error: Exception) -> Response:
-        return reject(500, f"unexpected {type(error).__name__}; the server's log has the rest")
+        reason = f"unexpected {type(error).__name__}; the server's log has the rest"
+        return answer(metrics, Problem(500, reason))
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http)

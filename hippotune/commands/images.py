@@ -47,7 +47,9 @@ def classify(
         ask["labels"] = label
     if explain:
         ask["explain"] = True
-    with Client(settings.url, timeout=settings.timeout_s, retries=settings.retries) as client:
+    with Client(
+        settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=settings.retries
+    ) as client:
         answers = [(path, client.classify(path, **ask)) for path in images]
     if as_json:
         print_json([{"file": path, "answer": answer} for path, answer in answers])
@@ -85,7 +87,7 @@ def bench(
 ) -> None:
     """Measure latency over HTTP, budgets in turn so that a busy machine slows all of them alike."""
     bodies = [path.read_bytes() for path in images or []] or [noise()]
-    with Client(settings.url, timeout=settings.timeout_s, retries=0) as client:
+    with Client(settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=0) as client:
         measured = latency(client, bodies, tuple(tmax or (1, 4)), requests, concurrency)
     if as_json:
         print_json({f"tmax{steps}": result for steps, result in measured.items()})

@@ -116,7 +116,9 @@ def activate(
 
 
 def _client(settings: Settings) -> Client:
-    return Client(settings.url, timeout=settings.timeout_s, retries=settings.retries)
+    return Client(
+        settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=settings.retries
+    )
 
 
 def _watch(client: Client, task: Task) -> Task:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -83,10 +84,31 @@ def _listen(settings: Settings) -> socket.socket:
     """The server's socket, bound before anything starts. Raises typer.BadParameter when it is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        door = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         told = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
         raise typer.BadParameter(told, param_hint="--host, --port") from None
+    try:
+        _require_keys(settings, door.getsockname()[0])
+    except BaseException:
+        door.close()
+        raise
+    return door
+
+
+def _require_keys(settings: Settings, address: str) -> None:
+    """Raise typer.BadParameter when others could reach an address that asks nobody for a key."""
+    from service.keys import Keyring
+
+    if ip_address(address).is_loopback or settings.insecure:
+        return
+    if not len(Keyring(settings.api_keys_file, settings.api_keys or "")):
+        told = (
+            f"{address} can be reached from other machines, so the server needs API keys: "
+            "`hippotune keys new --role admin --name me --file keys` makes one, --api-keys-file keys reads it; "
+            "--insecure serves everybody without"
+        )
+        raise typer.BadParameter(told, param_hint="--host")
 
 
 def _shared_redis(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from redis.exceptions import RedisError
 
 from exchange.embedded import find_server
 from hippotune.client import Client
-from tests.hippotune.conftest import clean_environment
+from tests.hippotune.conftest import clean_environment, hippotune
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^}]*))?\}")
@@ -76,6 +77,8 @@ class Stage:
 
     services: dict[str, dict[str, Any]]
     folder: Path
+    key: str
+    key_line: str
     redis_port: int = field(default_factory=free_port)
     port: int = field(default_factory=free_port)
 
@@ -97,7 +100,8 @@ class Stage:
     def environment(self, service: str) -> dict[str, str]:
         told = {name: self.localized(str(v)) for name, v in self.services[service]["environment"].items()}
         told |= {"HIPPOTUNE_STORE": str(self.folder / "store")}
-        told |= {"HIPPOTUNE_PORT": str(self.port)} if "HIPPOTUNE_PORT" in told else {}
+        if "HIPPOTUNE_PORT" in told:
+            told |= {"HIPPOTUNE_PORT": str(self.port), "HIPPOTUNE_API_KEYS": self.key_line}
         return clean_environment() | {"PYTHONPATH": str(ROOT)} | told | TINY
 
     def command(self, service: str) -> list[str]:
@@ -171,14 +175,15 @@ class Running:
 
     @property
     def client(self) -> Client:
-        return Client(self.stage.address)
+        return Client(self.stage.address, api_key=self.stage.key)
 
 
 @pytest.fixture(scope="module")
 def running(
     services: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    stage = Stage(services, tmp_path_factory.mktemp("compose"))
+    made = json.loads(hippotune("keys", "new", "--role", "admin", "--name", "me", "--json").stdout)
+    stage = Stage(services, tmp_path_factory.mktemp("compose"), made["key"], made["line"])
     processes: dict[str, subprocess.Popen[bytes]] = {}
     health: dict[str, bool] = {}
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ import yaml
 from hippotune.settings import Part, Settings
 from service.server import DRAIN_S
 from tests.deploy.conftest import ROOT, VARIABLE, example_values, interpolate
+from tests.hippotune.conftest import clean_environment
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -45,6 +46,22 @@ def test_the_example_names_every_variable_and_its_default() -> None:
     assert {name: example[name] for name in defaults} == defaults
     assert {example[name] for name in needed} == {""}, "a password is chosen, not copied"
     assert example["COMPOSE_PROFILES"] == "cpu"
+
+
+def test_no_server_starts_without_keys(services: Services, tmp_path: Path) -> None:
+    """As the example is, the program itself says no."""
+    for name in ("server", "server-gpu"):
+        environment = {key: str(value) for key, value in services[name]["environment"].items()}
+        assert (environment["HIPPOTUNE_API_KEYS"], environment["HIPPOTUNE_INSECURE"]) == ("", "false")
+        result = subprocess.run(
+            [sys.executable, "-m", "hippotune", *services[name]["command"]],
+            env=clean_environment() | environment | {"HIPPOTUNE_STORE": str(tmp_path), "HIPPOTUNE_PORT": "0"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 2
+        assert "needs API keys" in " ".join(result.stderr.split())
 
 
 def test_nothing_starts_without_a_password() -> None:
@@ -99,7 +116,7 @@ def test_its_settings_are_settings(services: Services, name: str, monkeypatch: p
     settings = Settings()
     for key, value in environment.items():
         field = key.removeprefix("HIPPOTUNE_").lower()
-        assert str(getattr(settings, field)) == value, key
+        assert str(getattr(settings, field)).lower() == value.lower(), key
         assert {Part.COMMON, PARTS[command]} & set(Settings.model_fields[field].metadata), key
     limits = service["deploy"]["resources"]["limits"]
     assert settings.threads == int(limits["cpus"]), "as many threads as the container has CPUs"

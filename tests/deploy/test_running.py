@@ -47,10 +47,10 @@ def exposed(running: Running) -> dict[str, set[str]]:
         samples = [(data, label) for label, data in colours.items() for _ in range(4)]
         client.wait(client.submit(samples, "colours"))
         assert client.classify(colours["red"]).label in colours
-    refused = httpx.post(
-        f"{running.stage.address}/classify", content=b"x", headers={"Content-Type": "text/plain"}
-    )
+    address, key = running.stage.address, {"X-API-Key": running.stage.key}
+    refused = httpx.post(f"{address}/classify", content=b"x", headers={"Content-Type": "text/plain"} | key)
     assert refused.status_code == 415
+    assert httpx.post(f"{address}/classify", content=b"x").status_code == 401
     text = httpx.get(f"{running.stage.address}{scrape_job()['metrics_path']}").text
     families = text_string_to_metric_families(text)
     return {s.name: set(s.labels) for s in chain.from_iterable(family.samples for family in families)}

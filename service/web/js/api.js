@@ -1,5 +1,9 @@
 // The HTTP API, as far as the page needs it. Addresses are relative, so that it works behind a path prefix.
 
+import { anotherKey, authorization, currentKey } from "./key.js";
+
+const RECONNECT_MS = 2000;
+
 /** An answer other than success, in the words of its problem document. */
 export class Problem extends Error {
   constructor(status, detail) {
@@ -8,16 +12,20 @@ export class Problem extends Error {
   }
 }
 
-async function call(path, options) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem(0, "The server cannot be reached.");
+async function call(path, options = {}) {
+  for (;;) {
+    const key = currentKey();
+    let response;
+    try {
+      response = await fetch(path, { ...options, headers: { ...options.headers, ...authorization(key) } });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Problem(0, "The server cannot be reached.");
+    }
+    if (response.ok) return response;
+    if (response.status !== 401) throw new Problem(response.status, detailOf(await response.text(), response.status));
+    await anotherKey(key);
   }
-  if (response.ok) return response;
-  throw new Problem(response.status, detailOf(await response.text(), response.status));
 }
 
 function detailOf(text, status) {
@@ -42,23 +50,31 @@ export async function classify(image, budget, { explain = false, signal } = {}) 
   return { answer, ms: performance.now() - began };
 }
 
-/** Hand in labelled images [{file, label}]. fetch cannot tell how much was sent, hence the older interface. */
-export function submit(samples, name, key, onProgress) {
+/** Hand in labelled images [{file, label}]. */
+export async function submit(samples, name, idempotencyKey, onProgress) {
+  for (;;) {
+    const key = currentKey();
+    const { status, responseText } = await send(samples, name, { "Idempotency-Key": idempotencyKey, ...authorization(key) },
+      onProgress);
+    if (status === 202) return JSON.parse(responseText);
+    if (status !== 401) throw new Problem(status, detailOf(responseText, status));
+    await anotherKey(key);
+  }
+}
+
+/** fetch cannot tell how much was sent, hence the older interface. */
+function send(samples, name, headers, onProgress) {
   const form = new FormData();
   for (const { file } of samples) form.append("files", file, file.name || "image");
   for (const { label } of samples) form.append("labels", label);
   const request = new XMLHttpRequest();
   request.open("POST", name ? `tasks?${new URLSearchParams({ name })}` : "tasks");
-  request.setRequestHeader("Idempotency-Key", key);
+  for (const [header, value] of Object.entries(headers)) request.setRequestHeader(header, value);
   request.upload.addEventListener("progress", (event) => {
     if (event.lengthComputable) onProgress(event.loaded / event.total);
   });
   return new Promise((resolve, reject) => {
-    request.addEventListener("load", () => {
-      const { status, responseText } = request;
-      if (status === 202) resolve(JSON.parse(responseText));
-      else reject(new Problem(status, detailOf(responseText, status)));
-    });
+    request.addEventListener("load", () => resolve(request));
     request.addEventListener("error", () => reject(new Problem(0, "The server cannot be reached.")));
     request.send(form);
   });
@@ -72,8 +88,54 @@ export const retry = (id) => json(`tasks/${encodeURIComponent(id)}/retry`, { met
 export const activate = (version) => json(`versions/${version}/activate`, { method: "POST" });
 
 /** Follow a task until it has ended. Answers the open stream. */
-export function follow(id, onTask) {
-  const stream = new EventSource(`tasks/${encodeURIComponent(id)}/events`);
-  stream.addEventListener("task", (event) => onTask(JSON.parse(event.data)));
-  return stream;
+export const follow = (id, onTask) => new TaskStream(`tasks/${encodeURIComponent(id)}/events`, onTask);
+
+/** Server-sent events by fetch, since an EventSource cannot send a key. Connects again as one would. */
+class TaskStream {
+  closed = false;
+  #abort = new AbortController();
+  #last = null; // id of the last event
+
+  constructor(path, onTask) {
+    this.#run(path, onTask);
+  }
+
+  close() {
+    this.closed = true;
+    this.#abort.abort();
+  }
+
+  async #run(path, onTask) {
+    while (!this.closed) {
+      try {
+        await this.#read(path, onTask);
+      } catch (problem) {
+        if (problem.status) this.close();
+      }
+      await new Promise((resume) => setTimeout(resume, RECONNECT_MS));
+    }
+  }
+
+  async #read(path, onTask) {
+    const headers = this.#last ? { "Last-Event-ID": this.#last } : {};
+    const response = await call(path, { headers, signal: this.#abort.signal });
+    let text = "";
+    for await (const piece of pieces(response.body.pipeThrough(new TextDecoderStream()))) {
+      const events = (text + piece).replaceAll("\r\n", "\n").split("\n\n");
+      text = events.pop();
+      for (const event of events) this.#tell(event, onTask);
+    }
+  }
+
+  #tell(event, onTask) {
+    const fields = Object.fromEntries(event.split("\n").map((line) => line.split(/: ?(.*)/s)));
+    if (fields.id) this.#last = fields.id;
+    if (fields.event === "task" && !this.closed) onTask(JSON.parse(fields.data));
+  }
+}
+
+/** What a stream gives, in browsers too that cannot iterate over one. */
+async function* pieces(stream) {
+  const reader = stream.getReader();
+  for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value;
 }

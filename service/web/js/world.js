@@ -57,7 +57,7 @@ export class World extends EventTarget {
   #followUnfinished() {
     for (const [id, stream] of this.#streams) {
       const task = this.tasks.find((other) => other.id === id);
-      if (stream.readyState === EventSource.CLOSED || !task || hasEnded(task)) this.#stop(id);
+      if (stream.closed || !task || hasEnded(task)) this.#stop(id);
     }
     const oldestFirst = this.tasks.filter((task) => !hasEnded(task)).reverse();
     for (const task of oldestFirst) {

@@ -1,0 +1,91 @@
+"""`keys new`, `keys list`, `keys revoke`: who may use a server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hippotune.flags import Json
+from hippotune.output import print_json, print_table
+from service.keys import Role, create, parse
+
+Name = Annotated[str, typer.Option(help="Whose key it is: letters, digits and _ . @ -")]
+File = Annotated[
+    Path,
+    typer.Option(
+        "--file", envvar="HIPPOTUNE_API_KEYS_FILE", help="File of keys, as --api-keys-file of `serve`."
+    ),
+]
+MaybeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--file",
+        envvar="HIPPOTUNE_API_KEYS_FILE",
+        help="File to add it to, as --api-keys-file of `serve`; else the line to add is printed.",
+    ),
+]
+
+
+def application() -> typer.Typer:
+    """The group `keys`."""
+    app = typer.Typer(name="keys", no_args_is_help=True, help="Make, list and revoke API keys of a server.")
+    app.command()(new)
+    app.command("list")(list_keys)
+    app.command()(revoke)
+    return app
+
+
+def new(
+    name: Name,
+    role: Annotated[list[Role], typer.Option(help="What it is good for; repeatable.")],
+    file: MaybeFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it, this once; only its hash is kept. A running server reads it within a second."""
+    secret, key = create(name, role)
+    if file is not None:
+        known = file.read_text(encoding="utf-8") if file.exists() else ""
+        text = known + ("\n" if known and not known.endswith("\n") else "") + key.line() + "\n"
+        parse(text, str(file))
+        _replace(file, text)
+    if as_json:
+        print_json({"key": secret, "line": key.line(), "file": file})
+        return
+    place = f"{file} now holds its hash." if file else f"Give the server this line:\n{key.line()}"
+    typer.echo(f"Keep this key, it is not shown again. {place}", err=True)
+    typer.echo(secret)
+
+
+def list_keys(file: File, as_json: Json = False) -> None:
+    """List the keys of a file: names and roles."""
+    found = parse(file.read_text(encoding="utf-8"), str(file))
+    if as_json:
+        print_json([{"name": key.name, "roles": sorted(key.roles)} for key in found])
+    else:
+        print_table(f"{len(found)} keys", ["name", "roles"], [[k.name, ", ".join(k.roles)] for k in found])
+
+
+def revoke(name: Name, file: File) -> None:
+    """Take a key out of a file; a running server refuses it within a second."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    left = [line for line in lines if name not in {key.name for key in parse(line, str(file))}]
+    if left == lines:
+        raise typer.BadParameter(f"{file} holds no key of that name", param_hint="--name")
+    _replace(file, "".join(f"{line}\n" for line in left))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Whole or not at all: a server may be reading. For its owner alone, unless it was there with other rights."""
+    mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=file.absolute().parent, prefix=f".{file.name}.", delete=False
+    ) as draft:
+        draft.write(text)
+        draft.flush()
+        os.fchmod(draft.fileno(), mode)
+        os.fsync(draft.fileno())
+    Path(draft.name).replace(file)

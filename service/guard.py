@@ -1,0 +1,150 @@
+"""Who may send which request. Pure ASGI, before routing: a route nobody thought of is an admin's.
+
+Without keys the server listens on loopback, where the danger is a web page from elsewhere, open in a browser on
+this machine: it may send requests here, also under a name of its own that it points to 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.keys import ApiKey, Keyring, Role
+from service.metrics import Metrics
+from service.problems import FieldError, Problem, answer, documented, shorten
+
+log = structlog.get_logger(__name__)
+
+READING = frozenset({"GET", "HEAD"})
+EVERYBODY = frozenset(Role)
+CLASSIFY, SUBMIT, ADMIN = (frozenset({role}) for role in Role)
+OPEN = frozenset(
+    {"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
+)
+HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key from `hippotune keys new`."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+def allowed_roles(method: str, path: str) -> frozenset[Role] | None:
+    """The roles that may, an admin aside; None when no key is needed.
+
+    The page, the API document and health tell nothing about anybody's data. Reading takes any key.
+    """
+    if method in READING:
+        return None if path in OPEN or path.startswith("/web/") else EVERYBODY
+    if method == "POST":
+        if path == "/classify" or path.startswith("/v2/models/"):
+            return CLASSIFY
+        if path == "/tasks" or path.startswith(("/tasks/", "/feedback")):
+            return SUBMIT
+    return ADMIN
+
+
+class KeyGuard:
+    """Lets requests through that bring a key of the right role."""
+
+    def __init__(self, app: ASGIApp, keys: Keyring, open_metrics: bool, metrics: Metrics) -> None:
+        """open_metrics: /metrics needs no key."""
+        self.app, self.keys, self.open_metrics, self.metrics = app, keys, open_metrics, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                self.check(scope)
+            except Problem as problem:
+                await answer(self.metrics, problem)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def check(self, scope: Scope) -> None:
+        """Raise Problem 401 or 403."""
+        method, path = scope["method"], scope["path"]
+        allowed = allowed_roles(method, path)
+        if allowed is None or (self.open_metrics and path == "/metrics" and method in READING):
+            return
+        secret = presented(scope)
+        key = None if secret is None else self.keys.find(secret)
+        if key is None:
+            raise unauthenticated(secret is not None)
+        if not key.may(allowed):
+            raise forbidden(key, allowed)
+        if allowed in (SUBMIT, ADMIN):
+            log.info("request allowed", key=key.name, method=method, path=shorten(path))
+
+
+class OriginGuard:
+    """Lets requests through that no web page from elsewhere has sent."""
+
+    def __init__(self, app: ASGIApp, insecure: bool, metrics: Metrics) -> None:
+        """insecure: any name may lead here."""
+        self.app, self.insecure, self.metrics = app, insecure, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                self.check(Headers(scope=scope), scope["method"])
+            except Problem as problem:
+                await answer(self.metrics, problem)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def check(self, headers: Headers, method: str) -> None:
+        """Raise Problem 403."""
+        host = headers.get("host", "")
+        if not self.insecure and host and not HERE.fullmatch(host):
+            allowed = "be a loopback address or localhost, unless the server has API keys or is --insecure"
+            raise refused_header("Host", host, allowed)
+        origin = headers.get("origin")
+        if origin is not None and method not in READING and origin.partition("://")[2] != host:
+            raise refused_header("Origin", origin, "be this server's own, unless it has API keys")
+
+
+def presented(scope: Scope) -> bytes | None:
+    """The key a request brings, None when it brings none."""
+    for name, value in scope["headers"]:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return bytes(value[7:].strip())
+        if name == b"x-api-key":
+            return bytes(value.strip())
+    return None
+
+
+def unauthenticated(tried: bool) -> Problem:
+    """tried: a key was sent, which is none of ours."""
+    allowed = "be one of this server's API keys, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+    finding = "not known here" if tried else "missing"
+    error = FieldError("Authorization", finding, allowed)
+    challenge = 'Bearer realm="hippotune"' + (', error="invalid_token"' if tried else "")
+    headers = {"WWW-Authenticate": challenge}
+    return Problem(401, f"the API key is {finding}; it must {allowed}", error, headers=headers)
+
+
+def forbidden(key: ApiKey, allowed: frozenset[Role]) -> Problem:
+    roles = " or ".join(sorted(allowed | ADMIN))
+    return refused_header("role", ", ".join(sorted(key.roles)), f"be {roles}")
+
+
+def refused_header(field: str, value: str, allowed: str) -> Problem:
+    error = FieldError(field, shorten(value), allowed)
+    return Problem(403, str(error), error)
+
+
+def describe(document: dict[str, Any]) -> None:
+    """Write into an API document which operations need a key."""
+    document.setdefault("components", {})["securitySchemes"] = SCHEMES
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            allowed = allowed_roles(method.upper(), path)
+            operation["security"] = [] if allowed is None else [{scheme: []} for scheme in SCHEMES]
+            if allowed is not None:
+                operation["x-role"] = "any" if allowed is EVERYBODY else " or ".join(sorted(allowed | ADMIN))
+                operation["responses"].update(
+                    {str(code): told for code, told in documented(401, 403).items()}
+                )

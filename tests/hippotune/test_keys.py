@@ -1,0 +1,107 @@
+"""`hippotune keys`, and a server that is not to be had without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from exchange.embedded import EmbeddedRedis
+from hippotune import AsyncClient, Client
+from hippotune.errors import Refused
+from tests.hippotune.conftest import ROOT, clean_environment, hippotune
+
+OPEN = ("serve", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--host", "0.0.0.0")
+
+
+def new(file: Path, role: str, name: str) -> str:
+    result = hippotune("keys", "new", "--role", role, "--name", name, "--file", file)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    key = new(file, "submit", "ci")
+    assert key.startswith("ht_")
+    assert key not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    new(file, "admin", "ops")
+    listed = json.loads(hippotune("keys", "list", "--file", file, "--json").stdout)
+    assert listed == [{"name": "ci", "roles": ["submit"]}, {"name": "ops", "roles": ["admin"]}]
+    assert hippotune("keys", "new", "--role", "admin", "--name", "ci", "--file", file).returncode == 1
+    assert hippotune("keys", "revoke", "--name", "ci", "--file", file).returncode == 0
+    assert [
+        entry["name"] for entry in json.loads(hippotune("keys", "list", "--file", file, "--json").stdout)
+    ] == ["ops"]
+    assert hippotune("keys", "revoke", "--name", "ci", "--file", file).returncode == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"], "no draft is left behind"
+
+
+@pytest.mark.parametrize("more", [(), ("--api-keys", "")])
+def test_no_address_of_others_without_keys(tmp_path: Path, more: tuple[str, ...]) -> None:
+    result = hippotune(*OPEN, "--store", tmp_path, *more)
+    assert result.returncode == 2
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert "needs API keys" in told
+    assert "--insecure" in told
+
+
+def test_an_empty_file_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("# none yet\n")
+    assert hippotune(*OPEN, "--store", tmp_path, "--api-keys-file", tmp_path / "keys").returncode == 2
+
+
+def test_keys_and_insecure_contradict_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    new(file, "admin", "me")
+    result = hippotune(*OPEN, "--store", tmp_path, "--api-keys-file", file, "--insecure")
+    assert result.returncode == 1
+    assert "insecure" in result.stderr
+
+
+async def told_async(address: str, key: str) -> int:
+    async with AsyncClient(address, api_key=key) as client:
+        return len(await client.tasks())
+
+
+def test_a_server_on_all_addresses_serves_those_with_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    key = new(file, "admin", "me")
+    with EmbeddedRedis(tmp_path / "redis") as redis, (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "hippotune", "serve", "--json", "--host", "0.0.0.0", "--port", "0",
+             "--redis-url", redis.url, "--store", str(tmp_path), "--api-keys-file", str(file), "--threads", "1",
+             "--log-level", "debug"],
+            cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+        try:
+            assert server.stdout is not None
+            address = json.loads(server.stdout.readline())["address"].replace("0.0.0.0", "127.0.0.1")
+            with Client(address, retries=0) as client, pytest.raises(Refused, match="401"):
+                client.tasks()
+            with Client(address, api_key=key) as client:
+                assert client.tasks() == []
+            with ThreadPoolExecutor(1) as pool:  # a loop may be running in this thread
+                assert pool.submit(asyncio.run, told_async(address, key)).result() == 0
+            assert hippotune("tasks", "--url", address, "--json").returncode == 4
+            assert json.loads(hippotune("tasks", "--url", address, "--json", "--api-key", key).stdout) == []
+            monkeypatch.setenv("HIPPOTUNE_API_KEY", key)
+            with Client(address) as client:
+                assert client.versions() == []
+            assert hippotune("forget", "none", "--url", address, "--api-key", key).returncode == 4
+        finally:
+            server.terminate()
+            code = server.wait(30)
+            server.stdout.close()
+    assert code == 0
+    text = (tmp_path / "log").read_text()
+    assert '"key": "me"' in text, "who changed something is logged"
+    assert key not in text
