@@ -73,7 +73,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
         # Unused here, and looked up on every request unless all of it is off.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
-    app.state.lifecycle = lifecycle
+    app.state.lifecycle, app.state.metrics = lifecycle, metrics
     if len(keys):
         app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
     else:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from exchange.errors import (
     BlobCorrupt,
@@ -38,6 +39,7 @@ CLIENT_GONE = 499
 """Status in logs and metrics of requests whose client left; never sent."""
 
 REASONS = {
+    400: "malformed",
     401: "unauthenticated",
     403: "forbidden",
     408: "client_too_slow",
@@ -45,6 +47,7 @@ REASONS = {
     415: "unsupported_type",
     422: "invalid",
     429: "queue_full",
+    431: "head_too_large",
     503: "unavailable",
     504: "deadline",
 }
@@ -172,9 +175,8 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     async def on_problem(_: Request, error: Exception) -> Response:
         return answer(metrics, cast(Problem, error))
 
-    async def on_http(_: Request, error: Exception) -> Response:
-        refusal = cast(HTTPException, error)
-        return answer(metrics, Problem(refusal.status_code, str(refusal.detail), headers=refusal.headers))
+    async def on_http(request: Request, error: Exception) -> Response:
+        return answer(metrics, unrouted(request, cast(HTTPException, error)))
 
     async def on_validation(_: Request, error: Exception) -> Response:
         errors = tuple(field_error(item) for item in cast(RequestValidationError, error).errors())
@@ -197,6 +199,24 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(ExchangeError, on_exchange)
     app.add_exception_handler(ClientDisconnect, on_gone)
     app.add_exception_handler(Exception, on_unexpected)
+
+
+def unrouted(request: Request, error: HTTPException) -> Problem:
+    """What routing says of a path that is none of ours, or of a method that it does not take."""
+    if error.status_code == 404:
+        return refused("path", request.url.path, "be one that /openapi.json lists", 404)
+    if error.status_code != 405:
+        return Problem(error.status_code, str(error.detail), headers=error.headers)
+    allowed = set((error.headers or {}).get("Allow", "").split(", "))
+    for template, operations in request.app.openapi()[
+        "paths"
+    ].items():  # routing names one route's methods only
+        if compile_path(template)[0].match(request.url.path):
+            allowed |= {method.upper() for method in operations}
+    methods = ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
+    problem = refused("method", request.method, f"be {methods}", 405)
+    problem.headers = {"Allow": methods}
+    return problem
 
 
 def field_error(item: dict[str, Any]) -> FieldError:

@@ -7,6 +7,7 @@ import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from tempfile import SpooledTemporaryFile
+from time import perf_counter
 from typing import cast
 
 from fastapi import Request
@@ -17,6 +18,8 @@ from starlette.requests import ClientDisconnect
 from service.problems import Problem, refused
 
 IN_MEMORY_BYTES = 4 * 1024 * 1024
+SLOWEST = 4096
+"""Bytes a second."""
 
 
 def media_type(request: Request) -> str:
@@ -27,8 +30,11 @@ def media_type(request: Request) -> str:
 async def stream_body(request: Request, limit: int, idle_s: float) -> AsyncGenerator[bytes]:
     """The body as it comes.
 
-    Raises Problem 413 past `limit` bytes and 408 after `idle_s` of silence, and ClientDisconnect.
+    Raises Problem 413 past `limit` bytes, and ClientDisconnect. Raises Problem 408 after `idle_s` of silence, and
+    when the body as a whole takes longer than that and a second for every `SLOWEST` bytes: trickling is no way
+    to hold a place.
     """
+    began = perf_counter()
     declared = request.headers.get("content-length", "")
     total = int(declared) if declared.isascii() and declared.isdecimal() else 0
     if total > limit:
@@ -47,6 +53,8 @@ async def stream_body(request: Request, limit: int, idle_s: float) -> AsyncGener
         total += len(chunk)
         if total > limit:
             raise refused("body", f"more than {limit} bytes", f"have at most {limit} bytes", 413)
+        if perf_counter() - began > idle_s + total / SLOWEST:
+            raise Problem(408, f"the body came slower than {SLOWEST} bytes a second")
         if chunk:
             yield chunk
 

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.protocol import HeadLimits, Lobby
+
 IDLE_S = 5
 DRAIN_S = 30
 MAX_CONNECTIONS = 10_000
+OTHER_FILES = 256
+"""Open files that are no connections: libraries, uploads under way, images being stored."""
+
+
+def connections() -> int:
+    """Connections that may be open, after asking for as many open files as this process may have."""
+    if sys.platform == "win32":
+        return MAX_CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + OTHER_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(MAX_CONNECTIONS, soft - OTHER_FILES))
 
 
 class DrainingServer(uvicorn.Server):
@@ -28,7 +48,8 @@ class DrainingServer(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=IDLE_S,
                 timeout_graceful_shutdown=DRAIN_S,
-                limit_concurrency=MAX_CONNECTIONS,
+                http=partial(HeadLimits, Lobby(connections(), app.state.metrics)),  # type: ignore[arg-type]
+                ws="none",
             )
         )
         self._lifecycle = app.state.lifecycle

@@ -1,0 +1,243 @@
+"""Clients that are slow, silent, endless or wrong on a bare socket, and what HTTP/1.x has besides."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import pytest
+
+from service import protocol, receive
+from service import server as server_module
+from service.config import ServiceConfig
+from tests.service.support import Running, picture, random_version, running, wait_for
+
+CHUNKED = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@contextmanager
+def connection(server: Running) -> Iterator[socket.socket]:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as made:
+        yield made
+
+
+def all_of(open_socket: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    received = b""
+    try:
+        while piece := open_socket.recv(65_536):
+            received += piece
+    except ConnectionError:  # closed with bytes of ours unread
+        pass
+    return received
+
+
+def exchange(server: Running, *pieces: bytes) -> bytes:
+    with connection(server) as open_socket:
+        for piece in pieces:
+            try:
+                open_socket.sendall(piece)
+            except ConnectionError:
+                break
+        return all_of(open_socket)
+
+
+def problem(received: bytes, status: int) -> dict[str, object]:
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), received[:200]
+    assert b"content-type: application/problem+json" in head
+    document: dict[str, object] = json.loads(body)
+    assert document["status"] == status
+    return document
+
+
+def alive(server: Running) -> None:
+    assert server.client.get("/healthz").status_code == 200
+
+
+def test_a_head_that_trickles_is_cut_off(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.5)
+    with connection(server) as open_socket:
+        open_socket.settimeout(0.02)
+        received = b""
+        for byte in HEAD + b"X-Slow: " + b"s" * 200:
+            try:
+                open_socket.sendall(bytes([byte]))
+                received = open_socket.recv(65_536)
+                break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+    problem(received, 408)
+    alive(server)
+
+
+def test_a_connection_without_a_request_is_closed(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    assert exchange(server) == b""
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [HEAD, *[b"X-%d: y\r\n" % number for number in range(200)], b"\r\n"],
+        [HEAD + b"X: " + b"y" * 70_000 + b"\r\n\r\n"],
+        [HEAD, b"X: ", *[b"y" * 10_000] * 50],
+        [HEAD, *[b"y" * 10_000] * 50],
+        [b"GET /", *[b"y" * 10_000] * 50],
+        [CHUNKED + b"1\r\nx\r\n0\r\nX: ", *[b"y" * 10_000] * 50],
+        [CHUNKED + b"1;", *[b"y" * 10_000] * 50],
+    ],
+    ids=[
+        "many", "large at once", "endless value", "endless name", "endless path", "endless trailer",
+        "endless extension",
+    ],
+)  # fmt: skip
+def test_heads_without_end_are_refused(server: Running, pieces: list[bytes]) -> None:
+    problem(exchange(server, *pieces), 431)
+    alive(server)
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET  / HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"BREW / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+        CHUNKED[:-2] + b"Content-Length: 1\r\n\r\n0\r\n\r\n",
+        b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"GET /a\0b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"CONNECT x:443 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    ],
+    ids=[
+        "tls", "version", "space", "method", "negative length", "smuggling", "two lengths", "nul", "connect",
+    ],
+)  # fmt: skip
+def test_what_is_no_http_is_a_problem_too(server: Running, request_line: bytes) -> None:
+    problem(exchange(server, request_line), 400)
+    alive(server)
+
+
+def test_a_half_sent_body_is_408_and_leaves_nothing(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive, "SLOWEST", 1000)
+    with running(replace(config, read_timeout_s=0.4)) as server:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        for path, kind in (("/classify", b"image/png"), ("/tasks", b"application/zip")):
+            head = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %b\r\nContent-Length: 9999\r\n\r\n"
+            with connection(server) as silent, connection(server) as trickling:
+                silent.sendall(head % (path.encode(), kind) + b"half")
+                trickling.sendall(head % (path.encode(), kind))
+                trickling.settimeout(0.05)
+                told, began = b"", time.monotonic()
+                while not told and time.monotonic() - began < 10:
+                    try:
+                        trickling.sendall(b"x")
+                        told = trickling.recv(65_536)
+                    except TimeoutError:
+                        continue
+                assert b"slower than" in told
+                silent.settimeout(10)
+                assert b"HTTP/1.1 408" in silent.recv(65_536)
+        assert server.services.submissions.borrowed_tokens == 0
+        assert server.client.post(
+            "/classify", content=picture(), headers={"Content-Type": "image/png"}
+        ).is_success
+
+
+def test_idle_connections_make_room(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than the server may have: the ones that have waited longest go, requests under way do not."""
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 20)
+    with running(config) as server:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(picture())
+        with connection(server) as working:
+            working.sendall(head)
+            idle = [socket.create_connection(working.getpeername()) for _ in range(60)]
+            try:
+                alive(server)
+                closed = 0
+                for one in idle:
+                    one.settimeout(0.05)
+                    with suppress(TimeoutError):
+                        closed += one.recv(1) == b""
+                assert closed >= 40
+                working.sendall(picture())
+                assert working.recv(65_536).startswith(b"HTTP/1.1 200")
+            finally:
+                for one in idle:
+                    one.close()
+
+
+def test_busy_connections_do_not_make_room(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 5)
+    head = b"POST /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/zip\r\nContent-Length: 9\r\n\r\n"
+    with running(config) as server:
+        server.client.close()
+        place = server.services.submissions
+        busy = []
+        try:
+            for number in range(5):
+                busy.append(socket.create_connection(tuple_of(server.url)))
+                busy[-1].sendall(head)
+                wait_for(lambda wanted=number + 1: place.borrowed_tokens == wanted)
+            problem(exchange(server), 503)
+        finally:
+            for one in busy:
+                one.close()
+        wait_for(lambda: place.borrowed_tokens == 0)
+        assert exchange(server, HEAD + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def tuple_of(url: str) -> tuple[str, int]:
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def test_http_1_0_is_answered_and_closed(server: Running) -> None:
+    received = exchange(server, b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 200")
+    body = picture()
+    head = b"POST /classify HTTP/1.0\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert b'"predictions"' in exchange(server, head + body)
+
+
+def test_a_client_that_waits_for_100_gets_it_before_its_body(server: Running) -> None:
+    body = picture()
+    head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n"
+    with connection(server) as open_socket:
+        open_socket.sendall(head % len(body))
+        assert open_socket.recv(100).startswith(b"HTTP/1.1 100")
+        open_socket.sendall(body)
+        assert open_socket.recv(65_536).startswith(b"HTTP/1.1 200")
+    too_much = head % (server.config.max_body_bytes + 1)
+    with connection(server) as open_socket:
+        open_socket.sendall(too_much)
+        assert open_socket.recv(65_536).startswith(b"HTTP/1.1 413"), "refused before it is sent"
+
+
+def test_chunked_bodies_are_read_and_pipelined_requests_answered_in_order(server: Running) -> None:
+    body = picture()
+    chunks = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (10, body[:10], len(body) - 10, body[10:])
+    first = CHUNKED + chunks
+    last = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    received = exchange(server, first + HEAD + b"\r\n" + last)
+    assert received.count(b"HTTP/1.1 200") == 3
+    assert received.index(b'"predictions"') < received.index(b'"alive"') < received.index(b'"ready"')
+
+
+def test_an_offer_to_speak_something_else_is_passed_over(server: Running) -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+    with connection(server) as open_socket:
+        open_socket.sendall(HEAD + offer)
+        assert open_socket.recv(65_536).startswith(b"HTTP/1.1 200")
