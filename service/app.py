@@ -23,7 +23,7 @@ from service.guard import KeyGuard, OriginGuard
 from service.keys import Keyring
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
-from service.middleware import ProtocolErrors, RequestMetrics
+from service.middleware import HeadRequests, ProtocolErrors, RequestMetrics
 from service.routes import classify, feedback, inference, operations, page, tasks, versions
 from service.runtimes import Runtime
 from service.runtimes.load import load_runtime
@@ -68,12 +68,14 @@ def create_app(config: ServiceConfig) -> FastAPI:
         version="0.1.0",
         description=DESCRIPTION,
         lifespan=lifespan,
+        redirect_slashes=False,
         docs_url=None,  # the page has its own, which needs no network
         redoc_url=None,
         # Unused here, and looked up on every request unless all of it is off.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.lifecycle, app.state.metrics = lifecycle, metrics
+    app.add_middleware(HeadRequests)
     if len(keys):
         app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
     else:

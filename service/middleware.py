@@ -39,6 +39,26 @@ class RequestMetrics:
             self.metrics.requests.labels(route, status).observe(perf_counter() - began)
 
 
+class HeadRequests:
+    """Answers HEAD as GET without the body, on every route that takes GET (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def head_alone(message: Message) -> None:
+            # Ended at once: an event stream must not go on for somebody who does not see it.
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body"})
+
+        await self.app({**scope, "method": "GET"}, receive, head_alone)
+
+
 class ProtocolErrors:
     """Under /v2 an error is `{"error": ...}`, as the Open Inference Protocol has it: what clients for it can read."""
 

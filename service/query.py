@@ -8,6 +8,8 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
+from service.problems import refused, shorten
+
 
 class ClassifyQuery(BaseModel):
     """What a request may ask for; None takes the version's own default."""
@@ -27,11 +29,22 @@ class ClassifyQuery(BaseModel):
 
     @classmethod
     def of(cls, request: Request) -> ClassifyQuery:
-        """Raises RequestValidationError, which is answered as a problem."""
+        """Raises Problem, and RequestValidationError, which is answered as one.
+
+        A name nobody knows is a typing error more often than not, and its budget would silently be ignored.
+        """
         params = request.query_params
         values: dict[str, Any] = dict(params)
         if "labels" in values:
             values["labels"] = params.getlist("labels")
+        if not values.keys() <= cls.model_fields.keys():
+            name = next(name for name in values if name not in cls.model_fields)
+            raise refused(
+                shorten(name), values[name], f"be left out; known are {', '.join(cls.model_fields)}"
+            )
+        for name in values if len(params.multi_items()) > len(values) else ():
+            if name != "labels" and len(params.getlist(name)) > 1:
+                raise refused(name, ", ".join(params.getlist(name)), "be given once")
         try:
             return cls.model_validate(values)
         except ValidationError as error:
