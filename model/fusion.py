@@ -7,6 +7,8 @@ per token - but pays for queries and an MLP of tokens nobody reads.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention
@@ -16,25 +18,41 @@ from torch import Tensor
 from model.deliberation import Recall
 
 
+class Entries(NamedTuple):
+    """What attention sees besides the tokens: T keys and values a sample, [B, T, d] each, not yet split in heads."""
+
+    keys: Tensor
+    values: Tensor
+
+
 def block_with_recall(block: Block, x: Tensor, found: Recall) -> Tensor:
     """A frozen pre-norm block whose attention also sees the recalled vectors: x [B, N, d] -> [B, N, d].
 
     The vectors pass the block's own norm1, W_k and W_v. Steps a sample did not take are masked with -inf.
     """
-    attended = attend(block.attn, block.norm1(x), block.norm1(found.vectors), found.used)
-    x = x + block.drop_path1(block.ls1(attended))
+    return block_with_entries(block, x, project(block.attn, block.norm1(found.vectors)), found.used)
+
+
+def block_with_entries(block: Block, x: Tensor, entries: Entries, used: Tensor | None = None) -> Tensor:
+    """A pre-norm block whose attention also sees `entries`: x [B, N, d] -> [B, N, d].  used: [B, T], None sees all."""
+    x = x + block.drop_path1(block.ls1(attend(block.attn, block.norm1(x), entries, used)))
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
-def attend(attn: Attention, x: Tensor, recalled: Tensor, used: Tensor | None) -> Tensor:
-    """Multi-head attention of x [B, N, d] over itself and `recalled` [B, T, d] -> [B, N, d]."""
-    heads, dim = attn.num_heads, attn.attn_dim
-    query, key, value = attn.qkv(x).chunk(3, dim=-1)  # [B, N, d] each
+def project(attn: Attention, vectors: Tensor) -> Entries:
+    """Vectors [B, T, d] through W_k and W_v."""
+    dim = attn.attn_dim
     bias = None if attn.qkv.bias is None else attn.qkv.bias[dim:]
-    key_r, value_r = F.linear(recalled, attn.qkv.weight[dim:], bias).chunk(2, dim=-1)  # [B, T, d] each
+    return Entries(*F.linear(vectors, attn.qkv.weight[dim:], bias).chunk(2, dim=-1))
+
+
+def attend(attn: Attention, x: Tensor, entries: Entries, used: Tensor | None) -> Tensor:
+    """Multi-head attention of x [B, N, d] over itself and `entries` -> [B, N, d]."""
+    heads = attn.num_heads
+    query, key, value = attn.qkv(x).chunk(3, dim=-1)  # [B, N, d] each
     query = attn.q_norm(split_heads(query, heads))  # [B, H, N, d/H]
-    key = attn.k_norm(split_heads(torch.cat([key, key_r], dim=1), heads))  # [B, H, N+T, d/H]
-    value = split_heads(torch.cat([value, value_r], dim=1), heads)
+    key = attn.k_norm(split_heads(torch.cat([key, entries.keys], dim=1), heads))  # [B, H, N+T, d/H]
+    value = split_heads(torch.cat([value, entries.values], dim=1), heads)
     mask = None if used is None else attention_mask(used, x.shape[1])
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # [B, H, N, d/H]
     return attn.proj_drop(attn.proj(attn.norm(mixed.transpose(1, 2).flatten(2))))
