@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.continual.methods.aligned import Aligned, AlignedConfig
 from benchmarks.continual.methods.base import Method, Setting
 from benchmarks.continual.methods.bodies import FullConfig, LoraConfig
 from benchmarks.continual.methods.frozen import FrozenNcm, FrozenNcmConfig
 from benchmarks.continual.methods.hippotune import HippoTune, HippoTuneConfig
 from benchmarks.continual.methods.joint import Joint, JointConfig
+from benchmarks.continual.methods.prompts import CODA_PROMPT, DUAL_PROMPT, L2P
 from benchmarks.continual.methods.ranpac import Ranpac, RanpacConfig
+from benchmarks.continual.methods.replayed import Replayed, ReplayedConfig
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
 
 
@@ -40,4 +43,9 @@ RECIPES = {
     "ranpac": Recipe(Ranpac, RanpacConfig(), "first."),
     "finetune": Recipe(Trained, TrainedConfig(FullConfig(), lr=1e-4, head_lr=1e-3, masked=False)),
     "lora": Recipe(Trained, TrainedConfig(LoraConfig(), lr=1e-3, head_lr=1e-2)),
+    "slca": Recipe(Aligned, AlignedConfig(), "trained."),
+    "der": Recipe(Replayed, ReplayedConfig(), "trained."),
+    "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=3e-3)),
+    "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=3e-3, head_lr=3e-3)),
+    "coda": Recipe(Trained, TrainedConfig(CODA_PROMPT, lr=3e-3, head_lr=3e-3)),
 }

@@ -27,8 +27,11 @@ class Body(Protocol):
     def begin(self, task: int) -> None:
         """Get ready to learn task 0, 1, ..."""
 
-    def describe(self, pixels: Tensor, learning: bool) -> Described:
-        """uint8 pixels [B, 3, px, px], on the body's device."""
+    def ask(self, pixels: Tensor) -> Tensor:
+        """What `describe` needs that no training changes: [B, q], q = 0 for nothing."""
+
+    def describe(self, pixels: Tensor, query: Tensor, learning: bool) -> Described:
+        """uint8 pixels [B, 3, px, px] on the body's device, and what `ask` says of them [B, q]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class Full(nn.Module):
     def begin(self, task: int) -> None:
         """Nothing grows."""
 
-    def describe(self, pixels: Tensor, learning: bool) -> Described:  # noqa: ARG002
+    def ask(self, pixels: Tensor) -> Tensor:
+        return pixels.new_zeros(len(pixels), 0, dtype=torch.float32)
+
+    def describe(self, pixels: Tensor, query: Tensor, learning: bool) -> Described:  # noqa: ARG002
         tokens = self.backbone.vit.blocks(self.backbone.embed(pixels))
         return Described(self.backbone.pool(tokens), pixels.new_zeros((), dtype=torch.float32))
 

@@ -69,7 +69,7 @@ class Ranpac:
 
     def features(self, pixels: Tensor) -> Tensor:
         """[n, d]."""
-        return self.session.body.describe(pixels.to(self.setting.device), learning=False).features
+        return self.session.features(pixels)
 
     def project(self, features: Tensor) -> Tensor:
         """relu(f R): [n, d] -> [n, M]."""

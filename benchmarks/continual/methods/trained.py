@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.continual.methods.base import Images, Setting, Watch, in_batches
+from benchmarks.continual.methods.base import EVALUATION_BATCH, FeatureCache, Images, Setting, Watch
 from benchmarks.continual.methods.bodies import Body, FullConfig, LoraConfig
+from benchmarks.continual.methods.prompts import PromptConfig
 from model.checkpoint import read_tensors, write_tensors
 from model.moments import label_rows
 from trainer.learner import Task
@@ -28,7 +29,7 @@ class TrainedConfig:
     epochs, batch: as for every method.
     """
 
-    body: FullConfig | LoraConfig = field(default_factory=FullConfig)
+    body: FullConfig | LoraConfig | PromptConfig = field(default_factory=FullConfig)
     lr: float = 1e-4
     head_lr: float = 1e-3
     optimizer: str = "adam"
@@ -66,6 +67,7 @@ class Trained:
         self.head = GrowingLinear(setting.backbone.dim).to(setting.device)
         self.known: tuple[str, ...] = ()
         self.tasks = 0
+        self.queries = FeatureCache()
 
     @property
     def labels(self) -> Sequence[str]:
@@ -86,6 +88,7 @@ class Trained:
             self.grow(task.labels)
             self.body.begin(self.tasks)
             self.train(task, watch)
+            self.settle(task)
         self.tasks += 1
 
     def grow(self, labels: Sequence[str]) -> None:
@@ -111,10 +114,18 @@ class Trained:
 
     def loss(self, pixels: Tensor, targets: Tensor, present: Tensor) -> Tensor:
         """Cross-entropy over the classes `present`, and the body's penalty -> []."""
-        described = self.body.describe(pixels, learning=True)
-        hidden = torch.full((len(self.known),), float("-inf"), device=targets.device)
+        described = self.body.describe(pixels, self.body.ask(pixels), learning=True)
+        logits = self.head(described.features) + self.hidden(present)
+        return F.cross_entropy(logits, targets) + described.penalty
+
+    def hidden(self, present: Tensor) -> Tensor:
+        """[C], -inf for classes that are not `present`."""
+        hidden = torch.full((len(self.known),), float("-inf"), device=present.device)
         hidden[present] = 0.0
-        return F.cross_entropy(self.head(described.features) + hidden, targets) + described.penalty
+        return hidden
+
+    def settle(self, task: Task) -> None:
+        """What a variant does with a task when its epochs are over."""
 
     def optimizer(self) -> torch.optim.Optimizer:
         """A new one for each task."""
@@ -127,10 +138,22 @@ class Trained:
         return torch.optim.Adam(groups)
 
     def scores(self, images: Images) -> Tensor:
-        return in_batches(lambda pixels: self.infer(pixels.to(self.setting.device)), images.pixels)
+        device = self.setting.device
+        queries = self.queries.get(self.body, images, lambda pixels: self.body.ask(pixels.to(device)))
+        batches = zip(images.pixels.split(EVALUATION_BATCH), queries.split(EVALUATION_BATCH), strict=True)
+        with torch.no_grad():
+            features = [
+                self.body.describe(p.to(device), q.to(device), learning=False).features for p, q in batches
+            ]
+            return torch.cat([self.head(chunk).float().cpu() for chunk in features])
 
     def infer(self, pixels: Tensor) -> Tensor:
-        return self.head(self.body.describe(pixels, learning=False).features)
+        return self.head(self.features(pixels))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """[B, d]."""
+        pixels = pixels.to(self.setting.device)
+        return self.body.describe(pixels, self.body.ask(pixels), learning=False).features
 
     def save(self, path: Path) -> None:
         tensors = {f"body.{name}": value.detach() for name, value in self.trained.items()}
@@ -146,11 +169,15 @@ class Trained:
             value.copy_(tensors[f"body.{name}"])
         for name, value in self.head.named_parameters():
             value.copy_(tensors[f"head.{name}"])
+        self.restore(tensors)
         self.body.begin(self.tasks - 1)
 
     def kept(self) -> dict[str, Tensor]:
-        """What else later tasks depend on."""
+        """What else a variant's later tasks depend on."""
         return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `kept`."""
 
     def report(self, tests: Sequence[Images]) -> dict[str, Any]:  # noqa: ARG002
         return {}

@@ -29,6 +29,8 @@ SMALL = {
     ),
     "joint": (LAYERS, "learner.slots=3", "learner.width=100", "learner.least_steps=0"),
     "ranpac": ("width=100",),
+    "slca": ("samples=8",),
+    "der": ("buffer=10",),
 }
 
 

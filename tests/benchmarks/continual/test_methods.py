@@ -1,0 +1,123 @@
+"""What sets one method apart from another."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.continual.methods.aligned import gaussian, scaled
+from benchmarks.continual.methods.base import Images, Setting, percent_right
+from benchmarks.continual.methods.bodies import Lora, LoraConfig
+from benchmarks.continual.methods.joint import affine, logistic_regression
+from benchmarks.continual.methods.ranpac import best_ridge, ridge
+from benchmarks.continual.methods.replayed import Replayed, ReplayedConfig, widened
+from benchmarks.continual.methods.trained import Trained, TrainedConfig
+from model.backbone import BackboneSpec, load_backbone
+from model.moments import ClassMoments
+from tests.benchmarks.continual.conftest import BACKBONE
+from trainer.learner import Task
+
+
+@pytest.fixture(scope="module")
+def setting(weights: Path) -> Setting:
+    return Setting(load_backbone(BackboneSpec(BACKBONE, weights, 32)), 0, 2)
+
+
+class Unwatched:
+    def trained(self, images: float) -> None:
+        assert images > 0
+
+    def served(self) -> None: ...
+
+
+def noise(name: str, labels: tuple[str, ...]) -> Task:
+    pixels = torch.randint(0, 255, (len(labels), 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    return Task(name, pixels.to(torch.uint8), labels)
+
+
+def test_a_masked_loss_never_moves_the_rows_of_old_classes(setting: Setting) -> None:
+    for masked in (True, False):
+        method = Trained(TrainedConfig(LoraConfig(), masked=masked, epochs=1, batch=4), setting)
+        method.learn(noise("a", ("ant", "bee") * 4), Unwatched())
+        before = method.head.weight[:2].clone()
+        method.learn(noise("b", ("cow", "dog") * 4), Unwatched())
+        assert method.labels == ("ant", "bee", "cow", "dog")
+        assert torch.equal(method.head.weight[:2], before) == masked
+
+
+def test_low_rank_updates_start_as_the_plain_transformer(setting: Setting) -> None:
+    pixels = noise("a", ("ant",) * 2).pixels
+    body, plain = Lora(LoraConfig(), setting), setting.backbone
+    described = body.describe(pixels, body.ask(pixels), learning=False).features
+    assert torch.allclose(described, plain.pool(plain.vit.blocks(plain.embed(pixels))), atol=1e-6)
+    assert all(".down" in name or ".up" in name for name, p in body.named_parameters() if p.requires_grad)
+
+
+def test_training_a_copy_leaves_the_backbone_as_it_was(setting: Setting) -> None:
+    before = setting.backbone.vit.blocks[0].attn.qkv.weight.clone()
+    Trained(TrainedConfig(epochs=1, batch=4), setting).learn(noise("a", ("ant", "bee")), Unwatched())
+    assert torch.equal(setting.backbone.vit.blocks[0].attn.qkv.weight, before)
+    assert not any(parameter.requires_grad for parameter in setting.backbone.parameters())
+
+
+def test_the_buffer_holds_no_more_than_it_may_and_some_of_every_task(setting: Setting) -> None:
+    config = ReplayedConfig(TrainedConfig(LoraConfig(), masked=False, epochs=2, batch=4), buffer=6)
+    method = Replayed(config, setting)
+    method.learn(noise("a", ("ant", "bee") * 4), Unwatched())
+    method.learn(noise("b", ("cow", "dog") * 4), Unwatched())
+    assert len(method.pixels) == 6
+    assert method.seen == 32
+    assert set(method.targets.tolist()) & {0, 1}
+    assert set(method.targets.tolist()) & {2, 3}
+    assert method.report(())["images_kept"] == 6
+
+
+def test_unknown_logits_are_marked() -> None:
+    assert [math.isnan(value) for value in widened(torch.ones(1, 2), 3)[0].tolist()] == [False, False, True]
+
+
+def test_slca_divides_by_the_mean_length_of_each_tasks_logits() -> None:
+    logits = torch.tensor([[3.0, 4.0, 6.0, 8.0]])
+    assert torch.allclose(scaled(logits, [2, 2]), logits / 7.5)
+
+
+def test_a_gaussian_draws_what_it_was_fitted_to() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.tensor([[2.0, 0.0], [1.0, 0.5]])
+    mean, factor = gaussian(torch.randn(5000, 2, generator=generator) @ mixing.mT + 3, 0.0)
+    assert torch.allclose(mean, torch.full((2,), 3.0), atol=0.15)
+    assert torch.allclose(factor @ factor.mT, mixing @ mixing.mT, atol=0.3)
+
+
+def test_ridge_weights_solve_the_regularised_least_squares() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(30, 5, generator=generator, dtype=torch.float64)
+    labels = tuple("ab"[i % 2] for i in range(30))
+    weight = ridge(ClassMoments.empty(5).observe(features, labels), 0.7)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 15, dtype=torch.float64)
+    expected = torch.linalg.solve(features.mT @ features + 0.7 * torch.eye(5), features.mT @ targets)
+    assert torch.allclose(weight.double(), expected, atol=1e-5)
+
+
+def test_the_ridge_is_chosen_by_held_out_error() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = tuple("ab"[i % 2] for i in range(40))
+    signs = torch.tensor([1.0, -1.0]).repeat(20).unsqueeze(1).double()
+    clean = torch.cat([signs, 1e-3 * torch.randn(40, 60, generator=generator).double()], dim=1)
+    noisy = torch.cat([0.1 * signs, torch.randn(40, 60, generator=generator).double()], dim=1)
+    assert best_ridge(clean, labels, 0) < best_ridge(noisy, labels, 0)
+
+
+def test_logistic_regression_separates_what_can_be_separated() -> None:
+    features = torch.tensor([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.2], [-1.0, -0.2]])
+    weight = logistic_regression(features, torch.tensor([0, 0, 1, 1]), 1e-4)
+    assert affine(features, weight).argmax(dim=1).tolist() == [0, 0, 1, 1]
+
+
+def test_percent_right_counts_names() -> None:
+    images = Images("few", torch.zeros(3, 3, 1, 1, dtype=torch.uint8), ("ant", "bee", "unknown"))
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
+    assert percent_right(scores, ("ant", "bee"), images.names) == pytest.approx(100 / 3)
