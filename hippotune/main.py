@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from hippotune.commands import demo, images, keys, learning, processes
 from hippotune.errors import HippoTuneError
 from hippotune.output import Exit, print_error
+
+
+class Listing(TyperGroup):
+    """A group that lists what it is about, unless one of its commands is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """`tasks`, `tasks ID` and `tasks --json` are `tasks list` and the rest."""
+        named = bool(args) and args[0] in (*self.commands, "--help")
+        return super().parse_args(ctx, args if named else ["list", *args])
 
 
 def application() -> typer.Typer:
@@ -28,13 +39,17 @@ def application() -> typer.Typer:
     for command in (
         learning.submit,
         learning.feedback,
-        learning.tasks,
         learning.forget,
         learning.versions,
         learning.activate,
     ):
         app.command(rich_help_panel="Teach it")(command)
     app.add_typer(keys.application(), rich_help_panel="Run it")
+    tasks = typer.Typer(cls=Listing)
+    tasks.command("list")(learning.tasks)
+    tasks.command("retry")(learning.retry)
+    told = "List tasks, newest first, or show one: `tasks ID`. `tasks retry ID` queues a failed one again."
+    app.add_typer(tasks, name="tasks", rich_help_panel="Teach it", help=told)
     return app
 
 

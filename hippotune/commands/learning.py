@@ -73,16 +73,35 @@ def tasks(
 
 
 @with_settings(Part.CLIENT)
-def forget(
+def retry(
     settings: Settings, task: Annotated[str, typer.Argument(help="Id of the task.")], as_json: Json = False
 ) -> None:
-    """Cancel a task that is queued, or forget one that was learned."""
+    """Queue a failed task again."""
+    with _client(settings) as client:
+        queued = client.retry(task)
+    _print_task(queued, as_json)
+
+
+@with_settings(Part.CLIENT)
+def forget(
+    settings: Settings,
+    task: Annotated[str, typer.Argument(help="Id of the task.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return once it is forgotten; 1 if it cannot be.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Cancel a task that waits or has failed, or forget one that was learned."""
     with _client(settings) as client:
         left = client.remove(task)
+        if wait:
+            left = _watch(client, left)
     if as_json:
         print_json(left)
     else:
         _print_tasks([left])
+    if left.ended and left.state not in LOST:
+        raise TaskFailed(left)
 
 
 @with_settings(Part.CLIENT)

@@ -73,6 +73,22 @@ def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     assert f"version {newest} is now served" in hippotune("activate", str(newest), *url).stdout
 
 
+def test_what_was_learned_is_forgotten_and_only_what_failed_is_tried_again(
+    server: Up, tasks: list[DemoTask], tmp_path: Path
+) -> None:
+    url = ("--url", server.address)
+    (tmp_path / "gone" / "gone").mkdir(parents=True)
+    (tmp_path / "gone" / "gone" / "0.png").write_bytes(tasks[0].train[0].image)
+    task = told(hippotune("submit", tmp_path / "gone", "--wait", "--json", *url))["id"]
+    refused = hippotune("tasks", "retry", task, *url)
+    assert refused.returncode == 4
+    assert "not among the dead letters" in " ".join(refused.stderr.split())
+    assert told(hippotune("forget", task, "--wait", "--json", *url))["state"] == "forgotten"
+    current = next(version for version in told(hippotune("versions", "--json", *url)) if version["current"])
+    assert "gone" not in current["labels"]
+    assert "0" in current["labels"]
+
+
 def test_feedback(server: Up, digit: Path) -> None:
     (asked,) = told(hippotune("classify", digit, "--json", "--url", server.address))
     arguments = ("feedback", asked["answer"]["id"], "seven", "--wait", "--json", "--url", server.address)
