@@ -53,6 +53,11 @@ class Keys:
         return f"{self.prefix}:version"
 
     @property
+    def canary(self) -> str:
+        """Hash: the version that a share of the requests is answered by, and that share."""
+        return f"{self.prefix}:canary"
+
+    @property
     def published(self) -> str:
         """Sorted set of the versions that were ever pointed at, by number."""
         return f"{self.prefix}:published"

@@ -170,6 +170,14 @@ class Manifest:
         return record
 
 
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A version on trial: it answers `share` of the requests, 0 to 1, beside the one that is served."""
+
+    version: int
+    share: float
+
+
 def samples_to_json(samples: tuple[Sample, ...]) -> bytes:
     return orjson.dumps(samples)
 

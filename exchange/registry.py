@@ -16,7 +16,7 @@ from exchange import registry_lua as lua
 from exchange.connection import reaching_redis
 from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound
 from exchange.keys import DEFAULT_PREFIX, Keys
-from exchange.records import Backbone, Kind, Manifest
+from exchange.records import Backbone, Canary, Kind, Manifest
 from exchange.shelf import Shelf, Writer
 
 _POLL_S = 1.0
@@ -84,13 +84,33 @@ class Registry:
         return None if found is None else int(found)
 
     def activate(self, version: int, expected: int | Anywhere | None = ANY) -> Manifest:
-        """Points to a published version, older or newer.
+        """Points to a published version, older or newer; one that was a canary is none any more.
 
         Raises `VersionNotFound`, `VersionCorrupt`, and `PointerMoved` when the pointer is not at `expected`.
         """
         manifest = self.manifest(version)
         self._move(lua.ACTIVATE, version, expected)
         return manifest
+
+    def try_out(self, version: int, share: float) -> Manifest:
+        """Lets a published version answer `share` of the requests, 0 to 1; 0 ends that. There is one canary at most.
+
+        Raises `VersionNotFound`, `VersionCorrupt`, and `ValueError` for another share.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share}: must lie in 0..1")
+        manifest = self.manifest(version)
+        with reaching_redis():
+            answer: Any = self.redis.eval(lua.TRY, 2, self.keys.published, self.keys.canary, version, share)
+        if answer == [b"unknown"]:
+            raise VersionNotFound(f"version {version} was never published")
+        return manifest
+
+    def canary(self) -> Canary | None:
+        """The version on trial, if there is one."""
+        with reaching_redis():
+            found: Any = self.redis.hgetall(self.keys.canary)
+        return Canary(int(found[b"version"]), float(found[b"share"])) if found else None
 
     def wait(self, after: int | None, timeout_s: float) -> int | None:
         """The version pointed to, as soon as it is not `after`; None when `timeout_s` have passed."""
@@ -144,13 +164,15 @@ class Registry:
     def prune(self, keep: int) -> list[int]:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
 
-        What is served stays, and so does for each version that stays the consolidated one it descends from.
+        What is served or on trial stays, and so does for each version that stays the consolidated one it descends
+        from.
         Raises `StoreUnavailable`.
         """
         published = self._published()
         if not published:
             return []
-        wanted = {*published[:keep], self.current()}
+        canary = self.canary()
+        wanted = {*published[:keep], self.current(), canary.version if canary else None}
         stays = wanted | {m.version for version in wanted if version for m in self._lineage(version)}
         retired = self._retire(version for version in published if version not in stays)
         leftovers = {version for version in self.shelf.numbers() - set(published) if version < published[0]}
@@ -217,7 +239,7 @@ class Registry:
             raise PointerMoved(f"version {found} is served, not {_text(expected) or 'nothing'} as expected")
 
     def _run(self, script: str, *arguments: str | int) -> list[Any]:
-        keys = [self.keys.pointer, self.keys.published, self.keys.lease_token]
+        keys = [self.keys.pointer, self.keys.published, self.keys.lease_token, self.keys.canary]
         with reaching_redis():
             answer: list[Any] = self.redis.eval(script, len(keys), *keys, *arguments)
         return answer

@@ -37,11 +37,24 @@ ACTIVATE = (
     _MOVE
     + """
 if not redis.call('ZSCORE', published, version) then return {'unknown'} end
+if redis.call('HGET', KEYS[4], 'version') == version then redis.call('DEL', KEYS[4]) end  -- promoted
 if current == version then return {'ok'} end
 if expected ~= 'any' and current ~= expected then return {'moved', current} end
 return move()
 """
 )
+
+# A version on trial beside the one that is served; a share of nothing ends the trial.
+TRY = """
+local published, canary, version, share = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+if not redis.call('ZSCORE', published, version) then return {'unknown'} end
+if tonumber(share) > 0 then
+  redis.call('HSET', canary, 'version', version, 'share', share)
+elseif redis.call('HGET', canary, 'version') == version then
+  redis.call('DEL', canary)
+end
+return {'ok'}
+"""
 
 # The other versions found on disk follow in ARGV.
 RECOVER = (

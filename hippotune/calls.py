@@ -190,9 +190,12 @@ def versions() -> Call[list[Version]]:
     return Call("GET", "/versions", parse)
 
 
-def activate(number: int) -> Call[Version]:
-    """Roll back or forward to a version."""
-    return Call("POST", f"/versions/{number}/activate", lambda answer: Version.parse(answer.json()))
+def activate(number: int, canary: float | None) -> Call[Version]:
+    """Roll back or forward to a version, or let it answer a share of the requests."""
+    params: dict[str, str | list[str]] = {} if canary is None else {"canary": str(canary)}
+    return Call(
+        "POST", f"/versions/{number}/activate", lambda answer: Version.parse(answer.json()), params=params
+    )
 
 
 def ready() -> Call[bool]:

@@ -110,9 +110,9 @@ class Client:
         """What one version knows."""
         return self._run(calls.version(number))
 
-    def activate(self, number: int) -> Version:
-        """Serve another version: roll back, or forward."""
-        return self._run(calls.activate(number))
+    def activate(self, number: int, canary: float | None = None) -> Version:
+        """Serve another version: roll back, or forward; with `canary`, for this share of the requests only."""
+        return self._run(calls.activate(number, canary))
 
     def ready(self) -> bool:
         """True once the server is warm; False as long as it is not, or none answers."""
@@ -212,9 +212,9 @@ class AsyncClient:
         """What one version knows."""
         return await self._run(calls.version(number))
 
-    async def activate(self, number: int) -> Version:
-        """Serve another version: roll back, or forward."""
-        return await self._run(calls.activate(number))
+    async def activate(self, number: int, canary: float | None = None) -> Version:
+        """Serve another version: roll back, or forward; with `canary`, for this share of the requests only."""
+        return await self._run(calls.activate(number, canary))
 
     async def ready(self) -> bool:
         """True once the server is warm; False as long as it is not, or none answers."""

@@ -123,11 +123,14 @@ async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle)
         await to_thread.run_sync(warm_backbone, engine, runtime)
         watcher.start()
         memory.start()
-        yield services
+        try:
+            yield services
+        finally:
+            lifecycle.draining = True
+            await to_thread.run_sync(memory.stop)
+            await to_thread.run_sync(watcher.stop)
     finally:
-        lifecycle.draining = True
-        await to_thread.run_sync(memory.stop)
-        await to_thread.run_sync(watcher.stop)
+        # Only what was started: a complaint about the rest would hide why the start failed.
         await to_thread.run_sync(engine.stop)
         await to_thread.run_sync(runtime.close)
         decoders.shutdown(cancel_futures=True)

@@ -57,6 +57,7 @@ class Ticket:
     done: asyncio.Future[None]
     entered: float
     snapshot: Snapshot
+    place: float = 1.0
     started: bool = False
     scored: list[Scored] = field(default_factory=list)
 
@@ -120,14 +121,20 @@ class Engine:
             self._metrics.queue_depth.set(self._admitted)
 
     def enqueue(
-        self, images: Sequence[NDArray[np.uint8]], budget: Budget, explain: bool, checked: Snapshot
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        budget: Budget,
+        explain: bool,
+        checked: Snapshot,
+        place: float = 1.0,
     ) -> Ticket:
         """Queue admitted images [3, px, px] each. From the event loop; await the ticket's `done`.
 
         checked: the version the request was checked against; a newer one may answer it.
+        place: see `Served.at`; 1 is never answered by a version on trial.
         """
         loop = asyncio.get_running_loop()
-        ticket = Ticket(images, budget, explain, loop, loop.create_future(), perf_counter(), checked)
+        ticket = Ticket(images, budget, explain, loop, loop.create_future(), perf_counter(), checked, place)
         with self._changed:
             if self._stopping:
                 raise Problem(503, "the server is stopping")
@@ -165,14 +172,18 @@ class Engine:
             future.cancel()
         fail([item.ticket for item in self._waiting], Problem(503, "the server is stopping"))
 
+    def _version_of(self, ticket: Ticket) -> Snapshot:
+        """What answers a ticket: settled once started, else the newest there is for its place."""
+        return ticket.snapshot if ticket.started else self._served.at(ticket.place) or ticket.snapshot
+
     def _take(self) -> Batch:
         """The next images of one version, oldest first."""
         first = self._waiting[0].ticket
-        snapshot = first.snapshot if first.started else self._served.snapshot or first.snapshot
+        snapshot = self._version_of(first)
         items: list[Item] = []
         while self._waiting and len(items) < self._max_batch:
             ticket = self._waiting[0].ticket
-            if ticket.started and ticket.snapshot is not snapshot:
+            if self._version_of(ticket) is not snapshot:
                 break
             ticket.snapshot, ticket.started = snapshot, True
             items.append(self._waiting.popleft())
@@ -188,6 +199,7 @@ class Engine:
             output = batch.snapshot.classifier.classify(pixels, budgets, explain)
         except Exception as error:  # one bad batch must not end the thread
             log.exception("forward pass failed", version=batch.snapshot.version, images=len(batch.items))
+            self._metrics.version_failed(batch.snapshot.version, len(batch.items))
             reason = f"the forward pass failed with {type(error).__name__}; the server's log has the rest"
             fail(tickets, Problem(500, reason))
             return
@@ -197,6 +209,7 @@ class Engine:
         for ticket in dict.fromkeys(tickets):
             if len(ticket.scored) == len(ticket.images):
                 ticket.loop.call_soon_threadsafe(resolve, ticket)
+        self._metrics.version_answered(batch.snapshot.version, output.scores.max(axis=1), ended - began)
         self._metrics.batch_size.observe(len(tickets))
         if output.steps.shape[1]:
             for steps in output.steps.mean(axis=1):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from exchange.records import TaskRecord, TaskState
@@ -14,6 +16,7 @@ SECONDS = (
     0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30,
 )  # fmt: skip
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+SCORES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 12, 16)
 STAGES = ("read", "decode", "queue", "compute", "encode")
 LEARNING = ("loss", "accuracy", "forgetting")
@@ -60,6 +63,26 @@ class Metrics:
         self.version_info = Gauge(
             "hippotune_version_info", "1 for the version being served.", ("version",), registry=registry
         )
+        self.version_images = Counter(
+            "hippotune_version_images",
+            "Images answered, or not, by each version that serves or is on trial.",
+            ("version", "outcome"),
+            registry=registry,
+        )
+        self.version_compute = Histogram(
+            "hippotune_version_compute_seconds",
+            "Forward passes of each version that serves or is on trial.",
+            ("version",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.version_score = Histogram(
+            "hippotune_version_top_score",
+            "Score of the best label of an image, by version: a bad one is less sure.",
+            ("version",),
+            buckets=SCORES,
+            registry=registry,
+        )
         self.swap = Histogram(
             "hippotune_swap_seconds",
             "From seeing that the version pointer moved to serving the new version.",
@@ -77,10 +100,26 @@ class Metrics:
             for name in LEARNING
         }
 
-    def served(self, version: int) -> None:
-        """Exactly one version is being served."""
+    def served(self, version: int, trial: int | None = None) -> None:
+        """Exactly one version is being served, and one at most is on trial. The figures of all others end."""
         self.version_info.clear()
         self.version_info.labels(str(version)).set(1)
+        stay = {str(version), str(trial)}
+        for collector in (self.version_images, self.version_compute, self.version_score):
+            for sample in [sample for family in collector.collect() for sample in family.samples]:
+                if sample.labels["version"] not in stay:
+                    collector.remove_by_labels({"version": sample.labels["version"]})
+
+    def version_answered(self, version: int, top_scores: NDArray[np.float32], compute_s: float) -> None:
+        """top_scores: [B], the best score of each image of a batch."""
+        label = str(version)
+        self.version_images.labels(label, "answered").inc(len(top_scores))
+        self.version_compute.labels(label).observe(compute_s)
+        for score in top_scores:
+            self.version_score.labels(label).observe(float(score))
+
+    def version_failed(self, version: int, images: int) -> None:
+        self.version_images.labels(str(version), "failed").inc(images)
 
     def tasks(self, newest: Sequence[TaskRecord], lag: int) -> None:
         """Report the task queue as it is, `newest` first."""

@@ -86,11 +86,20 @@ class RefusalView(BaseModel):
     reason: str
 
 
+class CanaryView(BaseModel):
+    """A version on trial beside the one that is served."""
+
+    version: int
+    share: float = Field(description="Of all requests, 0 to 1.")
+    answering: bool = Field(description="This server has loaded it; one that it refuses is in `refused`.")
+
+
 class VersionList(BaseModel):
     """current: where the pointer is.  serving: what this server answers with; it follows within moments."""
 
     current: int | None
     serving: int | None
+    canary: CanaryView | None
     runtime: str
     budget: BudgetView | None = Field(description="Of the version this server answers with.")
     refused: list[RefusalView] = Field(description="Versions this server was pointed to and could not serve.")

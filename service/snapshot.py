@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exchange.records import Manifest
@@ -55,11 +56,36 @@ class Snapshot:
         return replace(budget, tmax=min(budget.tmax, self.loop.tmax), topk=min(budget.topk, self.most_slots))
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A version that answers a share of the requests, 0 to 1."""
+
+    snapshot: Snapshot
+    share: float
+
+
 class Served:
-    """The version being served. Readers take `snapshot` once and keep it; only the watcher writes it."""
+    """The version being served, and one on trial beside it. Only the watcher writes them.
+
+    Readers take a snapshot once and keep it.
+    """
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
+        self.trial: Trial | None = None
+
+    def at(self, place: float) -> Snapshot | None:
+        """The version for a request that lies at `place`, 0 to 1, by its hash."""
+        trial = self.trial
+        return trial.snapshot if trial is not None and place < trial.share else self.snapshot
+
+
+def place_of(images: Sequence[bytes]) -> float:
+    """Where a request lies, 0 to 1: spread evenly, and the same whenever it comes again."""
+    digest = hashlib.blake2b(digest_size=8)
+    for image in images:
+        digest.update(image)
+    return int.from_bytes(digest.digest()) / 2**64
 
 
 def budget_for(snapshot: Snapshot, tmax: int | None, epsilon: float | None, topk: int | None) -> Budget:

@@ -14,13 +14,13 @@ import numpy as np
 import structlog
 
 from exchange.errors import ExchangeError, ExchangeUnavailable
-from exchange.records import Manifest
+from exchange.records import Canary, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint, InvalidCheckpoint
 from service.engine import Engine
 from service.metrics import Metrics
 from service.runtimes import Classifier, Runtime
-from service.snapshot import Served, Snapshot
+from service.snapshot import Served, Snapshot, Trial
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +58,7 @@ class Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.refusals: tuple[Refusal, ...] = ()
+        self._canary: Canary | None = None
         self.settled = False
         """True once the registry was read and what it pointed to was served or refused."""
 
@@ -82,31 +83,76 @@ class Watcher:
                 if pointer is not None and pointer != seen:
                     self._follow(pointer)
                     seen = pointer
+                self._follow_canary()
                 self.settled = True
+                if retry_s > FIRST_RETRY_S:
+                    log.info("following the registry again")
                 retry_s = FIRST_RETRY_S
             except Exception as error:  # nothing may end this thread
-                log.warning("cannot follow the registry", reason=str(error), retry_s=retry_s)
+                if retry_s == FIRST_RETRY_S:
+                    log.warning("cannot follow the registry, trying on", reason=str(error))
                 self._stop.wait(retry_s)
                 retry_s = min(2 * retry_s, LAST_RETRY_S)
 
     def _follow(self, version: int) -> None:
         """Serve a version or report why not. Raises ExchangeUnavailable."""
         began = perf_counter()
+        snapshot = self._load_or_refuse(version)
+        if snapshot is None and self._served.snapshot is None:
+            snapshot = self._newest_but(version)
+        if snapshot is None:
+            return
+        self._served.snapshot = snapshot
+        self._metrics.swap.observe(perf_counter() - began)
+        self._report()
+        log.info(
+            "version served",
+            version=snapshot.version,
+            labels=len(snapshot.labels),
+            slots=len(snapshot.slot_tasks),
+        )
+
+    def _newest_but(self, refused: int) -> Snapshot | None:
+        """Where nothing is served yet, the newest version before a refused one is better than none."""
+        for manifest in self._registry.manifests():
+            if manifest.version < refused and (snapshot := self._load_or_refuse(manifest.version)):
+                return snapshot
+        return None
+
+    def _follow_canary(self) -> None:
+        """Let the version on trial answer its share, as far as it can be served. Raises ExchangeUnavailable."""
+        canary = self._registry.canary()
+        if canary == self._canary:
+            return
+        trial = self._served.trial
+        if canary is None:
+            self._served.trial = None
+        elif trial is not None and trial.snapshot.version == canary.version:
+            self._served.trial = Trial(trial.snapshot, canary.share)
+        else:
+            snapshot = self._load_or_refuse(canary.version)
+            self._served.trial = Trial(snapshot, canary.share) if snapshot and snapshot.labels else None
+        self._canary = canary
+        self._report()
+        log.info("canary", version=canary and canary.version, share=canary and canary.share)
+
+    def _report(self) -> None:
+        """Tell the metrics which versions answer."""
+        serving, trial = self._served.snapshot, self._served.trial
+        if serving is not None:
+            self._metrics.served(serving.version, trial.snapshot.version if trial else None)
+
+    def _load_or_refuse(self, version: int) -> Snapshot | None:
+        """A version ready to answer; None for one that cannot, which is reported. Raises ExchangeUnavailable."""
         try:
-            snapshot = self._load(version)
+            return self._load(version)
         except ExchangeUnavailable:
             raise
         except (ExchangeError, VersionRefused, InvalidCheckpoint, OSError) as error:
             self.refusals = (*self.refusals, Refusal(version, str(error)))[-KEPT_REFUSALS:]
             serving = self._served.snapshot.version if self._served.snapshot else None
             log.error("version refused", version=version, reason=str(error), serving=serving)
-            return
-        self._served.snapshot = snapshot
-        self._metrics.served(version)
-        self._metrics.swap.observe(perf_counter() - began)
-        log.info(
-            "version served", version=version, labels=len(snapshot.labels), slots=len(snapshot.slot_tasks)
-        )
+            return None
 
     def _load(self, version: int) -> Snapshot:
         self._registry.verify(version, ROLE)

@@ -123,13 +123,21 @@ def versions(
 def activate(
     settings: Settings,
     version: Annotated[int, typer.Argument(help="Number of the version.")],
+    canary: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Share of requests it is tried on; 0 ends a trial, none promotes it."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Serve another version: roll back, or forward."""
+    """Serve another version: roll back, or forward; or try it on a share of the requests first."""
     with _client(settings) as client:
-        activated = client.activate(version)
+        activated = client.activate(version, canary)
     if as_json:
         print_json(activated)
+    elif canary is not None:
+        Console().print(f"version {activated.version} now answers {canary:.0%} of the requests")
     else:
         Console().print(f"version {activated.version} is now served")
 

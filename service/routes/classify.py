@@ -20,7 +20,7 @@ from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery, parameters
 from service.receive import file_parts, media_type, read_body, read_form
 from service.services import Services, get_services
-from service.snapshot import Snapshot, budget_for
+from service.snapshot import Snapshot, budget_for, place_of
 
 router = APIRouter(tags=["classify"])
 
@@ -143,7 +143,8 @@ async def score(
         for pending in decoding:
             pending.cancel()
     clock.decode = perf_counter() - began
-    ticket = services.engine.enqueue(pixels, budget, explain, snapshot)
+    place = place_of([data for _, data in images]) if services.served.trial else 1.0
+    ticket = services.engine.enqueue(pixels, budget, explain, snapshot, place)
     left_s = limit_s - (ticket.entered - clock.began)
     gone = loop.create_task(until_gone(request))
     try:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from exchange.records import Manifest
 from service.problems import Problem, documented
-from service.records import BudgetView, RefusalView, VersionList, VersionView
+from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
 from service.services import Services, TheServices
 from service.watcher import ROLE
 
 router = APIRouter(prefix="/versions", tags=["versions"])
 
 Number = Annotated[int, Path(ge=1, le=2**53, description="A version's number.")]
+
+
+Share = Annotated[
+    float | None,
+    Query(
+        ge=0, le=1, allow_inf_nan=False, description="Share of requests, chosen by a hash of their images."
+    ),
+]
 
 
 @router.get("", summary="All versions", responses=documented(503))
@@ -29,9 +37,13 @@ async def get_version(version: Number, services: TheServices) -> VersionView:
 
 
 @router.post("/{version}/activate", summary="Roll back or forward", responses=documented(404, 409, 422, 503))
-async def activate(version: Number, services: TheServices) -> VersionView:
-    """Moves the pointer. Every server follows within moments and says so in `serving`."""
-    return await to_thread.run_sync(point_to, services, version)
+async def activate(version: Number, services: TheServices, canary: Share = None) -> VersionView:
+    """Moves the pointer; with `canary`, only lets the version answer a share of the requests beside the one served.
+
+    Every server follows within moments and says so in `serving` and `canary`. A canary is promoted by activating it
+    without a share, and ends with a share of 0.
+    """
+    return await to_thread.run_sync(point_to, services, version, canary)
 
 
 def history(services: Services) -> VersionList:
@@ -39,6 +51,7 @@ def history(services: Services) -> VersionList:
     return VersionList(
         current=current,
         serving=serving,
+        canary=canary_view(services),
         runtime=services.runtime.name,
         budget=serving_budget(services),
         refused=[RefusalView(version=r.version, reason=r.reason) for r in services.watcher.refusals],
@@ -52,14 +65,18 @@ def view(services: Services, version: int) -> VersionView:
     return VersionView.of(manifest, services.registry.current(), serving_version(services))
 
 
-def point_to(services: Services, version: int) -> VersionView:
-    """Move the pointer to a version that this server could serve.
+def point_to(services: Services, version: int, share: float | None) -> VersionView:
+    """Move the pointer to a version that this server could serve, or let that answer a share of the requests.
 
     Raises Problem, VersionNotFound and VersionCorrupt.
     """
-    require_fitting(services, services.registry.manifest(version))
-    services.registry.verify(version, ROLE)
-    services.registry.activate(version)
+    if share != 0:
+        require_fitting(services, services.registry.manifest(version))
+        services.registry.verify(version, ROLE)
+    if share is None:
+        services.registry.activate(version)
+    else:
+        services.registry.try_out(version, share)
     return view(services, version)
 
 
@@ -72,6 +89,14 @@ def require_fitting(services: Services, manifest: Manifest) -> None:
             f"version {manifest.version} was learned on {there.name} at {there.px} px ({there.sha256[:12]}); "
             f"this server runs {here.name} at {here.px} px ({here.sha256[:12]})",
         )
+
+
+def canary_view(services: Services) -> CanaryView | None:
+    canary, trial = services.registry.canary(), services.served.trial
+    if canary is None:
+        return None
+    answering = trial is not None and trial.snapshot.version == canary.version
+    return CanaryView(version=canary.version, share=canary.share, answering=answering)
 
 
 def serving_version(services: Services) -> int | None:

@@ -6,7 +6,7 @@ import pytest
 
 from exchange.errors import LeaseLost, PointerMoved, StoreUnavailable, VersionCorrupt, VersionNotFound
 from exchange.lease import Lease
-from exchange.records import Backbone
+from exchange.records import Backbone, Canary
 from exchange.registry import Registry
 
 
@@ -285,3 +285,25 @@ def test_pruning_keeps_what_is_needed(registry):
 
 def test_pruning_an_empty_registry_does_nothing(registry):
     assert registry.prune(keep=1) == []
+
+
+def test_a_canary_is_one_published_version_and_stays_on_disk(registry):
+    publish_chain(registry, ["consolidated"] * 4)
+    with pytest.raises(VersionNotFound):
+        registry.try_out(9, 0.5)
+    with pytest.raises(ValueError, match="share is 2"):
+        registry.try_out(2, 2)
+    registry.try_out(1, 0.5)
+    registry.try_out(2, 0.25)
+    assert registry.canary() == Canary(2, 0.25)
+    assert registry.current() == 4
+    assert registry.prune(keep=1) == [3, 1]
+    registry.try_out(4, 0)
+    assert registry.canary() == Canary(2, 0.25)
+    registry.activate(4)
+    assert registry.canary() == Canary(2, 0.25)
+    registry.activate(2)
+    assert (registry.current(), registry.canary()) == (2, None)
+    registry.try_out(4, 0.1)
+    registry.try_out(4, 0)
+    assert registry.canary() is None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import torch
+from structlog.testing import capture_logs
 
 from exchange.embedded import EmbeddedRedis
 from exchange.queue import QueueConfig
 from model.backbone import BackboneSpec
 from model.checkpoint import Checkpoint
+from service.app import create_app
 from service.config import ServiceConfig
 from tests.service.support import Running, picture, random_version, running, wait_for
 
@@ -133,22 +139,104 @@ def test_swaps_under_load_lose_nothing_and_mix_nothing(config: ServiceConfig) ->
     assert len(seen) > 4
 
 
-def test_answers_go_on_while_redis_is_away_and_the_watcher_comes_back(
+def test_a_canary_answers_its_share_until_it_is_promoted(config: ServiceConfig) -> None:
+    pictures = [picture(seed) for seed in range(24)]
+
+    def ask(server: Running) -> list[int]:
+        return [
+            server.client.post("/classify", content=data, headers=PNG).json()["version"] for data in pictures
+        ]
+
+    def on_trial(server: Running) -> bool:
+        canary = server.client.get("/versions").json()["canary"]
+        return canary is not None and canary["answering"] and serving(server) == old
+
+    def activate(server: Running, version: int, **query: float) -> int:
+        return server.client.post(f"/versions/{version}/activate", params=query).status_code
+
+    with running(config) as server:
+        old = server.serve(random_version(server.backbone, ("cat", "dog"), seed=1)).version
+        new = server.serve(random_version(server.backbone, ("cat", "dog", "emu"), seed=2)).version
+        activate(server, old)
+        assert activate(server, new, canary=0.5) == 200
+        wait_for(lambda: on_trial(server))
+        answers = ask(server)
+        assert set(answers) == {old, new}
+        assert answers == ask(server), "the same picture is answered by the same version"
+        text = server.client.get("/metrics").text
+        for version in (old, new):
+            assert f'hippotune_version_images_total{{outcome="answered",version="{version}"}}' in text
+            assert f'hippotune_version_compute_seconds_count{{version="{version}"}}' in text
+        activate(server, new, canary=1)
+        wait_for(lambda: set(ask(server)) == {new})
+        activate(server, new, canary=0)
+        wait_for(lambda: set(ask(server)) == {old})
+        activate(server, new, canary=0.5)
+        wait_for(lambda: on_trial(server))
+        activate(server, new)
+        wait_for(lambda: set(ask(server)) == {new})
+        assert server.client.get("/versions").json()["canary"] is None
+        assert f'version="{old}"' not in server.client.get("/metrics").text
+        assert activate(server, new, canary=1.5) == 422
+        assert activate(server, 99, canary=0.5) == 404
+        broken = random_version(server.backbone, ("cat", "dog"))
+        broken.head.weight[0, 0] = torch.nan
+        bad = server.publish(broken).version
+        activate(server, new)
+        activate(server, bad, canary=1)
+        refused = lambda: [r["version"] for r in server.client.get("/versions").json()["refused"]]  # noqa: E731
+        wait_for(lambda: refused().count(bad) == 2)
+        assert set(ask(server)) == {new}
+
+
+def test_a_server_that_starts_at_a_bad_version_serves_the_newest_good_one(config: ServiceConfig) -> None:
+    with running(config) as server:
+        good = server.serve(random_version(server.backbone, ("cat", "dog"))).version
+        bad = server.publish(random_version(server.backbone, ("cat", "dog"), seed=2)).version
+        server.registry.path(bad, "serving").write_bytes(b"torn")
+    with running(config) as server:
+        assert serving(server) == good
+        listed = server.client.get("/versions").json()
+        assert listed["current"] == bad
+        assert [refusal["version"] for refusal in listed["refused"]] == [bad]
+
+
+def test_a_failed_start_says_why(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no such graph")
+
+    monkeypatch.setattr("service.app.warm_backbone", fail)
+
+    async def start() -> None:
+        app = create_app(config)
+        async with app.router.lifespan_context(app):
+            pass
+
+    with pytest.raises(ValueError, match="no such graph"):
+        asyncio.run(start())
+
+
+def test_answers_go_on_while_redis_is_killed_and_the_server_comes_back_quietly(
     tmp_path: Path, backbone: BackboneSpec
 ) -> None:
     redis = EmbeddedRedis(tmp_path / "redis")
     redis.start()
     config = ServiceConfig(redis.url, tmp_path / "store", backbone, QueueConfig(), "torch", threads=1)
     try:
-        with running(config) as server:
+        with running(config) as server, capture_logs() as lines:
             version = server.serve(random_version(server.backbone, ("cat", "dog"))).version
-            redis.stop()
-            assert (
-                server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == version
-            )
+            del lines[:]
+            assert redis.pid is not None
+            os.kill(redis.pid, signal.SIGKILL)
             files = {"files": ("a", picture())}
+            away_until = time.monotonic() + 3
+            while time.monotonic() < away_until:
+                answer = server.client.post("/classify", content=picture(), headers=PNG)
+                assert answer.json()["version"] == version
             for away in (
                 server.client.post("/tasks", files=files, data={"labels": ["cat"]}),
+                server.client.delete("/tasks/any"),
+                server.client.post(f"/versions/{version}/activate"),
                 server.client.get("/tasks"),
             ):
                 assert away.status_code == 503
@@ -156,8 +244,15 @@ def test_answers_go_on_while_redis_is_away_and_the_watcher_comes_back(
             assert server.client.get("/healthz").status_code == 200
             assert server.client.get("/readyz").status_code == 200
             assert server.client.get("/metrics").status_code == 200
+            redis.stop()
             redis.start()
             newer = server.serve(random_version(server.backbone, ("cat", "dog"), seed=9)).version
             assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == newer
+            accepted = server.client.post("/tasks", files=files, data={"labels": ["cat"]})
+            assert accepted.status_code == 202
+        events = [line["event"] for line in lines if line["log_level"] != "debug"]
+        assert events.count("cannot follow the registry, trying on") == 1
+        assert events.count("following the registry again") == 1
+        assert len(events) <= 4, events
     finally:
         redis.stop()
