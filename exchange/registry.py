@@ -139,6 +139,10 @@ class Registry:
             self._run(lua.RECOVER, newest, "", "", *readable)
         return self.current()
 
+    def newest_on_disk(self) -> int | None:
+        """The newest whole version; needs no Redis."""
+        return next((v for v in sorted(self.shelf.numbers(), reverse=True) if self._whole(v)), None)
+
     def manifest(self, version: int) -> Manifest:
         """Raises `VersionNotFound`, `VersionCorrupt`."""
         return self.shelf.manifest(version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ class Call(Generic[T]):
     def finish(self, outcome: Outcome) -> T:
         """The parsed answer. Raises Refused or Unreachable."""
         if isinstance(outcome, httpx.TransportError):
-            raise Unreachable(f"{self.method} {self.path}: {outcome or type(outcome).__name__}") from outcome
+            raise Unreachable(_why(outcome)) from outcome
         if outcome.is_success:
             return self.parse(outcome)
         raise Refused(outcome.status_code, _problem(outcome))
@@ -201,6 +202,13 @@ def activate(number: int, canary: float | None) -> Call[Version]:
 def ready() -> Call[bool]:
     """Whether the server is warm and able to answer."""
     return Call("GET", "/readyz", lambda answer: answer.is_success)
+
+
+def _why(error: httpx.TransportError) -> str:
+    """ "no server answers at http://127.0.0.1:8000: Connection refused"."""
+    where = f"{error.request.url.scheme}://{error.request.url.netloc.decode()}"
+    told = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    return f"no server answers at {where}: {told}"
 
 
 def _task(response: httpx.Response) -> Task:

@@ -8,9 +8,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from hippotune.commands import demo, images, keys, learning, processes
-from hippotune.errors import HippoTuneError
-from hippotune.output import Exit, print_error
+from exchange.errors import ExchangeError
+from hippotune.commands import demo, doctor, export, images, keys, learning, processes
+from hippotune.errors import HippoTuneError, Unreachable
+from hippotune.output import Exit, print_error, print_hint
 
 
 class Listing(TyperGroup):
@@ -50,6 +51,11 @@ def application() -> typer.Typer:
     tasks.command("retry")(learning.retry)
     told = "List tasks, newest first, or show one: `tasks ID`. `tasks retry ID` queues a failed one again."
     app.add_typer(tasks, name="tasks", rich_help_panel="Teach it", help=told)
+    app.command(rich_help_panel="Look after it")(doctor.doctor)
+    exports = typer.Typer(no_args_is_help=True, help="Take a version away: `hippotune export onnx`.")
+    exports.command()(export.onnx)
+    exports.callback()(lambda: None)  # keeps the one command named
+    app.add_typer(exports, name="export", rich_help_panel="Look after it")
     return app
 
 
@@ -59,7 +65,9 @@ def main() -> None:
         application()()
     except HippoTuneError as error:
         print_error(str(error))
+        if isinstance(error, Unreachable):
+            print_hint("`hippotune up` starts one; --url or HIPPOTUNE_URL names another")
         sys.exit(Exit.of(error))
-    except (ValueError, OSError) as error:
+    except (ExchangeError, ValueError, OSError) as error:
         print_error(str(error))
         sys.exit(Exit.FAILED)

@@ -50,6 +50,11 @@ def print_error(message: str) -> None:
     Console(stderr=True, highlight=False).print(f"[red]error:[/red] {_safe(message)}")
 
 
+def print_hint(message: str) -> None:
+    """What may help, on stderr."""
+    Console(stderr=True, highlight=False).print(f"[dim]{_safe(message)}[/dim]")
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout; cells are shown as they are, never read as markup, nor cut for a pipe."""
     table = Table(*columns, title=title, title_justify="left")

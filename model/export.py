@@ -148,7 +148,6 @@ def write_onnx(
     path: Path,
 ) -> None:
     """Export a module called with `inputs` in order, and give the file its name once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how the exporter names things inside
         program = torch.onnx.export(
@@ -164,6 +163,12 @@ def write_onnx(
     if program is None:
         raise RuntimeError("the exporter returned no graph")
     means_as_products(program.model)
+    write_program(program, path)
+
+
+def write_program(program: torch.onnx.ONNXProgram, path: Path) -> None:
+    """Save a graph as one file that appears whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name
         program.save(str(written))

@@ -24,7 +24,7 @@ class Features(NamedTuple):
     def steps(self) -> Tensor:
         """[B, L] int64: steps each sample took in each deliberating layer; [B, 0] without slots."""
         if not self.found:
-            return torch.zeros(len(self.vectors), 0, dtype=torch.int64)
+            return torch.zeros(self.vectors.shape[0], 0, dtype=torch.int64)
         return torch.stack([steps_taken(layer) for layer in self.found], dim=1)
 
 

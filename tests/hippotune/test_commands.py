@@ -124,6 +124,8 @@ def test_a_server_that_refuses_is_4(server: Up, digit: Path) -> None:
 def test_no_server_is_3() -> None:
     result = hippotune("tasks", "--url", "http://127.0.0.1:9", "--retries", "0")
     assert result.returncode == 3
+    assert "no server answers at http://127.0.0.1:9: Connection refused" in result.stderr
+    assert "`hippotune up` starts one" in result.stderr
     assert "Traceback" not in result.stderr
 
 

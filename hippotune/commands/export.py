@@ -1,0 +1,111 @@
+"""`export onnx`: take a version away, to answer without any of this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from hippotune.flags import Json, with_settings
+from hippotune.output import print_json
+from hippotune.settings import Part, Settings
+
+if TYPE_CHECKING:
+    from exchange.registry import Registry
+
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
+
+
+@with_settings(Part.COMMON)
+def onnx(
+    settings: Settings,
+    output: Annotated[
+        Path | None, typer.Argument(dir_okay=False, help="File to write; else hippotune-VERSION.onnx.")
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Number of the version; else the one that is served.")
+    ] = None,
+    topk: Annotated[
+        int | None, typer.Option(min=1, help="Slots recalled a step; else the version's own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write one version from the store as one file that plain onnxruntime runs."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise ValueError(f"the export needs {', '.join(missing)}: pip install 'hippotune[cpu]'")
+    registry = _registry(settings)
+    number = version or _served(registry)
+    path = output or Path(f"hippotune-{number}.onnx")
+    with Console(stderr=True).status(f"exporting version {number}, which takes a minute or so"):
+        facts = _export(settings, registry, number, path, topk)
+    if as_json:
+        print_json(facts)
+    else:
+        Console(highlight=False).print(
+            f"version {number}, {facts['labels']} labels: {path}, {path.stat().st_size / 1e6:.1f} MB; "
+            f"its scores differ from torch's by {facts['difference']:.0e} at most"
+        )
+
+
+def _registry(settings: Settings) -> Registry:
+    """The versions of a store, with its Redis if that is running."""
+    from exchange.connection import connect
+    from exchange.embedded import EmbeddedRedis
+    from exchange.registry import Registry
+
+    url = settings.redis_url or EmbeddedRedis(settings.store / "redis").url
+    return Registry(connect(url), settings.store / "versions", settings.queue().prefix)
+
+
+def _served(registry: Registry) -> int:
+    """The version pointed to; the newest whole one on disk while no Redis runs. Raises ValueError."""
+    from exchange.errors import ExchangeUnavailable
+
+    try:
+        pointed = registry.current()
+    except ExchangeUnavailable:
+        pointed = None
+    found = pointed or registry.newest_on_disk()
+    if found is None:
+        raise ValueError(f"no version in {registry.shelf.root}: nothing was learned there yet")
+    return found
+
+
+def _export(
+    settings: Settings, registry: Registry, number: int, path: Path, topk: int | None
+) -> dict[str, object]:
+    """Write the file and compare it with torch on random images. Raises ValueError, OSError, ExchangeError."""
+    import numpy as np
+    import torch
+    from onnxruntime import InferenceSession
+
+    from model.backbone import load_backbone
+    from model.checkpoint import Checkpoint
+    from model.standalone import StandaloneGraph, export_version
+
+    registry.verify(number, "serving")
+    checkpoint = Checkpoint.load(registry.path(number, "serving"))
+    backbone = load_backbone(settings.spec())
+    kept = export_version(backbone, checkpoint, path, topk)
+    tmax = checkpoint.loop.tmax
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, backbone.px, backbone.px), dtype=np.uint8)
+    budget = {"tmax": np.array(tmax), "epsilon": np.array(0, dtype=np.float32)}
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["scores"], {"pixels": pixels, **budget})
+    with torch.inference_mode():
+        graph = StandaloneGraph(backbone, checkpoint, kept)
+        wanted, _ = graph(torch.from_numpy(pixels), torch.tensor(tmax), torch.tensor(0.0))
+    return {
+        "file": path,
+        "version": number,
+        "labels": len(checkpoint.labels),
+        "px": backbone.px,
+        "tmax": tmax,
+        "topk": kept,
+        "bytes": path.stat().st_size,
+        "difference": float(np.abs(scores - wanted.numpy()).max()),
+    }

@@ -1,0 +1,79 @@
+"""`hippotune doctor` against real and broken surroundings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from exchange.embedded import EmbeddedRedis
+from hippotune import doctor
+from hippotune.doctor import Verdict
+from hippotune.settings import Settings
+from tests.hippotune.conftest import hippotune
+
+
+def findings(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
+    return {finding["name"]: finding for finding in json.loads(result.stdout)}
+
+
+def test_a_machine_that_is_well(
+    backbone: tuple[str, ...], tmp_path: Path, redis_server: EmbeddedRedis
+) -> None:
+    settings = (
+        "--store",
+        tmp_path,
+        "--url",
+        "http://127.0.0.1:9",
+        "--redis-url",
+        redis_server.url,
+        "--px",
+        "32",
+    )
+    result = hippotune("doctor", "--json", *settings, *backbone)
+    assert result.returncode == 0, result.stderr
+    found = findings(result)
+    assert "torch " in found["packages"]["found"]
+    assert found["torchvision"]["verdict"] == "ok"
+    assert "GiB free" in found["store"]["found"]
+    assert redis_server.url in found["redis"]["found"]
+    assert "32 px, 192 channels, 12 blocks" in found["backbone"]["found"]
+    assert " in " in found["runtime"]["found"]
+    assert "no server answers" in found["server"]["found"]
+
+
+def test_what_keeps_the_service_from_running_fails(tmp_path: Path) -> None:
+    wrong = (
+        "--redis-url",
+        "redis://127.0.0.1:9",
+        "--backbone",
+        "no_such_model",
+        "--url",
+        "http://127.0.0.1:9",
+    )
+    result = hippotune("doctor", "--store", tmp_path, *wrong)
+    assert result.returncode == 1
+    assert "not well: redis, backbone" in result.stderr
+    assert "timm knows no model named 'no_such_model'" in result.stdout
+
+
+def test_a_redis_that_drops_tasks_is_wrong(redis_server: EmbeddedRedis, redis: object) -> None:
+    redis.config_set("maxmemory-policy", "allkeys-lru")  # type: ignore[attr-defined]
+    try:
+        finding = doctor.redis(Settings(redis_url=redis_server.url))
+    finally:
+        redis.config_set("maxmemory-policy", "noeviction")  # type: ignore[attr-defined]
+    assert finding.verdict == Verdict.WRONG
+    assert "noeviction" in finding.advice
+    assert doctor.redis(Settings(redis_url=redis_server.url)).verdict != Verdict.WRONG
+
+
+def test_threads_beyond_the_processors_are_noted() -> None:
+    finding = doctor.cpus(Settings(threads=1000))
+    assert (finding.verdict, "1000 threads" in finding.found) == (Verdict.NOTE, True)
+
+
+def test_a_store_that_cannot_be_written_is_wrong() -> None:
+    finding = doctor.store(Path("/proc/store"))
+    assert finding.verdict == Verdict.WRONG
+    assert "/proc cannot be written" in finding.found

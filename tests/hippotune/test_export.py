@@ -1,0 +1,77 @@
+"""A version as one file, and the page that tells what to do with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("onnxruntime", reason="the export comes with the extras cpu and gpu")
+pytest.importorskip("onnxscript", reason="the export comes with the extras cpu and gpu")
+
+from hippotune.client import Client
+from hippotune.output import Exit
+from tests.hippotune.conftest import ROOT, Up, hippotune
+
+PAGE = (ROOT / "docs" / "command-line.md").read_text()
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines()
+    if line
+]
+
+
+def test_the_file_answers_without_us(server: Up, backbone: tuple[str, ...], tmp_path: Path) -> None:
+    (command,) = [words for words in map(str.split, COMMANDS) if words[1] == "export"]
+    file = tmp_path / command[-1]
+    result = hippotune("export", "onnx", file, "--json", "--store", server.store, "--px", "32", *backbone)
+    assert result.returncode == 0, result.stderr
+    facts = json.loads(result.stdout)
+    with Client(server.address) as client:
+        (served,) = (version for version in client.versions() if version.current)
+        Image.linear_gradient("L").save(tmp_path / "rose.jpg")
+        answer = client.classify(tmp_path / "rose.jpg", tmax=2)
+    assert (facts["version"], facts["labels"]) == (served.version, len(served.labels))
+    assert facts["difference"] < 1e-4
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(code.strip().splitlines()) <= 11
+    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    label, score = alone.stdout.rsplit(maxsplit=1)
+    assert label == answer.label
+    assert float(score) == pytest.approx(answer.predictions[0].score, abs=1e-3)
+
+
+def test_a_store_without_versions_is_told(tmp_path: Path) -> None:
+    result = hippotune("export", "onnx", tmp_path / "x.onnx", "--store", tmp_path)
+    assert result.returncode == 1
+    assert "nothing was learned there yet" in " ".join(result.stderr.split())
+    missing = hippotune("export", "onnx", "--version", "7", "--store", tmp_path)
+    assert missing.returncode == 1
+    assert "no version 7" in missing.stderr
+
+
+def test_the_page_names_every_exit_code_and_real_commands() -> None:
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)} == set(Exit)
+    for words in (command.split() for command in COMMANDS):
+        assert words[0] == "hippotune"
+        names = [word for word in words[1:] if re.fullmatch("[a-z]+", word)][
+            : 2 if words[1] == "export" else 1
+        ]
+        told = hippotune(*names, "--help")
+        assert told.returncode == 0
+        flags = [word for word in words if word.startswith("--")]
+        assert all(flag in told.stdout for flag in flags), words
+
+
+def test_the_shell_completes_commands() -> None:
+    asked = {"_HIPPOTUNE_COMPLETE": "complete_bash", "COMP_WORDS": "hippotune cla", "COMP_CWORD": "1"}
+    program = Path(sys.executable).parent / "hippotune"
+    result = subprocess.run([program], capture_output=True, text=True, env=asked, cwd=ROOT)
+    assert result.stdout.split() == ["classify"]
