@@ -69,7 +69,7 @@ def zip_members(file: IO[bytes], size: int, config: ServiceConfig) -> Iterator[M
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
         raise Problem(422, f"body is no sound zip archive: {error}") from error
     for info in archive.infolist():
-        label = label_of(info.filename, info.is_dir())
+        label = label_of(info.filename, info.filename.endswith("/"))  # is_dir() fails on an empty name
         if label is None:
             continue
         if info.flag_bits & 0x1:

@@ -176,6 +176,7 @@ def zip64() -> bytes:
         (lambda: zipped("1.png"), 422, "name in the archive", "label/image.jpg"),
         (lambda: zipped("a/b/1.png"), 422, "name in the archive", "label/image.jpg"),
         (lambda: zipped("c" * 600 + "/1.png"), 422, "name in the archive", "512"),
+        (lambda: zipped("nameless").replace(b"nameless", b"\0ameless"), 422, "name in the archive", "label/image.jpg"),
         (lambda: zipped("cat/1.txt", data=b"text"), 415, "files[0]", "JPEG, PNG or WebP"),
         (lambda: zipped("cat/1.png", method=zipfile.ZIP_LZMA), 422, "cat/1.png", "stored or deflated"),
         (encrypted, 422, "cat/1.png", "password"),
@@ -185,7 +186,7 @@ def zip64() -> bytes:
     ],
     ids=[
         "empty body", "no zip", "empty zip", "only folders", "dot dot", "absolute", "backslash", "drive", "no label",
-        "too deep", "long name", "text inside", "lzma", "encrypted", "zip64", "10 GB in 10", "10 GB in 600",
+        "too deep", "long name", "no name", "text inside", "lzma", "encrypted", "zip64", "10 GB in 10", "10 GB in 600",
     ],
 )  # fmt: skip
 def test_zip_archives(
