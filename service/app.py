@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
@@ -15,9 +14,10 @@ from exchange.connection import connect
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
 from exchange.relay import Relay
-from service import guard, problems
+from service import problems
 from service.config import ServiceConfig
 from service.cpus import available_cpus
+from service.document import App
 from service.engine import Engine
 from service.guard import KeyGuard, OriginGuard
 from service.keys import Keyring
@@ -35,18 +35,6 @@ DESCRIPTION = (
     "Image classification that keeps learning. `POST /tasks` teaches it labelled images, `POST /classify` "
     "asks it, with a budget per request. Errors are problem documents (RFC 9457)."
 )
-
-
-class App(FastAPI):
-    """FastAPI whose API document knows the shape of its errors."""
-
-    def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        if problems.ProblemDocument.__name__ not in schemas:
-            schemas.update(problems.schemas())
-            guard.describe(document)
-        return document
 
 
 def create_app(config: ServiceConfig) -> FastAPI:

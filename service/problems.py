@@ -89,7 +89,7 @@ class FieldError:
     """A field that was not accepted, its value as received but shortened, and what would have been."""
 
     field: str
-    value: str | int | float | None
+    value: str | float | bool | None
     allowed: str
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Problem(Exception):
 
 class FieldErrorDocument(BaseModel):
     field: str
-    value: str | int | float | None = None
+    value: str | bool | float | None = None
     allowed: str
 
 

@@ -11,6 +11,9 @@ from service.decode import decode
 from service.problems import refused
 
 MAX_LABEL = 200
+UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+PRINTABLE = rf"^[^{UNPRINTABLE}]*[^\s{UNPRINTABLE}][^{UNPRINTABLE}]*$"
+"""What `check_text` takes, as a pattern for the API document; it trims and normalises besides."""
 TEXT = f"have 1 to {MAX_LABEL} printable characters"
 
 

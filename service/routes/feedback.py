@@ -16,7 +16,7 @@ from service.problems import Problem, documented
 from service.receive import read_body
 from service.records import TaskView
 from service.services import Services, TheServices
-from service.uploads import check_text
+from service.uploads import MAX_LABEL, PRINTABLE, check_text
 
 router = APIRouter(tags=["tasks"])
 
@@ -25,7 +25,13 @@ MOST_BYTES = 16_384
 
 class Feedback(BaseModel):
     id: Annotated[str, Field(pattern="^[0-9a-f]{8}-[0-9a-f]{24}$", description="Of the answer.")]
-    label: Annotated[str, Field(description="What the image shows, a known label or a new one.")]
+    label: Annotated[
+        str,
+        Field(
+            description="What the image shows, a known label or a new one.",
+            json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL, "pattern": PRINTABLE},
+        ),
+    ]
 
 
 BODY = {

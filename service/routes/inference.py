@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from service.answers import Clock, Wanted, predictions
 from service.engine import Ticket
 from service.middleware import BEGAN
-from service.problems import Problem, refused
+from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery
 from service.receive import read_body
 from service.routes.classify import able_snapshot, allowed_s, known_labels, observe, score
@@ -25,7 +25,7 @@ from service.services import Services, TheServices
 from service.snapshot import budget_for
 from service.tensors import DATATYPES, IMAGE, Rows, parse, serialise
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=documented(404, 422, 503))
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 OF_THE_PROTOCOL = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
@@ -100,8 +100,28 @@ async def metadata(services: TheServices) -> dict[str, Any]:
     }
 
 
-@router.post("/models/{model}/versions/{version}/infer", summary="Classify by this version")
-@router.post("/models/{model}/infer", summary="Classify")
+INFER: dict[str, Any] = {
+    "responses": {
+        **documented(400, 408, 409, 413, 415, 429, 504),
+        200: {
+            "description": "Tensors, as JSON or, where the request asks for it, with their bytes behind it.",
+            "content": {"application/json": {}, "application/octet-stream": {}},
+        },
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+}
+
+
+@router.post("/models/{model}/versions/{version}/infer", summary="Classify by this version", **INFER)
+@router.post("/models/{model}/infer", summary="Classify", **INFER)
 async def infer(asked: Asked, request: Request, services: TheServices) -> Response:
     """Images as one BYTES tensor `image`: binary data, or base64 in JSON; or one image as the whole body.
 

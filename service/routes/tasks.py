@@ -21,11 +21,12 @@ from service.receive import file_parts, media_type, read_form, spool_body
 from service.records import TaskList, TaskView
 from service.services import Services, TheServices
 from service.submit import submit
-from service.uploads import Upload, check_text, pair
+from service.uploads import MAX_LABEL, PRINTABLE, Upload, check_text, pair
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 ALLOWED = "multipart/form-data, application/zip or application/x-tar"
+LABEL = {"type": "string", "minLength": 1, "maxLength": MAX_LABEL, "pattern": PRINTABLE}
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 BODY = {
     "requestBody": {
@@ -38,8 +39,12 @@ BODY = {
                     "type": "object",
                     "required": ["files", "labels"],
                     "properties": {
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                        "labels": {"type": "array", "items": {"type": "string"}},
+                        "files": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "string", "format": "binary"},
+                        },
+                        "labels": {"type": "array", "minItems": 1, "items": LABEL},
                     },
                 }
             },
