@@ -1,0 +1,156 @@
+"""Whatever parses what a client sent, as functions of bytes that may raise a refusal and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from PIL import Image
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from service.archive import unpack
+from service.config import ServiceConfig
+from service.decode import decode
+from service.guard import presented
+from service.keys import parse
+from service.problems import Problem
+from service.query import ClassifyQuery
+from service.receive import file_parts, read_form, spool_body
+from service.routes.feedback import Feedback
+from service.uploads import check, check_text
+
+PX = 32
+CONFIG = ServiceConfig(
+    "redis://127.0.0.1:1",
+    Path("unused"),
+    max_pixels=1_000_000,
+    max_image_bytes=1 << 20,
+    max_task_images=50,
+    max_unpacked_bytes=4 << 20,
+)
+REFUSALS = (Problem, RequestValidationError, ValidationError, ClientDisconnect)
+FORM = "multipart/form-data; boundary=b"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """run: raises one of REFUSALS or nothing.  seeds: inputs it takes.  share: of all inputs of a run."""
+
+    run: Callable[[bytes], object]
+    seeds: tuple[bytes, ...]
+    share: float
+
+
+def targets() -> dict[str, Target]:
+    """By name; the shares add up to one."""
+    images = tuple(image(kind, size) for kind in ("JPEG", "PNG", "WEBP") for size in (1, 24))
+    loop = asyncio.new_event_loop()
+
+    def form(data: bytes) -> None:
+        loop.run_until_complete(read_files(data))
+
+    def spooled(data: bytes) -> None:
+        loop.run_until_complete(read_spooled(data))
+
+    return {
+        "image": Target(lambda data: decode(data, PX, CONFIG.max_pixels), images, 0.3),
+        "zip": Target(lambda data: archive(data, "application/zip"), (zipped(images, 0), zipped(images, 8)), 0.15),
+        "tar": Target(lambda data: archive(data, "application/x-tar"), (tarred(images),), 0.15),
+        "form": Target(form, (multipart(images),), 0.1),
+        "body": Target(spooled, images[:1], 0.05),
+        "query": Target(query, (b"tmax=2&epsilon=0.5&topk=3&labels=a,b&labels=c&top=5&explain=true",), 0.1),
+        "feedback": Target(
+            lambda data: Feedback.model_validate_json(data),
+            (b'{"id": "00000000-000000000000000000000000", "label": "cat"}',),
+            0.05,
+        ),
+        "label": Target(lambda data: check_text("label", data.decode("utf-8", "surrogateescape")), (b"cat",), 0.05),
+        "keys": Target(keys, (b"submit:ci:" + b"0" * 64,), 0.05),
+    }  # fmt: skip
+
+
+def image(kind: str, side: int) -> bytes:
+    pixels = np.random.default_rng(side).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def zipped(images: tuple[bytes, ...], method: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as file:
+        for index, data in enumerate(images):
+            file.writestr(f"cat/{index}.png", data)
+    return buffer.getvalue()
+
+
+def tarred(images: tuple[bytes, ...]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for index, data in enumerate(images):
+            info = tarfile.TarInfo(f"cat/{index}.png")
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def multipart(images: tuple[bytes, ...]) -> bytes:
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n%b\r\n'
+    label = b'--b\r\nContent-Disposition: form-data; name="labels"\r\n\r\ncat\r\n'
+    return b"".join(head % data + label for data in images) + b"--b--\r\n"
+
+
+def archive(data: bytes, media_type: str) -> None:
+    """As POST /tasks does: every member is read and decoded."""
+    check(unpack(io.BytesIO(data), len(data), media_type, CONFIG), PX, CONFIG)
+
+
+def request(data: bytes, headers: list[tuple[bytes, bytes]], query_string: bytes = b"") -> Request:
+    """A request with a body that comes in two pieces."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": data[: len(data) // 2], "more_body": True},
+        {"type": "http.request", "body": data[len(data) // 2 :], "more_body": False},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": query_string, "headers": headers}
+    return Request(scope, receive)
+
+
+async def read_files(data: bytes) -> None:
+    sent = request(data, [(b"content-type", FORM.encode())])
+    async with read_form(sent, CONFIG.max_body_bytes, 5.0, 64) as form:
+        for file in file_parts(form, "files", ("labels",)):
+            await file.read()
+
+
+async def read_spooled(data: bytes) -> None:
+    """The announced length is part of the input, right or wrong."""
+    sent = request(data, [(b"content-length", data[:20])])
+    async with spool_body(sent, 1024, 5.0) as file:
+        await file.read()
+
+
+def query(data: bytes) -> None:
+    """As a query string, and as headers that bring a key."""
+    presented({"headers": [(b"authorization", data), (b"x-api-key", data)]})
+    ClassifyQuery.of(request(b"", [], data))
+
+
+def keys(data: bytes) -> None:
+    try:
+        parse(data.decode("utf-8", "replace"), "file")
+    except ValueError as error:
+        raise Problem(422, str(error)) from None

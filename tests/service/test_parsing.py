@@ -1,0 +1,97 @@
+"""Made-up input to whatever parses it: a refusal or an answer, nothing else; and what must not be there at all."""
+
+from __future__ import annotations
+
+import ast
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmarks.fuzz.parsers import REFUSALS, Target, targets
+from model import preprocess
+from service.decode import decode
+from service.problems import Problem
+
+TARGETS = targets()
+ROOMS = ("model", "exchange", "trainer", "service", "hippotune")
+ROOT = Path(__file__).parents[2]
+
+
+def damaged(seed: bytes) -> st.SearchStrategy[bytes]:
+    """An input that was whole, with a piece replaced."""
+    places = st.tuples(st.integers(0, len(seed)), st.integers(0, 40), st.binary(max_size=40))
+    return places.map(lambda place: seed[: place[0]] + place[2] + seed[place[0] + place[1] :])
+
+
+def inputs(target: Target) -> st.SearchStrategy[bytes]:
+    return st.one_of(st.binary(max_size=300), *map(damaged, target.seeds))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_made_up_input_is_refused_or_taken(name: str) -> None:
+    target = TARGETS[name]
+
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(inputs(target))
+    def attempt(data: bytes) -> None:
+        try:
+            target.run(data)
+        except REFUSALS:
+            return
+
+    attempt()
+    for seed in target.seeds if name not in ("form", "body") else ():
+        attempt.hypothesis.inner_test(seed)
+
+
+@pytest.mark.parametrize(
+    "kind", ["GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "DDS", "ICNS", "SGI"]
+)
+def test_other_decoders_are_never_called(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even behind the first bytes of a format that is accepted."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, kind)
+    called: list[str] = []
+    Image.init()
+    for name, (factory, accepts) in list(Image.OPEN.items()):
+        if name not in ("JPEG", "PNG", "WEBP"):
+
+            def opened(*_: object, name: str = name) -> None:
+                called.append(name)
+                raise AssertionError(name)
+
+            monkeypatch.setitem(Image.OPEN, name, (opened, accepts))
+        del factory
+    for data in (
+        buffer.getvalue(),
+        b"\xff\xd8\xff" + buffer.getvalue(),
+        b"\x89PNG\r\n\x1a\n" + buffer.getvalue(),
+    ):
+        with pytest.raises(Problem):
+            decode(data, 32, 1_000_000)
+        with pytest.raises(Exception, match=r".*"):
+            preprocess.decode(data, 32, 1_000_000)
+    assert called == []
+
+
+def calls(tree: ast.AST) -> set[str]:
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_unpickles_evaluates_or_starts_a_shell(room: str) -> None:
+    for file in (ROOT / room).rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        modules = {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
+        modules |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert modules.isdisjoint({"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}), file
+        forbidden = {"torch.load", "eval", "exec", "os.system", "os.popen", "yaml.load", "np.load"}
+        assert calls(tree).isdisjoint(forbidden), file
+        if room in ("service", "exchange", "model"):
+            assert modules.isdisjoint({"requests", "httpx", "urllib.request", "aiohttp"}), f"{file} fetches"
