@@ -17,6 +17,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from model.bundled import load_bundled
+from model.merging import pairs_a_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Backbone(nn.Module):
         self.px = px
         self.dim: int = vit.num_features
         self.depth = len(vit.blocks)
+        self.patches: int = vit.patch_embed.num_patches
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.identity = BackboneIdentity(name, px, fingerprint(vit))
@@ -74,9 +76,21 @@ class Backbone(nn.Module):
         x = self.vit.patch_embed((pixels - self.mean) / self.std)
         return self.vit.norm_pre(self.vit.patch_drop(self.vit._pos_embed(x)))
 
-    def pool(self, x: Tensor) -> Tensor:
-        """Tokens [B, N, d] after the last block -> one vector an image [B, d]."""
-        return self.vit.forward_head(self.vit.norm(x), pre_logits=True)
+    def pool(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """Tokens [B, N, d] after the last block -> one vector an image [B, d].
+
+        sizes: [B, N, 1], how often each token counts where patch tokens are averaged; None counts each once.
+        """
+        x = self.vit.norm(x)
+        if sizes is not None and self.vit.global_pool != "token":
+            p = self.vit.num_prefix_tokens
+            mean = (x * sizes)[:, p:].sum(dim=1, keepdim=True) / sizes[:, p:].sum(dim=1, keepdim=True)
+            x = torch.cat([x[:, :p], mean], dim=1)  # timm then averages over this one
+        return self.vit.forward_head(x, pre_logits=True)
+
+    def pairs(self, keep: float) -> int:
+        """Tokens to merge in each middle block, for a share of patch tokens to keep; see `model.merging`."""
+        return pairs_a_block(keep, self.patches, self.depth)
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode: a frozen backbone has no dropout to switch on."""

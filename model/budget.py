@@ -1,7 +1,8 @@
 """Budgets: how much a request lets the loop deliberate.
 
 A budget is per sample, never per batch: requests with different budgets share one forward pass, and what a
-sample gets does not depend on its batch mates.
+sample gets does not depend on its batch mates. `keep` alone sets the shape of a pass, so those that share one agree
+on it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.merging import LEAST_KEEP
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -21,11 +24,13 @@ class Budget:
     tmax: most retrieval steps, at least 1.
     epsilon: stop early when a step moves the recalled vector by less than this (Euclidean norm); 0 never stops.
     topk: how many slots a step may mix, at least 1.
+    keep: share of patch tokens still apart after the transformer's middle, 0.5 to 1; see `model.merging`.
     """
 
     tmax: int = 4
     epsilon: float = 0.0
     topk: int = 5
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         if self.tmax < 1:
@@ -34,6 +39,8 @@ class Budget:
             raise ValueError(f"epsilon is {self.epsilon}; it must be finite and not negative")
         if self.topk < 1:
             raise ValueError(f"topk is {self.topk}; it must be at least 1")
+        if not LEAST_KEEP <= self.keep <= 1:
+            raise ValueError(f"keep is {self.keep}; it must lie in {LEAST_KEEP}..1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class BudgetBatch:
     steps: the most steps any sample may take (the loop's length).
     width: the most slots any sample may mix.
     uniform: every sample runs all `steps` over all `width` slots and never stops early, so nothing needs masking.
+    keep: share of patch tokens kept, the same for the whole batch: its tensors must stay rectangular.
     """
 
     tmax: Tensor
@@ -52,13 +60,16 @@ class BudgetBatch:
     steps: int
     width: int
     uniform: bool
+    keep: float = 1.0
 
     @classmethod
     def of(cls, budgets: Sequence[Budget], device: torch.device | str = "cpu") -> BudgetBatch:
-        """Stack budgets, in the order of the samples. Raises ValueError when there are none."""
+        """Stack budgets, in the order of the samples. Raises ValueError when there are none or `keep` differs."""
         if not budgets:
             raise ValueError("a batch needs at least one budget")
         first = budgets[0]
+        if any(b.keep != first.keep for b in budgets):
+            raise ValueError(f"keep is {sorted({b.keep for b in budgets})}; one batch takes one value")
         return cls(
             tmax=torch.tensor([b.tmax for b in budgets], device=device),
             epsilon=torch.tensor([b.epsilon for b in budgets], dtype=torch.float32, device=device),
@@ -66,6 +77,7 @@ class BudgetBatch:
             steps=max(b.tmax for b in budgets),
             width=max(b.topk for b in budgets),
             uniform=first.epsilon == 0 and all(b == first for b in budgets),
+            keep=first.keep,
         )
 
     @classmethod

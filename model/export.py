@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -26,28 +27,38 @@ from model.budget import BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig, Memory
 from model.head import Head
+from model.merging import most_pairs
 from model.network import RetrievalViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 3
+FORMAT = 4
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
 """Which dimensions of an input vary, and by what name."""
 
 
-class DeliberatingGraph(nn.Module):
-    """`model.classify` with everything that a version or a request brings as an argument.
+class GraphKind(Enum):
+    """What a graph can take.
 
-    even: whether every sample runs the loop's full length over `ranks` slots and never stops early. Such a graph has
-    no masks; the other one also takes a tmax of 0, which uses no step and is the plain transformer exactly.
+    EVEN: batches in which every sample runs the loop's full length over `ranks` slots and never stops early: no masks.
+    MIXED: any budgets of keep 1; also a tmax of 0, which uses no step and is the plain transformer exactly.
+    MERGING: the same with tokens merged, `pairs` in a block.
     """
 
-    def __init__(self, network: RetrievalViT, even: bool) -> None:
+    EVEN = "even"
+    MIXED = "mixed"
+    MERGING = "merging"
+
+
+class DeliberatingGraph(nn.Module):
+    """`model.classify` with everything that a version or a request brings as an argument."""
+
+    def __init__(self, network: RetrievalViT, kind: GraphKind) -> None:
         super().__init__()
         self.network = network
-        self.even = even
+        self.kind = kind
 
     def forward(
         self,
@@ -56,23 +67,27 @@ class DeliberatingGraph(nn.Module):
         epsilon: Tensor,
         topk: Tensor,
         ranks: Tensor,
+        pairs: Tensor,
         projection: Tensor,
         weight: Tensor,
         bias: Tensor,
         *memories: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> scores [B, C], steps [B, L], features [B, d].  ranks: [k], anything; as many slots may be mixed."""
-        budgets = BudgetBatch(
-            tmax, epsilon, topk, steps=self.network.loop.tmax, width=ranks.shape[0], uniform=self.even
-        )
+        """-> scores [B, C], steps [B, L], features [B, d].
+
+        ranks: [k], anything; its length is the most slots to mix.  pairs: [r], likewise for the tokens to merge.
+        """
+        even, steps = self.kind is GraphKind.EVEN, self.network.loop.tmax
+        budgets = BudgetBatch(tmax, epsilon, topk, steps=steps, width=ranks.shape[0], uniform=even)
         parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
-        features = self.network(pixels, [Memory(*part) for part in parts], budgets)
+        merged = pairs.shape[0] if self.kind is GraphKind.MERGING else 0
+        features = self.network(pixels, [Memory(*part) for part in parts], budgets, pairs=merged)
         head = Head(projection, weight, bias)
         unit = F.normalize(features.vectors, dim=-1)
         return head.logits(features.vectors).softmax(dim=-1), features.steps, unit
 
 
-def graph_key(identity: BackboneIdentity, loop: LoopConfig, even: bool) -> str:
+def graph_key(identity: BackboneIdentity, loop: LoopConfig, kind: GraphKind) -> str:
     """A hash of all that shapes a graph: backbone, loop, and how it is written down here.
 
     The temperature is part of the memories and topk of the budgets, so loops that differ there share a graph.
@@ -80,7 +95,7 @@ def graph_key(identity: BackboneIdentity, loop: LoopConfig, even: bool) -> str:
     facts = {
         "backbone": asdict(identity),
         "loop": {"layers": loop.layers, "tmax": loop.tmax, "alpha": loop.alpha},
-        "even": even,
+        "kind": kind.value,
         "opset": OPSET,
         "format": FORMAT,
     }
@@ -107,24 +122,26 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in inputs.items()}
 
 
-def export_graph(backbone: Backbone, loop: LoopConfig, even: bool, path: Path) -> None:
+def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Path) -> None:
     """Write the graph of a backbone and a loop: a minute or so of work, and a file of the backbone's size.
 
     Inputs: `pixels` [B, 3, px, px] uint8; `tmax` [B] int64, `epsilon` [B] float32, `topk` [B] int64, `ranks` [k]
-    int64; what `version_inputs` names. Outputs: `scores` [B, C], `steps` [B, L], `features` [B, d]. B, k,
-    M, D and C vary freely.
+    int64, `pairs` [r] int64 (read where the kind merges); what `version_inputs` names. Outputs: `scores` [B, C],
+    `steps` [B, L], `features` [B, d]. B, k, r, M, D and C vary freely.
     """
     batch, kept, slots, width, classes = (
         Dim(name) for name in ("batch", "kept", "slots", "width", "classes")
     )
-    dim, examples = backbone.dim, {"batch": 3, "kept": 5, "slots": 11, "width": 17, "classes": 7}
-    b, k, m, d, c = examples.values()
+    most = most_pairs(backbone.patches, backbone.depth)
+    merged = Dim("merged", max=most)
+    dim, b, k, r, m, d, c = backbone.dim, 3, 5, min(2, most), 11, 17, 7
     inputs: dict[str, tuple[Tensor, Shape]] = {
         "pixels": (torch.zeros(b, 3, backbone.px, backbone.px, dtype=torch.uint8), {0: batch}),
         "tmax": (torch.full((b,), loop.tmax), {0: batch}),
         "epsilon": (torch.zeros(b), {0: batch}),
         "topk": (torch.full((b,), k), {0: batch}),
         "ranks": (torch.arange(k), {0: kept}),
+        "pairs": (torch.arange(r), {0: merged}),
         "projection": (torch.zeros(dim, d), {1: width}),
         "weight": (torch.zeros(d, c), {0: width, 1: classes}),
         "bias": (torch.zeros(c), {0: classes}),
@@ -135,7 +152,7 @@ def export_graph(backbone: Backbone, loop: LoopConfig, even: bool, path: Path) -
         inputs[f"values_{layer}"] = (torch.zeros(m, dim), {0: slots})
         inputs[f"echoes_{layer}"] = (torch.zeros(m, dim), {0: slots})
     varying = [shape for _, shape in inputs.values()][len(fixed) :]
-    graph = DeliberatingGraph(RetrievalViT(backbone, loop), even)
+    graph = DeliberatingGraph(RetrievalViT(backbone, loop), kind)
     examples_of = {name: example for name, (example, _) in inputs.items()}
     write_onnx(graph, examples_of, (*fixed, tuple(varying)), ("scores", "steps", "features"), path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from model.backbone import Backbone
 from model.budget import BudgetBatch
 from model.deliberation import LoopConfig, Memory, Recall, deliberate
-from model.fusion import block_with_recall
+from model.fusion import block_with_merging, block_with_recall
+from model.merging import Tokens, merging_blocks
 
 
 class Features(NamedTuple):
@@ -42,14 +43,24 @@ class RetrievalViT(nn.Module):
         self.loop = loop
 
     def forward(
-        self, pixels: Tensor, memories: Sequence[Memory], budgets: BudgetBatch, bptt: int | None = None
+        self,
+        pixels: Tensor,
+        memories: Sequence[Memory],
+        budgets: BudgetBatch,
+        bptt: int | None = None,
+        pairs: int | None = None,
     ) -> Features:
         """uint8 pixels [B, 3, px, px] -> features. No memories is the plain transformer, exactly.
 
         memories: one for each of `loop.layers` in that order, or none.  bptt: see `deliberate`.
+        pairs: tokens merged in each middle block; None follows the budgets' `keep`.
         """
         memory_of = dict(zip(self.loop.layers, memories, strict=True)) if memories else {}
         x = self.backbone.embed(pixels)  # [B, N, d]
+        if pairs is None:
+            pairs = self.backbone.pairs(budgets.keep)
+        if pairs != 0:
+            return self.merging(x, memory_of, budgets, pairs)
         found: list[Recall] = []
         for layer, block in enumerate(self.backbone.vit.blocks, start=1):
             if layer in memory_of:
@@ -58,6 +69,22 @@ class RetrievalViT(nn.Module):
             else:
                 x = block(x)
         return Features(self.backbone.pool(x), found)
+
+    def merging(
+        self, x: Tensor, memory_of: Mapping[int, Memory], budgets: BudgetBatch, pairs: int
+    ) -> Features:
+        """The same for tokens x [B, N, d] entering block 1, `pairs` of which merge in each middle block."""
+        found: list[Recall] = []
+        tokens = Tokens.deal(x, self.backbone.vit.num_prefix_tokens)
+        merging = merging_blocks(self.backbone.depth)
+        for layer, block in enumerate(self.backbone.vit.blocks, start=1):
+            recalled = None
+            if layer in memory_of:
+                seed = tokens.mean().unsqueeze(1)  # [B, 1, d], all that the loop reads of the tokens
+                recalled = deliberate(seed, memory_of[layer], budgets, self.loop)
+                found.append(recalled)
+            tokens = block_with_merging(block, tokens, recalled, pairs if layer in merging else 0)
+        return Features(self.backbone.pool(tokens.x, tokens.sizes), found)
 
 
 def steps_taken(found: Recall) -> Tensor:

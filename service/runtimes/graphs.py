@@ -11,7 +11,7 @@ import torch
 
 from model.backbone import BackboneIdentity, BackboneSpec, load_backbone
 from model.deliberation import LoopConfig
-from model.export import export_graph, graph_key
+from model.export import GraphKind, export_graph, graph_key
 
 POLL_S = 0.2
 LEAST_URGENT = 19
@@ -30,23 +30,24 @@ class Graphs:
         self._folder = folder
         self._stop = Event()
 
-    def path(self, loop: LoopConfig, even: bool) -> Path:
+    def path(self, loop: LoopConfig, kind: GraphKind) -> Path:
         """Where a graph is, or will be."""
-        return self._folder / f"{graph_key(self._identity, loop, even)}.onnx"
+        return self._folder / f"{graph_key(self._identity, loop, kind)}.onnx"
 
     def ready(self, loop: LoopConfig) -> bool:
-        return all(self.path(loop, even).exists() for even in (True, False))
+        return not self._missing(loop)
+
+    def _missing(self, loop: LoopConfig) -> list[tuple[GraphKind, Path]]:
+        paths = [(kind, self.path(loop, kind)) for kind in GraphKind]
+        return [(kind, path) for kind, path in paths if not path.exists()]
 
     def export(self, loop: LoopConfig) -> None:
         """Make what is missing. Takes minutes; the cores go to whoever else wants them. Raises ExportFailed.
 
         In another process because exporting is Python work that would hold up every request of this one.
         """
-        missing = [
-            (even, self.path(loop, even)) for even in (True, False) if not self.path(loop, even).exists()
-        ]
         child = multiprocessing.get_context("spawn").Process(
-            target=export_missing, args=(self._spec, loop, missing), name="export", daemon=True
+            target=export_missing, args=(self._spec, loop, self._missing(loop)), name="export", daemon=True
         )
         child.start()
         while child.is_alive() and not self._stop.is_set():
@@ -62,10 +63,10 @@ class Graphs:
         self._stop.set()
 
 
-def export_missing(spec: BackboneSpec, loop: LoopConfig, missing: list[tuple[bool, Path]]) -> None:
+def export_missing(spec: BackboneSpec, loop: LoopConfig, missing: list[tuple[GraphKind, Path]]) -> None:
     """What the exporting process does."""
     os.nice(LEAST_URGENT)
     torch.set_num_threads(1)
     backbone = load_backbone(spec)
-    for even, path in missing:
-        export_graph(backbone, loop, even, path)
+    for kind, path in missing:
+        export_graph(backbone, loop, kind, path)

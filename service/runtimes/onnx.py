@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 
 import numpy as np
@@ -14,18 +13,13 @@ from model.backbone import BackboneIdentity
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
-from model.export import version_inputs
+from model.export import GraphKind, version_inputs
 from service.runtimes import Classifier, Output
 from service.runtimes.graphs import Graphs
 from service.runtimes.torch import TorchRuntime
 
 
-@dataclass(frozen=True, slots=True)
-class Sessions:
-    """even: for batches whose samples all run the whole loop.  mixed: for any; see `model.export`."""
-
-    even: InferenceSession
-    mixed: InferenceSession
+Sessions = Mapping[GraphKind, InferenceSession]
 
 
 class OnnxRuntime:
@@ -52,7 +46,8 @@ class OnnxRuntime:
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         """Exports the graphs first where no version had such a loop before. Raises ExportFailed."""
         explainer = self._beside.prepare(checkpoint)
-        return OnnxClassifier(self._sessions_of(checkpoint.loop), checkpoint, explainer)
+        pairs = self._beside.backbone.pairs
+        return OnnxClassifier(self._sessions_of(checkpoint.loop), checkpoint, explainer, pairs)
 
     def close(self) -> None:
         self._graphs.stop()
@@ -62,19 +57,26 @@ class OnnxRuntime:
             if loop not in self._sessions:
                 if not self._graphs.ready(loop):
                     self._graphs.export(loop)
-                self._sessions[loop] = Sessions(
-                    even=open_session(str(self._graphs.path(loop, True)), self._threads),
-                    mixed=open_session(str(self._graphs.path(loop, False)), self._threads),
-                )
+                self._sessions[loop] = {
+                    kind: open_session(str(self._graphs.path(loop, kind)), self._threads) for kind in GraphKind
+                }
             return self._sessions[loop]
 
 
 class OnnxClassifier:
     """One version's tensors, fed to sessions that it shares with every other version."""
 
-    def __init__(self, sessions: Sessions, checkpoint: Checkpoint, explainer: Classifier) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        checkpoint: Checkpoint,
+        explainer: Classifier,
+        pairs: Callable[[float], int],
+    ) -> None:
+        """pairs: tokens merged in a block for a share kept."""
         self._sessions = sessions
         self._explainer = explainer
+        self._pairs = pairs
         self._slots = checkpoint.pools.slots
         self._labels = len(checkpoint.labels)
         self._tmax = checkpoint.loop.tmax
@@ -85,7 +87,8 @@ class OnnxClassifier:
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
         if explain or not self._labels:  # the graph keeps no trace, and has no scores without a class
             return self._explainer.classify(pixels, budgets, explain)
-        session = self._sessions.even if self._are_even(budgets) else self._sessions.mixed
+        pairs = self._pairs(budgets[0].keep)
+        session = self._sessions[self._kind(budgets, pairs)]
         width = min(max(budget.topk for budget in budgets), max(self._slots, 1))
         own = {
             "pixels": pixels,
@@ -93,6 +96,7 @@ class OnnxClassifier:
             "epsilon": np.array([budget.epsilon for budget in budgets], dtype=np.float32),
             "topk": np.array([budget.topk for budget in budgets]),
             "ranks": np.arange(width),
+            "pairs": np.arange(pairs),
         }
         values = {name: value(array) for name, array in own.items()}
         scores, steps, features = session.run_with_ort_values(None, {**self._inputs, **values})
@@ -103,10 +107,12 @@ class OnnxClassifier:
             trace=(),
         )
 
-    def _are_even(self, budgets: Sequence[Budget]) -> bool:
+    def _kind(self, budgets: Sequence[Budget], pairs: int) -> GraphKind:
         first = budgets[0]
+        if pairs:
+            return GraphKind.MERGING
         whole = first.tmax == self._tmax and first.epsilon == 0 and self._slots > 0
-        return whole and all(budget == first for budget in budgets)
+        return GraphKind.EVEN if whole and all(budget == first for budget in budgets) else GraphKind.MIXED
 
 
 def open_session(path: str, threads: int) -> InferenceSession:

@@ -17,7 +17,7 @@ from model.backbone import Backbone, BackboneSpec
 from model.budget import Budget
 from model.checkpoint import Checkpoint, InvalidCheckpoint
 from model.deliberation import LoopConfig
-from model.export import export_graph
+from model.export import GraphKind, export_graph
 from service.config import ServiceConfig
 from service.runtimes import auto, load
 from service.runtimes.auto import AutoRuntime, Choice, sample_version
@@ -41,8 +41,8 @@ def beside() -> TorchRuntime:
 def graphs(beside: TorchRuntime, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     """As an earlier process left them."""
     graphs = Graphs(BackboneSpec(), beside.identity, tmp_path_factory.mktemp("cache"))
-    for even in (True, False):
-        export_graph(beside.backbone, LOOP, even, graphs.path(LOOP, even))
+    for kind in GraphKind:
+        export_graph(beside.backbone, LOOP, kind, graphs.path(LOOP, kind))
     return graphs
 
 
@@ -77,6 +77,8 @@ def check_equal(
         [Budget(2, 0, 4)] * 2,
         [Budget(3, 1e9, 4)],
         [Budget(1, 0, 1), Budget(3, 0, 12), Budget(3, 4.0, 2), Budget(2, 0, 5), Budget(3, 6.0, 3)],
+        [Budget(3, 0, 4, 0.9)] * 2,
+        [Budget(1, 0, 1, 0.5), Budget(3, 0, 12, 0.5), Budget(3, 4.0, 2, 0.5)],
     ],
 )
 def test_answers_as_torch_does(onnx: OnnxRuntime, beside: TorchRuntime, budgets: list[Budget]) -> None:
@@ -103,6 +105,7 @@ def test_slots_and_classes_may_be_any_number(
 def test_without_slots_it_is_the_plain_transformer(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
     version = sample_version(beside, LOOP, slots=0, classes=6)
     check_equal(onnx, beside, version, Budget(3, 0, 4), Budget(1, 2.0, 1))
+    check_equal(onnx, beside, version, Budget(3, 0, 4, 0.75))
 
 
 def test_a_version_that_knows_nothing_is_served_too(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
@@ -132,9 +135,9 @@ def test_a_version_of_another_backbone_is_refused(onnx: OnnxRuntime) -> None:
 
 
 def test_loops_that_differ_in_what_is_fed_share_a_graph(graphs: Graphs) -> None:
-    assert graphs.path(LOOP, True) == graphs.path(LoopConfig((1, 3), 3, 0.4, 0.2, 7), True)
-    assert graphs.path(LOOP, True) != graphs.path(LOOP, False)
-    assert graphs.path(LOOP, True) != graphs.path(LoopConfig((1, 3), 2, 0.4), True)
+    assert graphs.path(LOOP, GraphKind.EVEN) == graphs.path(LoopConfig((1, 3), 3, 0.4, 0.2, 7), GraphKind.EVEN)
+    assert len({graphs.path(LOOP, kind) for kind in GraphKind}) == len(GraphKind)
+    assert graphs.path(LOOP, GraphKind.EVEN) != graphs.path(LoopConfig((1, 3), 2, 0.4), GraphKind.EVEN)
 
 
 def test_auto_measures_what_is_on_disk_before_it_answers(
