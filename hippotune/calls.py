@@ -33,12 +33,15 @@ class Ask(TypedDict, total=False):
 
     tmax: loop steps at most, from 1.  epsilon: stop once a step moves the memory by less.
     topk: slots recalled a step.  labels: choose among these only.  top: how many labels to answer with.
+    keep: share of image tokens kept apart, 0.5 to 1; less is faster.  budget_ms: as large a keep as meets this time.
     explain: add the retrieval trace.  timeout_ms: the server gives up after so long, with 504.
     """
 
     tmax: int
     epsilon: float
     topk: int
+    keep: float
+    budget_ms: float
     labels: list[str]
     top: int
     explain: bool

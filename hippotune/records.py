@@ -23,11 +23,15 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long the answer was thought about: steps at most, when to stop early, slots recalled a step."""
+    """How long the answer was thought about: steps at most, when to stop early, slots recalled a step.
+
+    keep: share of image tokens that were still apart after the transformer's middle; 1 merged none.
+    """
 
     tmax: int
     epsilon: float
     topk: int
+    keep: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Classification:
             id=answer["id"],
             predictions=tuple(Prediction(p["label"], p["score"]) for p in answer["predictions"]),
             version=answer["version"],
-            budget=Budget(**{name: answer["budget"][name] for name in ("tmax", "epsilon", "topk")}),
+            budget=Budget(**_known(Budget, answer["budget"])),
             steps=tuple(answer["steps"]),
             timings=Timings(**{name: timings[name] for name in Timings.__slots__}) if timings else None,
             trace=answer.get("trace"),

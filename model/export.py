@@ -134,7 +134,7 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
     )
     most = most_pairs(backbone.patches, backbone.depth)
     merged = Dim("merged", max=most)
-    dim, b, k, r, m, d, c = backbone.dim, 3, 5, min(2, most), 11, 17, 7
+    dim, b, k, r, m, d, c = backbone.dim, 3, 5, 2, 11, 17, 7
     inputs: dict[str, tuple[Tensor, Shape]] = {
         "pixels": (torch.zeros(b, 3, backbone.px, backbone.px, dtype=torch.uint8), {0: batch}),
         "tmax": (torch.full((b,), loop.tmax), {0: batch}),

@@ -76,7 +76,7 @@ class RetrievalViT(nn.Module):
         """The same for tokens x [B, N, d] entering block 1, `pairs` of which merge in each middle block."""
         found: list[Recall] = []
         tokens = Tokens.deal(x, self.backbone.vit.num_prefix_tokens)
-        merging = merging_blocks(self.backbone.depth)
+        merging = merging_blocks(self.backbone.patches, self.backbone.depth)
         for layer, block in enumerate(self.backbone.vit.blocks, start=1):
             recalled = None
             if layer in memory_of:

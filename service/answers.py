@@ -25,6 +25,7 @@ class BudgetAnswer(BaseModel):
     tmax: int
     epsilon: float
     topk: int
+    keep: float
 
 
 class Timings(BaseModel):

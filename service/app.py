@@ -24,6 +24,7 @@ from service.keys import Keyring
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
 from service.middleware import HeadRequests, ProtocolErrors, RequestMetrics
+from service.pace import Pace
 from service.routes import classify, feedback, inference, operations, page, tasks, versions
 from service.runtimes import Runtime
 from service.runtimes.load import load_runtime
@@ -83,7 +84,7 @@ async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle)
     threads = config.threads or available_cpus()
     runtime = await to_thread.run_sync(load_runtime, config, threads)
     served, redis, blobs = Served(), connect(config.redis_url), BlobStore(config.store / "blobs")
-    engine = Engine(served, config.max_batch, config.queue_images, metrics)
+    engine = Engine(served, config.max_batch, config.queue_images, metrics, Pace())
     registry = Registry(redis, config.store / "versions", config.queue.prefix)
     watcher = Watcher(registry, runtime, engine, served, metrics)
     memory = SharedMemory(

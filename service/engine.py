@@ -5,11 +5,15 @@ next one. At low load every request is alone and waits for nobody, at high load 
 
 The queue counts images, not requests, and a request of many images is split over batches. All of them are
 answered by one version: the first batch that holds one of them takes the reference, the rest keep it.
+
+Requests that keep different shares of their tokens have tensors of different shapes and do not share a batch. A
+request that names a time instead is given the largest share that is expected to meet it, at the moment its turn comes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +28,7 @@ from numpy.typing import NDArray
 
 from model.budget import Budget
 from service.metrics import Metrics
+from service.pace import Pace
 from service.problems import Problem
 from service.runtimes import Output
 from service.snapshot import Served, Snapshot
@@ -47,6 +52,8 @@ class Ticket:
     """A request inside the engine. `done` resolves, in `loop`, when its last image is scored.
 
     snapshot: the version that answers it, settled once `started`; until then the one it was checked against.
+    deadline: perf_counter time from which nobody waits for it any more.
+    target: perf_counter time the caller would like it by; `keep` of the budget is then chosen when it is started.
     scored: one an image, in order.
     """
 
@@ -58,6 +65,8 @@ class Ticket:
     entered: float
     snapshot: Snapshot
     place: float = 1.0
+    deadline: float = math.inf
+    target: float | None = None
     started: bool = False
     scored: list[Scored] = field(default_factory=list)
 
@@ -81,11 +90,14 @@ class Batch:
 class Engine:
     """Scores images in a thread of its own. Call `start` and `stop` once each."""
 
-    def __init__(self, served: Served, max_batch: int, queue_images: int, metrics: Metrics) -> None:
+    def __init__(
+        self, served: Served, max_batch: int, queue_images: int, metrics: Metrics, pace: Pace
+    ) -> None:
         self._served = served
         self._max_batch = max_batch
         self._queue_images = queue_images
         self._metrics = metrics
+        self._pace = pace
         self._admitted = 0
         self._waiting: deque[Item] = deque()
         self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
@@ -127,14 +139,19 @@ class Engine:
         explain: bool,
         checked: Snapshot,
         place: float = 1.0,
+        deadline: float = math.inf,
+        target: float | None = None,
     ) -> Ticket:
         """Queue admitted images [3, px, px] each. From the event loop; await the ticket's `done`.
 
         checked: the version the request was checked against; a newer one may answer it.
         place: see `Served.at`; 1 is never answered by a version on trial.
+        deadline, target: see `Ticket`; what is not started by its deadline is never computed.
         """
         loop = asyncio.get_running_loop()
-        ticket = Ticket(images, budget, explain, loop, loop.create_future(), perf_counter(), checked, place)
+        ticket = Ticket(
+            images, budget, explain, loop, loop.create_future(), perf_counter(), checked, place, deadline, target
+        )
         with self._changed:
             if self._stopping:
                 raise Problem(503, "the server is stopping")
@@ -176,18 +193,28 @@ class Engine:
         """What answers a ticket: settled once started, else the newest there is for its place."""
         return ticket.snapshot if ticket.started else self._served.at(ticket.place) or ticket.snapshot
 
-    def _take(self) -> Batch:
-        """The next images of one version, oldest first."""
-        first = self._waiting[0].ticket
-        snapshot = self._version_of(first)
+    def _take(self) -> Batch | None:
+        """The next images of one version and one `keep`, oldest first; None when nobody waits for any of them."""
+        now, images = perf_counter(), min(len(self._waiting), self._max_batch)
         items: list[Item] = []
+        others: deque[Item] = deque()
         while self._waiting and len(items) < self._max_batch:
-            ticket = self._waiting[0].ticket
-            if self._version_of(ticket) is not snapshot:
-                break
-            ticket.snapshot, ticket.started = snapshot, True
-            items.append(self._waiting.popleft())
-        return Batch(snapshot, items)
+            item = self._waiting.popleft()
+            ticket = item.ticket
+            if ticket.done.done() or (now > ticket.deadline and not ticket.started):
+                fail([ticket], Problem(504, "the deadline passed before the image's turn came"))
+                continue
+            snapshot = self._version_of(ticket)
+            if ticket.target is not None and not ticket.started:
+                ticket.budget = self._pace.deepest(ticket.budget, images, ticket.target - now)
+            first = items[0].ticket if items else None
+            if first and (snapshot is not first.snapshot or ticket.budget.keep != first.budget.keep):
+                others.append(item)
+            else:
+                ticket.snapshot, ticket.started = snapshot, True
+                items.append(item)
+        self._waiting.extendleft(reversed(others))
+        return Batch(items[0].ticket.snapshot, items) if items else None
 
     def _score(self, batch: Batch) -> None:
         began = perf_counter()
@@ -204,6 +231,7 @@ class Engine:
             fail(tickets, Problem(500, reason))
             return
         ended = perf_counter()
+        self._pace.observe(budgets[0].keep, len(budgets), ended - began)
         for row, (ticket, budget) in enumerate(zip(tickets, budgets, strict=True)):
             ticket.scored.append(Scored(output, row, budget, ended - began, ended))
         for ticket in dict.fromkeys(tickets):

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
+from model.merging import LEAST_KEEP
 from service.problems import refused, shorten
 
 
@@ -22,6 +23,18 @@ class ClassifyQuery(BaseModel):
         description="Stop once a step moves the recall by less; 0 never does.",
     )
     topk: int | None = Field(None, ge=1, description="Slots a step may mix.")
+    keep: float | None = Field(
+        None,
+        ge=LEAST_KEEP,
+        le=1,
+        description="Share of tokens still apart after the middle; less is faster and a little less accurate.",
+    )
+    budget_ms: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Answer within so long if that can be, with the largest `keep` that does; see `budget`.",
+    )
     labels: list[str] = Field([], description="Answer with these only: repeated, or separated by commas.")
     top: int = Field(5, ge=1, le=1000, description="Labels answered, unless `labels` names them.")
     explain: bool = Field(False, description="Add the retrieval trace.")

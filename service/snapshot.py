@@ -88,7 +88,9 @@ def place_of(images: Sequence[bytes]) -> float:
     return int.from_bytes(digest.digest()) / 2**64
 
 
-def budget_for(snapshot: Snapshot, tmax: int | None, epsilon: float | None, topk: int | None) -> Budget:
+def budget_for(
+    snapshot: Snapshot, tmax: int | None, epsilon: float | None, topk: int | None, keep: float | None = None
+) -> Budget:
     """A request's budget, the version's own where it names nothing. Raises Problem past what it can give."""
     loop = snapshot.loop
     if tmax is not None and not 1 <= tmax <= loop.tmax:
@@ -100,4 +102,5 @@ def budget_for(snapshot: Snapshot, tmax: int | None, epsilon: float | None, topk
         tmax=default.tmax if tmax is None else tmax,
         epsilon=default.epsilon if epsilon is None else epsilon,
         topk=default.topk if topk is None else topk,
+        keep=default.keep if keep is None else keep,
     )

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
 from model.budget import Budget
@@ -64,13 +66,12 @@ async def classify(request: Request) -> Response:
     services = await get_services(request)
     query = ClassifyQuery.of(request)
     snapshot = able_snapshot(services)
-    budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk)
+    budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
     wanted = Wanted(known_labels(query.labels, snapshot), query.top, query.explain)
     images = await read_images(request, services)
     clock.read = perf_counter() - clock.began
     with services.engine.admit(len(images)):
-        limit_s = allowed_s(services, query.timeout_ms)
-        ticket = await score(request, services, images, snapshot, budget, query.explain, clock, limit_s)
+        ticket = await score(request, services, images, snapshot, budget, query, clock)
     return encode(services, ticket, wanted, clock)
 
 
@@ -129,28 +130,28 @@ async def score(
     images: Sequence[tuple[str, bytes]],
     snapshot: Snapshot,
     budget: Budget,
-    explain: bool,
+    query: ClassifyQuery,
     clock: Clock,
-    limit_s: float,
 ) -> Ticket:
     """Decode and score; give up when the client leaves or the deadline passes.
 
     Raises Problem and ClientDisconnect.
     """
-    loop = asyncio.get_running_loop()
-    pool, px, most = services.decoders, services.px, services.config.max_pixels
+    limit_s = allowed_s(services, query.timeout_ms)
+    pixels = await decode_all(services, images)
     began = perf_counter()
-    decoding = [loop.run_in_executor(pool, decode, data, px, most, name) for name, data in images]
-    try:
-        pixels = [await pending for pending in decoding]
-    finally:
-        for pending in decoding:
-            pending.cancel()
-    clock.decode = perf_counter() - began
-    place = place_of([data for _, data in images]) if services.served.trial else 1.0
-    ticket = services.engine.enqueue(pixels, budget, explain, snapshot, place)
-    left_s = limit_s - (ticket.entered - clock.began)
-    gone = loop.create_task(until_gone(request))
+    clock.decode = began - clock.began - clock.read
+    ticket = services.engine.enqueue(
+        pixels,
+        budget,
+        query.explain,
+        snapshot,
+        place=place_of([data for _, data in images]) if services.served.trial else 1.0,
+        deadline=clock.began + limit_s,
+        target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
+    )
+    gone = asyncio.ensure_future(until_gone(request))
+    left_s = ticket.deadline - began
     try:
         await asyncio.wait((ticket.done, gone), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         if not ticket.done.done():
@@ -162,9 +163,18 @@ async def score(
         gone.cancel()
         if not ticket.done.done():
             services.engine.withdraw(ticket)
-    clock.compute = sum({scored.ended: scored.compute_s for scored in ticket.scored}.values())
-    clock.queue = ticket.scored[-1].ended - ticket.entered - clock.compute
-    return ticket
+
+
+async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) -> list[NDArray[np.uint8]]:
+    """Pixels [3, px, px] of each image. Raises Problem."""
+    loop, pool = asyncio.get_running_loop(), services.decoders
+    px, most = services.px, services.config.max_pixels
+    decoding = [loop.run_in_executor(pool, decode, data, px, most, name) for name, data in images]
+    try:
+        return [await pending for pending in decoding]
+    finally:
+        for pending in decoding:
+            pending.cancel()
 
 
 async def until_gone(request: Request) -> None:

@@ -20,7 +20,7 @@ from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery
 from service.receive import read_body
-from service.routes.classify import able_snapshot, allowed_s, known_labels, observe, score
+from service.routes.classify import able_snapshot, known_labels, observe, score
 from service.services import Services, TheServices
 from service.snapshot import budget_for
 from service.tensors import DATATYPES, IMAGE, Rows, parse, serialise
@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=doc
 HEADER_LENGTH = "Inference-Header-Content-Length"
 OF_THE_PROTOCOL = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
 """Parameters that clients send of their own accord and that mean nothing here, or are read elsewhere."""
-OURS = ("tmax", "epsilon", "topk", "labels", "top")
+OURS = ("tmax", "epsilon", "topk", "keep", "budget_ms", "labels", "top")
 
 
 @router.get("/health/live", summary="Is the process worth keeping?")
@@ -135,13 +135,12 @@ async def infer(asked: Asked, request: Request, services: TheServices) -> Respon
     header, images = parse(body, header_length(request), config.max_classify_files)
     query, wanted = query_of(header.parameters), header.wanted()
     snapshot = able_snapshot(services)
-    budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk)
+    budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
     shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
     clock.read = perf_counter() - clock.began
     parts = [(f"{IMAGE}[{number}]", image) for number, image in enumerate(images)]
     with services.engine.admit(len(parts)):
-        limit_s = allowed_s(services, query.timeout_ms)
-        ticket = await score(request, services, parts, snapshot, budget, False, clock, limit_s)
+        ticket = await score(request, services, parts, snapshot, budget, query, clock)
     if asked not in (None, ticket.snapshot.version):
         raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")
     answer = {"model_name": config.model_name, "model_version": str(ticket.snapshot.version)}

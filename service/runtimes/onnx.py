@@ -18,7 +18,6 @@ from service.runtimes import Classifier, Output
 from service.runtimes.graphs import Graphs
 from service.runtimes.torch import TorchRuntime
 
-
 Sessions = Mapping[GraphKind, InferenceSession]
 
 
@@ -58,7 +57,8 @@ class OnnxRuntime:
                 if not self._graphs.ready(loop):
                     self._graphs.export(loop)
                 self._sessions[loop] = {
-                    kind: open_session(str(self._graphs.path(loop, kind)), self._threads) for kind in GraphKind
+                    kind: open_session(str(self._graphs.path(loop, kind)), self._threads)
+                    for kind in GraphKind
                 }
             return self._sessions[loop]
 

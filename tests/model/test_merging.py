@@ -63,11 +63,12 @@ def test_without_pairs_it_is_the_fused_block(
 
 
 def test_the_middle_half_merges_down_to_the_share_asked_for() -> None:
-    assert list(merging_blocks(12)) == [4, 5, 6, 7, 8, 9]
-    assert list(merging_blocks(1)) == [1]
+    assert list(merging_blocks(196, 12)) == [4, 5, 6, 7, 8, 9]
+    assert list(merging_blocks(4, 12)) == [4]
+    assert list(merging_blocks(4, 1)) == [1]
     assert [pairs_a_block(keep, 196, 12) for keep in (1.0, 0.75, 0.5)] == [0, 8, 16]
     assert pairs_a_block(0.5, 64, 9) == 8
-    assert pairs_a_block(0.5, 9, 4) == 2  # not 2.25, and never more than there are to leave
+    assert pairs_a_block(0.5, 7, 1) == 4  # never more than there are to leave
 
 
 def test_keep_1_is_the_plain_path_exactly_and_less_is_near_it(

@@ -24,7 +24,7 @@ def test_a_raw_body_is_answered_in_full(server: Running, kind: str) -> None:
     assert len(answer["id"]) == 33
     assert scores == sorted(scores, reverse=True)
     assert answer["version"] == server.registry.current()
-    assert answer["budget"] == {"tmax": 2, "epsilon": 0.0, "topk": 5}
+    assert answer["budget"] == {"tmax": 2, "epsilon": 0.0, "topk": 5, "keep": 1.0}
     assert answer["steps"] == [2] * 7
     assert "trace" not in answer
     timings = answer["timings_ms"]
@@ -131,3 +131,42 @@ def test_a_request_that_cannot_be_answered_in_time_is_504(server: Running) -> No
     held.result()
     assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 200
     assert server.services.metrics.queue_depth._value.get() == 0
+
+
+def test_keep_merges_tokens_and_is_answered(server: Running) -> None:
+    whole, half = (
+        server.client.post(f"/classify?keep={keep}&top=6", content=picture(), headers=PNG).json()
+        for keep in (1, 0.5)
+    )
+    assert (whole["budget"]["keep"], half["budget"]["keep"]) == (1, 0.5)
+    assert whole["steps"] == half["steps"]
+    scores = [{p["label"]: p["score"] for p in answer["predictions"]} for answer in (whole, half)]
+    assert scores[0] != scores[1]
+
+
+def test_requests_of_different_keep_at_once_answer_as_alone(server: Running) -> None:
+    asked = [
+        (picture(seed), {"keep": (1, 0.5, 0.75)[seed % 3], "tmax": 1 + seed % 4, "top": 6})
+        for seed in range(24)
+    ]
+
+    def ask(data: bytes, params: dict[str, float]) -> dict[str, Any]:
+        return server.client.post("/classify", params=params, content=data, headers=PNG).json()  # type: ignore[no-any-return]
+
+    alone = [ask(*one) for one in asked]
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(lambda one: ask(*one), asked))
+    for first, second in zip(alone, together, strict=True):
+        assert first["budget"] == second["budget"]
+        scores = [{p["label"]: p["score"] for p in answer["predictions"]} for answer in (first, second)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_a_time_budget_is_met_with_the_deepest_keep_that_can(server: Running) -> None:
+    def keep(query: str) -> float:
+        answer = server.client.post(f"/classify?{query}", content=picture(), headers=PNG).json()
+        return answer["budget"]["keep"]  # type: ignore[no-any-return]
+
+    assert keep("budget_ms=10000") == 1
+    assert keep("budget_ms=0.01") == 0.5
+    assert keep("budget_ms=10000&keep=0.8") == 0.8

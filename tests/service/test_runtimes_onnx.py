@@ -135,7 +135,9 @@ def test_a_version_of_another_backbone_is_refused(onnx: OnnxRuntime) -> None:
 
 
 def test_loops_that_differ_in_what_is_fed_share_a_graph(graphs: Graphs) -> None:
-    assert graphs.path(LOOP, GraphKind.EVEN) == graphs.path(LoopConfig((1, 3), 3, 0.4, 0.2, 7), GraphKind.EVEN)
+    assert graphs.path(LOOP, GraphKind.EVEN) == graphs.path(
+        LoopConfig((1, 3), 3, 0.4, 0.2, 7), GraphKind.EVEN
+    )
     assert len({graphs.path(LOOP, kind) for kind in GraphKind}) == len(GraphKind)
     assert graphs.path(LOOP, GraphKind.EVEN) != graphs.path(LoopConfig((1, 3), 2, 0.4), GraphKind.EVEN)
 
