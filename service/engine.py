@@ -150,7 +150,16 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         ticket = Ticket(
-            images, budget, explain, loop, loop.create_future(), perf_counter(), checked, place, deadline, target
+            images,
+            budget,
+            explain,
+            loop,
+            loop.create_future(),
+            perf_counter(),
+            checked,
+            place,
+            deadline,
+            target,
         )
         with self._changed:
             if self._stopping:

@@ -163,6 +163,9 @@ async def score(
         gone.cancel()
         if not ticket.done.done():
             services.engine.withdraw(ticket)
+    clock.compute = sum({scored.ended: scored.compute_s for scored in ticket.scored}.values())
+    clock.queue = ticket.scored[-1].ended - ticket.entered - clock.compute
+    return ticket
 
 
 async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) -> list[NDArray[np.uint8]]:

@@ -169,6 +169,7 @@ def test_auto_stays_with_torch_when_the_export_fails(beside: TorchRuntime, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # it gives way to all other work on the machine
 def test_the_exporting_process_leaves_whole_files_and_nothing_else(
     tmp_path: Path, backbone: BackboneSpec
 ) -> None:
