@@ -2,17 +2,15 @@
 
 Compares the bundled backbone with DeiT-Tiny at the same pixel size, with random weights and with the pixels
 themselves, by nearest class mean and by a ridge classifier on a random projection, on scikit-learn's digits,
-CUB-100 and CIFAR-100; then times it against DeiT-Tiny at 224 px in one run.
+CUB-100 and CIFAR-100. Its speed: `python -m benchmarks.backbone_speed`.
 """
 
 import io
-import json
-import statistics
-import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,9 +19,9 @@ import typer
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.machine import keep
 from model.backbone import Backbone, BackboneSpec, load_backbone
 from model.head import project, random_projection
 from model.preprocess import to_pixels
@@ -164,24 +162,13 @@ def accuracy(guess: Tensor, truth: Tensor) -> float:
     return float((guess == truth).float().mean())
 
 
-@torch.inference_mode()
-def milliseconds(backbones: dict[str, Backbone], batch: int, rounds: int) -> dict[str, float]:
-    """Median time an image of each backbone, measured in turns so that a busy moment hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in backbones}
-    for turn in range(rounds + 1):
-        for name, backbone in backbones.items():
-            images = torch.randint(0, 256, (batch, 3, backbone.px, backbone.px), dtype=torch.uint8)
-            started = time.perf_counter()
-            backbone.pool(backbone.vit.blocks(backbone.embed(images)))
-            if turn > 0:  # the first warms caches up
-                times[name].append((time.perf_counter() - started) / batch * 1000)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def randomised(backbone: Backbone) -> Backbone:
-    """The same architecture with freshly drawn weights."""
+    """The same architecture with every weight freshly drawn."""
     torch.manual_seed(0)
-    vit: VisionTransformer = load_backbone(BackboneSpec()).vit
+    vit = deepcopy(backbone.vit)
+    for module in vit.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.LayerNorm):
+            module.reset_parameters()
     vit.init_weights()
     half = (0.5, 0.5, 0.5)
     return Backbone("random", vit, backbone.px, half, half)
@@ -213,37 +200,31 @@ def compare(rows: list[str], data: Path, per_class: int, validate: bool, bundled
         for task, split in splits.items():
             found = judge(embed, split)
             scores.setdefault(task, {})[row] = asdict(found)
-            typer.echo(f"{task:9} {row:10} {found}")
+            typer.echo(f"{task:9} {row:10} {found}", err=True)
     return scores
 
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder with the archives and DeiT-Tiny.")] = DATA,
-    out: Annotated[Path | None, typer.Option(help="Where to write the figures; rows there are kept.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="What to measure; all where none is named.")] = None,
     per_class: Annotated[int, typer.Option(help="Images of a class to learn from, and to judge on.")] = 50,
     weights: Annotated[Path | None, typer.Option(help="Another file than the packaged weights.")] = None,
     validate: Annotated[bool, typer.Option(help="Judge on held-out training images instead.")] = False,
-    speed: Annotated[bool, typer.Option(help="Time it against DeiT-Tiny at 224 px.")] = True,
+    quick: Annotated[
+        bool, typer.Option(help="Five images of a class: that it runs, not what it is worth.")
+    ] = False,
 ) -> None:
-    """Measure the bundled backbone."""
-    rows = row or list(ROWS)
+    """Measure what the bundled backbone's features are worth."""
+    per_class = 5 if quick else per_class
     bundled = load_backbone(BackboneSpec(weights=weights))
-    result: dict[str, Any] = json.loads(out.read_text()) if out is not None and out.exists() else {}
-    for task, scores in compare(rows, data, per_class, validate, bundled).items():
-        result.setdefault("accuracy", {}).setdefault(task, {}).update(scores)
-    result |= {"per_class": per_class, "judged_on": "held-out training images" if validate else "test images"}
-    if "bundled" in rows:
-        result["backbone"] = asdict(bundled.identity)
-    if speed:
-        full = load_backbone(BackboneSpec(TEACHER, data / DEIT_FILE, px=224))
-        times = milliseconds({"bundled": bundled, "deit_tiny at 224 px": full}, batch=32, rounds=7)
-        ratio = times["deit_tiny at 224 px"] / times["bundled"]
-        result["speed"] = {"ms_per_image": times, "ratio": ratio, "threads": torch.get_num_threads()}
-        typer.echo(f"ms an image {times}; ratio {ratio:.1f} on {torch.get_num_threads()} threads")
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    figures = {
+        "backbone": asdict(bundled.identity),
+        "judged_on": "held-out training images" if validate else "test images",
+        "per_class": per_class,
+        "accuracy": compare(row or list(ROWS), data, per_class, validate, bundled),
+    }
+    keep(figures, out)
 
 
 if __name__ == "__main__":
