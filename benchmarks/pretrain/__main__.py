@@ -6,14 +6,12 @@ from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor
 
-from benchmarks.pretrain.augment import crop_frames, sample
-from benchmarks.pretrain.drawings import drawing_pairs
-from benchmarks.pretrain.export import draw_curve, export
+from benchmarks.pretrain.export import averaged, draw_curve, export
 from benchmarks.pretrain.student import Distillation
-from benchmarks.pretrain.teacher import STUDENT_PX, Views, cached_views, enlarge, load_teacher
+from benchmarks.pretrain.teacher import cached_views, load_teacher
 from benchmarks.pretrain.train import Recipe, Trainer
+from benchmarks.pretrain.whiten import mild_crops, whiten
 from model.bundled import BUNDLED
 
 DATA = Path("../shared/data")
@@ -40,30 +38,20 @@ def main(
     teacher = load_teacher(data / "deit_tiny_patch16_224_timm.safetensors")
     student = Distillation(sources, teacher.get_classifier())
     if start_from is not None:
-        averaged = torch.load(start_from, weights_only=True)["average"]
-        student.vit.load_state_dict({k[4:]: v for k, v in averaged.items() if k.startswith("vit.")})
+        begun = torch.load(start_from, weights_only=True)["average"]
+        student.vit.load_state_dict({k[4:]: v for k, v in begun.items() if k.startswith("vit.")})
     trainer = Trainer(student, sources, recipe, cache)
     if train:
         trainer.run()
-    sha256 = export(trainer.checkpoint, weights, views_of(sources))
+    vit = averaged(trainer.checkpoint)
+    whiten(vit, mild_crops(data))
+    sha256 = export(vit, weights)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps({"steps": trainer.clock.step, "history": trainer.history}) + "\n")
     draw_curve(trainer.history, weights.with_name("training.png"))
     typer.echo(
         f"{weights}: sha256 {sha256}, {trainer.clock.step} steps in {trainer.clock.seconds / 60:.0f} min"
     )
-
-
-def views_of(
-    sources: tuple[Views, ...], each: int = 350, drawings: int = 1000
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Two scans of drawings, and mild crops of `each` pictures a source: float [N, 3, px, px]."""
-    pictures = torch.cat([enlarge(views.images[:each], STUDENT_PX).float() / 255 for views in sources])
-    crops = sample(pictures, crop_frames(len(pictures), 0.6, flip=True), STUDENT_PX)
-    photos = sources[0].images[:drawings].float() / 255
-    scans = [drawing_pairs(part, STUDENT_PX) for part in torch.split(photos, 20)]
-    first, second = (torch.cat([scan[which] for scan in scans]) for which in range(2))
-    return first, second, crops
 
 
 if __name__ == "__main__":

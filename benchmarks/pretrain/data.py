@@ -12,12 +12,13 @@ from torch import Tensor
 from model.preprocess import to_pixels
 
 
-def read_archive(path: Path, px: int) -> tuple[Tensor, Tensor]:
+def read_archive(path: Path, px: int, every: int = 1) -> tuple[Tensor, Tensor]:
     """Decode an archive of encoded images; each image is resized bicubically to a square.
 
     Args:
         path: `.npz` with `blob`, `offsets` and `label` (see the folder's own README).
         px: side length in pixels.
+        every: read one image in this many.
 
     Returns:
         Images uint8 [N, 3, px, px] and labels int64 [N].
@@ -27,12 +28,13 @@ def read_archive(path: Path, px: int) -> tuple[Tensor, Tensor]:
     """
     with np.load(path) as archive:
         blob, offsets, labels = archive["blob"], archive["offsets"], archive["label"]
-    images = np.empty((len(labels), 3, px, px), dtype=np.uint8)
-    for row in track(range(len(labels)), description=path.stem):
+    rows = np.arange(0, len(labels), every)
+    images = np.empty((len(rows), 3, px, px), dtype=np.uint8)
+    for place, row in enumerate(track(rows, description=path.stem)):
         encoded = blob[offsets[row] : offsets[row + 1]].tobytes()
         with Image.open(io.BytesIO(encoded)) as image:
-            images[row] = to_pixels(image, px)
-    return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+            images[place] = to_pixels(image, px)
+    return torch.from_numpy(images), torch.from_numpy(labels[rows].astype(np.int64))
 
 
 def luma(images: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def drawing_pairs(photos: Tensor, px: int) -> tuple[Tensor, Tensor]:
     lines = _stretch(_outline(fine, style))
     if float(torch.rand(())) < 0.2:
         lines = 1 - lines
-    return _scan(lines, side, px), _scan(lines, side, px)
+    return scan(lines, side, px), scan(lines, side, px)
 
 
 def _outline(grey: Tensor, style: str) -> Tensor:
@@ -57,7 +57,7 @@ def _slope(maps: Tensor) -> Tensor:
     return (dx.square() + dy.square()).sqrt()
 
 
-def _scan(lines: Tensor, side: int, px: int) -> Tensor:
+def scan(lines: Tensor, side: int, px: int) -> Tensor:
     """Bend, thicken for some, and read fine lines [B, 1, s, s] at `side` pixels: [B, 3, px, px]."""
     bent = sample(lines, _bends(len(lines)), lines.shape[-1])
     thick = torch.rand(len(lines), 1, 1, 1) < 0.5

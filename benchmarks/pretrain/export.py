@@ -12,31 +12,22 @@ from torch import Tensor
 
 from benchmarks.pretrain.student import ARCHITECTURE
 from benchmarks.pretrain.teacher import STUDENT_PX
-from benchmarks.pretrain.whiten import append_map, whitening
 
 POOLING = {"global_pool": "token"}
 """The image's vector is its normalised class token."""
-SPREAD = 0.3
-"""Share of all variation in what whitens the vector, beside variation within images."""
 
 
-def export(checkpoint: Path, weights: Path, views: tuple[Tensor, Tensor, Tensor]) -> str:
-    """Write the averaged student of a run as `weights` (fp16) with its `.json` beside it; the sha256.
-
-    Args:
-        checkpoint: of the run.
-        weights: the safetensors file to write.
-        views: two scans of drawings and other training pictures, float [N, 3, px, px] in 0..1, to whiten by.
-
-    Raises:
-        FileNotFoundError: there is no checkpoint yet.
-    """
-    averaged: dict[str, Tensor] = torch.load(checkpoint, weights_only=True)["average"]
+def averaged(checkpoint: Path) -> VisionTransformer:
+    """The averaged student of a run. Raises FileNotFoundError where there is no checkpoint yet."""
+    weights: dict[str, Tensor] = torch.load(checkpoint, weights_only=True)["average"]
     prefix = "vit."
     vit = VisionTransformer(**ARCHITECTURE, **POOLING).eval()
-    vit.load_state_dict({k[len(prefix) :]: v for k, v in averaged.items() if k.startswith(prefix)})
-    first, second, pictures = (vectors(vit, images) for images in views)
-    append_map(vit, *whitening(first, second, pictures, total=SPREAD))
+    vit.load_state_dict({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
+    return vit
+
+
+def export(vit: VisionTransformer, weights: Path) -> str:
+    """Write a backbone as `weights` (safetensors, fp16) with its `.json` beside it; the sha256."""
     data = save({name: tensor.half().contiguous() for name, tensor in vit.state_dict().items()})
     card = {
         "architecture": {**ARCHITECTURE, **POOLING, "depth": len(vit.blocks)},
@@ -49,12 +40,6 @@ def export(checkpoint: Path, weights: Path, views: tuple[Tensor, Tensor, Tensor]
     weights.write_bytes(data)
     weights.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
     return str(card["sha256"])
-
-
-@torch.no_grad()
-def vectors(vit: VisionTransformer, images: Tensor) -> Tensor:
-    """Vectors [N, d] of float images [N, 3, px, px] in 0..1."""
-    return torch.cat([vit((part - 0.5) / 0.5) for part in torch.split(images, 64)])
 
 
 def draw_curve(history: list[dict[str, float]], picture: Path) -> None:

@@ -1,35 +1,78 @@
-"""A last block solved in closed form: it whitens the image's vector by how it varies within one image.
+"""A last block solved in closed form: it whitens the image's vector by how it varies within one thing.
 
-Distances to class means treat every direction alike; training does not make directions alike. From pairs of scans
-of one drawing comes the covariance within images, S_w, from all vectors S; the map is (S_w + c S)^(-1/2), both
-scaled to trace one. No label is used. The map fits a plain transformer block exactly: attention that adds nothing,
-and an MLP that computes gelu(z) - gelu(-z) = z.
+Distances to class means treat every direction alike; training does not make directions alike. From many scans of
+each of some glyphs comes the covariance within glyphs, S_w, from photographs the covariance S; the map is
+(S_w + c S)^(-1/2), both scaled to trace one. The map fits a plain transformer block exactly: attention that adds
+nothing, and an MLP that computes gelu(z) - gelu(-z) = z.
+
+`python -m benchmarks.pretrain.whiten` solves the block of a finished backbone anew, without training.
 """
 
 from copy import deepcopy
+from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from benchmarks.pretrain.augment import crop_frames, sample
+from benchmarks.pretrain.data import read_archive
+from benchmarks.pretrain.export import export
+from benchmarks.pretrain.glyphs import glyph_scans
+from benchmarks.pretrain.teacher import STUDENT_PX
+from model.bundled import BUNDLED, load_bundled
+
+SPREAD = 0.3
+"""c: share of all variation of photographs beside variation within glyphs."""
 GAIN = 100.0
 """Size of the new vector beside the residual stream it is added to, so that the last norm sees only the former."""
 
 
+def whiten(vit: VisionTransformer, pictures: Tensor, total: float = SPREAD) -> None:
+    """Add the whitening block to a student.
+
+    Args:
+        vit: it ends with its trained blocks.
+        pictures: photographs, float [M, 3, px, px] in 0..1.
+        total: c.
+    """
+    scans, groups = glyph_scans(pictures.shape[-1])
+    append_map(vit, *whitening(vectors(vit, scans), groups, vectors(vit, pictures), total))
+
+
+def mild_crops(data: Path) -> Tensor:
+    """Crops of about 400 training images of each archive in `data`: float [M, 3, px, px] in 0..1.
+
+    Raises FileNotFoundError.
+    """
+    archives = (("cifar100_train_webp.npz", 125), ("cub100_train_webp.npz", 7))
+    pictures = torch.cat([read_archive(data / name, STUDENT_PX, every)[0] for name, every in archives])
+    return sample(pictures.float() / 255, crop_frames(len(pictures), 0.6, flip=True), STUDENT_PX)
+
+
 @torch.no_grad()
-def whitening(first: Tensor, second: Tensor, pictures: Tensor, total: float) -> tuple[Tensor, Tensor]:
+def vectors(vit: VisionTransformer, images: Tensor) -> Tensor:
+    """Vectors [N, d] of float images [N, 3, px, px] in 0..1."""
+    return torch.cat([vit((part - 0.5) / 0.5) for part in torch.split(images, 64)])
+
+
+@torch.no_grad()
+def whitening(glyphs: Tensor, groups: Tensor, pictures: Tensor, total: float) -> tuple[Tensor, Tensor]:
     """Mean [d] of all vectors, and the symmetric map [d, d].
 
     Args:
-        first, second: vectors [N, d] of two views of each of N drawings.
-        pictures: vectors [M, d] of other images.
+        glyphs: vectors [N, d] of scans.
+        groups: the glyph of each, int64 [N].
+        pictures: vectors [M, d] of photographs.
         total: c.
     """
-    change = (first - second).double()
-    within, spread = change.T @ change, covariance(first) + covariance(pictures)
+    means = torch.stack([glyphs[groups == group].mean(0) for group in range(int(groups.max()) + 1)])
+    within, spread = covariance(glyphs - means[groups]), covariance(pictures)
     values, axes = torch.linalg.eigh(within / within.trace() + total * spread / spread.trace())
     inverse_root = ((axes * values.clamp_min(1e-9).rsqrt()) @ axes.T).float()
-    everything = torch.cat((first, pictures))
+    everything = torch.cat((glyphs, pictures))
     mean = everything.mean(0)
     return mean, inverse_root / ((everything - mean) @ inverse_root).std()
 
@@ -62,3 +105,29 @@ def append_map(vit: VisionTransformer, mean: Tensor, mapping: Tensor) -> None:
     vit.blocks.append(block)
     vit.norm.weight.fill_(1)
     vit.norm.bias.zero_()
+
+
+def remove_map(vit: VisionTransformer) -> None:
+    """Undo `append_map`."""
+    vit.norm = vit.blocks[-1].norm2
+    vit.blocks = vit.blocks[:-1]
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with the archives.")] = Path("../shared/data"),
+    backbone: Annotated[Path, typer.Option(help="Exported backbone whose last block is replaced.")] = BUNDLED,
+    weights: Annotated[Path, typer.Option(help="Where to write the result.")] = BUNDLED,
+    total: Annotated[float, typer.Option(help="Share of all variation of photographs.")] = SPREAD,
+    bare: Annotated[bool, typer.Option(help="Only take the block off, to see what it is worth.")] = False,
+) -> None:
+    """Whiten a finished backbone anew."""
+    torch.manual_seed(0)
+    vit = load_bundled(backbone)[0]
+    remove_map(vit)
+    if not bare:
+        whiten(vit, mild_crops(data), total)
+    typer.echo(f"{weights}: sha256 {export(vit, weights)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

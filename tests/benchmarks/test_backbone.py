@@ -1,4 +1,4 @@
-"""What the bundled backbone is worth: how features are judged, and that the commands run."""
+"""What the bundled backbone is worth: the promise on digits, and how features are judged."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from benchmarks import backbone, backbone_speed
-from benchmarks.backbone import DATA, digits, nearest_mean, randomised
+from benchmarks.backbone import DATA, digits, from_backbone, judge, nearest_mean, randomised
 from model.backbone import BackboneSpec, load_backbone
+
+
+def test_digits_are_told_apart_as_promised() -> None:
+    found = judge(from_backbone(load_backbone(BackboneSpec())), digits(validate=False))
+    assert found.nearest_mean >= 0.93
+    assert found.projected_ridge >= 0.97
 
 
 def test_held_out_digits_are_no_test_digits() -> None:

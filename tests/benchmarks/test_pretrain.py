@@ -9,12 +9,13 @@ from torch import nn
 
 from benchmarks.pretrain.augment import crop_frames, recolour, sample
 from benchmarks.pretrain.drawings import LEVELS, drawing_pairs
-from benchmarks.pretrain.export import export, smoothed
+from benchmarks.pretrain.export import averaged, export, smoothed
 from benchmarks.pretrain.geometry import LENGTH, describe, gradient_histograms
+from benchmarks.pretrain.glyphs import FONTS, GLYPHS, draw_glyph, glyph_scans
 from benchmarks.pretrain.student import ARCHITECTURE, Distillation, tell_apart
 from benchmarks.pretrain.teacher import Views
 from benchmarks.pretrain.train import Recipe, Trainer, drop_at, held_out, rate_at
-from benchmarks.pretrain.whiten import append_map, whitening
+from benchmarks.pretrain.whiten import append_map, remove_map, whiten, whitening
 from model.bundled import load_bundled
 
 TARGET = 12
@@ -123,8 +124,9 @@ def test_a_run_stops_saves_and_goes_on_from_there(sources: tuple[Views, ...], tm
 def test_what_is_exported_loads_as_the_bundled_backbone(sources: tuple[Views, ...], tmp_path: Path) -> None:
     run = start(sources, tmp_path)
     run.save()
-    images = torch.rand(8, 3, 64, 64)
-    sha256 = export(run.checkpoint, tmp_path / "small.safetensors", (images, images.flip(3), images))
+    student = averaged(run.checkpoint)
+    append_map(student, torch.zeros(160), torch.eye(160))
+    sha256 = export(student, tmp_path / "small.safetensors")
     vit, px, _, _, found = load_bundled(tmp_path / "small.safetensors")
     assert found == sha256
     assert px == 64
@@ -142,15 +144,68 @@ def test_a_linear_map_fits_a_transformer_block() -> None:
     assert torch.allclose(vit(images), wanted, atol=0.02)
 
 
-def test_whitening_evens_out_what_changes_within_an_image() -> None:
+@torch.no_grad()
+def test_the_map_comes_off_again() -> None:
+    vit, images = VisionTransformer(**ARCHITECTURE).eval(), torch.rand(2, 3, 64, 64)
+    vit.norm.weight.uniform_(0.5, 2)
+    before = vit(images)
+    append_map(vit, torch.randn(160), torch.randn(160, 160))
+    assert not torch.allclose(vit(images), before, atol=0.1)
+    remove_map(vit)
+    assert torch.equal(vit(images), before)
+
+
+def test_whitening_evens_out_what_changes_within_a_glyph() -> None:
     torch.manual_seed(0)
     stretch = torch.tensor([10.0, 1.0, 0.1])
-    images = torch.randn(4000, 3)
-    first, second = (images + stretch * torch.randn(4000, 3) for _ in range(2))
-    mean, mapping = whitening(first, second, images, total=0.0)
-    changes = ((first - second) @ mapping).std(0)
-    assert changes.max() / changes.min() < 1.01
-    assert mean.abs().max() < 0.5
+    groups = torch.arange(8000) % 20
+    glyphs = torch.randn(20, 3)[groups] + stretch * torch.randn(8000, 3)
+    mean, mapping = whitening(glyphs, groups, torch.randn(100, 3), total=0.0)
+    changes = stretch * torch.randn(8000, 3) @ mapping
+    assert changes.std(0).max() / changes.std(0).min() < 1.05
+    assert torch.allclose(mean, torch.cat((glyphs, torch.randn(100, 3))).mean(0), atol=0.1)
+
+
+@torch.no_grad()
+def test_scans_of_a_glyph_lie_closer_after_whitening(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.pretrain.glyphs.FONTS", FONTS[:4])
+    torch.manual_seed(0)
+    vit, pictures = VisionTransformer(**ARCHITECTURE).eval(), torch.rand(200, 3, 64, 64)
+    scans, groups = glyph_scans(64, repeats=1)
+    before = within_share(vit(scans - 0.5), groups)
+    whiten(vit, pictures)
+    assert within_share(vit(scans - 0.5), groups) < before
+
+
+def within_share(vectors: torch.Tensor, groups: torch.Tensor) -> float:
+    """Variance within groups over all variance."""
+    means = torch.stack([vectors[groups == group].mean(0) for group in groups.unique()])
+    return float((vectors - means[groups]).square().sum() / (vectors - vectors.mean(0)).square().sum())
+
+
+def test_no_digit_is_among_the_glyphs() -> None:
+    assert not any(glyph.isnumeric() for glyph in GLYPHS)
+
+
+@pytest.mark.parametrize("font", FONTS)
+def test_every_font_has_every_glyph_and_none_is_cut(font: str) -> None:
+    missing = draw_glyph("\uffff", font)
+    for glyph in GLYPHS:
+        drawn = draw_glyph(glyph, font)
+        assert not torch.equal(drawn, missing), glyph
+        assert drawn[:, :5].sum() == drawn[:, -5:].sum() == drawn[..., :5].sum() == drawn[..., -5:].sum() == 0
+        assert drawn.max() > 0.5, glyph
+
+
+def test_glyphs_are_scanned_in_every_font_and_come_with_their_index() -> None:
+    torch.manual_seed(0)
+    scans, groups = glyph_scans(64, repeats=1)
+    assert scans.shape == (len(GLYPHS) * len(FONTS), 3, 64, 64)
+    assert torch.equal(groups.bincount(), torch.full((len(GLYPHS),), len(FONTS)))
+    assert 0 <= scans.min() <= scans.max() <= 1
+    wide, narrow = (scans[groups == GLYPHS.index(glyph), 0].mean((0, 1)) for glyph in "W!")
+    outside = torch.cat((torch.arange(16), torch.arange(48, 64)))
+    assert wide[outside].sum() > 2 * narrow[outside].sum()
 
 
 def test_smoothing_starts_at_the_first_value() -> None:
