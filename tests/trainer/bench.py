@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
+import resource
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 from PIL import Image
@@ -16,10 +21,12 @@ from redis import Redis
 
 from exchange.blobs import BlobStore
 from exchange.queue import QueueConfig, TaskQueue
-from exchange.records import Sample, TaskRecord, TaskState
+from exchange.records import Claim, Sample, TaskRecord, TaskState
 from exchange.registry import Registry
 from model.backbone import BackboneSpec
+from trainer import term
 from trainer.config import LearnerConfig, ValidationConfig
+from trainer.data import load_task
 from trainer.learner import Task
 from trainer.process import TrainerConfig
 from trainer.state import LearnerState
@@ -40,15 +47,16 @@ class Bench:
         self.spec = BackboneSpec("vit_tiny_patch16_224", weights, 32)
         self.url = url
 
-    def config(self, learner: LearnerConfig, consumer: str = "one") -> TrainerConfig:
+    def config(self, learner: LearnerConfig, consumer: str = "one", least_images: int = 50) -> TrainerConfig:
         return TrainerConfig(
             self.url,
             self.root,
             backbone=self.spec,
             learner=learner,
             consumer=consumer,
-            validation=ValidationConfig(share=0.1),
+            validation=ValidationConfig(share=0.1, least_images=least_images),
             queue=QUEUE,
+            max_pixels=100_000_000,
             threads=1,
         )
 
@@ -60,8 +68,15 @@ class Bench:
             samples.append(Sample(self.queue.blobs.put(buffer.getvalue()), label))
         return self.queue.submit(task.id, samples).task.id
 
+    def submit_image(self, side: int) -> str:
+        """A task of one black square that takes four bytes a pixel to decode."""
+        buffer = io.BytesIO()
+        Image.new("1", (side, side)).save(buffer, "PNG")
+        sample = Sample(self.queue.blobs.put(buffer.getvalue()), "black")
+        return self.queue.submit("huge", [sample]).task.id
+
     def wait(self, task: str, ready: Callable[[TaskRecord], bool]) -> TaskRecord:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not ready(record := self.queue.get(task)):
             assert time.monotonic() < deadline, f"still {record}"
             time.sleep(0.01)
@@ -71,9 +86,9 @@ class Bench:
         return self.wait(task, lambda record: record.state == state)
 
     @contextmanager
-    def trainer(self, learner: LearnerConfig = FAST) -> Iterator[None]:
+    def trainer(self, learner: LearnerConfig = FAST, least_images: int = 50) -> Iterator[None]:
         stop = threading.Event()
-        thread = threading.Thread(target=run, args=(self.config(learner), stop))
+        thread = threading.Thread(target=run, args=(self.config(learner, "one", least_images), stop))
         thread.start()
         try:
             yield
@@ -87,6 +102,24 @@ class Bench:
         process.start()
         return process  # type: ignore[return-value]
 
+    @contextmanager
+    def supervised(
+        self, learner: LearnerConfig, *, spare_memory: int | None = None, deadly: str | None = None
+    ) -> Iterator[None]:
+        """A trainer that is started again whenever it dies.
+
+        spare_memory: bytes it may take beyond what it starts with.  deadly: name of a task that kills it.
+        """
+        context = multiprocessing.get_context("spawn")
+        with mock.patch.dict(os.environ, {"MALLOC_ARENA_MAX": "1"}):  # or each thread reserves 64 MiB
+            keeper = context.Process(target=keep_training, args=(self.config(learner), spare_memory, deadly))
+            keeper.start()
+        try:
+            yield
+        finally:
+            keeper.terminate()
+            keeper.join()
+
     def state(self) -> LearnerState:
         newest = self.registry.newest_consolidated()
         assert newest is not None
@@ -95,4 +128,42 @@ class Bench:
 
 def train_until_killed(config: TrainerConfig) -> None:
     torch.set_num_threads(1)
+    run(config, threading.Event())
+
+
+def keep_training(config: TrainerConfig, spare_memory: int | None, deadly: str | None) -> None:
+    """One life of the trainer after another, each a fork of a process that has everything imported."""
+    torch.set_num_threads(1)
+    child = 0
+
+    def end(*_: object) -> None:
+        if child:
+            os.kill(child, signal.SIGKILL)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    while True:
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            continue
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            live(config, spare_memory, deadly)
+        finally:
+            os._exit(1)
+
+
+def live(config: TrainerConfig, spare_memory: int | None, deadly: str | None) -> None:
+    if spare_memory is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + spare_memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    def load(claim: Claim, *rest: Any) -> Task:
+        if claim.task.name == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load_task(claim, *rest)
+
+    term.load_task = load  # type: ignore[assignment]
     run(config, threading.Event())
