@@ -64,7 +64,7 @@ class RetrievalViT(nn.Module):
         found: list[Recall] = []
         for layer, block in enumerate(self.backbone.vit.blocks, start=1):
             if layer in memory_of:
-                found.append(deliberate(x, memory_of[layer], budgets, self.loop, bptt))
+                found.append(self.consult(x, memory_of[layer], budgets, bptt))
                 x = block_with_recall(block, x, found[-1])
             else:
                 x = block(x)
@@ -81,10 +81,14 @@ class RetrievalViT(nn.Module):
             recalled = None
             if layer in memory_of:
                 seed = tokens.mean().unsqueeze(1)  # [B, 1, d], all that the loop reads of the tokens
-                recalled = deliberate(seed, memory_of[layer], budgets, self.loop)
+                recalled = self.consult(seed, memory_of[layer], budgets, None)
                 found.append(recalled)
             tokens = block_with_merging(block, tokens, recalled, pairs if layer in merging else 0)
         return Features(self.backbone.pool(tokens.x, tokens.sizes), found)
+
+    def consult(self, x: Tensor, memory: Memory, budgets: BudgetBatch, bptt: int | None) -> Recall:
+        """What one layer recalls for its tokens x [B, N, d]; ablations put something else here."""
+        return deliberate(x, memory, budgets, self.loop, bptt)
 
 
 def steps_taken(found: Recall) -> Tensor:

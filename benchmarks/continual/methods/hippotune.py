@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.continual.ablations import AblatedViT
+from benchmarks.continual.budgets import sweep
 from benchmarks.continual.methods.base import FeatureCache, Images, Setting, Watch
 from model.budget import BudgetBatch
 from model.deliberation import LoopConfig
 from model.diagnostics import diagnose, spectral_radius
-from model.network import RetrievalViT
 from trainer.config import LearnerConfig
 from trainer.learner import Learner, Task
 from trainer.state import LearnerState
@@ -25,11 +26,16 @@ PER_TASK = 16
 
 @dataclass(frozen=True, slots=True)
 class HippoTuneConfig:
-    """fast_only: the streaming head alone; no task brings slots."""
+    """fast_only: the streaming head alone; no task brings slots.
+
+    variant: how layers consult their pools; see `ablations`.  sweep: whether other budgets are judged in the end.
+    """
 
     loop: LoopConfig = field(default_factory=LoopConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     fast_only: bool = False
+    variant: str = "loop"
+    sweep: bool = False
 
 
 class HippoTune:
@@ -37,7 +43,7 @@ class HippoTune:
 
     def __init__(self, config: HippoTuneConfig, setting: Setting) -> None:
         self.config = config
-        self.learner = Learner(RetrievalViT(setting.backbone, config.loop), config.learner)
+        self.learner = Learner(AblatedViT(setting.backbone, config.loop, config.variant), config.learner)
         self.state = self.serving = self.learner.start()
         self.cache = FeatureCache()
 
@@ -86,7 +92,10 @@ class HippoTune:
         self.state = self.serving = LearnerState.load(path)
 
     def report(self, tests: Sequence[Images]) -> dict[str, Any]:
-        """The loop's diagnostics on a few images of each task, one entry a layer; nothing while there are no slots."""
+        """The loop's diagnostics on a few images of each task, one entry a layer; nothing while there are no slots.
+
+        And, where asked, what other budgets would have answered.
+        """
         loop, network = self.config.loop, self.learner.network
         device = network.backbone.mean.device
         memories = self.serving.pools.to(device).memories(loop)
@@ -98,7 +107,9 @@ class HippoTune:
                 pixels.to(device), memories, BudgetBatch.repeat(loop.budget, len(pixels), device)
             ).found
         width = min(loop.topk, self.serving.pools.slots)
+        judged = {"sweep": sweep(self.learner, self.serving, tests)} if self.config.sweep else {}
         return {
+            **judged,
             "slots": self.serving.pools.slots,
             "loop": [asdict(diagnose(layer, self.serving.pools.slots)) for layer in found],
             "spectral_radius": [

@@ -1,0 +1,58 @@
+"""The loop with one idea taken out, at the same number of parameters and, where said, of extra attention tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.backbone import Backbone
+from model.budget import BudgetBatch
+from model.deliberation import LoopConfig, Memory, Recall, deliberate, recall, seed_query
+from model.network import RetrievalViT
+
+VARIANTS = ("loop", "last", "ranks")
+"""`loop` is the product's own.  `last`: only v_T joins the attention.  `ranks`: see `by_rank`."""
+
+
+class AblatedViT(RetrievalViT):
+    """A `RetrievalViT` whose layers consult their memories in another way."""
+
+    def __init__(self, backbone: Backbone, loop: LoopConfig, variant: str) -> None:
+        """Raises ValueError for a variant that is none of `VARIANTS`."""
+        if variant not in VARIANTS:
+            raise ValueError(f"variant is {variant!r}; it must be one of {', '.join(VARIANTS)}")
+        super().__init__(backbone, loop)
+        self.variant = variant
+
+    def consult(self, x: Tensor, memory: Memory, budgets: BudgetBatch, bptt: int | None) -> Recall:
+        if self.variant == "ranks":
+            return by_rank(x, memory, budgets)
+        found = deliberate(x, memory, budgets, self.loop, bptt)
+        return last_step(found) if self.variant == "last" else found
+
+
+def last_step(found: Recall) -> Recall:
+    """The same recall, of which attention sees each sample's last step alone: vectors [B, 1, d]."""
+    if found.used is None:
+        return found._replace(vectors=found.vectors[:, -1:])
+    last = found.used.sum(dim=1) - 1  # [B]
+    rows = torch.arange(len(last), device=last.device)
+    return found._replace(vectors=found.vectors[rows, last].unsqueeze(1), used=None)
+
+
+def by_rank(x: Tensor, memory: Memory, budgets: BudgetBatch) -> Recall:
+    """One retrieval of as many vectors as the loop would take steps: the t-th mixes the t-th best k slots.
+
+    As many extra tokens as the loop, all from one question. Pools of fewer than T k slots mix fewer at a time.
+    Budgets must be uniform.
+    """
+    if not budgets.uniform:
+        raise ValueError("retrieval by rank takes one budget for all, without early stop")
+    steps = min(budgets.steps, memory.values.shape[0])
+    width = min(budgets.width, memory.values.shape[0] // steps)
+    query = seed_query(x)  # [B, d]
+    scores, slots = (query @ memory.addresses).topk(steps * width, dim=-1)
+    weights = scores.unflatten(1, (steps, width)).softmax(dim=-1)  # [B, T, k]
+    slots = slots.unflatten(1, (steps, width))
+    vectors = recall(weights, slots, memory.values)  # [B, T, d]
+    return Recall(vectors, None, list(weights.unbind(1)), list(slots.unbind(1)), [query] * steps)
