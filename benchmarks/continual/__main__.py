@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.continual.methods import RECIPES
-from benchmarks.continual.protocols import PROTOCOLS, Protocol
+from benchmarks.continual.protocols import PROTOCOLS, SCENARIO_CONDITIONS, Protocol
 from benchmarks.continual.runner import Run, configure, run
 from benchmarks.continual.streams import SCENARIOS
 from benchmarks.machine import keep
@@ -57,7 +57,7 @@ def protocol_of(options: argparse.Namespace) -> Protocol:
     }
     if given.get("backbone") == "bundled" and options.weights is None:
         given["weights"] = None
-    return dataclasses.replace(named, **given)
+    return dataclasses.replace(named, **(SCENARIO_CONDITIONS.get(given.get("scenario", ""), {}) | given))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.config import LearnerConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
@@ -28,17 +30,29 @@ class Protocol:
     train_per_class: int | None = 50
     test_per_class: int | None = 20
     split: str = "test"
-    epochs: int = 3
-    batch: int = 16
+    epochs: int = LearnerConfig().epochs
+    batch: int = LearnerConfig().batch
     probe_per_class: int = 2
     backbone: str = "deit_tiny_patch16_224"
     weights: Path | None = Path("../shared/data/deit_tiny_patch16_224_timm.safetensors")
     precision: str | None = None
     device: str = "cpu"
 
+    @property
+    def single_pass(self) -> bool:
+        """Whether every image is trained on once."""
+        return self.scenario == "online"
+
+    def __post_init__(self) -> None:
+        if self.single_pass and self.epochs != 1:
+            raise ValueError(f"epochs is {self.epochs}; the online scenario passes over every image once")
+
 
 QUICK = Protocol()
 FULL = Protocol(px=224, train_per_class=None, test_per_class=None, epochs=5, batch=128)
 CUB = Protocol(data="cub100", px=224, train_per_class=None, test_per_class=None)
+
+SCENARIO_CONDITIONS: dict[str, dict[str, int]] = {"domain": {"tasks": 5}, "online": {"epochs": 1}}
+"""What a scenario asks for where nothing else is said."""
 
 PROTOCOLS = {"quick": QUICK, "full": FULL, "cub": CUB}

@@ -80,6 +80,8 @@ def configure(recipe: Recipe, protocol: Protocol, seed: int, settings: Sequence[
     fixed = []
     if recipe.schedule is not None:
         fixed += [f"{recipe.schedule}epochs={protocol.epochs}", f"{recipe.schedule}batch={protocol.batch}"]
+    if recipe.schedule == "learner." and protocol.single_pass:
+        fixed += ["learner.least_steps=0"]
     if recipe.seed is not None:
         fixed += [f"{recipe.seed}={seed}"]
     return override(recipe.config, (*fixed, *settings))
@@ -112,7 +114,8 @@ def run(
     record = resume(what, method, folder)
     with precision(protocol, device):
         for number in range(len(record.matrix), 1 if recipe.joint else len(experiences)):
-            learn(what, method, experiences, tests, record, number, progress)
+            judges = tests if recipe.joint else tests[: number + 1]
+            learn(what, method, experiences, judges, record, number, progress)
             keep(what, method, record, folder)
         figures = summarise(what, method, recipe, tests, record)
     shutil.rmtree(folder, ignore_errors=True)
@@ -123,28 +126,24 @@ def learn(
     what: Run,
     method: Method,
     experiences: Sequence[Experience],
-    tests: Sequence[Images],
+    judges: Sequence[Images],
     record: Record,
     number: int,
     progress: Callable[[int, int, float], None],
 ) -> None:
-    """One task, and its row of the matrix."""
+    """One task, and its row of the matrix: judges are the test images of each task in that row."""
     protocol, experience = what.protocol, experiences[number]
     task = Task(experience.id, experience.train.pixels(protocol.px), experience.train.names)
-    old = (
-        [few(images, protocol.probe_per_class) for images in tests[:number]]
-        if protocol.probe_per_class
-        else []
-    )
+    probed = judges[:number] if protocol.probe_per_class else ()
+    old = [few(images, protocol.probe_per_class) for images in probed]
     total = len(task.labels) * protocol.epochs
     observer = Observer(
-        method, number, old, tests[number], PROBE_EVERY, lambda images: progress(number, total, images)
+        method, number, old, judges[number], PROBE_EVERY, lambda images: progress(number, total, images)
     )
     method.learn(task, observer)
     observer.finish()
-    seen = [images for images in tests if set(images.names) <= set(method.labels)]
     record.matrix.append(
-        [percent_right(method.scores(images), method.labels, images.names) for images in seen]
+        [percent_right(method.scores(images), method.labels, images.names) for images in judges]
     )
     record.probes += observer.probes
     record.images += observer.images

@@ -6,11 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.continual.data import choose, load
+from benchmarks.continual.data import Encoded, choose, load
+from benchmarks.continual.methods import RECIPES
 from benchmarks.continual.protocols import Protocol
-from benchmarks.continual.runner import stream
-from benchmarks.continual.streams import class_incremental
+from benchmarks.continual.runner import configure, stream
+from benchmarks.continual.streams import class_incremental, domain_incremental
+from benchmarks.continual.superclasses import SUPERCLASSES
 from tests.benchmarks.continual.conftest import LABELS, TEST, TRAIN
+from tests.hippotune.conftest import ROOT
+
+DATA = ROOT.parent / "shared" / "data"
 
 
 def bytes_of(subsets: tuple) -> set[bytes]:
@@ -68,3 +73,51 @@ def test_every_class_is_in_one_task(protocol: Protocol) -> None:
     names = [set(task.train.names) for task in tasks]
     assert sum(map(len, names)) == len(set.union(*names)) == len(LABELS)
     assert all(set(task.test.names) == mine for task, mine in zip(tasks, names, strict=True))
+
+
+def test_blurred_tasks_lend_each_other_images_and_lose_none(protocol: Protocol) -> None:
+    sharp = stream(protocol, 0, joint=False, limit=None)
+    blurry = stream(replace(protocol, scenario="blurry"), 0, joint=False, limit=None)
+    rows = [row for task in blurry for row in task.train.rows]
+    assert sorted(rows) == sorted(row for task in sharp for row in task.train.rows)
+    assert any(set(b.train.names) > set(s.train.names) for b, s in zip(blurry, sharp, strict=True))
+    for mine, theirs in zip(blurry, sharp, strict=True):
+        assert mine.test.rows == theirs.test.rows
+        stayed = sum(name in theirs.train.names for name in mine.train.names)
+        assert stayed >= len(mine.train.names) / 2
+
+
+def test_domains_bring_the_same_labels_from_other_classes() -> None:
+    labels = np.arange(100).repeat(2)
+    classes = tuple(name for names in SUPERCLASSES.values() for name in names.split())
+    source = Encoded("made up", classes, labels, lambda row: bytes([row % 256]))
+    data = choose(source, source, 1, 1, "validation")
+    tasks = domain_incremental(data, 5, seed=0)
+    assert all(set(task.train.names) == set(SUPERCLASSES) for task in tasks)
+    assert len({row for task in tasks for row in task.train.rows}) == 100
+    with pytest.raises(ValueError, match="one for each task"):
+        domain_incremental(data, 10, seed=0)
+
+
+def test_other_data_knows_no_domains(folder: Path) -> None:
+    data = choose(*load(f"imagefolder:{folder}", Path()), None, None, "test")
+    with pytest.raises(ValueError, match="no class of CIFAR-100"):
+        domain_incremental(data, 5, seed=0)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA.exists(), reason="../shared/data is not there")
+def test_every_class_of_cifar100_has_its_superclass() -> None:
+    train, test = load("cifar100", DATA)
+    assert sorted(train.classes) == sorted(name for names in SUPERCLASSES.values() for name in names.split())
+    assert train.classes == test.classes
+    assert len(train.labels) == 50_000
+    assert len(test.labels) == 10_000
+
+
+def test_a_single_pass_is_one_pass() -> None:
+    with pytest.raises(ValueError, match="epochs is 3"):
+        Protocol(scenario="online", epochs=3)
+    assert (
+        configure(RECIPES["hippotune"], Protocol(scenario="online", epochs=1), 0, ()).learner.least_steps == 0
+    )

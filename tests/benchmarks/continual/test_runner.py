@@ -111,6 +111,25 @@ def test_any_field_can_be_set_and_no_other() -> None:
             override(config, [wrong])
 
 
+@pytest.mark.parametrize("scenario", ["blurry", "online"])
+def test_ours_learns_when_labels_recur_and_when_images_pass_once(
+    scenario: str, protocol: Protocol, tmp_path: Path
+) -> None:
+    figures = run_small("hippotune", replace(protocol, scenario=scenario), tmp_path)
+    assert [len(row) for row in figures["matrix"]] == [1, 2, 3]
+    assert len(figures["own"]["loop"]) == 3
+
+
+def test_other_budgets_are_judged_where_asked(protocol: Protocol, tmp_path: Path) -> None:
+    recipe = RECIPES["hippotune"]
+    config = configure(recipe, protocol, 0, (*SMALL["hippotune"], "sweep=True"))
+    figures = run(Run("hippotune", protocol, config), recipe, tmp_path, lambda *_: None)
+    own = next(one for one in figures["own"]["sweep"] if (one["tmax"], one["epsilon"]) == (4, 0))
+    assert own["accuracy"] == pytest.approx(figures["last"])
+    steps = [one["mean_steps"] for one in figures["own"]["sweep"] if one["epsilon"]]
+    assert steps == sorted(steps, reverse=True)
+
+
 def test_bf16_learns_too(protocol: Protocol, tmp_path: Path) -> None:
     recipe = RECIPES["lora"]
     fast = replace(protocol, precision="bf16", tasks=2)
