@@ -1,0 +1,119 @@
+"""Put measured figures into README.md and docs/: `python -m benchmarks.figures`.
+
+Between `<!-- figures: NAME -->` and `<!-- end -->` stands a table made from benchmarks/results/*.json. Nobody types a
+figure; `--check` says which file is stale.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks/results"
+REGION = re.compile(r"(<!-- (\w+): ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One quoted figure.
+
+    what: what was measured, in words.
+    file: its JSON in benchmarks/results.
+    template: how it is written, as `str.format` fills it from that JSON.
+    command: what measures it again.
+    """
+
+    what: str
+    file: str
+    template: str
+    command: str
+
+    def row(self) -> str:
+        """Raises KeyError and ValueError when the JSON has no such figure."""
+        document = json.loads((RESULTS / self.file).read_text())
+        return f"| {self.what} | {self.template.format_map(document)} | `{self.command}` |"
+
+
+SERVED = Figure(
+    "from accepted to answering, 100 images of new classes, DeiT-Tiny at 224 px, median",
+    "end_to_end.json",
+    "{median_seconds_from_accepted_to_served:.1f} s",
+    "python -m benchmarks.end_to_end",
+)
+SWAPS = Figure(
+    "requests that failed, or mixed two versions, while versions were swapped under load",
+    "end_to_end.json",
+    "{swaps[failed]} and {swaps[mixed_versions]} of {swaps[answered]}, {swaps[swaps]} swaps",
+    "python -m benchmarks.end_to_end",
+)
+LOOP = (
+    Figure(
+        "time of the loop over the plain transformer, four steps, onnxruntime, batch 1 and 8",
+        "loop.json",
+        "{time[onnx][batch_1][ratio]:.2f}x and {time[onnx][batch_8][ratio]:.2f}x",
+        "python -m benchmarks.loop",
+    ),
+    Figure(
+        "the same with torch",
+        "loop.json",
+        "{time[torch][batch_1][ratio]:.2f}x and {time[torch][batch_8][ratio]:.2f}x",
+        "python -m benchmarks.loop",
+    ),
+    Figure(
+        "multiply-adds of ViT-B/16, plain and with the loop",
+        "loop.json",
+        "{multiply_adds_vit_b16[plain_g]:.2f} G and {multiply_adds_vit_b16[looped_g]:.2f} G",
+        "python -m benchmarks.loop",
+    ),
+)
+BACKBONE = Figure(
+    "handwritten digits on the bundled backbone's frozen features: nearest mean, projected ridge",
+    "backbone.json",
+    "{accuracy[digits][bundled][nearest_mean]:.1%}, {accuracy[digits][bundled][projected_ridge]:.1%}",
+    "python -m benchmarks.backbone",
+)
+TABLES: Mapping[str, Iterable[Figure]] = {
+    "readme": (SERVED, SWAPS, LOOP[0], LOOP[2], BACKBONE),
+    "loop": LOOP,
+    "all": (SERVED, SWAPS, *LOOP, BACKBONE),
+}
+
+
+def table(figures: Iterable[Figure]) -> str:
+    return "\n".join(["| measured | | by |", "|---|---|---|", *(figure.row() for figure in figures)])
+
+
+def filled(text: str, kind: str, bodies: Mapping[str, str]) -> str:
+    """Text with each region `<!-- kind: name -->` holding the body of that name. Raises KeyError for unknown ones."""
+
+    def fill(found: re.Match[str]) -> str:
+        opening, its_kind, name, _, closing = found.groups()
+        return found[0] if its_kind != kind else f"{opening}\n{bodies[name]}\n\n{closing}"
+
+    return REGION.sub(fill, text)
+
+
+def main(check: bool) -> int:
+    """Fill the tables; with `check` only say which files are stale. Answers the exit code."""
+    bodies = {name: table(figures) for name, figures in TABLES.items()}
+    stale = 0
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        text = path.read_text()
+        new = filled(text, "figures", bodies)
+        if new != text:
+            stale += 1
+            print(
+                f"{path.relative_to(ROOT)} {'is stale: run python -m benchmarks.figures' if check else 'written'}"
+            )
+            if not check:
+                path.write_text(new)
+    return int(check and stale > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(check="--check" in sys.argv[1:]))

@@ -1,0 +1,184 @@
+"""Write what the program itself knows into the documentation: `python -m docs.reference`.
+
+docs/api.md from the OpenAPI document, docs/settings.md from the settings, and the tables of metrics and alerts in
+docs/operating.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typing_extensions import Doc
+
+from benchmarks.figures import filled
+from hippotune.settings import Part, Settings
+from service.app import create_app
+from service.config import ServiceConfig
+from service.metrics import Metrics
+
+ROOT = Path(__file__).parent.parent
+Schema = dict[str, Any]
+METHODS = ("get", "post", "put", "patch", "delete")
+INTRODUCTION = """# HTTP reference
+
+Made from the server's own OpenAPI document, which it serves at `/openapi.json` and shows at `/docs`. Every error is a
+problem document (RFC 9457) with a `detail` for people and `errors` for programs: the field, its value, what is allowed.
+"""
+
+SETTINGS = """Each is an environment variable and a flag of the same name: `HIPPOTUNE_MAX_BATCH`, `--max-batch`; the
+flag wins. `REDIS_URL` is read without the prefix, too. Left unset, a setting takes the default that its part of the
+program documents.
+"""
+
+
+def main(check: bool) -> int:
+    """Write the files; with `check` only say which are stale. Answers the exit code."""
+    stale = [(path, text) for path, text in pages() if not path.exists() or path.read_text() != text]
+    for path, text in stale:
+        print(f"{path.relative_to(ROOT)} {'is stale: run python -m docs.reference' if check else 'written'}")
+        if not check:
+            path.write_text(text)
+    return int(check and bool(stale))
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Every file this writes, with what belongs in it."""
+    document = create_app(ServiceConfig("redis://nowhere", Path("nowhere"))).openapi()
+    yield ROOT / "docs/api.md", api(document)
+    yield ROOT / "docs/settings.md", settings()
+    operating = ROOT / "docs/operating.md"
+    text = filled(operating.read_text(), "reference", {"metrics": metrics(), "alerts": alerts()})
+    yield operating, text
+
+
+def api(document: Schema) -> str:
+    """The OpenAPI document as Markdown: calls by their tag, then what they answer with."""
+    lines, tag = [INTRODUCTION], ""
+    for path, item in document["paths"].items():
+        for method in (method for method in METHODS if method in item):
+            operation = item[method]
+            if operation["tags"][0] != tag:
+                tag = operation["tags"][0]
+                lines.append(f"## {tag.capitalize()}\n")
+            lines += call(method, path, operation)
+    lines.append("## Records\n")
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        lines += record(name, schema)
+    return "\n".join(lines)
+
+
+def call(method: str, path: str, operation: Schema) -> list[str]:
+    lines = [f"### `{method.upper()} {path}`\n", f"{operation['summary'].rstrip('.')}.\n"]
+    if operation.get("description"):
+        lines.append(operation["description"] + "\n")
+    parameters = [
+        [f"`{one['name']}`", one["in"], kind(one["schema"]), one.get("description", "")]
+        for one in operation.get("parameters", ())
+    ]
+    lines += table(("parameter", "in", "kind", "meaning"), parameters)
+    if body := operation.get("requestBody"):
+        if body.get("description"):
+            lines.append(body["description"] + "\n")
+        contents = [[f"`{media}`", fields(one.get("schema", {}))] for media, one in body["content"].items()]
+        lines += table(("body", "content"), contents)
+    answers = [
+        [status, one.get("description", ""), answer(one)] for status, one in operation["responses"].items()
+    ]
+    lines += table(("answer", "meaning", "content"), answers)
+    return lines
+
+
+def answer(response: Schema) -> str:
+    return "; ".join(kind(one.get("schema", {})) for one in response.get("content", {}).values())
+
+
+def fields(schema: Schema) -> str:
+    """A body in a cell: its fields if it names any."""
+    named = schema.get("properties")
+    return ", ".join(f"`{name}`: {kind(one)}" for name, one in named.items()) if named else kind(schema)
+
+
+def record(name: str, schema: Schema) -> list[str]:
+    lines = [f"### {name}\n"]
+    if schema.get("description"):
+        lines.append(schema["description"] + "\n")
+    if "properties" not in schema:
+        return [*lines, kind(schema) + "\n"]
+    rows = [
+        [f"`{field}`", kind(one), one.get("description", "")] for field, one in schema["properties"].items()
+    ]
+    return [*lines, *table(("field", "kind", "meaning"), rows)]
+
+
+def kind(schema: Schema) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(kind(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {kind(schema['items'])}" if "items" in schema else "list"
+    low, high = schema.get("minimum", ""), schema.get("maximum", "")
+    limits = f" {low}..{high}" if (low, high) != ("", "") else ""
+    return f"{schema.get('format') or schema.get('type', 'anything')}{limits}"
+
+
+def settings() -> str:
+    """Every setting, by whom it concerns."""
+    lines = [
+        "# Settings\n",
+        SETTINGS,
+    ]
+    for part in Part:
+        rows = []
+        for name, field in Settings.model_fields.items():
+            if part in field.metadata:
+                (doc,) = [one.documentation for one in field.metadata if isinstance(one, Doc)]
+                known = field.default_factory is None and field.default is not None
+                default = f"`{field.default}`" if known else ""
+                rows.append([f"`HIPPOTUNE_{name.upper()}`", doc, default])
+        lines += [f"## {part.value}\n", *table(("variable", "meaning", "default"), rows)]
+    return "\n".join(lines)
+
+
+def metrics() -> str:
+    """What /metrics exposes."""
+    rows = []
+    for metric in Metrics().registry.collect():
+        name = metric.name + ("_total" if metric.type == "counter" else "")
+        rows.append([f"`{name}`", metric.type, metric.documentation])
+    return "\n".join(table(("metric", "kind", "meaning"), rows)).rstrip()
+
+
+def alerts() -> str:
+    """The rules of alerts.yml."""
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    rows = [
+        [f"`{rule['alert']}`", rule["labels"]["severity"], rule["annotations"]["summary"]] for rule in rules
+    ]
+    return "\n".join(table(("alert", "severity", "meaning"), rows)).rstrip()
+
+
+def table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    """A Markdown table and an empty line, nothing without rows."""
+    if not rows:
+        return []
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join(row) + " |" for row in cells),
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(check="--check" in sys.argv[1:]))
