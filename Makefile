@@ -1,6 +1,7 @@
 # make demo   everything, end to end, on real digits      make demo ARGS="--exit --json demo.json"
 # make test   the tests                                    make test ARGS="tests/model -q"
 # make check  formatting, types, who may import whom
+# make docs   the documentation, into site/, with what the program and the measurements say today
 
 PYTHON ?= python3
 ARGS ?=
@@ -8,7 +9,7 @@ BIN := .venv/bin
 RUNTIME := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 STAMP := .venv/.setup-$(RUNTIME)
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test check format docs clean
 
 setup: $(STAMP)
 
@@ -36,5 +37,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup
+	$(BIN)/python -m docs.reference
+	$(BIN)/python -m benchmarks.figures
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

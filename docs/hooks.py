@@ -1,4 +1,4 @@
-"""What MkDocs is told beyond mkdocs.yml: equations become MathML, measured pages join the navigation."""
+"""What MkDocs is told beyond mkdocs.yml: files to include, equations as MathML, measured pages in the navigation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from latex2mathml.converter import convert
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([\[(])(.*?)\\[\])]</\1>', re.DOTALL)
 """What pymdownx.arithmatex leaves of $...$ and $$...$$."""
 
+INCLUDED = re.compile(r'^--8<-- "(.+)"$', re.MULTILINE)
+"""A file of the repository that is a page here, too."""
+
 
 def on_config(config: Any) -> Any:
     """Pages that benchmarks write, and others that no entry of the navigation names, come before the reference."""
@@ -22,6 +25,14 @@ def on_config(config: Any) -> Any:
     place = next(i for i, entry in enumerate(config["nav"]) if "HTTP reference" in entry)
     config["nav"][place:place] = [*others, *([{"Measured": measured}] if measured else [])]
     return config
+
+
+def on_page_markdown(markdown: str, config: Any, **_: Any) -> str:
+    """A file from elsewhere links to these pages by their folder."""
+    root = Path(config["config_file_path"]).parent
+    return INCLUDED.sub(
+        lambda found: re.sub(r"\]\((\.\./)?docs/", "](", (root / found[1]).read_text()), markdown
+    )
 
 
 def on_page_content(content: str, **_: Any) -> str:

@@ -39,7 +39,7 @@ ELSEWHERE = {
     "hippotune serve": "tests/deploy",
     "hippotune train": "tests/deploy",
     "hippotune demo": "test_run.py in tests/hippotune/demo",
-    "python -m": "measurements take minutes; each has a test in tests/benchmarks",
+    "python -m": "measurements take minutes; tests/benchmarks has their parts",
 }
 WAIT_S = 60
 

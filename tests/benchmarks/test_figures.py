@@ -1,0 +1,50 @@
+"""Figures in README and docs come from the files that measured them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import figures
+from benchmarks.figures import REGION, ROOT, TABLES, Figure, filled
+
+KNOWN = sorted({figure for table in TABLES.values() for figure in table}, key=lambda figure: figure.what)
+
+
+def test_every_table_is_current() -> None:
+    assert figures.main(check=True) == 0, "run python -m benchmarks.figures"
+
+
+@pytest.mark.parametrize("figure", KNOWN, ids=lambda figure: figure.what)
+def test_a_figure_is_in_its_file_and_names_its_command(figure: Figure) -> None:
+    assert "{" not in figure.row()
+    module = figure.command.split()[2]
+    path = ROOT / module.replace(".", "/")
+    assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+
+
+def test_a_changed_measurement_makes_the_tables_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in {figure.file for figure in KNOWN}:
+        (tmp_path / file).write_text((figures.RESULTS / file).read_text())
+    document = json.loads((tmp_path / "end_to_end.json").read_text())
+    document["median_seconds_from_accepted_to_served"] += 1
+    (tmp_path / "end_to_end.json").write_text(json.dumps(document))
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    assert figures.main(check=True) == 1
+
+
+def test_only_the_named_region_changes() -> None:
+    text = "a\n<!-- figures: x -->\nold\n<!-- end -->\nb\n<!-- reference: x -->\nkept\n<!-- end -->\n"
+    new = filled(text, "figures", {"x": "new"})
+    assert new == text.replace("old\n", "\nnew\n\n")
+    assert filled(new, "figures", {"x": "new"}) == new
+
+
+def test_no_figure_is_typed_by_hand_into_the_readme() -> None:
+    text = REGION.sub("", (ROOT / "README.md").read_text())
+    assert re.findall(r"\d[\d.,]*\s?(?:%|ms\b|seconds\b|s\b|x\b|G\b|points\b)", text) == []
