@@ -39,6 +39,7 @@ ELSEWHERE = {
     "hippotune serve": "tests/deploy",
     "hippotune train": "tests/deploy",
     "hippotune demo": "test_run.py in tests/hippotune/demo",
+    "hippotune doctor --strict": "finds fault with a machine that runs tests; test_doctor.py",
     "python -m": "measurements take minutes; tests/benchmarks has their parts",
 }
 WAIT_S = 60
@@ -124,9 +125,14 @@ def test_what_can_run_here_runs(block: Block, documented: Up, desk: Path) -> Non
 
 
 def environment(running: Up) -> dict[str, str]:
-    """The commands of this interpreter first on PATH, and the running server for those that ask for one."""
+    """The commands of this interpreter first on PATH, the running server for those that ask for one, nobody's home."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    ours = {"HIPPOTUNE_URL": running.address, "HIPPOTUNE_STORE": str(running.store), "PYTHONPATH": str(ROOT)}
+    ours = {
+        "HIPPOTUNE_URL": running.address,
+        "HIPPOTUNE_STORE": str(running.store),
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(running.store),
+    }
     return clean_environment() | ours | {"PATH": path}
 
 
