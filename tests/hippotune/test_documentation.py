@@ -40,6 +40,8 @@ ELSEWHERE = {
     "hippotune train": "tests/deploy",
     "hippotune demo": "test_run.py in tests/hippotune/demo",
     "hippotune doctor --strict": "finds fault with a machine that runs tests; test_doctor.py",
+    "hippotune export": "test_export.py types it on the backbone that it exports",
+    'session = InferenceSession("flowers.onnx")': "test_export.py runs it on the file exported",
     "python -m": "measurements take minutes; tests/benchmarks has their parts",
 }
 WAIT_S = 60
@@ -147,6 +149,9 @@ def settle(running: Up) -> None:
 
 @pytest.mark.parametrize("block", [block for block in ALL if block.elsewhere], ids=str)
 def test_what_cannot_run_here_exists(block: Block) -> None:
+    if block.language == "python":
+        compile(block.text, str(block), "exec")
+        return
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for command in block.commands:
         words = shlex.split(command.rstrip("&"))
