@@ -1,4 +1,4 @@
-"""Labelled images in a zip or tar laid out as an ImageFolder: `label/image.jpg`.
+"""Labelled images in a zip or tar, laid out as an ImageFolder or a WebDataset; see `service.layouts`.
 
 Nothing is unpacked to disk and no name from an archive ever reaches the file system. Names, counts, sizes and
 the growth on unpacking are checked from the archive's own directory before any member is read.
@@ -10,28 +10,21 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
 from service.config import ServiceConfig
+from service.layouts import LAYOUT, Member, labelled
 from service.problems import Problem, refused
 from service.uploads import Upload
 
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)
-LAYOUT = "be laid out as label/image.jpg"
 MAX_NAME = 512
+FILES_AN_IMAGE = 3
+"""Entries of an archive that may come with one image: the image, its label, its folder or a caption."""
 JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file of an archive: its name, its size unpacked, and how to read it."""
-
-    upload: Upload
-    bytes: int
 
 
 def unpack(file: IO[bytes], size: int, media_type: str, config: ServiceConfig) -> list[Upload]:
@@ -41,21 +34,21 @@ def unpack(file: IO[bytes], size: int, media_type: str, config: ServiceConfig) -
     """
     if size == 0:
         raise refused("body", "empty", "be a zip or tar archive of images")
-    uploads: list[Upload] = []
+    members: list[Member] = []
     total = 0
-    members = zip_members(file, size, config) if media_type in ZIP_TYPES else tar_members(file, config)
-    for member in members:
-        name = member.upload.name
-        if member.bytes > config.max_image_bytes:
-            raise refused(name, f"{member.bytes} bytes", f"be at most {config.max_image_bytes} bytes", 413)
-        total += member.bytes
-        uploads.append(member.upload)
-        if len(uploads) > config.max_task_images:
-            raise refused("body", "more images", f"hold at most {config.max_task_images} images", 413)
+    for member in zip_members(file, size, config) if media_type in ZIP_TYPES else tar_members(file, config):
+        if member.size > config.max_image_bytes:
+            allowed = f"be at most {config.max_image_bytes} bytes"
+            raise refused(member.name, f"{member.size} bytes", allowed, 413)
+        total += member.size
+        members.append(member)
         if total > config.max_unpacked_bytes or total > config.max_archive_ratio * size:
             most, ratio = config.max_unpacked_bytes, config.max_archive_ratio
             allowed = f"unpack to at most {most} bytes and {ratio} times its size"
             raise refused("body", f"at least {total} bytes unpacked", allowed, 413)
+    uploads = labelled(members)
+    if len(uploads) > config.max_task_images:
+        raise refused("body", f"{len(uploads)} images", f"hold at most {config.max_task_images} images", 413)
     if not uploads:
         raise refused("body", "an archive without images", f"hold at least one image and {LAYOUT}")
     return uploads
@@ -69,14 +62,13 @@ def zip_members(file: IO[bytes], size: int, config: ServiceConfig) -> Iterator[M
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
         raise Problem(422, f"body is no sound zip archive: {error}") from error
     for info in archive.infolist():
-        label = label_of(info.filename, info.filename.endswith("/"))  # is_dir() fails on an empty name
-        if label is None:
+        if not wanted(info.filename, info.filename.endswith("/")):  # is_dir() fails on an empty name
             continue
         if info.flag_bits & 0x1:
             raise refused(info.filename, "encrypted", "be readable without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise refused(info.filename, f"compression {info.compress_type}", "be stored or deflated")
-        yield Member(Upload(info.filename, label, partial(read_zip, archive, info)), info.file_size)
+        yield Member(info.filename, info.file_size, partial(read_zip, archive, info))
 
 
 def read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -99,7 +91,7 @@ def check_directory(file: IO[bytes], size: int, max_entries: int) -> None:
     if directory == 0xFFFFFFFF or tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
         raise refused("body", "a zip64 archive", "be a plain zip archive, below 4 GiB and 65,536 entries")
     # 46 bytes of fixed header, a name, and what writers add: times, owners.
-    if directory > max_entries * (46 + 256):
+    if directory > FILES_AN_IMAGE * max_entries * (46 + 256):
         raise refused("body", f"a directory of {directory} bytes", f"hold at most {max_entries} images", 413)
     file.seek(0)
 
@@ -109,14 +101,13 @@ def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
     try:
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - members are read after this returns
         for seen, info in enumerate(archive):
-            if seen > 2 * config.max_task_images:
+            if seen > FILES_AN_IMAGE * config.max_task_images:
                 raise refused("body", "more entries", f"hold at most {config.max_task_images} images", 413)
-            label = label_of(info.name, info.isdir())
-            if label is None:
+            if not wanted(info.name, info.isdir()):
                 continue
             if not info.isreg() or info.issparse():
                 raise refused(info.name, "no plain file", "be a plain file, no link or device")
-            yield Member(Upload(info.name, label, partial(read_tar, archive, info)), info.size)
+            yield Member(info.name, info.size, partial(read_tar, archive, info))
     except (tarfile.TarError, ValueError, OSError, OverflowError) as error:
         raise Problem(422, f"body is no sound tar archive: {error}") from error
 
@@ -129,15 +120,11 @@ def read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     return data
 
 
-def label_of(name: str, is_directory: bool) -> str | None:
-    """The label in a member's name; None for directories and what desktops leave behind. Raises Problem."""
+def wanted(name: str, is_directory: bool) -> bool:
+    """False for directories and what desktops leave behind. Raises Problem for a name that leads elsewhere."""
     if len(name) > MAX_NAME:
         raise refused("name in the archive", name, f"have at most {MAX_NAME} characters")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name[:2]:
         raise refused("name in the archive", name, f"{LAYOUT}, without .., drive or leading slash")
-    if is_directory or path.name.startswith(".") or not JUNK.isdisjoint(path.parts):
-        return None
-    if len(path.parts) != 2:
-        raise refused("name in the archive", name, f"{LAYOUT}: one folder a label, images inside")
-    return path.parts[0]
+    return not (is_directory or path.name.startswith(".") or not JUNK.isdisjoint(path.parts))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from hippotune.client import Client
 from hippotune.errors import TaskFailed
@@ -15,6 +23,7 @@ from hippotune.flags import Json, with_settings
 from hippotune.output import moment, print_json, print_table
 from hippotune.records import LOST, Task, Version
 from hippotune.settings import Part, Settings
+from hippotune.sources import USUAL, Limits, is_archive, open_source, packed
 
 Wait = Annotated[bool, typer.Option("--wait", help="Return once it is consolidated; 1 if it never is.")]
 
@@ -22,23 +31,76 @@ Wait = Annotated[bool, typer.Option("--wait", help="Return once it is consolidat
 @with_settings(Part.CLIENT)
 def submit(
     settings: Settings,
-    source: Annotated[Path, typer.Argument(exists=True, help="Folder LABEL/IMAGE, or a zip or tar of one.")],
-    name: Annotated[str, typer.Option(help="Name of the task; else that of the folder or archive.")] = "",
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder LABEL/IMAGE; zip or tar of one, or of a WebDataset; .csv or .parquet of paths and labels; "
+            "hf:NAME[:SPLIT]; torchvision:NAME[:SPLIT]."
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="Name of the task; else that of the source.")] = "",
     key: Annotated[
         str | None, typer.Option(help="Idempotency key: the same key makes the same task.")
     ] = None,
     wait: Wait = False,
+    per_class: Annotated[int | None, typer.Option(min=1, help="Images of a label at most.")] = None,
+    task_images: Annotated[
+        int, typer.Option(min=1, help="Images a task; more make several tasks, cut between labels.")
+    ] = USUAL.images,
+    task_mb: Annotated[int, typer.Option(min=1, help="Megabytes a task, likewise.")] = USUAL.size >> 20,
+    data: Annotated[Path, typer.Option(help="Where torchvision keeps its sets.")] = Path("data"),
     as_json: Json = False,
 ) -> None:
     """Hand in labelled images to be learned."""
+    limits = Limits(task_images, task_mb << 20)
     with _client(settings) as client:
         try:
-            task = client.submit(source, name or source.resolve().stem, key)
-        except ValueError as error:
+            handed_in = list(_submitted(client, source, name, key, per_class, limits, data))
+        except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(str(error), param_hint="SOURCE") from None
         if wait:
-            task = _watch(client, task)
-    _print_task(task, as_json)
+            handed_in = [_watch(client, task) for task in handed_in]
+    if len(handed_in) == 1:
+        _print_task(handed_in[0], as_json)
+        return
+    if as_json:
+        print_json(handed_in)
+    else:
+        _print_tasks(handed_in)
+    if lost := [task for task in handed_in if task.state in LOST]:
+        raise TaskFailed(lost[0])
+
+
+def _submitted(
+    client: Client,
+    text: str,
+    name: str,
+    key: str | None,
+    per_class: int | None,
+    limits: Limits,
+    data: Path,
+) -> Iterator[Task]:
+    """The tasks a source becomes: one, or as many as the limits make of it, named and keyed by number."""
+    if is_archive(text) and per_class is None:
+        if (size := Path(text).stat().st_size) > limits.size:
+            told = (
+                f"{text} has {size >> 20} MB; unpack it: a folder is cut into tasks of {limits.size >> 20} MB"
+            )
+            raise ValueError(told)
+        yield client.submit(text, name or Path(text).stem, key)
+        return
+    source = open_source(text, data)
+    source = source if per_class is None else source.only(per_class)
+    name = name or source.name
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress, packed(source, limits) as archives:
+        bar = progress.add_task(f"handing in {name}", total=len(source.labels))
+        for number, (archive, images) in enumerate(archives, start=1):
+            later = number > 1
+            yield client.submit(
+                archive, f"{name} {number}" if later else name, f"{key}-{number}" if key and later else key
+            )
+            progress.advance(bar, images)
 
 
 @with_settings(Part.CLIENT)

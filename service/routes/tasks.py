@@ -32,7 +32,7 @@ BODY = {
     "requestBody": {
         "required": True,
         "description": "Labelled images: `files` and as many `labels` in the same order, or one archive of "
-        "`label/image.jpg`.",
+        "`label/image.jpg`, or a WebDataset shard: `name.jpg` with its label in `name.cls` or `name.json`.",
         "content": {
             "multipart/form-data": {
                 "schema": {

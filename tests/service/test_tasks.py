@@ -174,3 +174,62 @@ def test_a_full_queue_is_429_and_says_when_to_come_back(config: ServiceConfig) -
         assert int(full.headers["retry-after"]) >= 1
         assert full.headers["content-type"] == "application/problem+json"
         assert len(server.queue.list()) == config.queue.capacity
+
+
+SHARD = {
+    "000000.jpg": picture(1, "JPEG"),
+    "000000.cls": b"7\n",
+    "000001.png": picture(2),
+    "000001.json": b'{"label": "dog", "author": "me"}',
+    "000001.txt": b"a caption",
+    "part/000002.seg.jpg": picture(3, "JPEG"),
+    "part/000002.cls": "Käfer".encode(),
+}
+
+
+def shard(members: dict[str, bytes], kind: str = "tar") -> bytes:
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_webdataset_shard(taught: Running, kind: str) -> None:
+    media = {"zip": "application/zip", "tar": "application/x-tar"}[kind]
+    response = taught.client.post("/tasks", content=shard(SHARD, kind), headers={"Content-Type": media})
+    assert response.status_code == 202, response.text
+    claim = taught.queue.claim("test", 0)
+    assert claim is not None
+    labels = {taught.services.blobs.get(sample.blob): sample.label for sample in claim.samples}
+    assert labels == {picture(1, "JPEG"): "7", picture(2): "dog", picture(3, "JPEG"): "Käfer"}
+    taught.queue.finish(claim)
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"1.jpg": b"x", "2.jpg": b"x", "2.cls": b"1"}, "'1.jpg'; it must have its label beside it"),
+        ({"1.cls": b"1"}, "'1.cls'; it must have its image beside it"),
+        ({"1.jpg": b"x", "1.json": b'{"caption": "cat"}'}, "it must name its label as"),
+        ({"1.jpg": b"x", "1.json": b"{"}, "is no JSON"),
+        ({"1.jpg": b"x", "1.cls": b"\xff"}, "is no UTF-8"),
+        ({"1.jpg": picture(), "1.cls": b""}, "have 1 to 200 printable characters"),
+    ],
+)
+def test_a_shard_that_cannot_be_learned_says_why(
+    server: Running, members: dict[str, bytes], told: str
+) -> None:
+    response = server.client.post(
+        "/tasks", content=shard(members), headers={"Content-Type": "application/x-tar"}
+    )
+    assert response.status_code == 422
+    assert told in response.json()["detail"]

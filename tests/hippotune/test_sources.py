@@ -1,0 +1,164 @@
+"""Image sets of every kind, made by the real libraries, without a network."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import struct
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hippotune.samples import media_type
+from hippotune.sources import Limits, Source, is_archive, open_source, packed
+from tests.hippotune.conftest import Up, hippotune
+
+NOWHERE = Path("/nowhere")
+
+
+def picture(seed: int, kind: str = "PNG", mode: str = "RGB") -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def rows(root: Path) -> list[tuple[str, str]]:
+    """Six images of three labels on disk: (path below root, label)."""
+    found = []
+    for number, label in enumerate(["ant", "bee", "cow"] * 2):
+        path = root / "images" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture(number))
+        found.append((f"images/{number}.png", label))
+    return found
+
+
+def check(source: Source, name: str) -> None:
+    assert (source.name, list(source.labels)) == (name, ["ant", "bee", "cow"] * 2)
+    assert [source.load(number) for number in range(6)] == [picture(number) for number in range(6)]
+
+
+@pytest.mark.parametrize("columns", [("path", "label"), ("file_name", "class")])
+def test_a_csv_names_paths_and_labels(tmp_path: Path, columns: tuple[str, str]) -> None:
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows(tmp_path)])
+    check(open_source(str(tmp_path / "list.csv"), NOWHERE), "list")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_parquet_names_paths_or_holds_the_images(tmp_path: Path, inside: bool) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    paths, labels = zip(*rows(tmp_path), strict=True)
+    images = [{"bytes": picture(n), "path": None} for n in range(6)] if inside else list(paths)
+    parquet.write_table(pyarrow.table({"image": images, "label": labels}), tmp_path / "list.parquet")
+    check(open_source(str(tmp_path / "list.parquet"), NOWHERE), "list")
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_a_hugging_face_set(tmp_path: Path, split: str | None) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["ant", "bee", "cow"])}
+    )
+    images = [{"bytes": picture(number), "path": None} for number in range(6)]
+    made = datasets.Dataset.from_dict({"picture": images, "kind": [0, 1, 2] * 2}, features=features)
+    kept = made if split is None else datasets.DatasetDict({split: made})
+    kept.save_to_disk(tmp_path / "animals")
+    check(open_source(f"hf:{tmp_path / 'animals'}", NOWHERE), "animals")
+
+
+def test_a_hugging_face_folder_in_a_format_that_servers_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for label in ("ant", "bee"):
+        (tmp_path / "animals" / label).mkdir(parents=True)
+        (tmp_path / "animals" / label / "0.bmp").write_bytes(picture(1, "BMP"))
+    source = open_source(f"hf:{tmp_path / 'animals'}", NOWHERE)
+    assert sorted(source.labels) == ["ant", "bee"]
+    assert media_type(source.load(0)) == "image/png"
+
+
+def test_a_torchvision_set(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
+    for part in ("train", "t10k"):
+        images = struct.pack(">IIII", 2051, 4, 28, 28) + pixels.tobytes()
+        labels = struct.pack(">II", 2049, 4) + bytes([0, 3, 3, 9])
+        for name, data in (("images-idx3", images), ("labels-idx1", labels)):
+            (raw / f"{part}-{name}-ubyte").write_bytes(data)
+            (raw / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(data))
+    source = open_source("torchvision:MNIST:test", tmp_path)
+    assert list(source.labels) == ["0 - zero", "3 - three", "3 - three", "9 - nine"]
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(source.load(3)))), pixels[3])
+    assert list(source.only(1).labels) == ["0 - zero", "3 - three", "9 - nine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("torchvision:NoSuchSet", "no image set 'NoSuchSet'"),
+        ("torchvision:os", "no image set 'os'"),
+        ("nowhere/at/all", "no such folder"),
+        ("list.csv", "one of path, file"),
+        ("empty.csv", "has no rows"),
+    ],
+)
+def test_what_is_no_source_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.csv").write_text("a,b\n1,2\n")
+    Path("empty.csv").write_text("path,label\n")
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        open_source(text, NOWHERE)
+    assert not is_archive(text)
+
+
+def test_large_sets_are_cut_between_classes() -> None:
+    labels = ["a"] * 3 + ["b"] * 3 + ["c"] * 3 + ["d"] * 12
+    source = Source("many", labels, lambda number: b"\x89PNG\r\n\x1a\n" + bytes([number]) * 100)
+
+    def cut(limits: Limits) -> list[list[str]]:
+        with packed(source, limits) as archives:
+            found = []
+            for path, count in archives:
+                names = zipfile.ZipFile(path).namelist()
+                assert len(names) == count
+                found.append([name[0] for name in names])
+        return found
+
+    assert ["".join(part) for part in cut(Limits(7, 10**6))] == ["aaabbb", "ccc" + "d" * 4, "d" * 7, "d"]
+    assert ["".join(part) for part in cut(Limits(100, 10**6))] == ["".join(labels)]
+    sizes = [len(part) for part in cut(Limits(100, 5 * (109 + 256)))]
+    assert sum(sizes) == 21
+    assert max(sizes) <= 5
+
+
+def test_submit_cuts_and_follows_every_part(server: Up, tmp_path: Path) -> None:
+    with (tmp_path / "zoo.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows(tmp_path)])
+    arguments = ("submit", tmp_path / "zoo.csv", "--task-images", "4", "--key", "zoo", "--json")
+    first = told(hippotune(*arguments, "--wait", "--url", server.address))
+    assert [(task["name"], task["images"], task["state"]) for task in first] == [
+        ("zoo", 4, "consolidated"),
+        ("zoo 2", 2, "consolidated"),
+    ]
+    again = told(hippotune(*arguments, "--url", server.address))
+    assert [task["id"] for task in again] == [task["id"] for task in first]
+
+
+def told(result: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    assert result.returncode == 0, result.stderr
+    found: list[dict[str, object]] = json.loads(result.stdout)
+    return found
