@@ -100,6 +100,7 @@ class Engine:
         self._pace = pace
         self._admitted = 0
         self._waiting: deque[Item] = deque()
+        self._in_hand: list[Ticket] = []
         self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._stopping = False
         self._changed = threading.Condition()
@@ -117,13 +118,18 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        """False from the moment its thread takes no more work, for whatever reason."""
+        return self._thread.is_alive() and not self._stopping
+
+    def require_room(self, images: int = 1) -> None:
+        """Raise Problem 429 when so many more would not be admitted. From the event loop only."""
+        if self._admitted + images > self._queue_images:
+            raise Problem(429, f"{self._admitted} images wait already; at most {self._queue_images} may")
 
     @contextmanager
     def admit(self, images: int) -> Iterator[None]:
         """Hold places from before decoding until the answer. From the event loop only. Raises Problem 429."""
-        if self._admitted + images > self._queue_images:
-            raise Problem(429, f"{self._admitted} images wait already; at most {self._queue_images} may")
+        self.require_room(images)
         self._admitted += images
         self._metrics.queue_depth.set(self._admitted)
         try:
@@ -183,20 +189,30 @@ class Engine:
         return future
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:  # whatever it was that ended this thread, nobody waits for it any more
+            with self._changed:
+                self._stopping = True
+            for _, future in self._calls:
+                future.cancel()
+            waiting = [*self._in_hand, *(item.ticket for item in self._waiting)]
+            fail(waiting, Problem(503, "the server is stopping"))
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._waiting or self._calls)
                 if self._stopping:
-                    break
+                    return
                 call = self._calls.popleft() if self._calls else None
                 batch = self._take() if self._waiting else None
             if call is not None:
                 attend(*call)
             if batch is not None:
+                self._in_hand = [item.ticket for item in batch.items]
                 self._score(batch)
-        for _, future in self._calls:
-            future.cancel()
-        fail([item.ticket for item in self._waiting], Problem(503, "the server is stopping"))
+                self._in_hand = []
 
     def _version_of(self, ticket: Ticket) -> Snapshot:
         """What answers a ticket: settled once started, else the newest there is for its place."""

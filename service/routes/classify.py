@@ -64,6 +64,7 @@ BODY = {
 async def classify(request: Request) -> Response:
     clock = Clock(request.scope[BEGAN])
     services = await get_services(request)
+    services.engine.require_room()  # under overload refusing must be cheap: before the query, before the body
     query = ClassifyQuery.of(request)
     snapshot = able_snapshot(services)
     budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)

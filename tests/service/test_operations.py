@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from dataclasses import replace
+from typing import NoReturn
 
 import httpx
 import jsonschema
@@ -11,7 +14,7 @@ import pytest
 
 from service.config import ServiceConfig
 from service.metrics import Metrics
-from tests.service.support import Running, picture, random_version, running
+from tests.service.support import Running, picture, random_version, running, wait_for
 
 PNG = {"Content-Type": "image/png"}
 NAMES = (
@@ -119,12 +122,54 @@ def test_a_dead_engine_is_no_longer_healthy(config: ServiceConfig) -> None:
         assert server.client.get("/readyz").status_code == 503
 
 
+class Deadly:
+    """A runtime that takes its thread with it, as a signal handler or a broken extension may."""
+
+    def classify(self, *_: object) -> NoReturn:
+        raise SystemExit("the runtime has ended the thread")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_runtime_that_ends_its_thread_is_told_and_leaves_nobody_waiting(config: ServiceConfig) -> None:
+    with running(config) as server:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        assert server.client.get("/healthz").status_code == 200
+        served = server.services.served
+        served.snapshot = replace(served.snapshot, classifier=Deadly())
+        asked = server.client.post("/classify", content=picture(), headers=PNG)
+        assert asked.status_code == 503
+        health = server.client.get("/healthz")
+        assert health.status_code == 503
+        assert "restart it" in health.json()["detail"]
+        assert server.client.get("/readyz").status_code == 503
+        assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 503
+
+
+def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
+    with running(replace(config, queue_images=1, max_classify_files=1)) as server:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        held = threading.Event()
+        server.services.engine.call(lambda: held.wait(10) and None)
+        first = threading.Thread(
+            target=server.client.post, args=("/classify",), kwargs={"content": picture(), "headers": PNG}
+        )
+        first.start()
+        wait_for(lambda: server.services.metrics.queue_depth._value.get() == 1)
+
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as open_socket:
+            open_socket.sendall(b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\n")
+            received = open_socket.recv(65_536)
+        assert received.startswith(b"HTTP/1.1 429")
+        assert b"retry-after: 1" in received
+        held.set()
+        first.join()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"runtime": "abacus"}, {"threads": 0}, {"max_batch": 0}, {"queue_images": 8}, {"max_pixels": 0}],
 )
 def test_settings_that_cannot_be_name_themselves(config: ServiceConfig, wrong: dict[str, object]) -> None:
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(config, **wrong)  # type: ignore[arg-type]
