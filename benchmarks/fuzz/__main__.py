@@ -42,7 +42,8 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         folder = logs or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        figures: dict[str, Any] = {"command": "python -m benchmarks.fuzz" + (" --quick" if quick else "")}
+        command = f"python -m benchmarks.fuzz{' --quick' * quick}{f' --only {only}' * bool(only)}"
+        figures: dict[str, Any] = {"command": command}
         if only != "parsers":
             figures["contract"] = contract(round(share * CASES), 10 if quick else EXAMPLES, seed, folder)
         if only != "contract":
