@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from benchmarks.machine import keep
 from model.backbone import Backbone, BackboneSpec, load_backbone
-from model.head import project, random_projection
 from model.preprocess import to_pixels
 
 WIDTH = 2000
@@ -148,6 +147,16 @@ def projected_ridge(train: Tensor, train_labels: Tensor, test: Tensor, test_labe
     scores = [accuracy((train[judge] @ fit).argmax(1), train_labels[judge]) for fit in fits]
     best = RIDGES[int(np.argmax(scores))]
     return accuracy((test @ solutions(train, wanted, (best,))[0]).argmax(1), test_labels)
+
+
+def random_projection(dim: int, width: int, seed: int) -> Tensor:
+    """R [d, D]: independent normal entries of variance 1/d."""
+    return torch.randn(dim, width, generator=torch.Generator().manual_seed(seed)) / dim**0.5
+
+
+def project(features: Tensor, projection: Tensor) -> Tensor:
+    """h = relu(f R) of features scaled to length one: [N, d] @ [d, D] -> [N, D]."""
+    return (F.normalize(features, dim=-1) @ projection).relu()
 
 
 def solutions(features: Tensor, wanted: Tensor, ridges: tuple[float, ...]) -> list[Tensor]:

@@ -61,13 +61,17 @@ class PlainOnnx:
 
     def __init__(self, backbone: Backbone, version: Checkpoint, folder: Path, threads: int) -> None:
         path = folder / f"plain-{graph_key(backbone.identity, version.loop, True)}.onnx"
-        heads = {
-            name: t for name, t in version_inputs(version).items() if name in ("projection", "weight", "bias")
-        }
+        heads = {name: t for name, t in version_inputs(version).items() if name in ("weight", "bias")}
         if not path.exists():
             pixels = torch.zeros(3, 3, backbone.px, backbone.px, dtype=torch.uint8)
-            shapes: list[dict[int, object]] = [{0: Dim("batch")}, {}, {}, {}]
-            write_onnx(PlainGraph(backbone), {"pixels": pixels, **heads}, shapes, ("scores",), path)
+            shapes: list[dict[int, object]] = [{0: Dim("batch")}, {}, {}]
+            write_onnx(
+                PlainGraph(RetrievalViT(backbone, version.loop)),
+                {"pixels": pixels, **heads},
+                shapes,
+                ("scores",),
+                path,
+            )
         self._session = open_session(str(path), threads)
         self._head = {name: value(tensor.numpy()) for name, tensor in heads.items()}
 
@@ -80,13 +84,13 @@ class PlainOnnx:
 class PlainGraph(nn.Module):
     """Pixels to scores without a loop."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, network: RetrievalViT) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.network = network
 
-    def forward(self, pixels: Tensor, projection: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        vectors = self.backbone.pool(self.backbone.vit.blocks(self.backbone.embed(pixels)))
-        return Head(projection, weight, bias).logits(vectors).softmax(dim=-1)
+    def forward(self, pixels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        features = self.network(pixels, [], BudgetBatch.repeat(self.network.loop.budget, 1))
+        return Head(weight, bias).logits(features.vectors).softmax(dim=-1)
 
 
 def compare(

@@ -190,7 +190,6 @@ class Settings(BaseSettings):
     lambda_ent: Annotated[Weight, Part.TRAINER, Doc("Weight of retrieval being decided.")] = None
     drift_weight: Annotated[Weight, Part.TRAINER, Doc("Weight of features staying where they were.")] = None
     bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that carry a gradient; else all.")] = None
-    width: Annotated[Count, Part.TRAINER, Doc("Random projections of the head.")] = None
     shrinkage: Annotated[Positive, Part.TRAINER, Doc("Added to each variance of the head, in means.")] = None
     drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None
     seed: Annotated[

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model.bundled import load_bundled
 from model.merging import pairs_a_block
+from model.readout import blocks_read, read_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Backbone(nn.Module):
         self.dim: int = vit.num_features
         self.depth = len(vit.blocks)
         self.patches: int = vit.patch_embed.num_patches
+        self.reads = blocks_read(self.depth)
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.identity = BackboneIdentity(name, px, fingerprint(vit))
@@ -76,21 +78,24 @@ class Backbone(nn.Module):
         x = self.vit.patch_embed((pixels - self.mean) / self.std)
         return self.vit.norm_pre(self.vit.patch_drop(self.vit._pos_embed(x)))
 
-    def pool(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Tokens [B, N, d] after the last block -> one vector an image [B, d].
-
-        sizes: [B, N, 1], how often each token counts where patch tokens are averaged; None counts each once.
-        """
-        x = self.vit.norm(x)
-        if sizes is not None and self.vit.global_pool != "token":
-            p = self.vit.num_prefix_tokens
-            mean = (x * sizes)[:, p:].sum(dim=1, keepdim=True) / sizes[:, p:].sum(dim=1, keepdim=True)
-            x = torch.cat([x[:, :p], mean], dim=1)  # timm then averages over this one
-        return self.vit.forward_head(x, pre_logits=True)
+    def pool(self, x: Tensor) -> Tensor:
+        """Tokens [B, N, d] after the last block -> the backbone's own feature of an image [B, d]."""
+        return self.vit.forward_head(self.vit.norm(x), pre_logits=True)
 
     def pairs(self, keep: float) -> int:
         """Tokens to merge in each middle block, for a share of patch tokens to keep; see `model.merging`."""
         return pairs_a_block(keep, self.patches, self.depth)
+
+    @property
+    def width(self) -> int:
+        """F, the length of what the head reads; see `model.readout`."""
+        return (2 if self.vit.num_prefix_tokens else 1) * len(self.reads) * self.dim
+
+    def read(self, layer: int, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
+        """What is read of the tokens x [B, N, d] after a block, counted from 1: of most blocks nothing."""
+        if layer not in self.reads:
+            return []
+        return read_block(self.vit.norm(x) if layer == self.depth else x, self.vit.num_prefix_tokens, sizes)
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode: a frozen backbone has no dropout to switch on."""

@@ -37,7 +37,7 @@ class Checkpoint:
     @classmethod
     def empty(cls, backbone: Backbone, loop: LoopConfig) -> Checkpoint:
         """Knows no class."""
-        head = Head.blank(torch.zeros(backbone.dim, 0))
+        head = Head.blank(backbone.width)
         return cls(backbone.identity, loop, Pools.empty(loop, backbone.dim), head, ())
 
     @property
@@ -51,7 +51,6 @@ class Checkpoint:
             "pools.keys": self.pools.keys,
             "pools.values": self.pools.values,
             "pools.feedback": self.pools.feedback,
-            "head.projection": self.head.projection,
             "head.weight": self.head.weight,
             "head.bias": self.head.bias,
         }
@@ -76,7 +75,6 @@ class Checkpoint:
                 tuple(facts["slot_tasks"]),
             )
             head = Head(
-                tensors["head.projection"],
                 tensors["head.weight"],
                 tensors["head.bias"],
                 float(facts["sharpness"]),
@@ -90,15 +88,14 @@ class Checkpoint:
 
     def check(self) -> None:
         """Raise InvalidCheckpoint when parts do not fit each other or hold numbers that are not finite."""
-        width, classes = self.head.weight.shape
-        if not classes == len(self.head.bias) == len(self.labels) or self.head.projection.shape[1] != width:
-            raise InvalidCheckpoint(f"head of {classes} classes for {len(self.labels)} labels")
+        if not self.head.weight.shape[1] == len(self.head.bias) == len(self.labels):
+            raise InvalidCheckpoint(f"head of {len(self.head.bias)} classes for {len(self.labels)} labels")
         if len(self.pools.keys) != len(self.loop.layers):
             raise InvalidCheckpoint(
                 f"pools of {len(self.pools.keys)} layers for a loop over {len(self.loop.layers)}"
             )
         pools, head = self.pools, self.head
-        parts = (pools.keys, pools.values, pools.feedback, head.projection, head.weight, head.bias)
+        parts = (pools.keys, pools.values, pools.feedback, head.weight, head.bias)
         if not all(bool(torch.isfinite(part).all()) for part in parts):
             raise InvalidCheckpoint("a tensor holds NaN or infinity")
 

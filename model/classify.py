@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from model.budget import BudgetBatch
@@ -19,7 +18,7 @@ class Answer(NamedTuple):
     """What the network and the head make of a batch.
 
     scores: [B, C] probabilities.  steps: [B, L] int64, steps taken in each layer.
-    features: [B, d], what the scores were read from, of length one.  found: see `Features`.
+    features: [B, F], what the scores were read from, of length one.  found: see `Features`.
     """
 
     scores: Tensor
@@ -35,4 +34,4 @@ def classify(
     """Classify uint8 pixels [B, 3, px, px]. `memories` are the pools laid out by `Pools.memories`."""
     features = network(pixels, memories, budgets)
     scores = head.logits(features.vectors).softmax(dim=-1)
-    return Answer(scores, features.steps, F.normalize(features.vectors, dim=-1), features.found)
+    return Answer(scores, features.steps, features.vectors, features.found)

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -32,7 +31,7 @@ from model.network import RetrievalViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 4
+FORMAT = 6
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
@@ -68,12 +67,11 @@ class DeliberatingGraph(nn.Module):
         topk: Tensor,
         ranks: Tensor,
         pairs: Tensor,
-        projection: Tensor,
         weight: Tensor,
         bias: Tensor,
         *memories: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> scores [B, C], steps [B, L], features [B, d].
+        """-> scores [B, C], steps [B, L], features [B, F].
 
         ranks: [k], anything; its length is the most slots to mix.  pairs: [r], likewise for the tokens to merge.
         """
@@ -82,9 +80,8 @@ class DeliberatingGraph(nn.Module):
         parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
         merged = pairs.shape[0] if self.kind is GraphKind.MERGING else 0
         features = self.network(pixels, [Memory(*part) for part in parts], budgets, pairs=merged)
-        head = Head(projection, weight, bias)
-        unit = F.normalize(features.vectors, dim=-1)
-        return head.logits(features.vectors).softmax(dim=-1), features.steps, unit
+        head = Head(weight, bias)
+        return head.logits(features.vectors).softmax(dim=-1), features.steps, features.vectors
 
 
 def graph_key(identity: BackboneIdentity, loop: LoopConfig, kind: GraphKind) -> str:
@@ -113,7 +110,6 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
         Memory(torch.zeros(dim, 1), torch.zeros(1, dim), torch.zeros(1, dim)) for _ in loop.layers
     ]
     inputs = {
-        "projection": head.projection,
         "weight": head.sharpness * head.weight,
         "bias": head.sharpness * head.bias,
     }
@@ -127,14 +123,12 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
 
     Inputs: `pixels` [B, 3, px, px] uint8; `tmax` [B] int64, `epsilon` [B] float32, `topk` [B] int64, `ranks` [k]
     int64, `pairs` [r] int64 (read where the kind merges); what `version_inputs` names. Outputs: `scores` [B, C],
-    `steps` [B, L], `features` [B, d]. B, k, r, M, D and C vary freely.
+    `steps` [B, L], `features` [B, F]. B, k, r, M and C vary freely.
     """
-    batch, kept, slots, width, classes = (
-        Dim(name) for name in ("batch", "kept", "slots", "width", "classes")
-    )
+    batch, kept, slots, classes = (Dim(name) for name in ("batch", "kept", "slots", "classes"))
     most = most_pairs(backbone.patches, backbone.depth)
     merged = Dim("merged", max=most)
-    dim, b, k, r, m, d, c = backbone.dim, 3, 5, 2, 11, 17, 7
+    dim, b, k, r, m, c = backbone.dim, 3, 5, 2, 11, 7
     inputs: dict[str, tuple[Tensor, Shape]] = {
         "pixels": (torch.zeros(b, 3, backbone.px, backbone.px, dtype=torch.uint8), {0: batch}),
         "tmax": (torch.full((b,), loop.tmax), {0: batch}),
@@ -142,8 +136,7 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
         "topk": (torch.full((b,), k), {0: batch}),
         "ranks": (torch.arange(k), {0: kept}),
         "pairs": (torch.arange(r), {0: merged}),
-        "projection": (torch.zeros(dim, d), {1: width}),
-        "weight": (torch.zeros(d, c), {0: width, 1: classes}),
+        "weight": (torch.zeros(backbone.width, c), {1: classes}),
         "bias": (torch.zeros(c), {0: classes}),
     }
     fixed = [shape for _, shape in inputs.values()]

@@ -1,7 +1,6 @@
 """Per-class first and shared second moments of feature vectors: all that is kept of images once learned.
 
-They serve twice: of projected features they are what the head is solved from, of plain features they tell where each
-class lies, so that it can follow when new pools move the features.
+The head is solved from them, and they tell where each class lies, so that it can follow when new pools move features.
 """
 
 from __future__ import annotations
@@ -65,11 +64,6 @@ class ClassMoments:
         left = ClassMoments(self.gram, self.sums[kept], self.counts[kept], known)
         return replace(left, gram=left.between + left.freedom * self.covariance)
 
-    def carried(self, drift: Tensor) -> ClassMoments:
-        """The moments the same vectors would have after x -> x A, for a drift map A [w, w]."""
-        drift = drift.double()
-        return ClassMoments(drift.mT @ self.gram @ drift, self.sums @ drift, self.counts, self.labels)
-
     @property
     def means(self) -> Tensor:
         """[C, w]."""
@@ -104,7 +98,7 @@ def label_rows(labels: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
 
 
 def fit_drift(before: Tensor, after: Tensor, ridge: float) -> Tensor:
-    """A [d, d] minimising |after - before A|^2 + lambda |A - I|^2 over pairs of features [n, d].
+    """A [F, F] minimising |after - before A|^2 + lambda |A - I|^2 over pairs of features [n, F].
 
     How new pools move features, learned on the task at hand and applied to classes whose images are gone. Pulling
     towards the identity leaves directions alone that the task says nothing about. lambda is `ridge` times the mean

@@ -13,10 +13,15 @@ from model.budget import BudgetBatch
 from model.deliberation import LoopConfig, Memory, Recall, deliberate
 from model.fusion import block_with_merging, block_with_recall
 from model.merging import Tokens, merging_blocks
+from model.readout import read_out
 
 
 class Features(NamedTuple):
-    """vectors: [B, d], one an image.  found: what each deliberating layer recalled, in order; empty without slots."""
+    """What the network makes of a batch.
+
+    vectors: [B, F], of length one, what the head reads; see `model.readout`.
+    found: what each deliberating layer recalled, in order; empty without slots.
+    """
 
     vectors: Tensor
     found: list[Recall]
@@ -62,19 +67,22 @@ class RetrievalViT(nn.Module):
         if pairs != 0:
             return self.merging(x, memory_of, budgets, pairs)
         found: list[Recall] = []
+        read: list[Tensor] = []
         for layer, block in enumerate(self.backbone.vit.blocks, start=1):
             if layer in memory_of:
                 found.append(self.consult(x, memory_of[layer], budgets, bptt))
                 x = block_with_recall(block, x, found[-1])
             else:
                 x = block(x)
-        return Features(self.backbone.pool(x), found)
+            read += self.backbone.read(layer, x)
+        return Features(read_out(read), found)
 
     def merging(
         self, x: Tensor, memory_of: Mapping[int, Memory], budgets: BudgetBatch, pairs: int
     ) -> Features:
         """The same for tokens x [B, N, d] entering block 1, `pairs` of which merge in each middle block."""
         found: list[Recall] = []
+        read: list[Tensor] = []
         tokens = Tokens.deal(x, self.backbone.vit.num_prefix_tokens)
         merging = merging_blocks(self.backbone.patches, self.backbone.depth)
         for layer, block in enumerate(self.backbone.vit.blocks, start=1):
@@ -84,7 +92,8 @@ class RetrievalViT(nn.Module):
                 recalled = self.consult(seed, memory_of[layer], budgets, None)
                 found.append(recalled)
             tokens = block_with_merging(block, tokens, recalled, pairs if layer in merging else 0)
-        return Features(self.backbone.pool(tokens.x, tokens.sizes), found)
+            read += self.backbone.read(layer, tokens.x, tokens.sizes)
+        return Features(read_out(read), found)
 
     def consult(self, x: Tensor, memory: Memory, budgets: BudgetBatch, bptt: int | None) -> Recall:
         """What one layer recalls for its tokens x [B, N, d]; ablations put something else here."""

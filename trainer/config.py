@@ -22,10 +22,9 @@ class LearnerConfig:
     drift_weight: weight of keeping this task's features where the pools before it put them, as a share of their
         squared length; 0 lets them go. The first task has nothing to keep.
     bptt: loop steps that carry a gradient; None carries all.
-    width: D, random projections of the head.
     shrinkage: added to every variance of the head's covariance, as a multiple of their mean.
     drift_ridge: how strongly the drift map is pulled towards the identity.
-    seed: of the projection, the slots' start and the image order.
+    seed: of the slots' start and the image order.
     """
 
     slots: int = 10
@@ -39,8 +38,7 @@ class LearnerConfig:
     lambda_ent: float = 0.0
     drift_weight: float = 10.0
     bptt: int | None = None
-    width: int = 2000
-    shrinkage: float = 3.0
+    shrinkage: float = 0.3
     drift_ridge: float = 0.01
     seed: int = 0
 

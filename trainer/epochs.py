@@ -54,7 +54,7 @@ class TaskTraining:
             torch.manual_seed(config.seed + len(state.tasks))
             base = state.pools.to(self.device)
             self.pools = GrowingPools(base, *self.first_slots()).to(self.device)
-            self.classifier = nn.Linear(network.backbone.dim, len(classes)).to(self.device)
+            self.classifier = nn.Linear(network.backbone.width, len(classes)).to(self.device)
         self.parameters = dict(self.pools.named_parameters()) | {
             f"classifier.{name}": parameter for name, parameter in self.classifier.named_parameters()
         }
@@ -109,7 +109,7 @@ class TaskTraining:
         loop = self.network.loop
         budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
         features = self.network(pixels, self.pools.memories(loop), budgets, self.config.bptt)
-        logits = self.classifier(features.vectors)
+        logits = self.classifier(16 * features.vectors)
         loss = F.cross_entropy(logits, targets)
         loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
         if self.config.lambda_ent:

@@ -97,7 +97,7 @@ def learned(learner: Learner, state: LearnerState, corrections: Sequence[Correct
 
     One that brings a new label counts as a task that taught it, so that it can be forgotten like one.
     """
-    known = set(state.projected.labels)
+    known = set(state.labels)
     after = correct(learner, state, corrections)
     for correction in corrections:
         if new := set(correction.labels) - known:

@@ -30,13 +30,12 @@ def own_labels(state: LearnerState, task: str) -> frozenset[str]:
 def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
     """The state with a task's own classes gone from the head; its slots stay."""
     labels = own_labels(state, task)
-    projected = state.projected.without(labels)
-    weight, bias = solve_discriminant(projected, learner.config.shrinkage)
+    features = state.features.without(labels)
+    weight, bias = solve_discriminant(features, learner.config.shrinkage)
     return replace(
         state,
-        features=state.features.without(labels),
-        projected=projected,
-        head=Head(state.head.projection, weight, bias, state.head.sharpness),
+        features=features,
+        head=Head(weight, bias, state.head.sharpness),
         taught={other: taught for other, taught in state.taught.items() if other != task},
         last={other: value for other, value in state.last.items() if other != task},
         best={other: value for other, value in state.best.items() if other != task},

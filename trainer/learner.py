@@ -19,7 +19,7 @@ from torch import Tensor
 from model.budget import BudgetBatch
 from model.checkpoint import Checkpoint, feature_space
 from model.deliberation import Memory
-from model.head import Head, fit_sharpness, project, solve_discriminant
+from model.head import Head, fit_sharpness, solve_discriminant
 from model.moments import fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
@@ -66,7 +66,7 @@ class Learner:
 
     def start(self) -> LearnerState:
         """The state before the first task."""
-        return LearnerState.start(self.network.backbone, self.network.loop, self.config)
+        return LearnerState.start(self.network.backbone, self.network.loop)
 
     def learn_fast(
         self,
@@ -80,7 +80,7 @@ class Learner:
         preview: called once with what is known after `patience_s` seconds, as soon as that includes every class of a
         task whose images take longer; so new classes are served soon however many images there are.
         """
-        began, features = time.monotonic(), torch.zeros(0, self.network.backbone.dim)
+        began, features = time.monotonic(), torch.zeros(0, self.network.backbone.width)
         order = interleaved(task.labels)
         classes = len(set(task.labels))
         for rows in order.split(self.config.batch):
@@ -128,7 +128,7 @@ class Learner:
 
     @torch.inference_mode()
     def extract(self, pools: Pools, pixels: Tensor) -> Tensor:
-        """Features [n, d], of length one, of pixels [n, 3, px, px] under some pools; on the CPU."""
+        """Features [n, F], of length one, of pixels [n, 3, px, px] under some pools; on the CPU."""
         device = next(self.network.parameters()).device
         memories = pools.to(device).memories(self.network.loop)
         return torch.cat(
@@ -142,38 +142,30 @@ class Learner:
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
     def absorb(self, state: LearnerState, features: Tensor, task: Task) -> LearnerState:
-        """Add features [n, d] of a task to the statistics, solve the head anew and fit its sharpness to the task."""
+        """Add features [n, F] of a task to the statistics, solve the head anew and fit its sharpness to the task."""
         state = self.observe(state, features, task.labels)
         head = replace(state.head, sharpness=1.0)
-        targets = label_rows(task.labels, state.projected.labels)
+        targets = label_rows(task.labels, state.labels)
         return replace(state, head=replace(head, sharpness=fit_sharpness(head.logits(features), targets)))
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
-        """Add labelled features [n, d] to the statistics, and solve the head anew; its sharpness stays."""
-        projection = state.head.projection
-        projected = state.projected.observe(project(features, projection), labels)
-        head = Head(projection, *solve_discriminant(projected, self.config.shrinkage), state.head.sharpness)
-        return replace(
-            state, features=state.features.observe(features, labels), projected=projected, head=head
-        )
+        """Add labelled features [n, F] to the statistics, and solve the head anew; its sharpness stays."""
+        moments = state.features.observe(features, labels)
+        head = Head(*solve_discriminant(moments, self.config.shrinkage), state.head.sharpness)
+        return replace(state, features=moments, head=head)
 
     def space(self, pools: Pools) -> str:
         """Where features under some pools lie; see `feature_space`."""
         return feature_space(self.network.backbone.identity, self.network.loop, pools)
 
     def carry(self, state: LearnerState, drift: Tensor) -> LearnerState:
-        """Let old classes' statistics follow a drift map [d, d] of the features.
-
-        In the projected space each mean moves as far as the projection of the feature mean does. The covariance there
-        stays as it was observed: drawing it anew from Gaussians of the features lost more than a small drift does.
-        """
-        features, projection = state.features.carried(drift), state.head.projection.double()
-        moved = (features.means @ projection).relu() - (state.features.means @ projection).relu()
-        return replace(state, features=features, projected=state.projected.shifted(moved))
+        """Let old classes' means follow a drift map [F, F] of the features; the covariance stays as observed."""
+        means = state.features.means
+        return replace(state, features=state.features.shifted(means @ drift.double() - means))
 
     def checkpoint(self, state: LearnerState) -> Checkpoint:
         """What a server needs of a state."""
-        network, labels = self.network, state.projected.labels
+        network, labels = self.network, state.labels
         return Checkpoint(network.backbone.identity, network.loop, state.pools, state.head, labels)
 
 

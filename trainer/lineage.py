@@ -80,7 +80,7 @@ class Lineage:
             parent=base.version,
             expected=base.version,
             backbone=self.backbone,
-            labels=serving.projected.labels,
+            labels=serving.labels,
             consolidated=base.state.tasks,
             fast=tuple(fast),
             slots=serving.pools.slots,

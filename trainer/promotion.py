@@ -40,7 +40,7 @@ class Promotion:
             self.learner.checkpoint(state).check()
         except InvalidCheckpoint as error:
             raise Refused(str(error)) from error
-        report = self.report(state, built_on.projected.labels)
+        report = self.report(state, built_on.labels)
         reason = report.refusal(self.config)
         if reason:
             raise Refused(reason)
@@ -50,7 +50,7 @@ class Promotion:
         """The state without a task; its slots stay where other tasks have come to rest on them."""
         left = without_classes(self.learner, state, task)
         bare = without_slots(left, task)
-        before, after = (self.report(one, left.projected.labels) for one in (left, bare))
+        before, after = (self.report(one, left.labels) for one in (left, bare))
         if rests_on(state, task, before, after):
             log.warning("other tasks need the slots of a forgotten one, they stay", task=task)
             return before.noted(left), before

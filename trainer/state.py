@@ -11,15 +11,14 @@ from torch import Tensor
 from model.backbone import Backbone
 from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
 from model.deliberation import LoopConfig
-from model.head import Head, random_projection
+from model.head import Head
 from model.moments import ClassMoments
 from model.pools import Pools
-from trainer.config import LearnerConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A map [d, d] of features from one space to the next, as `fit_drift` found it; see `model.checkpoint`."""
+    """A map [F, F] of features from one space to the next, as `fit_drift` found it; see `model.checkpoint`."""
 
     before: str
     after: str
@@ -28,10 +27,10 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class LearnerState:
-    """d channels, D projections, C classes.
+    """Pools, and what the head is solved from.
 
-    pools: slots of all tasks.  head: the classifier, its projection fixed for life.
-    features: moments of features [d];  projected: moments of projected features [D], from which the head is solved.
+    pools: slots of all tasks.  head: the classifier.
+    features: moments of what the head reads, from which it is solved.
     taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
     last, best: each task's newest and best accuracy on its held-out images, where there are any.
     drifts: how the newest consolidations moved features, oldest first.
@@ -41,7 +40,6 @@ class LearnerState:
     pools: Pools
     head: Head
     features: ClassMoments
-    projected: ClassMoments
     taught: Mapping[str, tuple[str, ...]]
     last: Mapping[str, float]
     best: Mapping[str, float]
@@ -49,22 +47,31 @@ class LearnerState:
     corrected: tuple[str, ...] = ()
 
     @classmethod
-    def start(cls, backbone: Backbone, loop: LoopConfig, config: LearnerConfig) -> LearnerState:
+    def start(cls, backbone: Backbone, loop: LoopConfig) -> LearnerState:
         """Nothing learned yet."""
         return cls(
             pools=Pools.empty(loop, backbone.dim),
-            head=Head.blank(random_projection(backbone.dim, config.width, config.seed)),
-            features=ClassMoments.empty(backbone.dim),
-            projected=ClassMoments.empty(config.width),
+            head=Head.blank(backbone.width),
+            features=ClassMoments.empty(backbone.width),
             taught={},
             last={},
             best={},
         )
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Every class known, in the order of the head's columns."""
+        return self.features.labels
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Ids of the tasks learned for good, oldest first."""
         return tuple(self.taught)
+
+    @property
+    def pool_labels(self) -> frozenset[str]:
+        """Classes that the pools were taught, by tasks that brought slots."""
+        return frozenset(label for task in set(self.pools.slot_tasks) for label in self.taught.get(task, ()))
 
     def having_learned(self, task: str, labels: Iterable[str]) -> LearnerState:
         """The same state, with a task counted as learned for good."""
@@ -76,16 +83,12 @@ class LearnerState:
             "pools.keys": self.pools.keys,
             "pools.values": self.pools.values,
             "pools.feedback": self.pools.feedback,
-            "head.projection": self.head.projection,
             "head.weight": self.head.weight,
             "head.bias": self.head.bias,
+            "features.gram": self.features.gram,
+            "features.sums": self.features.sums,
+            "features.counts": self.features.counts,
         }
-        for name, moments in (("features", self.features), ("projected", self.projected)):
-            tensors |= {
-                f"{name}.gram": moments.gram,
-                f"{name}.sums": moments.sums,
-                f"{name}.counts": moments.counts,
-            }
         tensors |= {f"drift.{number}": drift.map for number, drift in enumerate(self.drifts)}
         facts = {
             "slot_tasks": self.pools.slot_tasks,
@@ -104,12 +107,11 @@ class LearnerState:
         """Read what `save` wrote. Raises InvalidCheckpoint."""
         tensors, facts = read_tensors(path)
         try:
-            labels = tuple(facts["labels"])
-            features, projected = (
-                ClassMoments(
-                    tensors[f"{name}.gram"], tensors[f"{name}.sums"], tensors[f"{name}.counts"], labels
-                )
-                for name in ("features", "projected")
+            features = ClassMoments(
+                tensors["features.gram"],
+                tensors["features.sums"],
+                tensors["features.counts"],
+                tuple(facts["labels"]),
             )
             pools = Pools(
                 tensors["pools.keys"],
@@ -118,7 +120,6 @@ class LearnerState:
                 tuple(facts["slot_tasks"]),
             )
             head = Head(
-                tensors["head.projection"],
                 tensors["head.weight"],
                 tensors["head.bias"],
                 float(facts["sharpness"]),
@@ -130,6 +131,6 @@ class LearnerState:
                 for number, (before, after) in enumerate(facts["drifts"])
             )
             corrected = tuple(facts["corrected"])
-            return cls(pools, head, features, projected, taught, last, best, drifts, corrected)
+            return cls(pools, head, features, taught, last, best, drifts, corrected)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error

@@ -153,7 +153,7 @@ class Term:
     def loaded(self, claim: Claim) -> list[Correction]:
         """A claimed correction; none when it cannot be used."""
         try:
-            return [load_correction(claim, self.queue.blobs, self.learner.network.backbone.dim)]
+            return [load_correction(claim, self.queue.blobs, self.learner.network.backbone.width)]
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
             self.fail(claim, str(error))
             return []

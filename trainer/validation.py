@@ -145,7 +145,7 @@ def validate(
     known: labels of the version before.
     """
     now, kept, images = {}, {}, 0
-    labels = state.projected.labels
+    labels = state.labels
     old = torch.tensor([label in known for label in labels], dtype=torch.bool)
     for task in state.tasks:
         held_out = shelf.load(task)

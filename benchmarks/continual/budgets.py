@@ -35,7 +35,7 @@ def sweep(learner: Learner, state: LearnerState, tests: Sequence[Images]) -> lis
     """
     device = learner.network.backbone.mean.device
     memories = state.pools.to(device).memories(learner.network.loop)
-    head, labels = state.head.to(device), state.projected.labels
+    head, labels = state.head.to(device), state.labels
     figures = []
     for budget in budgets_around(learner.network.loop):
         right, steps, count = 0.0, 0.0, 0

@@ -133,7 +133,7 @@ def sample_version(
 ) -> Checkpoint:
     """Random pools and a random head, of the size that ten tasks leave behind."""
     random = torch.Generator().manual_seed(0)
-    dim, layers, width = runtime.backbone.dim, len(loop.layers), 1000
+    dim, layers = runtime.backbone.dim, len(loop.layers)
     pools = Pools(
         F.normalize(torch.randn(layers, slots, dim, generator=random), dim=-1),
         torch.randn(layers, slots, dim, generator=random),
@@ -141,8 +141,7 @@ def sample_version(
         ("sample",) * slots,
     )
     head = Head(
-        torch.randn(dim, width, generator=random),
-        torch.randn(width, classes, generator=random) / width**0.5,
+        torch.randn(runtime.backbone.width, classes, generator=random),
         torch.zeros(classes),
     )
     return Checkpoint(runtime.identity, loop, pools, head, tuple(map(str, range(classes))))

@@ -15,7 +15,7 @@ from model.pools import Pools
 
 @pytest.fixture
 def checkpoint(backbone: Backbone, loop: LoopConfig, pools: Pools) -> Checkpoint:
-    head = Head(torch.randn(48, 20), torch.randn(20, 2), torch.randn(2), sharpness=4.0)
+    head = Head(torch.randn(backbone.width, 2), torch.randn(2), sharpness=4.0)
     return Checkpoint(backbone.identity, loop, pools, head, ("cat", "dög"))
 
 

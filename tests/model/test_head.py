@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.head import fit_sharpness, project, random_projection, solve_discriminant
+from model.head import fit_sharpness, solve_discriminant
 from model.moments import ClassMoments, fit_drift, label_rows
 
 
@@ -19,19 +19,18 @@ def blobs(per_class: int = 40, classes: int = 5, dim: int = 16) -> tuple[torch.T
 
 
 def columns_by_label(moments: ClassMoments) -> dict[str, torch.Tensor]:
-    """Weight and bias of each class, [D + 1]."""
+    """Weight and bias of each class, [F + 1]."""
     weight, bias = solve_discriminant(moments, shrinkage=0.1)
     return dict(zip(moments.labels, torch.cat([weight, bias[None]]).T, strict=True))
 
 
 def test_any_order_and_any_split_give_the_same_head() -> None:
     vectors, labels = blobs()
-    projected = project(vectors, random_projection(16, 64, seed=0))
-    at_once = columns_by_label(ClassMoments.empty(64).observe(projected, labels))
+    at_once = columns_by_label(ClassMoments.empty(16).observe(vectors, labels))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
-    streamed = ClassMoments.empty(64)
+    streamed = ClassMoments.empty(16)
     for chunk in order.split(7):
-        streamed = streamed.observe(projected[chunk], tuple(labels[i] for i in chunk))
+        streamed = streamed.observe(vectors[chunk], tuple(labels[i] for i in chunk))
     for label, column in columns_by_label(streamed).items():
         torch.testing.assert_close(column, at_once[label], rtol=1e-4, atol=1e-4)
 
@@ -68,12 +67,6 @@ def test_no_class_yet_is_no_column_and_one_image_is_a_class() -> None:
     assert bias.shape == (0,)
     alone = ClassMoments.empty(16).observe(torch.ones(1, 16), ("only",))
     assert all(torch.isfinite(part).all() for part in solve_discriminant(alone, 0.1))
-
-
-def test_a_long_feature_and_a_short_one_project_alike() -> None:
-    vectors, _ = blobs()
-    projection = random_projection(16, 64, seed=0)
-    torch.testing.assert_close(project(7 * vectors, projection), project(vectors, projection))
 
 
 def test_labels_may_recur_and_must_match_in_number() -> None:
@@ -113,16 +106,12 @@ def test_means_can_be_moved_without_the_covariance() -> None:
     torch.testing.assert_close(shifted.gram, there.gram, rtol=1e-3, atol=1e-3)
 
 
-def test_a_linear_drift_is_found_and_carries_the_moments_along() -> None:
-    vectors, labels = blobs(per_class=200)
+def test_a_linear_drift_is_found() -> None:
+    vectors, _ = blobs(per_class=200)
     generator = torch.Generator().manual_seed(1)
     true = torch.eye(16) + 0.2 * torch.randn(16, 16, generator=generator)
     drift = fit_drift(vectors, vectors @ true, ridge=1e-6)
     torch.testing.assert_close(drift, true, rtol=1e-3, atol=1e-3)
-    carried = ClassMoments.empty(16).observe(vectors, labels).carried(drift)
-    moved = ClassMoments.empty(16).observe(vectors @ true, labels)
-    torch.testing.assert_close(carried.means, moved.means, rtol=1e-2, atol=1e-2)
-    torch.testing.assert_close(carried.covariance, moved.covariance, rtol=2e-2, atol=2e-2)
 
 
 def test_no_drift_is_the_identity_also_where_the_task_saw_nothing() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import timm
 import torch
 
-from model.backbone import Backbone
 from model.budget import Budget, BudgetBatch
 from model.fusion import block_with_merging, block_with_recall
 from model.merging import Tokens, merge, merging_blocks, pairs_a_block
@@ -99,15 +97,6 @@ def test_merging_does_not_depend_on_batch_mates(
         alone = network(pixels[i : i + 1], memories, BudgetBatch.of([budget]))
         torch.testing.assert_close(alone.vectors[0], together.vectors[i], rtol=1e-4, atol=1e-4)
         assert torch.equal(alone.steps[0], together.steps[i])
-
-
-def test_a_backbone_that_averages_its_patches_counts_merged_ones_by_size(pixels: torch.Tensor) -> None:
-    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, global_pool="avg", num_classes=0)
-    backbone = Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3)
-    x = torch.randn(2, 3, backbone.dim)
-    sizes = torch.tensor([1.0, 3, 1]).view(1, 3, 1).expand(2, 3, 1)
-    apart = torch.repeat_interleave(x, torch.tensor([1, 3, 1]), dim=1)
-    torch.testing.assert_close(backbone.pool(x, sizes), backbone.pool(apart))
 
 
 def test_keeps_that_differ_or_cannot_be_are_refused() -> None:

@@ -12,13 +12,20 @@ from model.deliberation import LoopConfig, deliberate, seed_query
 from model.fusion import block_with_recall
 from model.network import RetrievalViT
 from model.pools import Pools
+from model.readout import read_out
 
 
 def test_no_slots_is_the_plain_transformer_exactly(network: RetrievalViT, pixels: torch.Tensor) -> None:
-    plain = network.backbone.vit((pixels - network.backbone.mean) / network.backbone.std)
+    backbone, read = network.backbone, []
+    x = backbone.embed(pixels)
+    for layer, block in enumerate(backbone.vit.blocks, start=1):
+        x = block(x)
+        read += backbone.read(layer, x)
     memories = Pools.empty(network.loop, network.backbone.dim).memories(network.loop)
     features = network(pixels, memories, BudgetBatch.repeat(Budget(), len(pixels)))
-    assert torch.equal(features.vectors, plain)
+    assert torch.equal(features.vectors, read_out(read))
+    whole = backbone.vit((pixels - backbone.mean) / backbone.std)
+    assert torch.equal(backbone.pool(x), whole)
     assert features.steps.shape == (6, 0)
 
 
@@ -104,5 +111,5 @@ def test_backbones_of_the_families_named_carry_pools(name: str) -> None:
     pools = Pools(keys, keys, torch.eye(backbone.dim).repeat(7, 1, 1), ("a",) * 5)
     pixels = torch.randint(0, 256, (2, 3, backbone.px, backbone.px), dtype=torch.uint8)
     features = RetrievalViT(backbone, loop)(pixels, pools.memories(loop), BudgetBatch.repeat(Budget(), 2))
-    assert features.vectors.shape == (2, backbone.dim)
+    assert features.vectors.shape == (2, backbone.width)
     assert torch.isfinite(features.vectors).all()

@@ -78,7 +78,7 @@ def random_version(
     """A checkpoint of random pools and a random head: answers mean nothing, and differ from seed to seed."""
     random = torch.Generator().manual_seed(seed)
     loop = LoopConfig(topk=5)
-    layers, dim, width = len(loop.layers), backbone.dim, 64
+    layers, dim = len(loop.layers), backbone.dim
     pools = Pools(
         F.normalize(torch.randn(layers, slots, dim, generator=random), dim=-1),
         torch.randn(layers, slots, dim, generator=random),
@@ -86,8 +86,7 @@ def random_version(
         tuple(f"task{slot % 2}" for slot in range(slots)),
     )
     head = Head(
-        projection=torch.randn(dim, width, generator=random) / dim**0.5,
-        weight=torch.randn(width, len(labels), generator=random),
+        weight=torch.randn(backbone.width, len(labels), generator=random),
         bias=torch.zeros(len(labels)),
     )
     return Checkpoint(backbone.identity, loop, pools, head, tuple(labels))

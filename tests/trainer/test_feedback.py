@@ -32,7 +32,7 @@ def correction(learner: Learner, state: LearnerState, features: Tensor, *labels:
 
 def answers(learner: Learner, state: LearnerState, pixels: Tensor) -> Sequence[str]:
     rows = state.head.logits(learner.extract(state.pools, pixels)).argmax(dim=1)
-    return [state.projected.labels[row] for row in rows.tolist()]
+    return [state.labels[row] for row in rows.tolist()]
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_a_correction_counts_as_its_image_would(learner: Learner, taught: Learne
     features = learner.extract(taught.pools, second.pixels)
     by_feature = correct(learner, taught, [correction(learner, taught, features, *second.labels)])
     by_image = learner.learn_fast(taught, second)
-    assert by_feature.projected.labels == by_image.projected.labels
-    torch.testing.assert_close(by_feature.projected.gram, by_image.projected.gram)
+    assert by_feature.labels == by_image.labels
+    torch.testing.assert_close(by_feature.features.gram, by_image.features.gram)
     torch.testing.assert_close(by_feature.head.weight, by_image.head.weight, rtol=1e-3, atol=1e-4)
 
 

@@ -26,12 +26,12 @@ def test_classes_and_slots_of_a_task_go_and_everything_else_stays(
 ) -> None:
     state = two_tasks(learner, first, second)
     left = without_slots(without_classes(learner, state, "t1"), "t1")
-    assert left.projected.labels == left.features.labels == ("dog", "elk")
+    assert left.labels == left.features.labels == ("dog", "elk")
     assert left.tasks == ("t2",)
     assert left.pools.slot_tasks == ("t2",) * 4
     assert torch.equal(left.pools.values, state.pools.values[:, 4:])
-    assert torch.equal(left.projected.sums, state.projected.sums[3:])
-    torch.testing.assert_close(left.projected.covariance, state.projected.covariance, rtol=1e-6, atol=1e-8)
+    assert torch.equal(left.features.sums, state.features.sums[3:])
+    torch.testing.assert_close(left.features.covariance, state.features.covariance, rtol=1e-6, atol=1e-8)
     assert left.head.weight.shape[1] == 2
     learner.checkpoint(left).check()
 
@@ -39,7 +39,7 @@ def test_classes_and_slots_of_a_task_go_and_everything_else_stays(
 def test_the_last_task_leaves_an_empty_head(learner: Learner, first: Task) -> None:
     state = learner.consolidate(learner.start(), first)
     left = without_slots(without_classes(learner, state, "t1"), "t1")
-    assert left.projected.labels == ()
+    assert left.labels == ()
     assert left.pools.slots == 0
     learner.checkpoint(left).check()
     assert learner.consolidate(left, first).tasks == ("t1",)
@@ -50,8 +50,8 @@ def test_a_class_that_another_task_also_taught_stays(learner: Learner, first: Ta
     state = two_tasks(learner, first, again)
     assert own_labels(state, "t1") == {"bee", "cow"}
     left = without_classes(learner, state, "t1")
-    assert left.projected.labels == ("ant", "dog")
-    assert torch.equal(left.projected.sums[0], state.projected.sums[0])
+    assert left.labels == ("ant", "dog")
+    assert torch.equal(left.features.sums[0], state.features.sums[0])
     assert own_labels(left, "t2") == {"ant", "dog"}
 
 

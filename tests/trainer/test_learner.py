@@ -27,8 +27,8 @@ def same(left: LearnerState, right: LearnerState) -> bool:
         (left.pools.keys, right.pools.keys),
         (left.pools.values, right.pools.values),
         (left.pools.feedback, right.pools.feedback),
-        (left.projected.gram, right.projected.gram),
-        (left.projected.sums, right.projected.sums),
+        (left.features.gram, right.features.gram),
+        (left.features.sums, right.features.sums),
     ]
     return all(torch.equal(a, b) for a, b in pairs) and left.tasks == right.tasks
 
@@ -58,8 +58,8 @@ def test_a_long_task_is_previewed_once_with_every_class_and_ends_the_same(
     previews: list[LearnerState] = []
     state = learner.learn_fast(learner.start(), first, preview=previews.append, patience_s=0.0)
     [preview] = previews
-    assert preview.projected.labels == ("ant", "bee", "cow")
-    assert preview.projected.counts.sum() < state.projected.counts.sum() == 36
+    assert preview.labels == ("ant", "bee", "cow")
+    assert preview.features.counts.sum() < state.features.counts.sum() == 36
     at_once = learner.learn_fast(learner.start(), first)
     torch.testing.assert_close(state.head.weight, at_once.head.weight)
 
@@ -91,10 +91,10 @@ def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: 
 
 
 def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT, first: Task) -> None:
-    config = LearnerConfig(slots=4, epochs=50, least_steps=0, batch=8, width=200)
+    config = LearnerConfig(slots=4, epochs=50, least_steps=0, batch=8)
     epochs: list[EpochState] = []
     Learner(network, config).consolidate(
-        LearnerState.start(network.backbone, network.loop, config), first, None, epochs.append
+        LearnerState.start(network.backbone, network.loop), first, None, epochs.append
     )
     assert 1 < len(epochs) < 50
     assert epochs[-1].epoch == 50
@@ -125,7 +125,7 @@ def test_one_image_is_a_task(learner: Learner, first: Task) -> None:
 def test_labels_may_come_again(learner: Learner, first: Task) -> None:
     again = replace(first, id="t2")
     state = learner.consolidate(learner.consolidate(learner.start(), first), again)
-    assert state.projected.labels == ("ant", "bee", "cow")
+    assert state.labels == ("ant", "bee", "cow")
     assert accuracy(learner, state, first) > 0.9
 
 
@@ -133,9 +133,7 @@ def test_keeping_features_in_place_makes_them_drift_less(
     network: RetrievalViT, first: Task, second: Task
 ) -> None:
     def drift(weight: float) -> float:
-        config = LearnerConfig(
-            slots=4, epochs=3, least_steps=0, batch=8, width=200, drift_weight=weight, later_lr=1.0
-        )
+        config = LearnerConfig(slots=4, epochs=3, least_steps=0, batch=8, drift_weight=weight, later_lr=1.0)
         learner = Learner(network, config)
         one = learner.consolidate(learner.start(), first)
         two = learner.consolidate(one, second)
@@ -171,7 +169,7 @@ def test_it_may_be_abandoned_before_any_batch_of_images(network: RetrievalViT, f
         if batches == 3:
             raise Abandoned
 
-    learner = Learner(network, LearnerConfig(batch=8, width=200), pause)
+    learner = Learner(network, LearnerConfig(batch=8), pause)
     with pytest.raises(Abandoned):
         learner.learn_fast(learner.start(), first)
     assert batches == 3

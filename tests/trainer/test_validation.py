@@ -58,7 +58,7 @@ def test_a_state_is_measured_on_every_task_it_knows(
         kept, held = hold_out(task, TENTH)
         assert held is not None
         shelf.save(held)
-        known = state.projected.labels
+        known = state.labels
         state = learner.adopt(state, kept)
         state = validate(learner, state, shelf, TENTH, known).noted(state)
     report = validate(learner, state, shelf, TENTH, known)
@@ -79,7 +79,7 @@ def test_classes_that_are_new_take_nothing_from_what_was_kept(
     shelf = ValidationShelf(tmp_path)
     shelf.save(first)
     state = learner.adopt(learner.start(), first)
-    known = state.projected.labels
+    known = state.labels
     state = validate(learner, state, shelf, TENTH, ()).noted(state)
     twin = Task("t2", first.pixels, tuple(f"{label} again" for label in first.labels))
     report = validate(learner, learner.adopt(state, twin), shelf, TENTH, known)

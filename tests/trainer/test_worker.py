@@ -107,7 +107,7 @@ def test_after_a_roll_back_the_next_task_builds_on_what_is_served(
         three = bench.submit(third)
         bench.wait_for(three, TaskState.CONSOLIDATED)
     assert bench.state().tasks == (one, three)
-    assert set(bench.state().projected.labels) == {"ant", "bee", "cow", "fox", "gnu"}
+    assert set(bench.state().labels) == {"ant", "bee", "cow", "fox", "gnu"}
 
 
 def test_two_trainers_share_a_queue_without_learning_anything_twice(
@@ -180,7 +180,7 @@ def test_a_correction_from_another_branch_fails_and_says_why(bench: Bench, first
         bench.registry.activate(kept)
         assert newest is not None
         space = Checkpoint.load(bench.registry.path(newest, "serving")).space
-        stray = bench.queue.submit("stray", [Sample(bench.queue.blobs.put(b"\0" * 192 * 4), "elk", space)])
+        stray = bench.queue.submit("stray", [Sample(bench.queue.blobs.put(b"\0" * 1152 * 4), "elk", space)])
         failed = bench.wait_for(stray.task.id, TaskState.FAILED)
     assert failed.error is not None
     assert "does not descend" in failed.error

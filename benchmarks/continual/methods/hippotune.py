@@ -49,7 +49,7 @@ class HippoTune:
 
     @property
     def labels(self) -> Sequence[str]:
-        return self.serving.projected.labels
+        return self.serving.labels
 
     @property
     def trainable(self) -> int:
