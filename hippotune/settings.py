@@ -176,6 +176,12 @@ class Settings(BaseSettings):
     temperature: Annotated[Positive, Part.TRAINER, Doc("Sharpness of retrieval.")] = None
     topk: Annotated[Count, Part.TRAINER, Doc("Slots mixed by default.")] = None
     slots: Annotated[Count, Part.TRAINER, Doc("Slots a task brings to each layer.")] = None
+    value_scale: Annotated[Positive, Part.TRAINER, Doc("Spread of a new slot's values.")] = None
+    settled: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Part.TRAINER,
+        Doc("Classes after which tasks train the head alone."),
+    ] = None
     epochs: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Passes over a task; 0 trains the head alone.")
     ] = None
@@ -183,6 +189,7 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps a small task gets at least.")
     ] = None
     enough: Annotated[Share, Part.TRAINER, Doc("Share of images answered rightly that ends training.")] = None
+    mirror: Annotated[Share, Part.TRAINER, Doc("Share of images mirrored while slots train.")] = None
     batch: Annotated[Count, Part.TRAINER, Doc("Images a training step.")] = None
     lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None
     later_lr: Annotated[Positive, Part.TRAINER, Doc("Factor on it for later tasks.")] = None

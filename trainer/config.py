@@ -13,14 +13,18 @@ class LearnerConfig:
     """How a task is learned.
 
     slots: slots a task brings to each layer.
+    value_scale: standard deviation of a new slot's values; the smaller, the faster training turns them.
+    settled: classes after which the pools are done: tasks that come later are learned by the head alone, in closed
+        form, and move no feature.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
     enough: training ends early with an epoch that answered this share of the images rightly.
+    mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots.
     lambda_orth, lambda_ent: weights of the paper's orthogonality and entropy terms.
-    drift_weight: weight of keeping this task's features where the pools before it put them, as a share of their
-        squared length; 0 lets them go. The first task has nothing to keep.
+    drift_weight: weight of keeping what the head reads of this task's images where the pools before it put it, as a
+        share of its squared length; 0 lets it go. The first task has nothing to keep.
     bptt: loop steps that carry a gradient; None carries all.
     shrinkage: added to every variance of the head's covariance, as a multiple of their mean.
     drift_ridge: how strongly the drift map is pulled towards the identity.
@@ -28,9 +32,12 @@ class LearnerConfig:
     """
 
     slots: int = 10
-    epochs: int = 3
+    value_scale: float = 0.02
+    settled: int = 10
+    epochs: int = 5
     least_steps: int = 50
-    enough: float = 0.99
+    enough: float = 1.0
+    mirror: float = 0.5
     batch: int = 16
     lr: float = 0.003
     later_lr: float = 0.33

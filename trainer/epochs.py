@@ -15,7 +15,11 @@ from model.moments import label_rows
 from model.network import RetrievalViT
 from model.pools import GrowingPools, Pools
 from trainer.config import LearnerConfig
+from trainer.precision import training_precision
 from trainer.state import LearnerState
+
+FEATURE_LENGTH = 16.0
+"""Length that features, which come with length one, are given before the linear head that teaches them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,17 @@ class TaskTraining:
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=lr)
 
     def first_slots(self) -> tuple[Tensor, Tensor]:
-        """Keys and values [L, m, d] to start from: random directions.
+        """Keys and values [L, m, d] to start from: random directions, keys of length one, values short.
 
         Starting from the task's own queries was worse: mean tokens of different images are so alike that keys laid on
         them answer every query with the same mixture.
+
+        A value acts by its direction alone, since every reader of it normalises. Adam moves each number by about the
+        learning rate, so it is the length at birth that says how fast a direction may turn: from standard normal
+        values the slots hardly moved in a whole task.
         """
         shape = len(self.network.loop.layers), self.config.slots, self.network.backbone.dim
-        return torch.randn(shape), torch.randn(shape)
+        return F.normalize(torch.randn(shape), dim=-1), self.config.value_scale * torch.randn(shape)
 
     @property
     def epochs(self) -> int:
@@ -91,10 +99,12 @@ class TaskTraining:
         steps = -(-len(self.pixels) // self.config.batch)
         epoch = resume.epoch if resume else 0
         while epoch < self.epochs:
-            order = torch.randperm(len(self.pixels), generator=torch.Generator().manual_seed(epoch))
+            generator = torch.Generator().manual_seed(epoch)
+            order = torch.randperm(len(self.pixels), generator=generator)
+            mirrored = torch.rand(len(self.pixels), generator=generator) < self.config.mirror
             right = 0.0
             for step, rows in enumerate(order.split(self.config.batch)):
-                figures = self.step(rows)
+                figures = self.step(rows, mirrored[rows])
                 right += figures["train_accuracy"] * len(rows)
                 if progress:
                     progress((epoch + (step + 1) / steps) / self.epochs, figures)
@@ -103,13 +113,15 @@ class TaskTraining:
                 on_epoch(self.snapshot(epoch))
         return self.pools.freeze(self.task).to("cpu")
 
-    def step(self, rows: Tensor) -> dict[str, float]:
-        """One update on the images `rows`; returns its loss and accuracy."""
+    def step(self, rows: Tensor, mirrored: Tensor) -> dict[str, float]:
+        """One update on the images `rows` [b], some of them `mirrored` [b]; returns its loss and accuracy."""
         pixels, targets = self.pixels[rows].to(self.device), self.targets[rows].to(self.device)
+        pixels = torch.where(mirrored.view(-1, 1, 1, 1).to(self.device), pixels.flip(-1), pixels)
         loop = self.network.loop
         budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
-        features = self.network(pixels, self.pools.memories(loop), budgets, self.config.bptt)
-        logits = self.classifier(16 * features.vectors)
+        with training_precision(self.device):
+            features = self.network(pixels, self.pools.memories(loop), budgets, self.config.bptt)
+        logits = self.classifier(FEATURE_LENGTH * features.vectors)
         loss = F.cross_entropy(logits, targets)
         loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
         if self.config.lambda_ent:

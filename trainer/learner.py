@@ -106,7 +106,7 @@ class Learner:
         progress may raise to abandon the task.  on_epoch receives what `resume` takes to continue after that epoch
         as if never interrupted.
         """
-        if not self.trains_pools(task):
+        if not self.trains_pools(state, task):
             return self.adopt(state, task)
         before = self.extract(state.pools, task.pixels)
         training = TaskTraining(self.network, self.config, state, task.pixels, task.labels, before, task.id)
@@ -122,9 +122,14 @@ class Learner:
         """Learn a task for good with the head alone, which moves no feature of any other class."""
         return self.learn_fast(state, task).having_learned(task.id, task.labels)
 
-    def trains_pools(self, task: Task) -> bool:
-        """Whether a task brings slots. One class alone has nothing to be told apart from."""
-        return self.config.epochs > 0 and len(set(task.labels)) > 1
+    def trains_pools(self, state: LearnerState, task: Task) -> bool:
+        """Whether a task brings slots.
+
+        One class alone has nothing to be told apart from. And once the pools were taught enough classes they fit the
+        kind of images that come here: slots of later tasks gained nothing that the drift they caused did not cost.
+        """
+        settled = len(state.pool_labels) >= self.config.settled
+        return self.config.epochs > 0 and len(set(task.labels)) > 1 and not settled
 
     @torch.inference_mode()
     def extract(self, pools: Pools, pixels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from model.moments import label_rows
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
-from trainer.epochs import EpochState, drift_of
+from trainer.epochs import EpochState, TaskTraining, drift_of
 from trainer.learner import Learner, Task, interleaved
 from trainer.state import LearnerState
 
@@ -79,6 +79,40 @@ def test_consolidation_brings_slots_and_keeps_both_tasks(learner: Learner, first
     assert accuracy(learner, after_two, second) > 0.9
     held_out = replace(first, pixels=first.pixels.flip(0), labels=first.labels[::-1])
     assert accuracy(learner, after_two, held_out) > 0.9
+
+
+def test_pools_that_were_taught_enough_classes_stay_as_they_are(
+    network: RetrievalViT, first: Task, second: Task
+) -> None:
+    learner = Learner(network, LearnerConfig(slots=4, epochs=1, least_steps=0, batch=8, settled=3))
+    after_one = learner.consolidate(learner.start(), first)
+    after_two = learner.consolidate(after_one, second)
+    assert after_one.pool_labels == {"ant", "bee", "cow"}
+    assert after_two.pools is after_one.pools
+    assert after_two.tasks == ("t1", "t2")
+    assert accuracy(learner, after_two, second) > 0.9
+
+
+def test_slots_start_with_keys_of_length_one_and_short_values(network: RetrievalViT, first: Task) -> None:
+    config = LearnerConfig(slots=64, value_scale=0.05)
+    learner = Learner(network, config)
+    before = learner.extract(learner.start().pools, first.pixels)
+    pools = TaskTraining(network, config, learner.start(), first.pixels, first.labels, before, "t1").pools
+    torch.testing.assert_close(pools.raw_keys.norm(dim=-1), torch.ones(7, 64))
+    assert pools.values.std().item() == pytest.approx(0.05, rel=0.02)
+
+
+def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task) -> None:
+    def trained(mirror: float) -> torch.Tensor:
+        config = LearnerConfig(slots=4, epochs=1, least_steps=0, batch=8, mirror=mirror)
+        learner = Learner(network, config)
+        return learner.consolidate(learner.start(), first).pools.values
+
+    flipped = replace(first, pixels=first.pixels.flip(-1))
+    learner = Learner(network, LearnerConfig(slots=4, epochs=1, least_steps=0, batch=8, mirror=0.0))
+    of_flipped = learner.consolidate(learner.start(), flipped).pools.values
+    torch.testing.assert_close(trained(1.0), of_flipped, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(trained(0.5), trained(0.0))
 
 
 def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: Task, second: Task) -> None:

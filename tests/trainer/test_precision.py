@@ -1,0 +1,23 @@
+"""Training mixes precisions; what it trains does not."""
+
+from __future__ import annotations
+
+import torch
+
+from trainer.precision import multiplies_bfloat16, training_precision
+
+
+def test_products_are_bfloat16_where_that_pays_and_parameters_stay_float32() -> None:
+    device = torch.device("cpu")
+    layer, x = torch.nn.Linear(8, 8), torch.randn(2, 8)
+    with training_precision(device):
+        product = layer(x)
+    assert product.dtype == (torch.bfloat16 if multiplies_bfloat16(device) else torch.float32)
+    product.float().sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+    assert layer(x).dtype == torch.float32
+
+
+def test_an_unknown_kind_of_device_is_left_in_float32() -> None:
+    assert not multiplies_bfloat16(torch.device("meta"))
