@@ -47,6 +47,7 @@ class EpochShelf:
         try:
             tensors, facts = read_tensors(path)
             if facts["basis"] == basis:
+                log.info("resuming a task", task=task, epoch=facts["epoch"])
                 return EpochState(int(facts["epoch"]), tensors)
             reason = "it was begun on another version, backbone or configuration"
         except (InvalidCheckpoint, KeyError, TypeError, ValueError) as error:

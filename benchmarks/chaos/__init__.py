@@ -1,0 +1,1 @@
+"""What is lost when everything is killed again and again: nothing, it is hoped, and here it is counted."""

@@ -1,0 +1,109 @@
+"""What forgetting one task costs the others: `python -m benchmarks.forgetting --out FILE.json`.
+
+Teaches handwritten digits in five tasks to a running service, over HTTP. Then, for each task in turn, has it forgotten,
+asks about every test image again, and rolls back to the version that knew all five. The others are asked twice before:
+among all labels, and among those that will be left, since fewer labels alone make answers better.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.end_to_end import everything
+from benchmarks.machine import keep
+from hippotune import Client
+from hippotune.demo.data import DemoTask, Limits, digits
+from hippotune.records import Version
+
+TASKS = 5
+MANY = 32
+"""Images asked about in one request."""
+
+
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="Few images: about a minute.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
+) -> None:
+    """Teach, forget, ask, print, keep."""
+    tasks = digits(Limits(tasks=TASKS, train=30 if quick else None, test=10 if quick else None))
+    with everything([]) as client:
+        ids = [
+            client.wait(client.submit([(e.image, e.label) for e in task.train], task.name)).id
+            for task in tasks
+        ]
+        full = current(client)
+        everything_known = accuracies(client, tasks)
+        cases = [case(client, tasks, ids, gone, full) for gone in range(TASKS)]
+    falls = [fall for one in cases for fall in one["points_lost_by_others"]]
+    figures = {
+        "command": "python -m benchmarks.forgetting" + (" --quick" if quick else ""),
+        "test_images": sum(len(task.test) for task in tasks),
+        "accuracy_of_each_task_before": everything_known,
+        "forgotten": cases,
+        "highest_accuracy_of_a_forgotten_task": max(one["accuracy_of_the_forgotten"] for one in cases),
+        "most_points_lost_by_any_other_task": max(falls),
+        "mean_points_lost_by_other_tasks": sum(falls) / len(falls),
+    }
+    keep(figures, out)
+
+
+def case(
+    client: Client, tasks: Sequence[DemoTask], ids: Sequence[str], gone: int, full: Version
+) -> dict[str, Any]:
+    """Have one task forgotten, ask, and go back."""
+    left = [task for number, task in enumerate(tasks) if number != gone]
+    labels = [label for label in full.labels if label not in {e.label for e in tasks[gone].train}]
+    before = accuracies(client, left, labels)
+    began = time.perf_counter()
+    client.remove(ids[gone])
+    *_, ended = client.watch(ids[gone])
+    seconds = time.perf_counter() - began
+    assert ended.state == "forgotten", ended
+    after_version = current(client)
+    serve(client, after_version, tasks[0].test[0].image)
+    after = accuracies(client, left)
+    result = {
+        "task": tasks[gone].name,
+        "seconds": seconds,
+        "slots": [full.slots, after_version.slots],
+        "accuracy_of_the_forgotten": accuracies(client, [tasks[gone]])[0],
+        "accuracy_of_others_before": before,
+        "accuracy_of_others_after": after,
+        "points_lost_by_others": [100 * (b - a) for b, a in zip(before, after, strict=True)],
+    }
+    client.activate(full.version)
+    serve(client, full, tasks[0].test[0].image)
+    return result
+
+
+def current(client: Client) -> Version:
+    return next(version for version in client.versions() if version.current)
+
+
+def serve(client: Client, version: Version, image: bytes) -> None:
+    """Wait until a version answers."""
+    while client.classify(image).version != version.version:
+        time.sleep(0.05)
+
+
+def accuracies(client: Client, tasks: Sequence[DemoTask], labels: Sequence[str] | None = None) -> list[float]:
+    """The share of each task's test images answered rightly, among some labels or all."""
+    shares = []
+    for task in tasks:
+        right = 0
+        for start in range(0, len(task.test), MANY):
+            some = task.test[start : start + MANY]
+            ask = {} if labels is None else {"labels": list(labels)}
+            answers = client.classify_many([example.image for example in some], **ask)
+            right += sum(a.label == example.label for a, example in zip(answers, some, strict=True))
+        shares.append(right / len(task.test))
+    return shares
+
+
+if __name__ == "__main__":
+    typer.run(main)
