@@ -38,7 +38,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
 ) -> None:
     """Kill, count, print, keep."""
-    kills = min(kills, 12) if quick else kills
+    kills = min(kills, 10) if quick else kills
     images = [example for task in digits(Limits(tasks=5, train=60, test=1)) for example in task.train]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, Fleet(Path(folder), random.Random(seed)) as fleet:

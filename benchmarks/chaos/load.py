@@ -22,6 +22,8 @@ from hippotune.demo.data import Example
 T = TypeVar("T")
 
 PATIENCE_S = 60.0
+TRY_S = 3.0
+"""A server that is being started accepts connections before it answers: then the other one is asked."""
 PAUSE_S = 0.1
 MOST_WAITING = 3
 IMAGES = 6
@@ -51,7 +53,7 @@ class Callers:
 
     def __init__(self, fleet: Fleet, images: list[Example]) -> None:
         self.fleet, self.images, self.seen = fleet, images, Seen()
-        self.clients = {address: Client(address, retries=0) for address, _ in fleet.servers}
+        self.clients = {address: Client(address, timeout=TRY_S, retries=0) for address, _ in fleet.servers}
         self.done = threading.Event()
         self.no_more_tasks = threading.Event()
         self.threads = [threading.Thread(target=work) for work in (self.classify, self.classify, self.teach)]

@@ -21,7 +21,7 @@ def test_a_task_is_served_fast_and_then_for_good(bench: Bench, first: Task) -> N
     with bench.trainer():
         task = bench.submit(first)
         record = bench.wait_for(task, TaskState.CONSOLIDATED)
-    fast, consolidated = reversed(bench.registry.manifests())
+    *_, fast, consolidated = reversed(bench.registry.manifests())  # a slow machine previews the task first
     assert (fast.kind, fast.fast, fast.consolidated, fast.slots) == ("fast", (task,), (), 0)
     assert (consolidated.kind, consolidated.fast, consolidated.consolidated) == ("consolidated", (), (task,))
     assert consolidated.slots == 4
@@ -74,12 +74,15 @@ def test_a_killed_trainers_task_is_finished_once_by_the_next(bench: Bench, first
     tasks = [bench.submit(first), bench.submit(second)]
     doomed = bench.process(SLOW, "doomed")
     bench.wait(tasks[0], lambda record: record.progress > 0.1)
+    bench.wait_for(tasks[1], TaskState.SERVED)
     assert doomed.pid is not None
     os.kill(doomed.pid, signal.SIGKILL)
     doomed.join()
     with bench.trainer(SLOW):
         for task in tasks:
             bench.wait_for(task, TaskState.CONSOLIDATED)
+    known = [len(manifest.labels) for manifest in reversed(bench.registry.manifests())]
+    assert known == sorted(known), "what was served once is never missing in between"
     assert bench.state().tasks == tuple(tasks)
     assert bench.state().features.counts.tolist() == [11] * 5  # one in twelve is held out
     assert list((bench.root / "epochs").iterdir()) == []
