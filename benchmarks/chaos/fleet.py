@@ -32,7 +32,7 @@ COMMON = {
     "HIPPOTUNE_QUEUE_MAX_DELIVERIES": "10000",
 }
 TRAINING = ["--epochs", "3", "--enough", "1", "--least-steps", "24", "--batch", "4", "--slots", "2"]
-TRAINING += ["--width", "200", "--validation-share", "0", "--keep-versions", "10"]
+TRAINING += ["--settled", "100000", "--validation-share", "0", "--keep-versions", "10"]
 
 
 @dataclass(slots=True)
