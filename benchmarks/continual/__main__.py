@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--limit-tasks", type=int, help="stop after so many tasks")
     parse.add_argument("--set", dest="settings", action="append", default=[], metavar="FIELD=VALUE",
                        help="any field of the method's configuration, such as learner.slots=20")  # fmt: skip
+    parse.add_argument("--name", help="what the figures are called in a report; else the method's name")
     parse.add_argument("--out", type=Path, help="file for the figures; an unfinished run lies beside it")
     return parse
 
@@ -80,8 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
             bar.update(images)
 
         figures = run(what, recipe, unfinished, progress)
-    command = f"python -m benchmarks.continual --method {options.method} --protocol {options.protocol}"
-    keep({"command": command, "protocol": options.protocol, **figures}, options.out)
+    command = f"python -m benchmarks.continual {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+    called = {"command": command, "name": options.name or options.method, "protocol": options.protocol}
+    keep({**called, **figures}, options.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,127 @@
+"""Every run behind the published figures: `python -m benchmarks.continual.suite --protocol quick --seeds 3`.
+
+Runs what is missing, cheapest first, one seed after another; interrupted runs continue where they stopped. Whatever
+follows `--` goes to each run, such as `-- --device cuda`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path("benchmarks/results/continual")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a table.
+
+    name: what the report calls it.  settings: fields of the method's configuration that differ from its defaults.
+    scenario: other than class-incremental.  once: only the first seed.
+    """
+
+    name: str
+    method: str
+    settings: tuple[str, ...] = ()
+    scenario: str = "class"
+    once: bool = False
+
+    def path(self, protocol: str, seed: int) -> Path:
+        """Where its figures are kept."""
+        words = [
+            protocol,
+            *([] if self.scenario == "class" else [self.scenario]),
+            self.name.replace(" ", "_"),
+        ]
+        return RESULTS / f"{'-'.join(words)}-s{seed}.json"
+
+
+CHEAPEST_FIRST = [
+    "frozen-ncm",
+    "hippotune-fast",
+    "finetune",
+    "lora",
+    "slca",
+    "ranpac",
+    "hippotune",
+    "joint",
+    "dualprompt",
+    "coda",
+    "l2p",
+    "der",
+]
+
+METHODS = tuple(Entry(name, name) for name in CHEAPEST_FIRST)
+
+ABLATIONS = (
+    Entry("one step", "hippotune", ("loop.tmax=1",)),
+    Entry("four vectors of one step", "hippotune", ("variant=ranks",)),
+    # P is d x d in each layer, as much as d/2 slots: with d = 192 and ten tasks about ten slots a task.
+    Entry("one step, P as slots", "hippotune", ("loop.tmax=1", "learner.slots=20")),
+    Entry("last step only", "hippotune", ("variant=last",)),
+    Entry("without L_orth", "hippotune", ("learner.lambda_orth=0",)),
+    Entry("with L_ent", "hippotune", ("learner.lambda_ent=0.01",)),
+    Entry("gradient through the last step", "hippotune", ("learner.bptt=1",)),
+    Entry("other budgets", "hippotune", ("sweep=True",), once=True),
+)
+
+SCENARIOS = tuple(
+    Entry(name, name, scenario=scenario, once=True)
+    for scenario in ("domain", "blurry", "online")
+    for name in ("frozen-ncm", "lora", "ranpac", "hippotune", "coda")
+)
+
+PARTS = {"methods": METHODS, "ablations": ABLATIONS, "scenarios": SCENARIOS}
+
+
+def missing(parts: Sequence[str], protocol: str, seeds: int) -> Iterator[tuple[Entry, int]]:
+    """Runs without figures, in the order they should be made."""
+    for seed in range(seeds):
+        for part in parts:
+            for entry in PARTS[part]:
+                if not (entry.once and seed) and not entry.path(protocol, seed).exists():
+                    yield entry, seed
+
+
+def command(entry: Entry, protocol: str, seed: int, rest: Sequence[str]) -> list[str]:
+    """What a run is started with."""
+    words = [sys.executable, "-m", "benchmarks.continual", "--method", entry.method, "--protocol", protocol]
+    words += ["--seed", str(seed), "--name", entry.name, "--out", str(entry.path(protocol, seed)), *rest]
+    if entry.scenario != "class":
+        words += ["--scenario", entry.scenario]
+    for setting in entry.settings:
+        words += ["--set", setting]
+    return words
+
+
+def main() -> None:
+    """Run what is missing; a run that fails is told of and passed over."""
+    parse = argparse.ArgumentParser("python -m benchmarks.continual.suite", description=__doc__)
+    parse.add_argument("--protocol", choices=("quick", "full", "cub"), default="quick")
+    parse.add_argument("--seeds", type=int, default=3)
+    parse.add_argument("--parts", nargs="+", choices=sorted(PARTS), default=["methods"])
+    parse.add_argument("--only", nargs="+", metavar="NAME", help="these rows alone")
+    parse.add_argument("--list", action="store_true", help="print the commands instead")
+    own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    rest = sys.argv[len(own) + 2 :]
+    options = parse.parse_args(own)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for entry, seed in missing(options.parts, options.protocol, options.seeds):
+        if options.only and entry.name not in options.only:
+            continue
+        words = command(entry, options.protocol, seed, rest)
+        if options.list:
+            print(" ".join(words))
+            continue
+        print(f"== {entry.name}, {entry.scenario}, seed {seed}", file=sys.stderr, flush=True)
+        failed += subprocess.run(words, stdout=subprocess.DEVNULL, check=False).returncode != 0
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()

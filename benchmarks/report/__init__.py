@@ -1,0 +1,1 @@
+"""Tables and plots from kept figures: `python -m benchmarks.report`."""

@@ -1,0 +1,24 @@
+"""Draw every table and plot anew: `python -m benchmarks.report`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.report.continual import write
+from benchmarks.report.figures import read
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read results, write pages."""
+    parse = argparse.ArgumentParser("python -m benchmarks.report", description=__doc__)
+    parse.add_argument("--results", type=Path, default=Path("benchmarks/results/continual"))
+    parse.add_argument("--out", type=Path, default=Path("docs/measured"))
+    options = parse.parse_args(arguments)
+    rows = read(options.results)
+    write(rows, options.out)
+    print(f"{sum(len(row.runs) for row in rows)} runs of {len(rows)} rows -> {options.out}/continual.md")
+
+
+if __name__ == "__main__":
+    main()

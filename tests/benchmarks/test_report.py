@@ -1,0 +1,90 @@
+"""The page says what the files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.continual import suite
+from benchmarks.continual.__main__ import parser
+from benchmarks.continual.methods import RECIPES
+from benchmarks.continual.overrides import override
+from benchmarks.report.__main__ import main
+from benchmarks.report.figures import bound, pick, read
+
+
+def figures(name: str, seed: int, last: float, **more: Any) -> dict[str, Any]:
+    """As `benchmarks.continual` writes them, as far as a report reads them."""
+    protocol = {"scenario": "class", "split": "test"}
+    loop = {"entropy": [1.0, 0.5], "slot_use": 0.3, "spread_ratio": 0.9, "mean_steps": 2.0}
+    own = {"loop": [loop], "spectral_radius": [0.7], "best_head": last + 10}
+    return {
+        "name": name, "method": "hippotune", "protocol": "quick", "seed": seed, "last": last, "aaa": last + 5,
+        "forgetting": 2.0, "bwt": -1.0, "min_acc": 40.0, "wc_acc": 50.0, "accuracy": [last + 10, last],
+        "matrix": [[last + 10], [last, last]], "giga_multiply_adds": 0.36, "trainable_parameters": 2_000_000,
+        "images_per_second": 30.0, "fast": [{"seconds": 1, "accuracy": 9, "consolidated": 9}] * 2, "own": own,
+        "config": {"limit_tasks": None, "protocol": protocol, "config": {"loop": {"layers": [3]}}},
+    } | more  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    runs = [figures("hippotune", seed, last) for seed, last in ((0, 60.0), (1, 62.0))]
+    runs += [figures("ranpac", 0, 58.0), figures("joint", 0, 60.0), figures("one step", 0, 59.0)]
+    looks = figures("hippotune", 2, 99.0)
+    looks["config"] = {"limit_tasks": 2, "protocol": {"scenario": "class", "split": "test"}}
+    sweep = [
+        {"tmax": t, "epsilon": e, "topk": 10, "accuracy": 50.0, "mean_steps": t, "giga_multiply_adds": 0.3}
+        for t, e in ((1, 0.0), (2, 0.0), (2, 1.0))
+    ]
+    budgets = figures("other budgets", 0, 60.0)
+    budgets["own"]["sweep"] = sweep
+    for number, run in enumerate([*runs, looks, budgets]):
+        (tmp_path / f"{number}.json").write_text(json.dumps(run))
+    return tmp_path
+
+
+def test_seeds_are_averaged_and_looks_left_out(results: Path) -> None:
+    rows = read(results)
+    (ours,) = pick(rows, "quick", "class", ["hippotune"])
+    assert ours.text("last") == "61.0 ± 1.4"
+    assert bound(rows, "quick") == 70.0
+
+
+def test_the_page_has_every_section_there_are_figures_for(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "docs"
+    main(["--results", str(results), "--out", str(out)])
+    page = (out / "continual.md").read_text()
+    assert "| `hippotune` | 61.0 ± 1.4 | 0.871 | 66.0 ± 1.4 |" in page
+    assert "| one step | 59.0 | -2.0 |" in page
+    assert "| `ranpac` | +3.0 | +3.0 | 1.00 |" in page
+    assert "## cub" not in page
+    for name in ("tasks", "cost", "matrix", "budgets"):
+        assert f"(continual-quick-{name}.svg)" in page
+        assert (out / f"continual-quick-{name}.svg").stat().st_size > 1000
+
+
+def test_drawing_again_changes_nothing(results: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        main(["--results", str(results), "--out", str(tmp_path / name)])
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_the_suite_runs_what_is_missing_and_every_command_is_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "RESULTS", tmp_path)
+    parts = list(suite.PARTS)
+    everything = list(suite.missing(parts, "quick", 2))
+    assert len({entry.path("quick", seed) for entry, seed in everything}) == len(everything)
+    for entry, seed in everything:
+        options = parser().parse_args(suite.command(entry, "quick", seed, ["--device", "cpu"])[3:])
+        assert override(RECIPES[options.method].config, options.settings)
+        assert (options.seed, options.device) == (seed, "cpu")
+    entry, seed = everything[0]
+    entry.path("quick", seed).write_text("{}")
+    assert len(list(suite.missing(parts, "quick", 2))) == len(everything) - 1
