@@ -34,8 +34,6 @@ from benchmarks.continual.streams import SCENARIOS, Experience
 from model.backbone import BackboneSpec, load_backbone
 from trainer.learner import Task
 
-PROBED = ("min_acc", "wc_acc", "probes")
-
 PROBE_EVERY = 32
 """Updates between two probes, once a task's first steps are past."""
 
@@ -202,21 +200,25 @@ def summarise(
     """All figures of a finished run. Those over time are missing from a joint one, which has no time."""
     matrix, seconds = record.matrix, sum(record.seconds)
     device = torch.device(what.protocol.device)
-    over_time = {
-        "aaa": average_anytime_accuracy(matrix),
-        "forgetting": forgetting(matrix),
-        "bwt": backward_transfer(matrix),
-        "min_acc": minimum_accuracy(record.probes, len(matrix)),
-        "wc_acc": worst_case_accuracy(record.probes, matrix),
-        "accuracy": accuracy(matrix),
-        "probes": [asdict(probe) for probe in record.probes],
-    }
-    probed = what.protocol.probe_per_class > 0
+    over_time: dict[str, Any] = {}
+    if not recipe.joint:
+        over_time = {
+            "aaa": average_anytime_accuracy(matrix),
+            "forgetting": forgetting(matrix),
+            "bwt": backward_transfer(matrix),
+            "accuracy": accuracy(matrix),
+        }
+    if record.probes:
+        over_time |= {
+            "min_acc": minimum_accuracy(record.probes, len(matrix)),
+            "wc_acc": worst_case_accuracy(record.probes, matrix),
+            "probes": [asdict(probe) for probe in record.probes],
+        }
     return {
         "method": what.method,
         "seed": what.seed,
         "last": last_accuracy(matrix),
-        **({} if recipe.joint else {k: v for k, v in over_time.items() if probed or k not in PROBED}),
+        **over_time,
         "matrix": matrix,
         "train_seconds": seconds,
         "images_per_second": record.images / seconds,

@@ -40,20 +40,10 @@ class Entry:
         return RESULTS / f"{'-'.join(words)}-s{seed}.json"
 
 
-CHEAPEST_FIRST = [
-    "frozen-ncm",
-    "hippotune-fast",
-    "finetune",
-    "lora",
-    "slca",
-    "ranpac",
-    "hippotune",
-    "joint",
-    "dualprompt",
-    "coda",
-    "l2p",
-    "der",
-]
+CHEAPEST_FIRST = (
+    "frozen-ncm", "hippotune-fast", "finetune", "lora", "slca", "ranpac",
+    "hippotune", "joint", "dualprompt", "coda", "l2p", "der",
+)  # fmt: skip
 
 METHODS = tuple(Entry(name, name) for name in CHEAPEST_FIRST)
 

@@ -35,7 +35,7 @@ Made by `python -m benchmarks.continual.suite --protocol quick`, drawn by `pytho
 
 | figure | meaning | source |
 | --- | --- | --- |
-| last | mean accuracy over tasks after the last one, every class a possible answer | Lopez-Paz & Ranzato, NeurIPS 2017 |
+| last | mean accuracy over tasks after the last, every class a possible answer | Lopez-Paz & Ranzato, NeurIPS 2017 |
 | AAA | mean of that accuracy after each task | Rebuffi et al., CVPR 2017 |
 | forgetting | mean fall from a task's best accuracy before the last task | Chaudhry et al., ECCV 2018 |
 | BWT | mean change since a task was learned | Lopez-Paz & Ranzato, NeurIPS 2017 |
@@ -66,7 +66,8 @@ def write(rows: Sequence[Row], folder: Path) -> None:
 
 def comparison(rows: Sequence[Row], joint: float | None) -> str:
     """Quality and cost of every method."""
-    head = ["method", "last", "of joint", "AAA", "forgetting", "BWT", "min-ACC", "WC-ACC", "GMAC", "trained", "img/s", "seeds"]  # fmt: skip
+    quality = ["last", "of joint", "AAA", "forgetting", "BWT", "min-ACC", "WC-ACC"]
+    head = ["method", *quality, "GMAC", "trained", "img/s", "seeds"]
     body = []
     for row in rows:
         last = joint if row.name == "joint" else row.mean("last")
