@@ -17,8 +17,8 @@ from service.server import DrainingServer
 class AnnouncingServer(DrainingServer):
     """Prints its address when it has started, as the first line of JSON on stdout or as a line to read."""
 
-    def __init__(self, app: FastAPI, host: str, port: int, as_json: bool) -> None:
-        super().__init__(app, host=host, port=port)
+    def __init__(self, app: FastAPI, host: str, port: int, unready_s: float, as_json: bool) -> None:
+        super().__init__(app, host=host, port=port, ready_s=unready_s)
         self._as_json = as_json
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -36,4 +36,5 @@ def serve(settings: Settings, redis_url: str, door: socket.socket, as_json: bool
     """Serve until asked to stop."""
     host, port = door.getsockname()[:2]
     app = create_app(settings.service(redis_url))
-    AnnouncingServer(app, f"[{host}]" if ":" in host else host, port, as_json).run(sockets=[door])
+    shown = f"[{host}]" if ":" in host else host
+    AnnouncingServer(app, shown, port, settings.unready_s, as_json).run(sockets=[door])

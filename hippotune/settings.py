@@ -116,6 +116,11 @@ class Settings(BaseSettings):
     port: Annotated[
         Annotated[int, Field(ge=0, le=65535)], Part.SERVER, Doc("Port to listen on; 0 takes a free one.")
     ] = 8000
+    unready_s: Annotated[
+        Annotated[float, Field(ge=0)],
+        Part.SERVER,
+        Doc("Seconds to stay open but not ready once asked to stop, for a balancer to notice."),
+    ] = 0.5
     runtime: Annotated[
         str | None, Part.SERVER, Doc("What computes the forward pass: auto, torch or onnx.")
     ] = None

@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 
 from benchmarks.machine import keep
@@ -90,7 +91,8 @@ async def stopping(running: Up, callers: list[Caller]) -> dict[str, Any]:
     """SIGTERM while every place is taken: what was sent before it is answered, and the process ends well."""
     under_way = Told()
     asked = [asyncio.ensure_future(caller.ask(under_way)) for caller in callers]
-    await asyncio.sleep(0.1)
+    while await admitted(running) + sum(under_way.counts.values()) < len(asked):
+        await asyncio.sleep(0.01)
     already = sum(under_way.counts.values())
     running.process.send_signal(signal.SIGTERM)
     ready = Told()
@@ -107,6 +109,17 @@ async def stopping(running: Up, callers: list[Caller]) -> dict[str, Any]:
         "readyz_meanwhile": "refused" if status == BROKEN else status,
         "exit_code": code,
     }
+
+
+async def admitted(running: Up) -> int:
+    """Images the server has taken and not yet answered, as it says itself."""
+
+    def read() -> int:
+        text = httpx.get(f"{running.address}/metrics", headers={"X-API-Key": running.key}).text
+        (line,) = (line for line in text.splitlines() if line.startswith("hippotune_queue_depth "))
+        return int(float(line.split()[1]))
+
+    return await asyncio.to_thread(read)
 
 
 if __name__ == "__main__":

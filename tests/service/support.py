@@ -93,10 +93,10 @@ def random_version(
 
 
 @contextmanager
-def running(config: ServiceConfig) -> Iterator[Running]:
-    """The app under uvicorn in a thread, on a free port."""
+def running(config: ServiceConfig, ready_s: float = 0.0) -> Iterator[Running]:
+    """The app under uvicorn in a thread, on a free port. ready_s: how long it stays open when it stops."""
     app = create_app(config)
-    server = DrainingServer(app, host="127.0.0.1", port=0)
+    server = DrainingServer(app, host="127.0.0.1", port=0, ready_s=ready_s)
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()
     try:

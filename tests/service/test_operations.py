@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
@@ -120,6 +121,26 @@ def test_a_dead_engine_is_no_longer_healthy(config: ServiceConfig) -> None:
         server.services.engine.stop()
         assert server.client.get("/healthz").status_code == 503
         assert server.client.get("/readyz").status_code == 503
+
+
+def test_before_it_closes_it_is_open_and_not_ready(config: ServiceConfig) -> None:
+    """So that a balancer looks elsewhere before anybody is turned away by a closed door."""
+    seen: list[tuple[int, int]] = []
+
+    def look() -> None:
+        with suppress(httpx.TransportError):
+            while True:
+                ready = httpx.get(f"{server.url}/readyz").status_code
+                asked = httpx.post(f"{server.url}/classify", content=picture(), headers=PNG).status_code
+                seen.append((ready, asked))
+
+    with running(config, ready_s=1.0) as server:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        looking = threading.Thread(target=look)
+        looking.start()
+        wait_for(lambda: (200, 200) in seen)
+    looking.join()
+    assert seen[-1] == (503, 503)
 
 
 class Deadly:
