@@ -1,6 +1,7 @@
 """What nobody would send: `python -m benchmarks.fuzz --out benchmarks/results/fuzz.json`.
 
-* schemathesis sends cases made from the API document to a running `hippotune up`, with all of its checks;
+* schemathesis sends cases made from the API document to a running `hippotune up`, with all of its checks
+  but those that `schemathesis.toml` explains;
 * atheris runs whatever parses what a client sent, each parser in a process of its own: no exception but a refusal,
   no input that takes ten seconds, no memory that grows when the same inputs come again.
 
