@@ -45,17 +45,21 @@ CHEAPEST_FIRST = (
     "hippotune", "joint", "dualprompt", "coda", "l2p", "der",
 )  # fmt: skip
 
-METHODS = tuple(Entry(name, name) for name in CHEAPEST_FIRST)
+# How much of our lead is the three depths that the head reads? Any closed-form head can read them.
+DEEP_RANPAC = Entry("ranpac, three depths", "ranpac", ("first.body.depths=True",))
+METHODS = (*(Entry(name, name) for name in CHEAPEST_FIRST), DEEP_RANPAC)
 
 ABLATIONS = (
     Entry("one step", "hippotune", ("loop.tmax=1",)),
     Entry("four vectors of one step", "hippotune", ("variant=ranks",)),
-    # P is d x d in each layer, as much as d/2 slots: with d = 192 and ten tasks about ten slots a task.
-    Entry("one step, P as slots", "hippotune", ("loop.tmax=1", "learner.slots=20")),
+    # P is d x d in each layer, as much as d/2 slots of a key and a value: 96 more where d = 192.
+    Entry("one step, P as slots", "hippotune", ("loop.tmax=1", "learner.slots=106")),
     Entry("last step only", "hippotune", ("variant=last",)),
     Entry("without L_orth", "hippotune", ("learner.lambda_orth=0",)),
     Entry("with L_ent", "hippotune", ("learner.lambda_ent=0.01",)),
     Entry("gradient through the last step", "hippotune", ("learner.bptt=1",)),
+    Entry("slots for every task", "hippotune", ("learner.settled=1000",)),
+    Entry("without mirroring", "hippotune", ("learner.mirror=0.0",)),
     Entry("other budgets", "hippotune", ("sweep=True",), once=True),
 )
 

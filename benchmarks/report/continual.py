@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.continual.suite import ABLATIONS, METHODS
+from benchmarks.continual.suite import ABLATIONS, DEEP_RANPAC, METHODS
 from benchmarks.report.figures import Row, bound, pick, table
 from benchmarks.report.plots import against_cost, heat_map, over_tasks, sweeps
 
@@ -25,7 +25,7 @@ PAPERS = ("l2p", "dualprompt", "coda")
 INTRODUCTION = """# Learning quality
 
 Every method learns the same tasks in the same order from the same pixels, on the same frozen DeiT-Tiny (supervised on
-ImageNet-1k), with as many passes and the same batches, without augmentation. Class order is
+ImageNet-1k), with as many passes, the same batches and the same share of images mirrored. Class order is
 `numpy.random.default_rng(1993 + seed).permutation(100)`; a seed also sets first parameters and projections. Learning
 rates of the peers come from a small grid on images cut from training data (`python -m benchmarks.continual.tune`).
 No image of an old task is kept, except by `der`, which keeps 500. Prompts are chosen for every image by itself, never
@@ -108,7 +108,7 @@ def goals(rows: Sequence[Row]) -> str:
     by_name = {row.name: row for row in rows}
     ours = by_name["hippotune"]
     lines = []
-    for name in ("ranpac", *PAPERS):
+    for name in ("ranpac", DEEP_RANPAC.name, *PAPERS):
         if name in by_name:
             ahead = {key: (ours.mean(key) or 0) - (by_name[name].mean(key) or 0) for key in ("last", "aaa")}
             speed = (ours.mean("images_per_second") or 0) / (by_name[name].mean("images_per_second") or 1)

@@ -40,7 +40,7 @@ class Aligned(Trained):
 
     def __init__(self, config: AlignedConfig, setting: Setting) -> None:
         super().__init__(config.trained, setting)
-        self.align, dim = config, setting.backbone.dim
+        self.align, dim = config, self.body.width
         self.means, self.factors = torch.zeros(0, dim), torch.zeros(0, dim, dim)
         self.groups: list[int] = []
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.continual.methods.base import Setting
 from model.backbone import Backbone
+from model.readout import read_out
+from trainer.epochs import FEATURE_LENGTH
 
 
 class Described(NamedTuple):
@@ -22,7 +24,12 @@ class Described(NamedTuple):
 
 
 class Body(Protocol):
-    """A module from pixels to features. Only what requires a gradient is trained and saved."""
+    """A module from pixels to features. Only what requires a gradient is trained and saved.
+
+    width: length of a feature vector.
+    """
+
+    width: int
 
     def begin(self, task: int) -> None:
         """Get ready to learn task 0, 1, ..."""
@@ -36,21 +43,27 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FullConfig:
-    """Every parameter of the backbone is trained."""
+    """Every parameter of the backbone is trained.
+
+    depths: describe images by what our own head reads (`model.readout`) instead of by the last class token.
+    """
+
+    depths: bool = False
 
     def build(self, setting: Setting) -> Full:
-        return Full(setting)
+        return Full(self, setting)
 
 
 @dataclass(frozen=True, slots=True)
 class LoraConfig:
     """W + (scale / rank) up down on the queries and values of every block (Hu et al., ICLR 2022).
 
-    rank: of each update.  scale: the paper's alpha.
+    rank: of each update.  scale: the paper's alpha.  depths: see `FullConfig`.
     """
 
     rank: int = 8
     scale: float = 8.0
+    depths: bool = False
 
     def build(self, setting: Setting) -> Lora:
         return Lora(self, setting)
@@ -59,9 +72,11 @@ class LoraConfig:
 class Full(nn.Module):
     """A copy of the backbone, free to move."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, config: FullConfig | LoraConfig, setting: Setting) -> None:
         super().__init__()
         self.backbone: Backbone = copy.deepcopy(setting.backbone)
+        self.depths = config.depths
+        self.width = self.backbone.width if config.depths else self.backbone.dim
         self.backbone.vit.requires_grad_(True)
 
     def begin(self, task: int) -> None:
@@ -71,15 +86,19 @@ class Full(nn.Module):
         return pixels.new_zeros(len(pixels), 0, dtype=torch.float32)
 
     def describe(self, pixels: Tensor, query: Tensor, learning: bool) -> Described:  # noqa: ARG002
-        tokens = self.backbone.vit.blocks(self.backbone.embed(pixels))
-        return Described(self.backbone.pool(tokens), pixels.new_zeros((), dtype=torch.float32))
+        x, read = self.backbone.embed(pixels), []
+        for layer, block in enumerate(self.backbone.vit.blocks, start=1):
+            x = block(x)
+            read += self.backbone.read(layer, x) if self.depths else []
+        features = FEATURE_LENGTH * read_out(read) if self.depths else self.backbone.pool(x)
+        return Described(features, pixels.new_zeros((), dtype=torch.float32))
 
 
 class Lora(Full):
     """A frozen copy with low-rank updates, shared by all tasks."""
 
     def __init__(self, config: LoraConfig, setting: Setting) -> None:
-        super().__init__(setting)
+        super().__init__(config, setting)
         self.backbone.vit.requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(setting.seed)

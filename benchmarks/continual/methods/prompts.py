@@ -76,6 +76,7 @@ class Prompts(nn.Module):
     def __init__(self, config: PromptConfig, setting: Setting) -> None:
         super().__init__()
         self.config, self.backbone, self.task = config, setting.backbone, 0
+        self.width = self.backbone.dim
         dim, layers, slots = self.backbone.dim, len(config.layers), config.slots or setting.tasks
         self.share = max(1, slots // setting.tasks)
         groups = layers if config.own_keys else 1

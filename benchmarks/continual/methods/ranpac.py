@@ -42,7 +42,7 @@ class Ranpac:
         self.config, self.setting = config, setting
         self.session = Trained(config.first, setting)
         generator = torch.Generator().manual_seed(setting.seed)
-        self.projection = torch.randn(setting.backbone.dim, config.width, generator=generator)
+        self.projection = torch.randn(self.session.body.width, config.width, generator=generator)
         self.moments = ClassMoments.empty(config.width)
         self.weight = torch.zeros(config.width, 0)
         self.cache = FeatureCache()

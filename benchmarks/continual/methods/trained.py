@@ -16,6 +16,7 @@ from benchmarks.continual.methods.bodies import Body, FullConfig, LoraConfig
 from benchmarks.continual.methods.prompts import PromptConfig
 from model.checkpoint import read_tensors, write_tensors
 from model.moments import label_rows
+from trainer.config import LearnerConfig
 from trainer.learner import Task
 
 
@@ -26,7 +27,7 @@ class TrainedConfig:
     body: what is trained between pixels and features.
     lr, head_lr: of the body and of the head.  optimizer: adam, or sgd with momentum 0.9.
     masked: cross-entropy over the classes of the task at hand alone, so that old ones are never pushed down.
-    epochs, batch: as for every method.
+    mirror: share of images seen mirrored, as our learner does.  epochs, batch: as for every method.
     """
 
     body: FullConfig | LoraConfig | PromptConfig = field(default_factory=FullConfig)
@@ -34,8 +35,9 @@ class TrainedConfig:
     head_lr: float = 1e-3
     optimizer: str = "adam"
     masked: bool = True
-    epochs: int = 3
-    batch: int = 16
+    mirror: float = LearnerConfig().mirror
+    epochs: int = LearnerConfig().epochs
+    batch: int = LearnerConfig().batch
 
 
 class GrowingLinear(nn.Module):
@@ -64,7 +66,7 @@ class Trained:
     def __init__(self, config: TrainedConfig, setting: Setting) -> None:
         self.config, self.setting = config, setting
         self.body: Body = config.body.build(setting)
-        self.head = GrowingLinear(setting.backbone.dim).to(setting.device)
+        self.head = GrowingLinear(self.body.width).to(setting.device)
         self.known: tuple[str, ...] = ()
         self.tasks = 0
         self.queries = FeatureCache()
@@ -103,9 +105,13 @@ class Trained:
         present = targets.unique() if self.config.masked else torch.arange(len(self.known)).to(targets)
         optimizer = self.optimizer()
         for epoch in range(self.config.epochs):
-            order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(epoch))
+            generator = torch.Generator().manual_seed(epoch)
+            order = torch.randperm(len(targets), generator=generator)
+            mirrored = torch.rand(len(targets), generator=generator) < self.config.mirror
             for rows in order.split(self.config.batch):
-                pixels = task.pixels[rows].to(self.setting.device)
+                pixels = task.pixels[rows]
+                pixels = torch.where(mirrored[rows].view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+                pixels = pixels.to(self.setting.device)
                 loss = self.loss(pixels, targets[rows.to(targets.device)], present)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

@@ -16,7 +16,10 @@ from benchmarks.continual.methods.ranpac import best_ridge, ridge
 from benchmarks.continual.methods.replayed import Replayed, ReplayedConfig, widened
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
 from model.backbone import BackboneSpec, load_backbone
+from model.budget import Budget, BudgetBatch
+from model.deliberation import LoopConfig
 from model.moments import ClassMoments
+from model.network import RetrievalViT
 from tests.benchmarks.continual.conftest import BACKBONE
 from trainer.learner import Task
 
@@ -54,6 +57,15 @@ def test_low_rank_updates_start_as_the_plain_transformer(setting: Setting) -> No
     described = body.describe(pixels, body.ask(pixels), learning=False).features
     assert torch.allclose(described, plain.pool(plain.vit.blocks(plain.embed(pixels))), atol=1e-6)
     assert all(".down" in name or ".up" in name for name, p in body.named_parameters() if p.requires_grad)
+
+
+def test_a_body_may_read_what_our_head_reads(setting: Setting) -> None:
+    pixels, plain = noise("a", ("ant",) * 2).pixels, RetrievalViT(setting.backbone, LoopConfig(layers=(1,)))
+    body = Lora(LoraConfig(depths=True), setting)
+    described = body.describe(pixels, body.ask(pixels), learning=False).features
+    ours = plain(pixels, [], BudgetBatch.repeat(Budget(), 2)).vectors
+    assert described.shape[1] == body.width == setting.backbone.width
+    assert torch.allclose(torch.nn.functional.normalize(described, dim=1), ours, atol=1e-5)
 
 
 def test_training_a_copy_leaves_the_backbone_as_it_was(setting: Setting) -> None:
