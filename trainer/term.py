@@ -30,6 +30,7 @@ from exchange.errors import (
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.data import UnusableTask, load_task
+from trainer.diagnosis import diagnosed
 from trainer.feedback import (
     Correction,
     Unfollowable,
@@ -284,6 +285,7 @@ class Term:
                 self.refuse(pending, str(error))
                 return
             figures.update(report.metrics)
+            figures.update(diagnosed(self.learner, state.pools, pending.task))
             figures["seconds_to_consolidate"] = time.monotonic() - started
             self.promote(pending, state, figures)
 

@@ -36,6 +36,8 @@ def test_a_task_is_served_fast_and_then_for_good(bench: Bench, first: Task) -> N
         "seconds_to_consolidate",
         "loss",
         "train_accuracy",
+        "spread_ratio",
+        "spectral_radius",
     }
     assert bench.queue.depth() == 0
     states = [event.task.state for event in bench.queue.events(task)]
