@@ -78,14 +78,17 @@ def test_a_feature_made_before_a_consolidation_follows_its_drift(
 ) -> None:
     third = stripes("t3", ("fox", "gnu"), seed=2)
     before = learner.extract(taught.pools, second.pixels)
-    state = learner.consolidate(learner.consolidate(taught, second), third)
-    state.save(tmp_path / "state")
-    state = LearnerState.load(tmp_path / "state")
-    now = learner.extract(state.pools, second.pixels)
-    here = learner.space(state.pools)
-    followed = follow(state, before, learner.space(taught.pools), here)
+    one = learner.consolidate(taught, second)
+    two = learner.consolidate(one, third)
+    two.save(tmp_path / "state")
+    two = LearnerState.load(tmp_path / "state")
+    spaces = [learner.space(state.pools) for state in (taught, one, two)]
+    now = learner.extract(one.pools, second.pixels)
+    followed = follow(one, before, spaces[0], spaces[1])
     assert (followed - now).norm() < (before - now).norm()
-    assert torch.equal(follow(state, now, here, here), now)
+    assert torch.equal(follow(one, now, spaces[1], spaces[1]), now)
+    further = follow(two, followed, spaces[1], spaces[2])
+    torch.testing.assert_close(follow(two, before, spaces[0], spaces[2]), further)
 
 
 def test_what_cannot_be_followed_is_refused(learner: Learner, taught: LearnerState, second: Task) -> None:
