@@ -80,6 +80,10 @@ function send(samples, name, headers, onProgress) {
   });
 }
 
+/** Say what the image of an answer really shows. */
+export const correct = (id, label) =>
+  json("feedback", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ id, label }) });
+
 /** Cancel what is queued, forget what was learned. */
 export const remove = (id) => json(`tasks/${encodeURIComponent(id)}`, { method: "DELETE" });
 

@@ -1,6 +1,7 @@
 // Puts the page together.
 
 import { Ask } from "./ask.js";
+import { Correct } from "./correct.js";
 import { byId, count } from "./dom.js";
 import { showKept } from "./kept.js";
 import { Recall } from "./recall.js";
@@ -14,6 +15,7 @@ const world = new World();
 const teach = new Teach(world);
 const ask = new Ask(world, (image) => teach.correct(image));
 
+new Correct(world, ask);
 new Recall(world, ask);
 new Speed(ask);
 new Tasks(world);

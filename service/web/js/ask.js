@@ -7,7 +7,7 @@ import { dropped, isImage, readable, takesDrops } from "./images.js";
 const QUIET_MS = 60;
 const SHARES = [["read", "read"], ["decode", "decode"], ["queue", "wait"], ["compute", "compute"]];
 
-/** Tells "answer" ({image, budget, answer, ms}) after each answer. */
+/** Tells "image" when there is another, and "answer" ({image, budget, answer, ms}) after each answer. */
 export class Ask extends EventTarget {
   image = null;
   #pending = null;
@@ -100,6 +100,7 @@ export class Ask extends EventTarget {
     shown.hidden = false;
     byId("ask-hint").hidden = true;
     byId("ask-correct").hidden = false;
+    this.dispatchEvent(new Event("image"));
     this.#classify();
   }
 

@@ -14,6 +14,7 @@ export class Versions {
   #version(version) {
     const [number, news] = [version.version, this.#news(version)];
     const refused = this.world.versions.refused.find((refusal) => refusal.version === number);
+    const canary = this.world.versions.canary?.version === number ? this.world.versions.canary : null;
     const facts = [count(version.labels.length, "class", "classes"), count(version.slots, "slot")];
     if ("accuracy" in version.metrics) facts.push(`accuracy ${percent(version.metrics.accuracy)}`);
     if ("forgetting" in version.metrics) facts.push(`forgetting ${percent(version.metrics.forgetting)}`);
@@ -22,6 +23,7 @@ export class Versions {
         h("b", {}, `v${number}`),
         h("span", { class: "state" }, version.kind),
         h("time", { class: "note" }, clock(version.created_at)),
+        canary ? h("span", { class: "state" }, `on trial, ${percent(canary.share)}`) : null,
         version.serving ? h("span", { class: "state serving" }, "answering") : this.#use(version, refused)),
       h("p", { class: "note" }, facts.join(" · ")),
       news.length ? h("p", { class: "news clamped", title: news.join(", ") }, `learned ${listed(news)}`) : null,

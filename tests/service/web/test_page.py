@@ -72,7 +72,7 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     assert reached[0] == "Skip to the page"
     wanted = [
-        "ask-file", "ask-correct", "tmax", "epsilon", "topk", "budget-reset",
+        "ask-file", "correct-label", "ask-correct", "tmax", "epsilon", "topk", "budget-reset",
         "teach-folder-button", "teach-images-button", "speed-run",
     ]  # fmt: skip
     assert [name for name in reached if name in wanted][: len(wanted)] == wanted

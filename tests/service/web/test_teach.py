@@ -52,7 +52,7 @@ def test_from_nothing_to_a_consolidated_version_and_back(
         spoken = page.locator("#curve svg").get_attribute("aria-label") or ""
         assert f"average accuracy {accuracy}, forgetting 0 %" in spoken
 
-        page.get_by_role("button", name="Wrong? Teach it this image").click()
+        page.get_by_role("button", name="Teach it this image").click()
         label = page.locator("#teach-groups input")
         expect(label).to_be_focused()
         expect(page.locator("#teach-submit")).to_be_disabled()
@@ -64,7 +64,18 @@ def test_from_nothing_to_a_consolidated_version_and_back(
         assert page.title() == "HippoTune"
         assert page.locator("body script").count() == 0
 
-        page.get_by_role("button", name="Answer with version 1").click()
+        page.get_by_label("Wrong? It is").fill("moon")
+        page.get_by_role("button", name="Correct it").click()
+        expect(page.locator("#correct-message")).to_contain_text("Noted as “moon”.")
+        expect(page.locator("#tasks li").first).to_contain_text("moon")
+        expect(page.locator("#tasks .state.consolidated")).to_have_count(3, timeout=PATIENCE_MS)
+
+        page.get_by_role("button", name=f"Forget {HOSTILE}").click()
+        page.get_by_role("button", name=f"Forget it {HOSTILE}").click()
+        expect(page.locator("#tasks .state.forgotten")).to_have_count(1, timeout=PATIENCE_MS)
+        expect(page.locator("#ask-bars")).not_to_contain_text(HOSTILE, timeout=PATIENCE_MS)
+
+        page.get_by_role("button", name="Answer with version 1", exact=True).click()
         expect(page.locator("[aria-current] b")).to_have_text("v1", timeout=PATIENCE_MS)
         expect(page.locator("#ask-bars li")).to_have_count(2)
     assert errors == []
@@ -118,6 +129,8 @@ def test_a_failed_task_says_why_and_a_queued_one_can_be_cancelled(chromium: Brow
         expect(waiting).to_have_count(0)
         expect(failed).to_have_count(1)
         page.get_by_role("button", name="All 2").click()
+        failed.get_by_role("button", name="Try again").click()
+        expect(failed.locator(".state")).to_have_text("queued")
         waiting.get_by_role("button", name="Cancel").click()
         expect(waiting.locator(".state")).to_have_text("cancelled")
     assert errors == []
