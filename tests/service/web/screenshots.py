@@ -49,9 +49,9 @@ def main(url: str, directory: Path) -> None:
 
 def slim(png: bytes, path: Path) -> None:
     """The page has few colours: a palette halves the file and nobody sees it."""
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(
+        256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+    ).save(path, optimize=True)
 
 
 def educate(page: Page, scratch: Path) -> None:
