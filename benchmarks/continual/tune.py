@@ -18,7 +18,7 @@ from benchmarks.machine import keep
 
 SHARED = tuple((f"lr={lr}", f"head_lr={lr}") for lr in (1e-3, 3e-3, 1e-2))
 """One rate for prompts and head, as L2P, DualPrompt and CODA-Prompt are trained."""
-ADAPTER = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((3e-4, 3e-3), (1e-3, 1e-2), (3e-3, 1e-2)))
+ADAPTER = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 1e-2)))
 SLOW = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-4, 1e-2), (1e-3, 1e-2), (1e-3, 1e-1)))
 PLAIN = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-5, 1e-3), (1e-4, 1e-3)))
 

@@ -30,7 +30,7 @@ class RanpacConfig:
     unit: whether features are scaled to length one before they are projected; the paper does not.
     """
 
-    first: TrainedConfig = field(default_factory=lambda: TrainedConfig(LoraConfig(), lr=1e-3, head_lr=1e-2))
+    first: TrainedConfig = field(default_factory=lambda: TrainedConfig(LoraConfig(), lr=3e-3, head_lr=1e-2))
     width: int = 5000
     unit: bool = False
 
