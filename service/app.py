@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -23,7 +23,7 @@ from service.guard import KeyGuard, OriginGuard
 from service.keys import Keyring
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
-from service.middleware import HeadRequests, ProtocolErrors, RequestMetrics
+from service.middleware import FastPath, HeadRequests, ProtocolErrors, RequestMetrics
 from service.pace import Pace
 from service.routes import classify, feedback, inference, operations, page, tasks, versions
 from service.runtimes import Runtime
@@ -38,9 +38,13 @@ DESCRIPTION = (
 )
 
 
-def create_app(config: ServiceConfig) -> FastAPI:
+LoadRuntime = Callable[[ServiceConfig, int], Runtime]
+
+
+def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastAPI:
     """An app that loads its backbone and starts its threads with the server, and stops them with it.
 
+    load: what makes the runtime, of the settings and a number of threads; benchmarks put other models there.
     Raises ValueError and OSError for API keys that cannot be read.
     """
     metrics, lifecycle = Metrics(), Lifecycle()
@@ -48,7 +52,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(config, metrics, lifecycle) as services:
+        async with running(config, load, metrics, lifecycle) as services:
             app.state.services = services
             yield
 
@@ -64,6 +68,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.lifecycle, app.state.metrics = lifecycle, metrics
+    app.add_middleware(FastPath, route=classify.route(), handlers=app.exception_handlers)
     app.add_middleware(HeadRequests)
     if len(keys):
         app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
@@ -79,10 +84,12 @@ def create_app(config: ServiceConfig) -> FastAPI:
 
 
 @asynccontextmanager
-async def running(config: ServiceConfig, metrics: Metrics, lifecycle: Lifecycle) -> AsyncIterator[Services]:
+async def running(
+    config: ServiceConfig, load: LoadRuntime, metrics: Metrics, lifecycle: Lifecycle
+) -> AsyncIterator[Services]:
     """Everything behind the routes, from a warm backbone on."""
     threads = config.threads or available_cpus()
-    runtime = await to_thread.run_sync(load_runtime, config, threads)
+    runtime = await to_thread.run_sync(load, config, threads)
     served, redis, blobs = Served(), connect(config.redis_url), BlobStore(config.store / "blobs")
     engine = Engine(served, config.max_batch, config.queue_images, metrics, Pace())
     registry = Registry(redis, config.store / "versions", config.queue.prefix)

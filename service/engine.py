@@ -126,6 +126,11 @@ class Engine:
         if self._admitted + images > self._queue_images:
             raise Problem(429, f"{self._admitted} images wait already; at most {self._queue_images} may")
 
+    @property
+    def admitted(self) -> int:
+        """Images admitted and not yet answered."""
+        return self._admitted
+
     @contextmanager
     def admit(self, images: int) -> Iterator[None]:
         """Hold places from before decoding until the answer. From the event loop only. Raises Problem 429."""

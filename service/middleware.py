@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter
+from typing import Any
 
 import orjson
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi.routing import APIRoute
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import request_response
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
 
@@ -37,6 +42,28 @@ class RequestMetrics:
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self.metrics.requests.labels(route, status).observe(perf_counter() - began)
+
+
+class FastPath:
+    """Takes one route past the framework's own layers of routing and dependencies, which cost half a millisecond.
+
+    Its errors are answered by the same handlers, and it stays a route like any other for the API document.
+    """
+
+    def __init__(self, app: ASGIApp, route: APIRoute, handlers: Mapping[Any, ExceptionHandler]) -> None:
+        self.app = app
+        self._route, self._methods = route, route.methods or set()
+        # What nothing else handles goes on to the outermost layer, as from every route.
+        expected = {kind: handler for kind, handler in handlers.items() if kind is not Exception}
+        self._direct = ExceptionMiddleware(request_response(route.endpoint), expected)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and scope["path"] == self._route.path
+        if not (ours and scope["method"] in self._methods):
+            await self.app(scope, receive, send)
+            return
+        scope["route"] = self._route
+        await self._direct(scope, receive, send)
 
 
 class HeadRequests:

@@ -194,3 +194,13 @@ def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
 def test_settings_that_cannot_be_name_themselves(config: ServiceConfig, wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(config, **wrong)  # type: ignore[arg-type]
+
+
+def test_classify_is_a_route_like_any_other_for_methods_metrics_and_errors(server: Running) -> None:
+    assert server.client.get("/classify").status_code == 405
+    wrong = server.client.post("/classify?tmax=0", content=picture(), headers=PNG)
+    assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
+    assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 200
+    text = server.client.get("/metrics").text
+    for code in (200, 422):
+        assert f'hippotune_request_duration_seconds_count{{code="{code}",route="/classify"}}' in text
