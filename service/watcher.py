@@ -13,13 +13,13 @@ from time import perf_counter
 import numpy as np
 import structlog
 
-from exchange.errors import ExchangeError, ExchangeUnavailable
+from exchange.errors import ExchangeUnavailable
 from exchange.records import Canary, Manifest
 from exchange.registry import Registry
-from model.checkpoint import Checkpoint, InvalidCheckpoint
+from model.checkpoint import Checkpoint
 from service.engine import Engine
 from service.metrics import Metrics
-from service.runtimes import Classifier, Runtime
+from service.runtimes import Classifier, Runtime, fault_of
 from service.snapshot import Served, Snapshot, Trial
 
 log = structlog.get_logger(__name__)
@@ -148,8 +148,10 @@ class Watcher:
             return self._load(version)
         except ExchangeUnavailable:
             raise
-        except (ExchangeError, VersionRefused, InvalidCheckpoint, OSError) as error:
-            self.refusals = (*self.refusals, Refusal(version, str(error)))[-KEPT_REFUSALS:]
+        except Exception as error:  # exporters and runtimes raise what they like; again would be no better
+            self.refusals = (*self.refusals, Refusal(version, str(error) or type(error).__name__))[
+                -KEPT_REFUSALS:
+            ]
             serving = self._served.snapshot.version if self._served.snapshot else None
             log.error("version refused", version=version, reason=str(error), serving=serving)
             return None
@@ -175,10 +177,6 @@ def check_agreement(manifest: Manifest, checkpoint: Checkpoint) -> None:
 def warm(classifier: Classifier, checkpoint: Checkpoint, px: int) -> None:
     """One real forward pass, in the engine's thread. Raises VersionRefused unless it gives probabilities."""
     grey = np.full((1, 3, px, px), 127, dtype=np.uint8)
-    scores = classifier.classify(grey, [checkpoint.loop.budget], explain=False).scores
-    if scores.shape != (1, len(checkpoint.labels)):
-        raise VersionRefused(
-            f"warm-up gave scores of shape {scores.shape} for {len(checkpoint.labels)} labels"
-        )
-    if len(checkpoint.labels) and not (np.isfinite(scores).all() and abs(float(scores.sum()) - 1) < 1e-2):
-        raise VersionRefused("warm-up gave scores that are no probabilities")
+    output = classifier.classify(grey, [checkpoint.loop.budget], explain=False)
+    if (fault := fault_of(output, len(checkpoint.labels))) is not None:
+        raise VersionRefused(f"warm-up gave {fault}")

@@ -78,3 +78,13 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """End what it does in the background."""
+
+
+def fault_of(output: Output, labels: int) -> str | None:
+    """What is wrong with the scores of one image, None when they are probabilities of so many labels."""
+    scores = output.scores
+    if scores.shape != (1, labels):
+        return f"scores of shape {scores.shape} for {labels} labels"
+    if labels and not (np.isfinite(scores).all() and abs(float(scores.sum()) - 1) < 1e-2):
+        return "scores that are no probabilities"
+    return None

@@ -26,7 +26,7 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.head import Head
 from model.pools import Pools
-from service.runtimes import Classifier, Output
+from service.runtimes import Classifier, Output, fault_of
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime
@@ -37,6 +37,9 @@ BATCHES = (1, 8)
 """What is measured."""
 MEASURE_S = 1.0
 """Seconds spent on each; three rounds at least."""
+
+TOLERANCE = 0.01
+"""Most that a score by onnx may differ from the same by torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +117,45 @@ class AutoRuntime:
 
 
 class AutoClassifier:
-    """One version: by torch until onnx is known to be faster for its loop."""
+    """One version: by torch until onnx is known to be faster for its loop, and to answer as torch does."""
 
     def __init__(self, runtime: AutoRuntime, checkpoint: Checkpoint, first: Classifier) -> None:
         self._runtime = runtime
         self._checkpoint = checkpoint
         self._first = first
-        self._faster = runtime.prepare_faster(checkpoint)
+        self._faster: Classifier | None = None
+        self._settled = False
+        self._move()
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
-        if self._faster is None:
-            self._faster = self._runtime.prepare_faster(self._checkpoint)
+        if not self._settled:
+            self._move()
         return (self._faster or self._first).classify(pixels, budgets, explain)
+
+    def _move(self) -> None:
+        """Over to onnx once it was chosen; the version passes the check of a new one first, or stays."""
+        try:
+            faster = self._runtime.prepare_faster(self._checkpoint)
+            if faster is None:
+                return
+            self._check(faster)
+        except Exception as error:  # onnxruntime raises what it likes; torch needs none of it
+            log.error("a version stays on torch", reason=str(error))
+        else:
+            self._faster = faster
+        self._settled = True
+
+    def _check(self, faster: Classifier) -> None:
+        """Raise ValueError unless a grey image's scores are probabilities, and those of torch."""
+        version = self._checkpoint
+        grey = np.full((1, 3, version.identity.px, version.identity.px), 127, dtype=np.uint8)
+        ours, torchs = (
+            one.classify(grey, [version.loop.budget], explain=False) for one in (faster, self._first)
+        )
+        if (fault := fault_of(ours, len(version.labels))) is not None:
+            raise ValueError(f"onnx gave {fault}")
+        if (apart := float(np.abs(ours.scores - torchs.scores).max(initial=0))) > TOLERANCE:
+            raise ValueError(f"a score by onnx is {apart:.3g} from the same by torch")
 
 
 def sample_version(

@@ -19,10 +19,10 @@ from model.checkpoint import Checkpoint, InvalidCheckpoint
 from model.deliberation import LoopConfig
 from model.export import GraphKind, export_graph
 from service.config import ServiceConfig
-from service.runtimes import auto, load
+from service.runtimes import Output, auto, load
 from service.runtimes.auto import AutoRuntime, Choice, sample_version
 from service.runtimes.graphs import ExportFailed, Graphs
-from service.runtimes.onnx import OnnxRuntime
+from service.runtimes.onnx import OnnxClassifier, OnnxRuntime
 from service.runtimes.torch import TorchRuntime
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
@@ -150,6 +150,32 @@ def test_auto_measures_what_is_on_disk_before_it_answers(
     check_equal(runtime, beside, sample_version(beside, LOOP, 12, 6), Budget(3, 0, 4), Budget(1, 0, 2))
     assert "at batch 1" in runtime.name
     assert runtime.name.startswith(("onnx cpu", "torch cpu"))
+    runtime.close()
+
+
+class Broken:
+    """Answers nonsense."""
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: list[Budget], explain: bool) -> Output:
+        count = len(pixels)
+        return Output(
+            np.full((count, 6), np.nan, np.float32), np.zeros((count, 2), int), np.zeros((count, 48)), ()
+        )
+
+
+def test_a_version_moves_to_onnx_only_when_onnx_answers_as_torch_does(
+    beside: TorchRuntime, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = AutoRuntime(beside, graphs, threads=1)
+    version = sample_version(beside, LOOP, 12, 6)
+    late = auto.AutoClassifier(runtime, version, beside.prepare(version))
+    runtime._choices[LOOP] = Choice((2.0, 2.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "prepare_faster", lambda checkpoint: Broken())
+        assert np.isfinite(late.classify(images(1), [Budget(3, 0, 4)], False).scores).all()
+    assert late._faster is None
+    other = auto.AutoClassifier(runtime, version, beside.prepare(version))
+    assert isinstance(other._faster, OnnxClassifier)
     runtime.close()
 
 

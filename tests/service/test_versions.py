@@ -256,3 +256,22 @@ def test_answers_go_on_while_redis_is_killed_and_the_server_comes_back_quietly(
         assert len(events) <= 4, events
     finally:
         redis.stop()
+
+
+def test_a_version_that_a_runtime_cannot_prepare_is_refused_and_not_tried_for_ever(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(config) as server:
+        good = server.serve(random_version(server.backbone, ("cat", "dog"))).version
+        tries = []
+
+        def fail(checkpoint: Checkpoint) -> None:
+            tries.append(checkpoint)
+            raise RuntimeError("the exporter does not know this operator")
+
+        monkeypatch.setattr(server.services.runtime, "prepare", fail)
+        bad = server.publish(random_version(server.backbone, ("cat", "dog", "emu"))).version
+        wait_for(lambda: [r["version"] for r in server.client.get("/versions").json()["refused"]] == [bad])
+        assert "does not know" in server.client.get("/versions").json()["refused"][0]["reason"]
+        assert serving(server) == good
+        assert len(tries) == 1
