@@ -260,6 +260,7 @@ class Settings(BaseSettings):
         import torch
 
         from model.deliberation import LoopConfig
+        from service.cpus import available_cpus
         from trainer.config import LearnerConfig, ValidationConfig
         from trainer.process import TrainerConfig
 
@@ -269,6 +270,7 @@ class Settings(BaseSettings):
             "queue": self.queue(),
             "loop": _fill(LoopConfig, self.given),
             "device": self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            "threads": self.threads or available_cpus(),
             "learner": _fill(LearnerConfig, self.given),
             "validation": _fill(ValidationConfig, self._named("validation_")),
         }
