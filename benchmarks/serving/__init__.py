@@ -1,0 +1,1 @@
+"""Serving beside the bare model and beside other servers: `python -m benchmarks.serving`."""

@@ -1,0 +1,111 @@
+"""The models under test, each as the `Classifier` that our engine and every other server call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.loop import PlainOnnx, without_slots
+from benchmarks.serving.scene import Scene, weights_path
+from model.backbone import BackboneIdentity, BackboneSpec
+from model.budget import Budget
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from service.runtimes import Classifier, Output, Runtime
+from service.runtimes.auto import sample_version
+from service.runtimes.graphs import Graphs
+from service.runtimes.onnx import OnnxRuntime
+from service.runtimes.torch import TorchRuntime
+
+
+def spec_of(scene: Scene) -> BackboneSpec:
+    return BackboneSpec(scene.backbone, weights_path(scene.weights), scene.px)
+
+
+class Nothing:
+    """A model that costs nothing: what is left is the server."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        self._dim, self._classes = dim, classes
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:  # noqa: ARG002
+        count = len(pixels)
+        scores = np.full((count, self._classes), 1 / max(self._classes, 1), dtype=np.float32)
+        features = np.zeros((count, self._dim), dtype=np.float32)
+        return Output(scores, np.zeros((count, 0), dtype=np.int64), features, ())
+
+
+class Fixed:
+    """A runtime that has one model, whatever version is asked of it."""
+
+    def __init__(self, beside: TorchRuntime, scene: Scene, version: Checkpoint) -> None:
+        self._beside, self._scene, self._version = beside, scene, version
+
+    @property
+    def name(self) -> str:
+        return self._scene.model
+
+    @property
+    def identity(self) -> BackboneIdentity:
+        return self._beside.identity
+
+    def empty(self) -> Checkpoint:
+        return self._beside.empty()
+
+    def prepare(self, checkpoint: Checkpoint) -> Classifier:
+        if not checkpoint.labels:
+            return self._beside.prepare(checkpoint)
+        return load_model(self._scene, self._beside, self._version)
+
+    def close(self) -> None:
+        """Nothing runs in the background."""
+
+
+def load_torch(scene: Scene) -> TorchRuntime:
+    return TorchRuntime.load(spec_of(scene), "cpu", scene.threads)
+
+
+def version_of(scene: Scene, beside: TorchRuntime) -> Checkpoint:
+    """Random pools and head: what answers say is not measured here."""
+    return sample_version(beside, LoopConfig(), scene.slots, scene.classes)
+
+
+def load_model(scene: Scene, beside: TorchRuntime, version: Checkpoint) -> Classifier:
+    """The model that `scene.model` names. Raises ValueError for another name."""
+    folder, dim = Path(scene.graphs), beside.backbone.dim
+    if scene.model == "nothing":
+        return Nothing(dim, scene.classes)
+    if scene.model == "torch":
+        return beside.prepare(without_slots(version, dim))
+    if scene.model == "plain":
+        return PlainOnnx(beside.backbone, version, folder, scene.threads)
+    if scene.model in ("looped", "product"):
+        graphs = Graphs(spec_of(scene), beside.identity, folder)
+        return OnnxRuntime(beside, graphs, scene.threads).prepare(version)
+    raise ValueError(f"model is {scene.model!r}")
+
+
+def runtime_for(scene: Scene) -> Runtime:
+    """What our own server runs, where it is not what --runtime says."""
+    beside = load_torch(scene)
+    return Fixed(beside, scene, version_of(scene, beside))
+
+
+def per_second(classifier: Classifier, px: int, batch: int, seconds: float) -> float:
+    """Images a second of a model called in a loop with preprocessed images: the bare runtime."""
+    pixels = np.random.default_rng(0).integers(0, 255, (batch, 3, px, px), dtype=np.uint8)
+    budgets = [LoopConfig().budget] * batch
+    times: list[float] = []
+    for _ in range(3):
+        classifier.classify(pixels, budgets, False)
+    ends = perf_counter() + seconds
+    while perf_counter() < ends or len(times) < 5:
+        began = perf_counter()
+        classifier.classify(pixels, budgets, False)
+        times.append(perf_counter() - began)
+    return batch / median(times)

@@ -1,0 +1,47 @@
+"""Our server with a model of the benchmark's choice, as a process: see `scene.child`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from benchmarks.serving.models import runtime_for, spec_of
+from benchmarks.serving.scene import Scene, free_port
+from exchange.queue import QueueConfig
+from service.app import create_app
+from service.config import ServiceConfig
+from service.runtimes.load import load_runtime
+from service.server import DrainingServer
+
+
+def main() -> None:
+    scene = Scene(**json.loads(sys.stdin.readline()))
+    config = ServiceConfig(
+        scene.redis_url,
+        Path(scene.store),
+        spec_of(scene),
+        QueueConfig(),
+        runtime=scene.runtime,
+        device="cpu",
+        threads=scene.threads,
+        max_batch=scene.max_batch,
+        queue_images=4096,
+    )
+    load = load_runtime if scene.model == "product" else lambda _config, _threads: runtime_for(scene)
+    port = free_port()
+    server = DrainingServer(create_app(config, load), host="127.0.0.1", port=port)
+
+    def live_with_stdin() -> None:
+        sys.stdin.read()
+        server.should_exit = True
+
+    threading.Thread(target=live_with_stdin, daemon=True).start()
+    print(json.dumps({"port": port, "pid": os.getpid()}), flush=True)
+    server.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The same model behind other servers, set up as their documentation says works best."""

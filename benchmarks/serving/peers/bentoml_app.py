@@ -1,0 +1,49 @@
+"""BentoML: one worker, adaptive batching."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "1")
+
+import bentoml
+from bentoml.validators import ContentType
+
+from benchmarks.serving.peers.common import Model
+from benchmarks.serving.scene import Scene, free_port
+
+SCENE = "BENCHMARK_SCENE"
+"""BentoML imports this module again in its worker, which finds the scene here."""
+
+if SCENE in os.environ:
+    scene = Scene(**json.loads(os.environ[SCENE]))
+
+    @bentoml.service(workers=1, traffic={"timeout": 60, "max_concurrency": 4096}, resources={"cpu": "1"})
+    class Classify:
+        def __init__(self) -> None:
+            self.model = Model(scene)
+
+        @bentoml.api(batchable=True, max_batch_size=scene.max_batch, max_latency_ms=10_000, route="/classify")
+        def classify(self, file: list[Annotated[Path, ContentType("image/jpeg")]]) -> list[dict]:  # type: ignore[type-arg]
+            pixels = [self.model.decode(path.read_bytes()) for path in file]
+            return [{"predictions": answer} for answer in self.model.answer(pixels)]
+
+
+def main() -> None:
+    text = sys.stdin.readline()
+    os.environ[SCENE] = text
+    port = free_port()
+    server = bentoml.HTTPServer(
+        "benchmarks.serving.peers.bentoml_app:Classify", host="127.0.0.1", port=port, production=True
+    )
+    with server.start():
+        print(json.dumps({"port": port, "path": "/classify", "field": "file"}), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

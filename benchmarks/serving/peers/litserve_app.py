@@ -1,0 +1,49 @@
+"""LitServe: a worker process, dynamic batches, no wait for more than what is there."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import litserve
+from fastapi import Request
+
+from benchmarks.serving.peers.common import Model, end_with_stdin
+from benchmarks.serving.scene import Scene, free_port
+
+
+class Classify(litserve.LitAPI):
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(max_batch_size=scene.max_batch, batch_timeout=0.001)
+        self.scene = scene
+
+    def setup(self, device: str) -> None:  # noqa: ARG002
+        self.model = Model(self.scene)
+
+    def decode_request(self, request: Request):  # type: ignore[no-untyped-def]
+        return self.model.decode(request["file"].file.read())
+
+    def batch(self, inputs):  # type: ignore[no-untyped-def]
+        return inputs
+
+    def predict(self, images):  # type: ignore[no-untyped-def]
+        return self.model.answer(images)
+
+    def unbatch(self, answers):  # type: ignore[no-untyped-def]
+        return answers
+
+    def encode_response(self, answer):  # type: ignore[no-untyped-def]
+        return {"predictions": answer}
+
+
+def main() -> None:
+    scene = Scene(**json.loads(sys.stdin.readline()))
+    end_with_stdin()
+    port = free_port()
+    print(json.dumps({"port": port, "path": "/predict", "field": "file"}), flush=True)
+    server = litserve.LitServer(Classify(scene), accelerator="cpu", fast_queue=True, track_requests=False)
+    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="error")
+
+
+if __name__ == "__main__":
+    main()

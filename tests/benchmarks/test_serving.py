@@ -1,0 +1,124 @@
+"""The caller counts what really happens, and a server under test is ours with another model in it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
+
+from benchmarks.serving import bench
+from benchmarks.serving.client import Caller, Load, Measured
+from benchmarks.serving.scene import Scene, free_port, multipart, photographs, stored
+from exchange.embedded import EmbeddedRedis
+from model.preprocess import decode
+from tests.service.support import weights_file
+
+WORK_S = 0.02
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Works for a while on one request at a time; /full refuses."""
+
+    protocol_version = "HTTP/1.1"
+    busy = threading.Lock()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with self.busy:
+            time.sleep(WORK_S)
+        body = b'{"timings_ms": {"compute": 20.0}}'
+        self.send_response(503 if self.path == "/full" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quietly."""
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def measured(port: int, *paths: str, **how: Any) -> Measured:
+    bodies = [base64.b64encode(b"x").decode()]
+    load = Load("127.0.0.1", port, paths or ("/",), bodies, "image/jpeg", warm_up_s=0.1, seconds=0.5, **how)
+
+    async def run() -> Measured:
+        found = await Caller(load).run()
+        await asyncio.sleep(0)  # closed transports close their sockets in the next turn of the loop
+        return found
+
+    return asyncio.run(run())
+
+
+def test_a_closed_loop_keeps_every_connection_busy(port: int) -> None:
+    found = measured(port, connections=3, compute=True)
+    assert found.failed == 0
+    assert 3 <= found.answered <= 0.5 / WORK_S + 1
+    assert min(found.latencies_ms) >= 1000 * WORK_S
+    assert [round(a - b) for a, b in zip(found.latencies_ms, found.overheads_ms, strict=True)] == [
+        20
+    ] * found.answered
+
+
+def test_refusals_are_counted_and_not_timed(port: int) -> None:
+    found = measured(port, "/", "/full")
+    assert found.failed > 0
+    assert abs(found.failed - found.answered) <= 1
+    assert len(found.latencies_ms) == found.answered
+
+
+def test_an_open_loop_counts_the_wait_for_a_server_that_is_too_slow(port: int) -> None:
+    found = measured(port, connections=64, rate=4 / WORK_S)
+    assert max(found.latencies_ms) > 3 * 1000 * WORK_S
+    assert found.answered <= 0.5 / WORK_S + 1
+
+
+def test_a_server_that_is_gone_is_a_failure() -> None:
+    found = measured(free_port())
+    assert found.answered == 0
+    assert found.failed > 0
+
+
+def test_the_images_sent_are_what_they_are_said_to_be() -> None:
+    photo, ready = photographs(1)[0], stored(32, 1)[0]
+    assert decode(photo, 64, 10**6).shape == (3, 64, 64)
+    assert len(ready) > 32 * 32 * 3
+    body, kind = multipart(photo, "file")
+    assert photo in body
+    assert kind.startswith("multipart/form-data; boundary=")
+
+
+def test_our_server_answers_with_the_model_it_is_given(tmp_path: Path) -> None:
+    weights = weights_file(tmp_path / "vit.safetensors")
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        scene = Scene(
+            backbone="vit_tiny_patch16_224", weights=str(weights), px=32, model="nothing", runtime="torch",
+            threads=1, max_batch=4, slots=5, classes=8, graphs=str(tmp_path), store=str(tmp_path / "store"),
+            redis_url=redis.url,
+        )  # fmt: skip
+        versions = bench.Versions(scene)
+        published = versions.publish(versions.checkpoint(5, 8))
+        with bench.ours(scene, "nothing") as server:
+            answer = httpx.post(
+                f"http://127.0.0.1:{server.port}/classify", content=photographs(1)[0], timeout=30
+            ).json()
+    assert answer["version"] == published.version
+    assert [one["score"] for one in answer["predictions"]] == [pytest.approx(1 / 8)] * 5
