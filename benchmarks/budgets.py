@@ -1,0 +1,170 @@
+"""What each knob of a budget buys and costs: `python -m benchmarks.budgets --out benchmarks/results/budgets.json`.
+
+Learns a few tasks, then asks about test images with one knob turned at a time, by torch and by onnx. Time is the
+median over rounds of the ratio to the full budget, the two measured in turns; accuracy is over all test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.continual.data import choose, load
+from benchmarks.continual.streams import class_incremental
+from benchmarks.loop import DEIT
+from benchmarks.machine import keep
+from model.budget import Budget
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from model.network import RetrievalViT
+from service.cpus import available_cpus
+from service.pace import KEEPS
+from service.runtimes import Classifier
+from service.runtimes.graphs import Graphs
+from service.runtimes.onnx import OnnxRuntime
+from service.runtimes.torch import TorchRuntime
+from trainer.config import LearnerConfig
+from trainer.learner import Learner, Task
+
+KNOBS: dict[str, tuple[float, ...]] = {
+    "tmax": (4, 3, 2, 1),
+    "epsilon": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
+    "topk": (10, 5, 3, 1),
+    "keep": KEEPS,
+}
+BATCHES = (1, 8)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Test images and their labels."""
+
+    pixels: NDArray[np.uint8]
+    labels: Sequence[str]
+
+
+def learn(
+    on_torch: TorchRuntime, data: Path, name: str, tasks: int, images: int, judges: int
+) -> tuple[Checkpoint, Judged]:
+    """A version that learned `tasks` tasks of ten classes, and what judges it."""
+    train, test = load(name, data)
+    stream = class_incremental(choose(train, test, images, judges, "test"), len(train.classes) // 10, 0)[
+        :tasks
+    ]
+    learner = Learner(RetrievalViT(on_torch.backbone, LoopConfig()), LearnerConfig())
+    state, px = learner.start(), on_torch.identity.px
+    for one in stream:
+        state = learner.consolidate(state, Task(one.id, one.train.pixels(px), one.train.names))
+    pixels = torch.cat([one.test.pixels(px) for one in stream]).numpy()
+    return learner.checkpoint(state), Judged(pixels, [label for one in stream for label in one.test.names])
+
+
+def accuracy(classifier: Classifier, version: Checkpoint, judged: Judged, budget: Budget) -> dict[str, float]:
+    """Share of test images answered rightly, and the mean steps a layer they took."""
+    right, steps = 0, []
+    for start in range(0, len(judged.labels), BATCHES[-1]):
+        chunk = judged.pixels[start : start + BATCHES[-1]]
+        output = classifier.classify(chunk, [budget] * len(chunk), explain=False)
+        best = output.scores.argmax(axis=1)
+        right += sum(
+            version.labels[column] == label
+            for column, label in zip(best, judged.labels[start:], strict=False)
+        )
+        steps.append(output.steps.mean(axis=1))
+    return {"accuracy": right / len(judged.labels), "steps": float(np.concatenate(steps).mean())}
+
+
+def relative_time(
+    classifier: Classifier, pixels: NDArray[np.uint8], budget: Budget, full: Budget, rounds: int
+) -> float:
+    """Median of time(budget) / time(full), each first in every other round."""
+    ratios = []
+    for turn in range(rounds + 1):
+        times = {}
+        for one in ((budget, full), (full, budget))[turn % 2]:
+            began = perf_counter()
+            classifier.classify(pixels, [one] * len(pixels), explain=False)
+            times[one] = perf_counter() - began
+        ratios.append(times[budget] / times[full])
+    return median(ratios[1:])  # the first round is a warm-up
+
+
+def curves(classifier: Classifier, version: Checkpoint, judged: Judged, rounds: int) -> dict[str, Any]:
+    """One knob at a time."""
+    full = version.loop.budget
+    found: dict[str, Any] = {}
+    for knob, values in KNOBS.items():
+        found[knob] = []
+        for value in values:
+            budget = replace(full, **{knob: type(getattr(full, knob))(value)})
+            time = {
+                f"time_batch_{batch}": 1.0
+                if budget == full
+                else relative_time(classifier, judged.pixels[:batch], budget, full, rounds)
+                for batch in BATCHES
+            }
+            found[knob].append({knob: value, **accuracy(classifier, version, judged, budget), **time})
+    return found
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Markdown, a row a setting."""
+    lines = [
+        "| runtime | knob | value | accuracy | steps | time, batch 1 | batch 8 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for runtime, knobs in figures.items():
+        for knob, rows in knobs.items():
+            for row in rows:
+                times = " | ".join(f"{row[f'time_batch_{batch}']:.2f}x" for batch in BATCHES)
+                judged = f"{100 * row['accuracy']:.1f} % | {row['steps']:.2f}"
+                lines.append(f"| {runtime} | {knob} | {row[knob]:g} | {judged} | {times} |")
+    return "\n".join(lines)
+
+
+def main(
+    out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
+    quick: Annotated[bool, typer.Option(help="Two tasks and few images.")] = False,
+    data: Annotated[Path, typer.Option(help="Folder with the archives and DeiT-Tiny.")] = Path(
+        "../shared/data"
+    ),
+    dataset: Annotated[str, typer.Option(help="cifar100, cub100 or imagefolder:DIR.")] = "cub100",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; else what the machine grants.")] = None,
+    graphs: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = Path(".cache/graphs"),
+) -> None:
+    """Measure the knobs."""
+    assert DEIT.weights is not None
+    spec = replace(DEIT, weights=data / DEIT.weights.name)
+    cores = threads or available_cpus()
+    on_torch = TorchRuntime.load(spec, "cpu", cores)
+    tasks, images, judges, rounds = (2, 10, 5, 5) if quick else (5, 20, 20, 30)
+    version, judged = learn(on_torch, data, dataset, tasks, images, judges)
+    on_onnx = OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs), cores)
+    found = {
+        "torch": curves(on_torch.prepare(version), version, judged, rounds),
+        "onnx": curves(on_onnx.prepare(version), version, judged, rounds),
+    }
+    print(table(found))
+    setting = {
+        "command": f"python -m benchmarks.budgets{' --quick' if quick else ''}",
+        "backbone": asdict(on_torch.identity),
+        "dataset": dataset,
+        "tasks": tasks,
+        "classes": len(version.labels),
+        "test_images": len(judged.labels),
+        "threads": cores,
+    }
+    keep({**setting, "curves": found}, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,67 @@
+"""The curves are what a classifier really answers and takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
+
+from benchmarks.budgets import KNOBS, Judged, accuracy, relative_time, table
+from model.backbone import BackboneIdentity
+from model.budget import Budget
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from model.head import Head
+from model.pools import Pools
+from service.runtimes import Output
+
+
+class Reader:
+    """Answers with the class that the first pixel names; takes its time for every token kept."""
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
+        time.sleep(0.004 * budgets[0].keep)
+        scores = np.eye(3, dtype=np.float32)[pixels[:, 0, 0, 0]]
+        steps = np.array([[budget.tmax] * 7 for budget in budgets])
+        return Output(scores, steps, np.zeros((len(pixels), 4), np.float32), ())
+
+
+def version() -> Checkpoint:
+    loop = LoopConfig()
+    return Checkpoint(
+        BackboneIdentity("x", 8, ""),
+        loop,
+        Pools.empty(loop, 4),
+        Head.blank(4),
+        ("a", "b", "c"),
+    )
+
+
+def test_accuracy_is_the_share_answered_rightly_and_steps_are_those_taken() -> None:
+    pixels = np.zeros((10, 3, 8, 8), np.uint8)
+    pixels[:, 0, 0, 0] = [0, 1, 2] * 3 + [0]
+    judged = Judged(pixels, ["a", "b", "c"] * 3 + ["b"])
+    assert accuracy(Reader(), version(), judged, Budget(tmax=2)) == {"accuracy": 0.9, "steps": 2.0}
+
+
+def test_time_is_relative_to_the_full_budget() -> None:
+    half = relative_time(Reader(), np.zeros((1, 3, 8, 8), np.uint8), Budget(keep=0.5), Budget(), rounds=10)
+    assert half == pytest.approx(0.5, rel=0.3)
+
+
+def test_every_knob_starts_at_the_full_budget_and_is_one() -> None:
+    full = LoopConfig().budget
+    for knob, values in KNOBS.items():
+        assert replace(full, **{knob: values[0]}) == full
+
+
+def test_the_table_has_a_row_a_setting() -> None:
+    row = {"keep": 0.5, "accuracy": 0.875, "steps": 4.0, "time_batch_1": 0.75, "time_batch_8": 0.7}
+    lines = table({"torch": {"keep": [row]}}).splitlines()
+    assert lines[2:] == ["| torch | keep | 0.5 | 87.5 % | 4.00 | 0.75x | 0.70x |"]
