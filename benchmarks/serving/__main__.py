@@ -29,7 +29,9 @@ from service.runtimes.graphs import Graphs
 
 log = structlog.get_logger()
 
-QUICK = bench.Effort(seconds=1.5, rounds=2, swaps=40, tasks=(1, 10, 100, 1000))
+QUICK = bench.Effort(
+    2.0, rounds=2, swaps=40, tasks=(1, 10, 100, 1000), shares=(0.5,), models=("looped", "nothing")
+)
 FULL = bench.Effort(seconds=8.0, rounds=5, swaps=1000, tasks=(1, 10, 100, 1000))
 PARTS = ("throughput", "alone", "budgets", "swaps", "scale", "peers")
 PEERS = ("litserve", "bentoml", "ray")
@@ -126,7 +128,9 @@ def export(scene: Scene, spec: BackboneSpec, versions: bench.Versions) -> None:
 def beside(scene: Scene, python: Path, capacity: float, effort: bench.Effort) -> dict[str, Any]:
     """2: other servers and ours: the same model, one that costs nothing, and what their documentation shows."""
     found: dict[str, Any] = {}
-    for model, rate in (("looped", capacity), ("nothing", 4 * capacity), ("torch", capacity / 2)):
+    rates = {"looped": capacity, "nothing": 4 * capacity, "torch": capacity / 2}
+    for model in effort.models:
+        rate = rates[model]
         one: dict[str, Any] = {}
         with bench.ours(scene, "looped" if model == "torch" else model) as server:
             one["hippotune"] = bench.loads(server.port, rate, effort, "/classify", None)

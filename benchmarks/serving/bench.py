@@ -33,12 +33,17 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Effort:
-    """seconds: of each measurement.  rounds: measurements in turns.  swaps, tasks: of figures 4 and 5."""
+    """seconds: of each measurement.  rounds: measurements in turns.  swaps, tasks: of figures 4 and 5.
+
+    shares: open loads beside other servers, of what the bare runtime can do.  models: what is served there.
+    """
 
     seconds: float
     rounds: int
     swaps: int
     tasks: tuple[int, ...]
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75)
+    models: tuple[str, ...] = ("looped", "nothing", "torch")
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ def loads(port: int, capacity: float, effort: Effort, path: str, field: str | No
         pairs = [multipart(photo, field) for photo in photos]
         photos, kind = [body for body, _ in pairs], pairs[0][1]
     found = {}
-    for share in (0.25, 0.5, 0.75):
+    for share in effort.shares:
         one = ask(
             port, photos, [path], kind, connections=256, rate=share * capacity, seconds=2 * effort.seconds
         )

@@ -140,7 +140,7 @@ def ask(
     media_type: str = "image/jpeg",
     **how: Any,
 ) -> Measured:
-    """Send images from a process of its own."""
+    """Send images from a process of its own. Raises RuntimeError when no answer came."""
     bodies = [base64.b64encode(image).decode() for image in images]
     load = Load("127.0.0.1", port, list(paths), bodies, media_type, **how)
     done = subprocess.run(
@@ -150,7 +150,12 @@ def ask(
         text=True,
         check=True,
     )
-    return Measured(**json.loads(done.stdout))
+    found = Measured(**json.loads(done.stdout))
+    if not found.answered:
+        raise RuntimeError(
+            f"no answer within {found.seconds} s, {found.failed} failures: the machine is too busy"
+        )
+    return found
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extra
 
 from benchmarks.serving import bench
 from benchmarks.serving.client import Caller, Load, Measured
+from benchmarks.serving.page import page
 from benchmarks.serving.scene import Scene, free_port, multipart, photographs, stored
 from exchange.embedded import EmbeddedRedis
 from model.preprocess import decode
@@ -106,6 +107,8 @@ def test_the_images_sent_are_what_they_are_said_to_be() -> None:
     assert kind.startswith("multipart/form-data; boundary=")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a process that imports torch, on a machine that may have other work
 def test_our_server_answers_with_the_model_it_is_given(tmp_path: Path) -> None:
     weights = weights_file(tmp_path / "vit.safetensors")
     with EmbeddedRedis(tmp_path / "redis") as redis:
@@ -122,3 +125,18 @@ def test_our_server_answers_with_the_model_it_is_given(tmp_path: Path) -> None:
             ).json()
     assert answer["version"] == published.version
     assert [one["score"] for one in answer["predictions"]] == [pytest.approx(1 / 8)] * 5
+
+
+def test_the_page_says_what_was_measured_and_no_more() -> None:
+    where = {"machine": {"processor": "a CPU", "load": 0.25}, "threads": 2, "date": "2026-01-01"}
+    serving = {
+        **where,
+        "command": "python -m benchmarks.serving",
+        "backbone": "deit at 224 px",
+        "throughput": {"batch": 16, "images_per_second": {"bare": 61.5}},
+    }
+    text = page(serving, None)
+    assert "| images per second: bare | 61.5 |" in text
+    assert "a CPU, 2 threads, load 0.2 when it ended" in text
+    assert "Swaps" not in text
+    assert "budgets" not in text

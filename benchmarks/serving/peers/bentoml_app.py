@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,15 +35,15 @@ if SCENE in os.environ:
 
 
 def main() -> None:
-    text = sys.stdin.readline()
-    os.environ[SCENE] = text
+    environment = {**os.environ, SCENE: sys.stdin.readline()}
     port = free_port()
-    server = bentoml.HTTPServer(
-        "benchmarks.serving.peers.bentoml_app:Classify", host="127.0.0.1", port=port, production=True
-    )
-    with server.start():
-        print(json.dumps({"port": port, "path": "/classify", "field": "file"}), flush=True)
-        sys.stdin.read()
+    target = "benchmarks.serving.peers.bentoml_app:Classify"
+    command = [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    print(json.dumps({"port": port, "path": "/classify", "field": "file"}), flush=True)
+    sys.stdin.read()
+    server.terminate()
+    server.wait()
 
 
 if __name__ == "__main__":
