@@ -231,7 +231,9 @@ class Engine:
         while self._waiting and len(items) < self._max_batch:
             item = self._waiting.popleft()
             ticket = item.ticket
-            if ticket.done.done() or (now > ticket.deadline and not ticket.started):
+            if ticket.done.done():
+                continue
+            if now > ticket.deadline and not ticket.started:
                 fail([ticket], Problem(504, "the deadline passed before the image's turn came"))
                 continue
             snapshot = self._version_of(ticket)
