@@ -133,15 +133,15 @@ def beside(scene: Scene, python: Path, capacity: float, effort: bench.Effort) ->
         rate = rates[model]
         one: dict[str, Any] = {}
         with bench.ours(scene, "looped" if model == "torch" else model) as server:
-            one["hippotune"] = bench.loads(server.port, rate, effort, "/classify", None)
+            ours = {"port": server.port, "path": "/classify", "field": None}
+            one["hippotune"] = bench.loads(ours, rate, effort)
         for name in PEERS:
             try:
                 with child(
                     replace(scene, model=model), f"benchmarks.serving.peers.{name}_app", python
                 ) as peer:
-                    port, path, field = peer.told["port"], peer.told["path"], peer.told["field"]
-                    bench.wait_answering(port, path, field)
-                    one[name] = bench.loads(port, rate, effort, path, field)
+                    bench.wait_answering(peer.told)
+                    one[name] = bench.loads(peer.told, rate, effort)
             except (RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
                 one[name] = {"failed": str(error)}
         answered = [one[name]["saturated"]["per_second"] for name in PEERS if "saturated" in one[name]]

@@ -17,7 +17,7 @@ import psutil
 
 from benchmarks.serving.client import Measured, percentile
 from benchmarks.serving.models import load_torch, version_of
-from benchmarks.serving.scene import Child, Scene, ask, child, multipart, photographs, stored
+from benchmarks.serving.scene import Child, Scene, ask, child, multipart, packed, photographs, stored
 from exchange.connection import connect
 from exchange.records import Backbone, Manifest
 from exchange.registry import Registry
@@ -105,11 +105,10 @@ def wait_ready(port: int, path: str) -> None:
     raise TimeoutError(f"nothing answers at {path} of port {port}")
 
 
-def wait_answering(port: int, path: str, field: str | None) -> None:
+def wait_answering(told: Figures) -> None:
     """Until a photograph is answered. Raises TimeoutError."""
-    body, kind = photographs(1)[0], "image/jpeg"
-    if field is not None:
-        body, kind = multipart(body, field)
+    (body,), kind = packed(photographs(1), told)
+    port, path = told["port"], told["path"]
     ends = time.monotonic() + PATIENCE_S
     while time.monotonic() < ends:
         try:
@@ -192,13 +191,10 @@ def alone(port: int, effort: Effort) -> Figures:
     }
 
 
-def loads(port: int, capacity: float, effort: Effort, path: str, field: str | None) -> Figures:
-    """Latency at open loads, as shares of what the bare runtime can do."""
-    photos = photographs(32)
-    kind = "image/jpeg"
-    if field is not None:
-        pairs = [multipart(photo, field) for photo in photos]
-        photos, kind = [body for body, _ in pairs], pairs[0][1]
+def loads(told: Figures, capacity: float, effort: Effort) -> Figures:
+    """Latency at open loads, as shares of what the bare runtime can do.  told: port, path, and see `packed`."""
+    port, path = told["port"], told["path"]
+    photos, kind = packed(photographs(32), told)
     found = {}
     for share in effort.shares:
         one = ask(

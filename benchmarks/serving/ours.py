@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from pathlib import Path
 
 from benchmarks.serving.models import runtime_for, spec_of
 from benchmarks.serving.scene import Scene, free_port
 from exchange.queue import QueueConfig
+from hippotune.processes import end_with_stdin
 from service.app import create_app
 from service.config import ServiceConfig
 from service.runtimes.load import load_runtime
@@ -34,11 +34,10 @@ def main() -> None:
     port = free_port()
     server = DrainingServer(create_app(config, load), host="127.0.0.1", port=port)
 
-    def live_with_stdin() -> None:
-        sys.stdin.read()
+    def stop() -> None:
         server.should_exit = True
 
-    threading.Thread(target=live_with_stdin, daemon=True).start()
+    end_with_stdin(stop)
     print(json.dumps({"port": port, "pid": os.getpid()}), flush=True)
     server.run()
 

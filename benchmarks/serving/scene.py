@@ -82,6 +82,19 @@ def multipart(image: bytes, field: str) -> tuple[bytes, str]:
     return body, f"multipart/form-data; boundary={edge}"
 
 
+def packed(images: Sequence[bytes], told: dict[str, Any]) -> tuple[list[bytes], str]:
+    """Bodies as a server wants them, and their media type: raw, multipart in `field`, or base64 in JSON."""
+    field = told["field"]
+    if field is None:
+        return list(images), "image/jpeg"
+    if told.get("json"):
+        return [
+            json.dumps({field: base64.b64encode(one).decode()}).encode() for one in images
+        ], "application/json"
+    pairs = [multipart(image, field) for image in images]
+    return [body for body, _ in pairs], pairs[0][1]
+
+
 @dataclass(frozen=True)
 class Child:
     """A process under test. told: what it said when it was ready."""

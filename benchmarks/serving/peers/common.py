@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +37,3 @@ def best(row: NDArray[np.float32]) -> list[dict[str, float]]:
     columns = np.argpartition(row, -5)[-5:]
     columns = columns[np.argsort(-row[columns])]
     return [{"label": int(column), "score": float(row[column])} for column in columns]
-
-
-def end_with_stdin(end: Callable[[], None] = lambda: os._exit(0)) -> None:
-    """The server lives as long as its parent holds the pipe."""
-
-    def wait() -> None:
-        sys.stdin.read()
-        end()
-
-    threading.Thread(target=wait, daemon=True).start()

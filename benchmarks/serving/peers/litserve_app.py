@@ -1,15 +1,18 @@
-"""LitServe: a worker process, dynamic batches, no wait for more than what is there."""
+"""LitServe: a worker process, dynamic batches, no wait for more than what is there; base64 in JSON, since an uploaded
+file does not travel to its worker."""
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import sys
 
 import litserve
-from fastapi import Request
 
-from benchmarks.serving.peers.common import Model, end_with_stdin
+from benchmarks.serving.peers.common import Model
 from benchmarks.serving.scene import Scene, free_port
+from hippotune.processes import end_with_stdin
 
 
 class Classify(litserve.LitAPI):
@@ -20,8 +23,8 @@ class Classify(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002
         self.model = Model(self.scene)
 
-    def decode_request(self, request: Request):  # type: ignore[no-untyped-def]
-        return self.model.decode(request["file"].file.read())
+    def decode_request(self, request):  # type: ignore[no-untyped-def]
+        return self.model.decode(base64.b64decode(request["image"]))
 
     def batch(self, inputs):  # type: ignore[no-untyped-def]
         return inputs
@@ -38,9 +41,9 @@ class Classify(litserve.LitAPI):
 
 def main() -> None:
     scene = Scene(**json.loads(sys.stdin.readline()))
-    end_with_stdin()
+    end_with_stdin(lambda: os._exit(0))
     port = free_port()
-    print(json.dumps({"port": port, "path": "/predict", "field": "file"}), flush=True)
+    print(json.dumps({"port": port, "path": "/predict", "field": "image", "json": True}), flush=True)
     server = litserve.LitServer(Classify(scene), accelerator="cpu", fast_queue=True, track_requests=False)
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="error")
 
