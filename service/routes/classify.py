@@ -30,8 +30,8 @@ router = APIRouter(tags=["classify"])
 UNSPECIFIC = ("", "image/*", "application/octet-stream", "application/x-www-form-urlencoded")
 """Media types that say nothing of the body, so that its first bytes decide; the last is what curl sends untold."""
 
-INLINE_BYTES = 32 * 1024
-"""An image of so many bytes is decoded in about a millisecond."""
+INLINE_BYTES, INLINE_PIXELS = 32 * 1024, 1_000_000
+"""An image of so many of both is decoded in milliseconds; of bytes alone it may be a bomb."""
 
 BODY = {
     "requestBody": {
@@ -184,7 +184,11 @@ async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) ->
     px, most = services.px, services.config.max_pixels
     if services.engine.admitted == 1 and len(images[0][1]) <= INLINE_BYTES:
         name, data = images[0]
-        return [decode(data, px, most, name)]  # nobody else waits, and a thread costs more than it brings
+        try:  # nobody else waits, and a thread costs more than it brings
+            return [decode(data, px, min(most, INLINE_PIXELS), name)]
+        except Problem as error:
+            if error.status != 413 or most <= INLINE_PIXELS:
+                raise
     decoding = [loop.run_in_executor(pool, decode, data, px, most, name) for name, data in images]
     try:
         return [await pending for pending in decoding]

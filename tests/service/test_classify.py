@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.service.support import Running, picture
+from service.decode import decode
+from tests.service.support import Running, flat_png, picture
 
 PNG = {"Content-Type": "image/png"}
 
@@ -31,6 +33,25 @@ def test_a_raw_body_is_answered_in_full(server: Running, kind: str) -> None:
     assert set(timings) == {"read", "decode", "queue", "compute", "total"}
     assert all(value >= 0 for value in timings.values())
     assert sum(timings.values()) - timings["total"] <= timings["total"]
+
+
+def test_an_image_of_few_bytes_and_many_pixels_does_not_hold_up_the_event_loop(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoders = []
+
+    def noting(*args: Any) -> Any:
+        pixels = decode(*args)
+        decoders.append(threading.current_thread().name)
+        return pixels
+
+    monkeypatch.setattr("service.routes.classify.decode", noting)
+    bomb = flat_png(7000)
+    assert len(bomb) < 32 * 1024
+    for data in (picture(), bomb):
+        assert server.client.post("/classify", content=data, headers=PNG).status_code == 200
+    assert decoders[0] == "uvicorn"
+    assert decoders[1] != "uvicorn"
 
 
 @pytest.mark.parametrize("kind", [None, "application/octet-stream", "application/x-www-form-urlencoded"])
