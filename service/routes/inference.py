@@ -140,7 +140,7 @@ async def infer(asked: Asked, request: Request, services: TheServices) -> Respon
     clock.read = perf_counter() - clock.began
     parts = [(f"{IMAGE}[{number}]", image) for number, image in enumerate(images)]
     with services.engine.admit(len(parts)):
-        ticket = await score(request, services, parts, snapshot, budget, query, clock)
+        ticket = await score(request, services, parts, snapshot, budget, query, clock, may_try=asked is None)
     if asked not in (None, ticket.snapshot.version):
         raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")
     answer = {"model_name": config.model_name, "model_version": str(ticket.snapshot.version)}

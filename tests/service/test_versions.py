@@ -147,6 +147,15 @@ def test_a_canary_answers_its_share_until_it_is_promoted(config: ServiceConfig) 
             server.client.post("/classify", content=data, headers=PNG).json()["version"] for data in pictures
         ]
 
+    def infer(server: Running, path: str) -> list[str]:
+        sized = {"Inference-Header-Content-Length": "0"}
+        return [
+            server.client.post(f"/v2/models/hippotune{path}/infer", content=data, headers=sized).json()[
+                "model_version"
+            ]
+            for data in pictures
+        ]
+
     def on_trial(server: Running) -> bool:
         canary = server.client.get("/versions").json()["canary"]
         return canary is not None and canary["answering"] and serving(server) == old
@@ -163,6 +172,8 @@ def test_a_canary_answers_its_share_until_it_is_promoted(config: ServiceConfig) 
         answers = ask(server)
         assert set(answers) == {old, new}
         assert answers == ask(server), "the same picture is answered by the same version"
+        assert infer(server, "") == [str(version) for version in answers]
+        assert set(infer(server, f"/versions/{old}")) == {str(old)}, "who names a version is on no trial"
         text = server.client.get("/metrics").text
         for version in (old, new):
             assert f'hippotune_version_images_total{{outcome="answered",version="{version}"}}' in text
