@@ -128,6 +128,7 @@ async def infer(asked: Asked, request: Request, services: TheServices) -> Respon
     Out come `labels` [B, n] and `scores` [B, n], best first, `steps` [B, layers] and `ids` [B, 1] for POST /feedback.
     """
     clock = Clock(request.scope[BEGAN])
+    services.engine.require_room()
     config = services.config
     if request.headers.get("content-encoding", "identity") != "identity":
         raise refused("Content-Encoding", request.headers["content-encoding"], "be left out", 415)

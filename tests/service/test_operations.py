@@ -178,11 +178,13 @@ def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
         wait_for(lambda: server.services.metrics.queue_depth._value.get() == 1)
 
         host, port = server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as open_socket:
-            open_socket.sendall(b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\n")
-            received = open_socket.recv(65_536)
-        assert received.startswith(b"HTTP/1.1 429")
-        assert b"retry-after: 1" in received
+        for path in (b"/classify", b"/v2/models/hippotune/infer"):
+            with socket.create_connection((host, int(port)), timeout=10) as open_socket:
+                head = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\n"
+                open_socket.sendall(head % path)
+                received = open_socket.recv(65_536)
+            assert received.startswith(b"HTTP/1.1 429")
+            assert b"retry-after: 1" in received
         held.set()
         first.join()
 
