@@ -186,9 +186,12 @@ class Engine:
         ticket.done.cancel()
 
     def call(self, work: Callable[[], None]) -> Future[None]:
-        """Run something in the engine's thread, between two batches."""
+        """Run something in the engine's thread, between two batches. Cancelled once that has ended."""
         future: Future[None] = Future()
         with self._changed:
+            if self._stopping:
+                future.cancel()
+                return future
             self._calls.append((work, future))
             self._changed.notify()
         return future
@@ -199,7 +202,9 @@ class Engine:
         finally:  # whatever it was that ended this thread, nobody waits for it any more
             with self._changed:
                 self._stopping = True
-            for _, future in self._calls:
+                calls = list(self._calls)
+                self._calls.clear()
+            for _, future in calls:
                 future.cancel()
             waiting = [*self._in_hand, *(item.ticket for item in self._waiting)]
             fail(waiting, Problem(503, "the server is stopping"))
@@ -212,10 +217,10 @@ class Engine:
                     return
                 call = self._calls.popleft() if self._calls else None
                 batch = self._take() if self._waiting else None
+            self._in_hand = [item.ticket for item in batch.items] if batch else []
             if call is not None:
                 attend(*call)
             if batch is not None:
-                self._in_hand = [item.ticket for item in batch.items]
                 self._score(batch)
                 self._in_hand = []
 
@@ -280,8 +285,10 @@ def attend(work: Callable[[], None], future: Future[None]) -> None:
     """Run a call and tell whoever waits for it how it went."""
     try:
         work()
-    except Exception as error:  # belongs to the caller
+    except BaseException as error:  # belongs to the caller
         future.set_exception(error)
+        if not isinstance(error, Exception):
+            raise
     else:
         future.set_result(None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
@@ -14,7 +15,10 @@ import jsonschema
 import pytest
 
 from service.config import ServiceConfig
+from service.engine import Engine
 from service.metrics import Metrics
+from service.pace import Pace
+from service.snapshot import Served
 from tests.service.support import Running, picture, random_version, running, wait_for
 
 PNG = {"Content-Type": "image/png"}
@@ -164,6 +168,29 @@ def test_a_runtime_that_ends_its_thread_is_told_and_leaves_nobody_waiting(config
         assert "restart it" in health.json()["detail"]
         assert server.client.get("/readyz").status_code == 503
         assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 503
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_call_of_an_engine_that_has_ended() -> None:
+    engine = Engine(Served(), 1, 1, Metrics(), Pace())
+    engine.start()
+    held, begun = threading.Event(), threading.Event()
+
+    def die() -> NoReturn:
+        begun.set()
+        held.wait(10)
+        raise SystemExit
+
+    deadly = engine.call(die)
+    begun.wait(10)
+    waiting = engine.call(lambda: None)
+    held.set()
+    with pytest.raises(SystemExit):
+        deadly.result(10)
+    with pytest.raises(CancelledError):
+        waiting.result(10)
+    engine.stop()
+    assert engine.call(lambda: None).cancelled()
 
 
 def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
