@@ -40,6 +40,8 @@ format: setup
 docs: setup
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m benchmarks.figures
+	$(if $(wildcard benchmarks/results/continual/*.json),$(BIN)/python -m benchmarks.report)
+	$(if $(wildcard benchmarks/results/serving.json benchmarks/results/budgets.json),$(BIN)/python -m benchmarks.serving.page)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:

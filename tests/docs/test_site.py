@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from docs.hooks import on_config
 from docs.reference import pages
 from service.metrics import Metrics
 
@@ -66,6 +67,15 @@ def test_every_page_can_be_found(site: Path) -> None:
         address = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
         assert (site / address).exists()
         assert f'href="{address}"' in home, address
+
+
+@pytest.mark.parametrize("written", [(), ("measured/continual.md", "measured/serving.md")])
+def test_measured_pages_are_in_the_navigation_once_written(written: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "measured").mkdir()
+    for name in written:
+        (tmp_path / name).write_text("# Measured")
+    found = on_config({"docs_dir": str(tmp_path), "nav": [{"HTTP reference": "api.md"}]})["nav"]
+    assert found == [*([{"Measured": list(written)}] if written else []), {"HTTP reference": "api.md"}]
 
 
 @pytest.mark.parametrize("name", [path.relative_to(ROOT).as_posix() for path, _ in pages()])
