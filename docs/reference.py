@@ -6,6 +6,7 @@ docs/operating.md.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,26 @@ import yaml
 from typing_extensions import Doc
 
 from benchmarks.figures import filled
+from exchange.queue import QueueConfig
 from hippotune.settings import Part, Settings
+from model.deliberation import LoopConfig
 from service.app import create_app
 from service.config import ServiceConfig
 from service.metrics import Metrics
+from trainer.config import LearnerConfig, ValidationConfig
+from trainer.process import TrainerConfig
 
 ROOT = Path(__file__).parent.parent
 Schema = dict[str, Any]
+ROOMS: tuple[tuple[str, Any], ...] = (
+    ("", ServiceConfig),
+    ("", LearnerConfig),
+    ("", LoopConfig),
+    ("", TrainerConfig),
+    ("queue_", QueueConfig),
+    ("validation_", ValidationConfig),
+)
+"""The records that `hippotune.settings` fills, with what it takes off the names of their settings."""
 METHODS = ("get", "post", "put", "patch", "delete")
 INTRODUCTION = """# HTTP reference
 
@@ -30,8 +44,7 @@ problem document (RFC 9457) with a `detail` for people and `errors` for programs
 """
 
 SETTINGS = """Each is an environment variable and a flag of the same name: `HIPPOTUNE_MAX_BATCH`, `--max-batch`; the
-flag wins. `REDIS_URL` is read without the prefix, too. Left unset, a setting takes the default that its part of the
-program documents.
+flag wins. `REDIS_URL` is read without the prefix, too.
 """
 
 
@@ -141,11 +154,30 @@ def settings() -> str:
         for name, field in Settings.model_fields.items():
             if part in field.metadata:
                 (doc,) = [one.documentation for one in field.metadata if isinstance(one, Doc)]
-                known = field.default_factory is None and field.default is not None
-                default = f"`{field.default}`" if known else ""
+                default = "" if field.default_factory is not None else shown(default_of(name, field.default))
                 rows.append([f"`HIPPOTUNE_{name.upper()}`", doc, default])
         lines += [f"## {part.value}\n", *table(("variable", "meaning", "default"), rows)]
     return "\n".join(lines)
+
+
+def default_of(name: str, own: Any) -> Any:
+    """A setting's own default, or the one in the record of the room that it goes to."""
+    if own is not None:
+        return own
+    for prefix, config in ROOMS:
+        for field in dataclasses.fields(config):
+            if prefix + field.name == name and field.default is not dataclasses.MISSING:
+                return field.default
+    return None
+
+
+def shown(default: Any) -> str:
+    """As the environment spells it; nothing for none."""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`{','.join(map(str, default))}`"
+    return "" if default in (None, "") else f"`{default}`"
 
 
 def metrics() -> str:
