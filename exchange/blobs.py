@@ -41,7 +41,7 @@ class BlobStore:
         """
         waiting = iter(blobs)
         names: list[str] = []
-        # A disk commits many syncs at once: 100 small images take 0.1 s on 8 threads and 0.8 s on one.
+        # A disk commits many syncs at once, so that small files wait for it together and not one after the other.
         with storing(self.root), ThreadPoolExecutor(_SYNCS) as pool:
             make_folder(self.root)
             while batch := list(islice(waiting, _BATCH)):

@@ -45,7 +45,7 @@ class RequestMetrics:
 
 
 class FastPath:
-    """Takes one route past the framework's own layers of routing and dependencies, which cost half a millisecond.
+    """Takes one route past the framework's own layers of routing and dependencies, which every image would pay for.
 
     Its errors are answered by the same handlers, and it stays a route like any other for the API document.
     """

@@ -1,4 +1,4 @@
-"""The query of POST /classify, checked in one step: FastAPI's own way through seven parameters costs 0.3 ms."""
+"""The query of POST /classify, checked in one step: FastAPI's own way goes through its parameters one by one."""
 
 from __future__ import annotations
 

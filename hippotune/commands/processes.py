@@ -70,8 +70,7 @@ def train(
 def _sharing_cores(settings: Settings) -> Settings:
     """Half the cores each, unless told otherwise.
 
-    Two processes that both take every core wait for each other's threads most of the time: on two busy cores a
-    task then took thirty times as long to learn.
+    Two processes that both take every core wait for each other's threads most of the time.
     """
     if settings.threads is not None:
         return settings
