@@ -102,7 +102,7 @@ def packages() -> Iterator[Finding]:
         if missing:
             lost = "the onnx runtime and exports" if extra == "cpu" else "Hugging Face sets and parquet"
             told = f"{', '.join(missing)} not installed: without, there is no {lost}"
-            yield Finding("extras", Verdict.NOTE, told, f"pip install 'hippotune[{extra}]'")
+            yield Finding("extras", Verdict.NOTE, told, f"pip install -e '.[{extra}]' in the checkout")
     yield guarded("torchvision", torchvision)
 
 
@@ -256,7 +256,7 @@ def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
     if runtime.device.type != "cpu":
         return Finding("runtime", Verdict.OK, f"torch, as the device is {runtime.device}; {told}")
     if lacking := [name for name in NEEDED if find_spec(name) is None]:
-        advice = "pip install 'hippotune[cpu]'"
+        advice = "pip install -e '.[cpu]' in the checkout"
         return Finding("runtime", Verdict.NOTE, f"torch alone, {', '.join(lacking)} missing; {told}", advice)
     graphs = Graphs(settings.spec(), runtime.identity, settings.store / "cache")
     if not graphs.ready(loop):

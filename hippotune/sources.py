@@ -121,7 +121,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         from pyarrow import parquet
     except ImportError:
-        raise ValueError("parquet needs pyarrow: pip install 'hippotune[data]'") from None
+        raise ValueError("parquet needs pyarrow: pip install -e '.[data]' in the checkout") from None
     yield from parquet.read_table(path).to_pylist()
 
 
@@ -137,7 +137,7 @@ def huggingface(name: str, split: str) -> Source:
     try:
         import datasets
     except ImportError:
-        raise ValueError("hf: needs datasets: pip install 'hippotune[data]'") from None
+        raise ValueError("hf: needs datasets: pip install -e '.[data]' in the checkout") from None
     saved = Path(name)
     if (saved / "dataset_info.json").exists() or (saved / "dataset_dict.json").exists():
         found = datasets.load_from_disk(name)

@@ -36,7 +36,8 @@ def onnx(
     from importlib.util import find_spec
 
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise ValueError(f"the export needs {', '.join(missing)}: pip install 'hippotune[cpu]'")
+        advice = "pip install -e '.[cpu]' in the checkout"
+        raise ValueError(f"the export needs {', '.join(missing)}: {advice}")
     registry = _registry(settings)
     number = version or _served(registry)
     path = output or Path(f"hippotune-{number}.onnx")

@@ -23,10 +23,11 @@ def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
         return on_torch
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing and config.runtime == "auto":
-        log.warning("torch alone: pip install 'hippotune[cpu]' adds onnx", missing=missing)
+        log.warning("torch alone: pip install -e '.[cpu]' in the checkout adds onnx", missing=missing)
         return on_torch
     if missing:
-        raise ValueError(f"runtime is 'onnx', which needs {', '.join(missing)}: pip install 'hippotune[cpu]'")
+        advice = "pip install -e '.[cpu]' in the checkout"
+        raise ValueError(f"runtime is 'onnx', which needs {', '.join(missing)}: {advice}")
     from service.runtimes.auto import AutoRuntime
     from service.runtimes.graphs import Graphs
     from service.runtimes.onnx import OnnxRuntime
