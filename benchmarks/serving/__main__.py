@@ -1,4 +1,7 @@
-"""`python -m benchmarks.serving --out benchmarks/results/serving.json`: the figures of the issue, in one run.
+"""`python -m benchmarks.serving --out benchmarks/results/serving.json`: how fast answers come, in one run.
+
+Throughput at saturation and beside other servers, latency of one caller, what mixed budgets and swapped versions cost,
+and what more and more tasks do.
 
 Caller, server and bare runtime are three processes on one machine; what the caller costs is taken from the server's
 cores, and counted. Other servers are measured where `--peers` names a Python that has them: see `--help`.
@@ -126,7 +129,7 @@ def export(scene: Scene, spec: BackboneSpec, versions: bench.Versions) -> None:
 
 
 def beside(scene: Scene, python: Path, capacity: float, effort: bench.Effort) -> dict[str, Any]:
-    """2: other servers and ours: the same model, one that costs nothing, and what their documentation shows."""
+    """Other servers and ours: the same model, one that costs nothing, and what their documentation shows."""
     found: dict[str, Any] = {}
     rates = {"looped": capacity, "nothing": 4 * capacity, "torch": capacity / 2}
     for model in effort.models:

@@ -33,8 +33,9 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Effort:
-    """seconds: of each measurement.  rounds: measurements in turns.  swaps, tasks: of figures 4 and 5.
+    """seconds: of each measurement.  rounds: measurements in turns.
 
+    swaps: versions swapped under load.  tasks: how many a version knows, one after the other.
     shares: open loads beside other servers, of what the bare runtime can do.  models: what is served there.
     """
 
@@ -142,7 +143,7 @@ def bare(process: Child, batch: int, seconds: float) -> float:
 
 
 def throughput(scene: Scene, px: int, effort: Effort) -> Figures:
-    """1 and part of 2: at saturation against the bare runtime, the plain transformer, and nothing at all."""
+    """At saturation, against the bare runtime, the plain transformer, and nothing at all."""
     batch, busy = scene.max_batch, 2 * scene.max_batch
     photos, ready = photographs(32), stored(px, 8)
     parts = [multipart(photo, "file") for photo in photos]
@@ -180,7 +181,7 @@ def throughput(scene: Scene, px: int, effort: Effort) -> Figures:
 
 
 def alone(port: int, effort: Effort) -> Figures:
-    """1: one caller, one image at a time: what of the latency is not compute."""
+    """One caller, one image at a time: what of the latency is not compute."""
     photos = photographs(32)
     rounds = [ask(port, photos, compute=True, seconds=effort.seconds) for _ in range(effort.rounds)]
     return {
@@ -206,7 +207,7 @@ def loads(told: Figures, capacity: float, effort: Effort) -> Figures:
 
 
 def mixed_budgets(port: int, scene: Scene, effort: Effort) -> Figures:
-    """3: the same server asked with one budget and with six at once."""
+    """The same server asked with one budget and with six at once."""
     photos, busy = photographs(32), 2 * scene.max_batch
 
     def asked(paths: Sequence[str]) -> Callable[[], float]:
@@ -220,7 +221,7 @@ def mixed_budgets(port: int, scene: Scene, effort: Effort) -> Figures:
 
 
 def swaps(port: int, pid: int, versions: Versions, rate: float, effort: Effort) -> Figures:
-    """4: the pointer goes back and forth under an open load."""
+    """The pointer goes back and forth under an open load."""
     photos = photographs(32)
     numbers = [versions.publish(versions.checkpoint(100, 100)).version for _ in range(2)]
     how: Figures = {"connections": 64, "rate": rate}
@@ -258,7 +259,7 @@ def swaps(port: int, pid: int, versions: Versions, rate: float, effort: Effort) 
 
 
 def scale(port: int, versions: Versions, effort: Effort) -> Figures:
-    """5: one caller, versions that know more and more tasks of ten slots and ten classes each."""
+    """One caller, versions that know more and more tasks of ten slots and ten classes each."""
     numbers = {
         tasks: versions.publish(versions.checkpoint(10 * tasks, 10 * tasks)).version for tasks in effort.tasks
     }
