@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
@@ -58,7 +59,7 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
 
     app = App(
         title="HippoTune",
-        version="0.1.0",
+        version=version("hippotune"),
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
