@@ -16,6 +16,9 @@ from torch import Tensor
 
 from model.merging import LEAST_KEEP
 
+TMAX, TOPK = 4, 10
+"""Steps and slots where nobody says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -27,9 +30,9 @@ class Budget:
     keep: share of patch tokens still apart after the transformer's middle, 0.5 to 1; see `model.merging`.
     """
 
-    tmax: int = 4
+    tmax: int = TMAX
     epsilon: float = 0.0
-    topk: int = 5
+    topk: int = TOPK
     keep: float = 1.0
 
     def __post_init__(self) -> None:

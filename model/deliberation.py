@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.budget import Budget, BudgetBatch
+from model.budget import TMAX, TOPK, Budget, BudgetBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class LoopConfig:
     """
 
     layers: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
-    tmax: int = 4
+    tmax: int = TMAX
     alpha: float = 0.5
     temperature: float = 0.1
-    topk: int = 10
+    topk: int = TOPK
 
     def __post_init__(self) -> None:
         if not self.layers or min(self.layers) < 1 or len(set(self.layers)) != len(self.layers):
