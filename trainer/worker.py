@@ -85,7 +85,8 @@ class Worker:
                 lineage = Lineage(self.registry, self.learner)
                 upkeep = Upkeep(self.queue, self.registry, self.config)
                 term = Term(self.learner, self.queue, lineage, heartbeat, upkeep, self.config, stop)
-                log.info("learning", version=term.base.version, tasks=len(term.base.state.tasks))
+                base = term.knowledge.base
+                log.info("learning", version=base.version, tasks=len(base.state.tasks))
                 term.run()
             except ExchangeError:
                 self.give_back(heartbeat.claims)

@@ -1,0 +1,112 @@
+"""The claims of one term: taken, reported on, and brought to one of the ends that a task can have."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from exchange.errors import ExchangeError, TaskWithdrawn
+from exchange.queue import TaskQueue
+from exchange.records import Claim, TaskState
+from trainer.feedback import Correction
+from trainer.heartbeat import Heartbeat
+from trainer.learner import Task
+
+log = structlog.get_logger()
+
+
+class Stopping(Exception):
+    """Raised inside learning when the trainer was asked to stop."""
+
+
+class Abandoned(Exception):
+    """Raised inside training when its task is to be forgotten, or builds on what is no longer served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A claimed task, served by the fast head, waiting to be consolidated."""
+
+    claim: Claim
+    task: Task
+
+
+class Claims:
+    """Owns what waits to be learned for good, and keeps queue and heartbeat of one mind about it."""
+
+    def __init__(self, queue: TaskQueue, heartbeat: Heartbeat, consumer: str) -> None:
+        self.queue, self.heartbeat, self.consumer = queue, heartbeat, consumer
+        self.pending: list[Pending] = []
+        self.corrections: list[Correction] = []
+
+    @property
+    def waiting(self) -> list[Claim]:
+        """Of all that the head alone knows."""
+        return [pending.claim for pending in self.pending] + [held.claim for held in self.corrections]
+
+    def others(self, task: str) -> list[Pending]:
+        """What is pending but for one task."""
+        return [pending for pending in self.pending if pending.claim.task.id != task]
+
+    def take(self, block_ms: int) -> Claim | None:
+        """The next task, kept alive from now on; None when there is none within `block_ms` milliseconds."""
+        claim = self.queue.claim(self.consumer, block_ms)
+        if claim:
+            self.heartbeat.add(claim)
+        return claim
+
+    def report(
+        self,
+        claim: Claim,
+        state: TaskState,
+        *,
+        progress: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+        version: int | None = None,
+    ) -> None:
+        """Tell how far a task is. Raises LeaseLost and TaskWithdrawn."""
+        self.queue.update(
+            claim.task.id, state=state, progress=progress, metrics=metrics, version=version, claim=claim
+        )
+
+    @contextlib.contextmanager
+    def last_words(self, claim: Claim) -> Iterator[None]:
+        """A task that brings the trainer down says with what, so that its dead letter can tell.
+
+        One that was withdrawn meanwhile is dropped: the order to forget it follows.
+        """
+        try:
+            yield
+        except TaskWithdrawn:
+            self.drop(claim)
+        except (ExchangeError, Stopping, Abandoned):
+            raise
+        except Exception as error:
+            with contextlib.suppress(ExchangeError):
+                self.queue.update(claim.task.id, error=f"{type(error).__name__}: {error}", claim=claim)
+            raise
+
+    def finish(self, claim: Claim, metrics: Mapping[str, float], version: int | None) -> None:
+        """Report a task as learned for good, and acknowledge it."""
+        self.report(claim, TaskState.CONSOLIDATED, progress=1.0, metrics=metrics, version=version)
+        self.acknowledge(claim)
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        """Make a task a dead letter."""
+        self.heartbeat.drop(claim)
+        self.queue.fail(claim, reason)
+        log.warning("task cannot be learned", task=claim.task.id, reason=reason)
+
+    def drop(self, claim: Claim) -> None:
+        """Let go of a task that is not wanted any more."""
+        self.pending = self.others(claim.task.id)
+        self.corrections = [other for other in self.corrections if other.claim.task.id != claim.task.id]
+        self.acknowledge(claim)
+
+    def acknowledge(self, claim: Claim) -> None:
+        """Give a claim up for good: it is not delivered again. Raises LeaseLost."""
+        self.heartbeat.drop(claim)
+        self.queue.finish(claim)

@@ -1,0 +1,101 @@
+"""Consolidates a pending task: trains its slots, has the result examined, and serves it or a reason why not."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import structlog
+
+from exchange.errors import PointerMoved
+from trainer.claims import Claims, Pending
+from trainer.diagnosis import diagnosed
+from trainer.epoch_shelf import EpochShelf
+from trainer.knowledge import Knowledge
+from trainer.process import TrainerConfig
+from trainer.promotion import Promotion, Refused
+from trainer.state import LearnerState
+
+log = structlog.get_logger()
+
+LookUp = Callable[[Pending, LearnerState, float, dict[str, float]], None]
+"""Called between two training steps with the task, the state built on, the share done and the figures so far."""
+
+
+class Diverged(Exception):
+    """Raised inside training when a figure is no number any more."""
+
+
+class Consolidation:
+    """One pending task at a time, each built on the one before."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        claims: Claims,
+        promotion: Promotion,
+        epochs: EpochShelf,
+        config: TrainerConfig,
+        look_up: LookUp,
+    ) -> None:
+        """look_up: may raise to abandon the task."""
+        self.knowledge, self.claims, self.promotion, self.epochs = knowledge, claims, promotion, epochs
+        self.learner, self.lineage = knowledge.learner, knowledge.lineage
+        self.config, self.look_up = config, look_up
+
+    def consolidate(self, pending: Pending) -> None:
+        """Train a task's slots and serve the result in place of its fast version. Raises Stopping, Abandoned."""
+        with self.claims.last_words(pending.claim):
+            started, figures = time.monotonic(), dict[str, float]()
+            built_on = self.knowledge.base.state
+            state = self.train(pending, figures)
+            try:
+                state, report = self.promotion.examine(built_on, state, pending.task)
+            except Refused as error:
+                self.refuse(pending, str(error))
+                return
+            figures.update(report.metrics)
+            figures.update(diagnosed(self.learner, state.pools, pending.task))
+            figures["seconds_to_consolidate"] = time.monotonic() - started
+            self.promote(pending, state, figures)
+
+    def train(self, pending: Pending, figures: dict[str, float]) -> LearnerState:
+        """A task's slots trained on top of the base state, from the last finished epoch if there is one."""
+        task, built_on = pending.task, self.knowledge.base.state
+        basis = self.lineage.basis(built_on, self.config.validation)
+
+        def progress(share: float, now: dict[str, float]) -> None:
+            if not all(map(math.isfinite, now.values())):
+                raise Diverged
+            figures.update(now)
+            self.look_up(pending, built_on, share, now)
+
+        on_epoch, resume = self.epochs.saver(task.id, basis), self.epochs.load(task.id, basis)
+        try:
+            return self.learner.consolidate(built_on, task, progress, on_epoch, resume)
+        except Diverged:
+            log.warning("training diverged, slots left out", task=task.id)
+            return self.learner.adopt(built_on, task)
+
+    def promote(self, pending: Pending, state: LearnerState, figures: dict[str, float]) -> None:
+        """Serve a consolidated state, and acknowledge its task."""
+        before = self.claims.pending
+        self.claims.pending = self.claims.others(pending.task.id)
+        try:
+            version = self.knowledge.serve_consolidated(state, figures)
+        except PointerMoved:
+            # Somebody rolled back or forward while we trained: learn it again, on what is served now.
+            self.claims.pending = before
+            self.knowledge.rebase()
+            return
+        self.claims.finish(pending.claim, figures, version)
+        self.epochs.discard(pending.task.id)
+        self.lineage.prune(self.config.keep_versions)
+
+    def refuse(self, pending: Pending, reason: str) -> None:
+        """A task that must not be served is a dead letter, and its fast version gives way."""
+        self.claims.pending = self.claims.others(pending.task.id)
+        self.claims.fail(pending.claim, reason)
+        self.epochs.discard(pending.task.id)
+        self.knowledge.withdraw()

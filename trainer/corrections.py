@@ -1,0 +1,61 @@
+"""Corrections on their way from the queue into what is served: at once by the fast head, then for good."""
+
+from __future__ import annotations
+
+from exchange.blobs import BlobStore
+from exchange.errors import BlobCorrupt, BlobMissing, PointerMoved
+from exchange.records import Claim, TaskState
+from trainer.claims import Claims
+from trainer.data import UnusableTask
+from trainer.feedback import Correction, correct, learned, load_correction
+from trainer.knowledge import Knowledge
+
+
+class Corrections:
+    """Takes claimed corrections, many at a time: each version they bring costs more than they do."""
+
+    def __init__(self, knowledge: Knowledge, claims: Claims, blobs: BlobStore, keep_versions: int) -> None:
+        self.knowledge, self.claims, self.blobs = knowledge, claims, blobs
+        self.learner, self.keep_versions = knowledge.learner, keep_versions
+
+    def loaded(self, claim: Claim) -> list[Correction]:
+        """A claimed correction; none when it cannot be used."""
+        try:
+            return [load_correction(claim, self.blobs, self.learner.network.backbone.width)]
+        except (UnusableTask, BlobMissing, BlobCorrupt) as error:
+            self.claims.fail(claim, str(error))
+            return []
+
+    def serve(self, fresh: list[Correction]) -> None:
+        """Serve corrections by the fast head, in one version."""
+        if not fresh:
+            return
+        knowledge = self.knowledge
+        knowledge.catch_up()
+        fresh = knowledge.followed(knowledge.base.state, fresh)
+        if not fresh:
+            return
+        self.claims.corrections += fresh
+        knowledge.serving = correct(self.learner, knowledge.serving, fresh)
+        served = knowledge.fast_tasks
+        again = all(correction.claim.task.id in served for correction in fresh)
+        version = knowledge.base.version if again else knowledge.serve_fast(knowledge.serving)
+        for correction in fresh:
+            with self.claims.last_words(correction.claim):
+                self.claims.report(correction.claim, TaskState.SERVED, version=version)
+
+    def keep(self) -> None:
+        """Learn the corrections that wait for good; with the head alone, as there is no image to train slots on."""
+        kept, knowledge = self.claims.corrections, self.knowledge
+        state = learned(self.learner, knowledge.base.state, kept)
+        self.claims.corrections = []
+        try:
+            version = knowledge.serve_consolidated(state, {})
+        except PointerMoved:
+            self.claims.corrections = kept
+            knowledge.rebase()
+            return
+        for correction in kept:
+            with self.claims.last_words(correction.claim):
+                self.claims.finish(correction.claim, {}, version)
+        knowledge.lineage.prune(self.keep_versions)

@@ -1,0 +1,67 @@
+"""Takes out of what is served the tasks that do not belong there: those to be forgotten, and those that failed."""
+
+from __future__ import annotations
+
+import structlog
+
+from exchange.errors import PointerMoved, TaskNotFound
+from exchange.queue import TaskQueue
+from exchange.records import Claim, TaskState
+from trainer.claims import Claims
+from trainer.epoch_shelf import EpochShelf
+from trainer.knowledge import Knowledge
+from trainer.promotion import Promotion
+from trainer.validation import ValidationShelf
+
+log = structlog.get_logger()
+
+
+class Withdrawal:
+    """Leaves nothing of a task behind: in the versions served, among the claims, on the shelves."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        claims: Claims,
+        queue: TaskQueue,
+        promotion: Promotion,
+        epochs: EpochShelf,
+        validation: ValidationShelf,
+    ) -> None:
+        self.knowledge, self.claims, self.queue, self.promotion = knowledge, claims, queue, promotion
+        self.epochs, self.validation = epochs, validation
+
+    def forget(self, claim: Claim) -> None:
+        """Serve a version that does not know a task, then say so. Once done, doing it again does nothing."""
+        task, knowledge = claim.task.id, self.knowledge
+        for held in self.claims.waiting:
+            if held.task.id == task:
+                self.claims.drop(held)
+        knowledge.catch_up()
+        self.epochs.discard(task)
+        self.validation.discard(task)
+        if task in knowledge.base.state.tasks:
+            state, report = self.promotion.forget(knowledge.base.state, task)
+            try:
+                knowledge.serve_consolidated(state, report.metrics)
+            except PointerMoved:
+                knowledge.rebase()
+                self.forget(claim)
+                return
+        elif task in knowledge.fast_tasks:
+            knowledge.withdraw()
+        self.claims.report(claim, TaskState.FORGOTTEN)
+        self.claims.acknowledge(claim)
+        log.info("forgotten", task=task, version=knowledge.base.version)
+
+    def withdraw_lost(self) -> None:
+        """Serve no longer what an earlier term served of tasks that failed. Only while nothing else waits."""
+        if any(map(self.is_lost, self.knowledge.fast_tasks)):
+            self.knowledge.withdraw()
+
+    def is_lost(self, task: str) -> bool:
+        """Whether a task ended without being learned."""
+        try:
+            return self.queue.get(task).state in (TaskState.FAILED, TaskState.CANCELLED)
+        except TaskNotFound:
+            return False
