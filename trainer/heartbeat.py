@@ -40,9 +40,9 @@ class Heartbeat:
         return list(self._claims.values())
 
     def check(self) -> None:
-        """Raise LeaseLost once another trainer has taken over."""
+        """Raise LeaseLost once another trainer has taken over, or may at any time."""
         if self.lost.is_set():
-            raise LeaseLost("another trainer has taken over")
+            raise LeaseLost("another trainer has taken over, or may: the lease is no longer renewed")
 
     def _beat(self) -> None:
         reachable = True
@@ -59,6 +59,10 @@ class Heartbeat:
                 if reachable:
                     log.warning("could not renew the lease, trying on", reason=str(error))
                 reachable = False
+            except Exception:  # unrenewed, the lease runs out while the trainer goes on learning
+                log.exception("cannot renew the lease")
+                self.lost.set()
+                return
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()

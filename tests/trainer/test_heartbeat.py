@@ -1,0 +1,36 @@
+"""What a trainer learns when its lease cannot be kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from structlog.testing import capture_logs
+
+from exchange.blobs import BlobStore
+from exchange.errors import LeaseLost
+from exchange.keys import DEFAULT_PREFIX, Keys
+from exchange.lease import Lease
+from exchange.queue import QueueConfig, TaskQueue
+from trainer.heartbeat import Heartbeat
+
+
+def test_a_lease_that_can_never_be_renewed_is_lost_and_not_silently_forgotten(
+    redis: Redis, tmp_path: Path
+) -> None:
+    lease = Lease(redis, ttl_s=0.1)
+    token = lease.acquire()
+    assert token is not None
+    with (
+        capture_logs() as lines,
+        Heartbeat(TaskQueue(redis, BlobStore(tmp_path), QueueConfig()), lease, token) as beat,
+    ):
+        beat.check()
+        key = Keys(DEFAULT_PREFIX).lease_token
+        redis.delete(key)
+        redis.rpush(key, "no number")  # Redis answers, and with an error
+        assert beat.lost.wait(10)
+        with pytest.raises(LeaseLost):
+            beat.check()
+    assert [line["event"] for line in lines] == ["cannot renew the lease"]
