@@ -105,6 +105,9 @@ class SharedMemory:
             except ExchangeUnavailable as error:
                 log.debug("cannot be asked by other servers", reason=str(error))
                 self._stop.wait(RETRY_S)
+            except Exception:  # nothing may end this thread, least of all a question
+                log.exception("a question of another server failed")
+                self._stop.wait(RETRY_S)
 
     def _tell(self, id_: str) -> bytes:
         found = self.own.find(id_)

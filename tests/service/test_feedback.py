@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from redis import Redis
 
 from exchange.records import Sample
+from exchange.relay import Relay
 from model.network import RetrievalViT
 from model.preprocess import decode
-from service.memory import AnswerMemory, Remembered
+from service.memory import AnswerMemory, Remembered, SharedMemory
 from tests.service.conftest import LABELS
 from tests.service.support import Running, picture, random_version, running
 from trainer.config import LearnerConfig
@@ -114,3 +116,16 @@ def test_memory_is_bounded_in_number_and_in_time() -> None:
     assert AnswerMemory(2, ttl_s=-1).keep(batch[0], "a") != memory.keep(batch[0], "a")
     brief = AnswerMemory(2, ttl_s=-1)
     assert brief.find(brief.keep(batch[0], "a")) is None
+
+
+def test_a_question_that_makes_no_sense_ends_no_answering(redis: Redis) -> None:
+    own, relay = AnswerMemory(capacity=2, ttl_s=60), Relay(redis)
+    id_ = own.keep(np.ones(4, dtype=np.float32), "a" * 64)
+    redis.rpush(relay.keys.relay(own.owner), b"\xff")
+    memory = SharedMemory(own, Relay(redis))
+    memory.start()
+    try:
+        told = relay.ask(own.owner, id_, patience_s=10)
+    finally:
+        memory.stop()
+    assert told == own.find(id_).to_bytes()  # type: ignore[union-attr]
