@@ -35,21 +35,27 @@ class Pace:
         if keep != 1 and keep in self._relative and self._sums[0]:
             ratio = seconds / self._line(images)
             self._relative[keep] += (1 - FADE) * (ratio - self._relative[keep])
-        whole = seconds / self._relative.get(keep, self._guess(keep))
+        whole = seconds / self._factor(keep)
         self._sums = FADE * self._sums + (1, images, images**2, whole, images * whole)
 
     def expect(self, keep: float, images: int) -> float:
         """Seconds of a pass; 0 before anything was observed."""
-        return self._relative[keep] * self._line(images)
+        return self._factor(keep) * self._line(images)
 
     def deepest(self, budget: Budget, images: int, left_s: float) -> Budget:
         """The budget with the largest `keep`, no larger than its own, that is expected to end within `left_s`.
 
         The smallest one where none is.
         """
-        allowed = [keep for keep in KEEPS if keep <= budget.keep] or [LEAST_KEEP]
+        allowed = [budget.keep, *(keep for keep in KEEPS if keep < budget.keep)]
         fitting = (keep for keep in allowed if MARGIN * self.expect(keep, images) <= left_s)
         return replace(budget, keep=next(fitting, allowed[-1]))
+
+    def _factor(self, keep: float) -> float:
+        """What was learned of a share; one beside `KEEPS` lies between its neighbours."""
+        if keep in self._relative:
+            return self._relative[keep]
+        return float(np.interp(keep, KEEPS[::-1], [self._relative[tried] for tried in KEEPS[::-1]]))
 
     def _guess(self, keep: float) -> float:
         return 1 - SAVED * (1 - keep)

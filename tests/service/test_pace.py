@@ -51,5 +51,13 @@ def test_the_deepest_budget_that_is_expected_to_end_in_time() -> None:
     assert pace.deepest(Budget(keep=0.7), 4, 1.0).keep == 0.7
 
 
+def test_a_share_between_those_tried_is_kept_where_there_is_time_for_it() -> None:
+    pace, budget = used(400), Budget(keep=0.75)
+    assert pace.expect(0.75, 4) == pytest.approx(seconds(4, 0.75), rel=0.05)
+    assert pace.deepest(budget, 4, 1.0).keep == 0.75
+    assert pace.deepest(budget, 4, 1.1 * (seconds(4, 0.7) + seconds(4, 0.75)) / 2).keep == 0.7
+    assert pace.deepest(budget, 4, -1.0).keep == 0.5
+
+
 def test_before_anything_was_observed_nothing_is_held_back() -> None:
     assert Pace().deepest(Budget(), 32, 0.001).keep == 1
