@@ -26,6 +26,8 @@ Outcome = httpx.Response | httpx.TransportError
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 60.0
+MOST_TASKS = 1000
+"""The server lists no more at once."""
 
 
 class Ask(TypedDict, total=False):
@@ -163,8 +165,13 @@ def task(task_id: str) -> Call[Task]:
 
 
 def tasks() -> Call[list[Task]]:
-    """Tasks, newest first."""
-    return Call("GET", "/tasks", lambda answer: [Task.parse(item) for item in answer.json()["tasks"]])
+    """The newest `MOST_TASKS` tasks, newest first."""
+    return Call(
+        "GET",
+        "/tasks",
+        lambda answer: [Task.parse(item) for item in answer.json()["tasks"]],
+        params={"limit": str(MOST_TASKS)},
+    )
 
 
 def remove(task_id: str) -> Call[Task]:

@@ -78,7 +78,7 @@ class Client:
         return self._run(calls.task(task_id))
 
     def tasks(self) -> list[Task]:
-        """All tasks, newest first."""
+        """The newest 1000 tasks, newest first."""
         return self._run(calls.tasks())
 
     def remove(self, task_id: str) -> Task:
@@ -180,7 +180,7 @@ class AsyncClient:
         return await self._run(calls.task(task_id))
 
     async def tasks(self) -> list[Task]:
-        """All tasks, newest first."""
+        """The newest 1000 tasks, newest first."""
         return await self._run(calls.tasks())
 
     async def remove(self, task_id: str) -> Task:

@@ -122,7 +122,7 @@ def feedback(
 @with_settings(Part.CLIENT)
 def tasks(
     settings: Settings,
-    task: Annotated[str | None, typer.Argument(help="Id of one task; else all.")] = None,
+    task: Annotated[str | None, typer.Argument(help="Id of one task; else the newest 1000.")] = None,
     as_json: Json = False,
 ) -> None:
     """List tasks, newest first."""

@@ -14,6 +14,7 @@ import httpx
 import jsonschema
 import pytest
 
+from hippotune import calls
 from service.config import ServiceConfig
 from service.engine import Engine
 from service.metrics import Metrics
@@ -168,6 +169,12 @@ def test_a_runtime_that_ends_its_thread_is_told_and_leaves_nobody_waiting(config
         assert "restart it" in health.json()["detail"]
         assert server.client.get("/readyz").status_code == 503
         assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 503
+
+
+def test_the_client_lists_as_many_tasks_as_the_server_does(server: Running) -> None:
+    listing = server.client.get("/openapi.json").json()["paths"]["/tasks"]["get"]
+    (limit,) = (one["schema"] for one in listing["parameters"] if one["name"] == "limit")
+    assert calls.tasks().params == {"limit": str(limit["maximum"])}
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
