@@ -49,6 +49,10 @@ class VersionCorrupt(ExchangeError):
     """A manifest cannot be read, or a file differs from what its manifest promises."""
 
 
+class VersionUnreadable(VersionCorrupt):
+    """The disk does not give a file of a version, or not yet. Unlike damage, this may pass by itself."""
+
+
 class PointerMoved(ExchangeError):
     """The pointer was not where the caller expected it: somebody else published or activated first."""
 

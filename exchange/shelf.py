@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from exchange.errors import VersionCorrupt, VersionNotFound
+from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.files import make_durable, make_folder, sha256_of, storing
 from exchange.records import FileRecord, Manifest
 
@@ -30,25 +30,29 @@ class Shelf:
         return self._file(version, role)
 
     def manifest(self, version: int) -> Manifest:
-        """Raises `VersionNotFound`, `VersionCorrupt`."""
+        """Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
         try:
             manifest = Manifest.from_json(self._manifest(version).read_bytes())
         except FileNotFoundError:
             raise VersionNotFound(f"no version {version}") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise VersionUnreadable(
+                f"the manifest of version {version} cannot be read: {error.strerror}"
+            ) from error
+        except ValueError as error:
             raise VersionCorrupt(f"the manifest of version {version} cannot be read: {error}") from error
         if manifest.version != version:
             raise VersionCorrupt(f"the manifest of version {version} is that of version {manifest.version}")
         return manifest
 
     def verify(self, version: int, role: str) -> None:
-        """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`."""
+        """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
         path = self.path(version, role)
         promised = self.manifest(version).files[role]
         try:
             found = FileRecord(path.name, sha256_of(path), path.stat().st_size)
         except OSError as error:
-            raise VersionCorrupt(f"{path.name} cannot be read: {error.strerror}") from error
+            raise VersionUnreadable(f"{path.name} cannot be read: {error.strerror}") from error
         if found != promised:
             raise VersionCorrupt(f"{path.name} is not the file that version {version} was published with")
 

@@ -29,6 +29,7 @@ from exchange.errors import (
     TaskNotFound,
     VersionCorrupt,
     VersionNotFound,
+    VersionUnreadable,
 )
 from service.metrics import Metrics
 
@@ -59,6 +60,7 @@ EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
     NotRetryable: 409,
     VersionNotFound: 404,
     VersionCorrupt: 409,
+    VersionUnreadable: 503,
     ExchangeUnavailable: 503,
     StoreUnavailable: 503,
     BlobMissing: 500,

@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 import structlog
 
-from exchange.errors import ExchangeUnavailable
+from exchange.errors import ExchangeUnavailable, VersionNotFound, VersionUnreadable
 from exchange.records import Canary, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
@@ -29,6 +29,8 @@ WAIT_S = 1.0
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 WARM_UP_S = 120.0
+READ_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Between the readings of a version before it is refused: files on a shared disk may come after the pointer."""
 KEPT_REFUSALS = 20
 
 
@@ -157,13 +159,26 @@ class Watcher:
             return None
 
     def _load(self, version: int) -> Snapshot:
-        self._registry.verify(version, ROLE)
-        manifest = self._registry.manifest(version)
-        checkpoint = Checkpoint.load(self._registry.path(version, ROLE))
+        manifest, checkpoint = self._read_patiently(version)
         check_agreement(manifest, checkpoint)
         classifier = self._runtime.prepare(checkpoint)
         self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px)).result(WARM_UP_S)
         return Snapshot.of(manifest, checkpoint, classifier)
+
+    def _read_patiently(self, version: int) -> tuple[Manifest, Checkpoint]:
+        """What lies on the disk of a version. Raises what the last reading raised; damage at once."""
+        for pause_s in READ_PAUSES_S:
+            try:
+                return self._read(version)
+            except (VersionNotFound, VersionUnreadable, OSError) as error:
+                log.warning("version cannot be read, trying on", version=version, reason=str(error))
+            if self._stop.wait(pause_s):
+                break
+        return self._read(version)
+
+    def _read(self, version: int) -> tuple[Manifest, Checkpoint]:
+        self._registry.verify(version, ROLE)
+        return self._registry.manifest(version), Checkpoint.load(self._registry.path(version, ROLE))
 
 
 def check_agreement(manifest: Manifest, checkpoint: Checkpoint) -> None:

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from exchange.errors import LeaseLost, PointerMoved, StoreUnavailable, VersionCorrupt, VersionNotFound
+from exchange.errors import (
+    LeaseLost,
+    PointerMoved,
+    StoreUnavailable,
+    VersionCorrupt,
+    VersionNotFound,
+    VersionUnreadable,
+)
 from exchange.lease import Lease
 from exchange.records import Backbone, Canary
 from exchange.registry import Registry
@@ -139,7 +146,7 @@ def test_a_damaged_file_is_noticed(registry, damage):
 def test_a_missing_file_is_noticed(registry):
     publish(registry)
     registry.path(1, "serving").unlink()
-    with pytest.raises(VersionCorrupt):
+    with pytest.raises(VersionUnreadable):
         registry.verify(1, "serving")
 
 
@@ -150,6 +157,15 @@ def test_a_damaged_manifest_is_noticed_and_the_others_are_listed(registry):
     with pytest.raises(VersionCorrupt, match="version 1"):
         registry.manifest(1)
     assert [manifest.version for manifest in registry.manifests()] == [2]
+
+
+def test_a_manifest_that_the_disk_does_not_give_is_not_taken_for_damaged(registry):
+    publish(registry)
+    manifest = registry.shelf.root / "000001.json"
+    manifest.unlink()
+    manifest.mkdir()  # so that opening it fails, for root too
+    with pytest.raises(VersionUnreadable, match="version 1 cannot be read"):
+        registry.manifest(1)
 
 
 def test_what_does_not_exist_is_named(registry):

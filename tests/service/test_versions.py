@@ -93,6 +93,30 @@ def test_bad_versions_are_refused_and_reported(config: ServiceConfig, tmp_path: 
         assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == version
 
 
+def test_a_version_whose_file_comes_late_is_served_and_one_that_never_comes_refused(
+    config: ServiceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(config) as server, capture_logs() as lines:
+        first, second = (
+            server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version
+            for seed in range(2)
+        )
+        server.registry.activate(first)
+        wait_for(lambda: serving(server) == first)
+        path = server.registry.path(second, "serving")
+        shutil.move(path, tmp_path / "late")
+        server.registry.activate(second)
+        wait_for(lambda: "version cannot be read, trying on" in [line["event"] for line in lines])
+        shutil.move(tmp_path / "late", path)
+        wait_for(lambda: serving(server) == second)
+        assert server.client.get("/versions").json()["refused"] == []
+        monkeypatch.setattr("service.watcher.READ_PAUSES_S", (0.01,))
+        server.registry.path(first, "serving").unlink()
+        server.registry.activate(first)
+        wait_for(lambda: server.client.get("/versions").json()["refused"])
+        assert serving(server) == second
+
+
 def test_swaps_under_load_lose_nothing_and_mix_nothing(config: ServiceConfig) -> None:
     pictures = [picture(seed) for seed in range(40)]
     files = [("file", (str(index), data)) for index, data in enumerate(pictures)]
