@@ -7,8 +7,7 @@ its size, and counts for as much wherever tokens are weighed: in attention (log 
 loop's seed query, and in later merges.
 
 ToMe deals anew in every block. Here the sets are dealt once: all shapes are then linear in the number of pairs, which
-an exported graph can take as an input, and the answers are as good (CUB-100, DeiT-Tiny, half of the tokens kept: 83.4
-against 83.6 %, unmerged 83.7).
+an exported graph can take as an input. What `keep` costs in accuracy is measured by `python -m benchmarks.budgets`.
 
 Each sample merges by its own keys, so its answer does not depend on its batch mates. Class and register tokens are
 never merged. Shapes: B samples, N tokens (p prefix tokens, then leavers, then s stayers), d channels, r pairs.
@@ -49,8 +48,8 @@ class Tokens(NamedTuple):
 def merging_blocks(patches: int, depth: int) -> range:
     """Which blocks merge, counted from 1: the middle half, fewer where there are hardly patches to merge.
 
-    Before it keys tell little of what a token shows; merging there cost CUB-100 four points where this costs a tenth
-    (DeiT-Tiny, half of the tokens kept). After it there is little left to save.
+    Before it keys tell little of what a token shows, and merging costs far more accuracy. After it there is little left
+    to save.
     """
     first = depth // 4 + 1
     return range(first, first + max(1, min(depth // 2, patches // 4)))

@@ -90,7 +90,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "disk"
     root.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(root)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(root)], capture_output=True, text=True
     )
     if mounted.returncode != 0:
         pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
