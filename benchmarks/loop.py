@@ -28,7 +28,7 @@ from model.backbone import Backbone, BackboneSpec
 from model.budget import Budget, BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
-from model.export import graph_key, version_inputs, write_onnx
+from model.export import GraphKind, graph_key, version_inputs, write_onnx
 from model.head import Head
 from model.network import RetrievalViT
 from model.pools import Pools
@@ -60,7 +60,7 @@ class PlainOnnx:
     """The transformer and the head alone, as a graph of their own: what the loop is compared with."""
 
     def __init__(self, backbone: Backbone, version: Checkpoint, folder: Path, threads: int) -> None:
-        path = folder / f"plain-{graph_key(backbone.identity, version.loop, True)}.onnx"
+        path = folder / f"plain-{graph_key(backbone.identity, version.loop, GraphKind.EVEN)}.onnx"
         heads = {name: t for name, t in version_inputs(version).items() if name in ("weight", "bias")}
         if not path.exists():
             pixels = torch.zeros(3, 3, backbone.px, backbone.px, dtype=torch.uint8)
