@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     )
     read_timeout_s: Annotated[Positive, Part.SERVER, Doc("Seconds without a byte until 408.")] = None
     max_body_bytes: Annotated[Count, Part.SERVER, Doc("Largest body of /classify.")] = None
+    max_held_bytes: Annotated[
+        Count, Part.SERVER, Doc("Most bytes of such bodies in memory at the same time; more is 429.")
+    ] = None
     max_classify_files: Annotated[Count, Part.SERVER, Doc("Most images in one /classify.")] = None
     max_image_bytes: Annotated[Count, Part.SERVER, Doc("Largest encoded image of a task.")] = None
     max_task_bytes: Annotated[Count, Part.SERVER, Doc("Largest body of /tasks.")] = None

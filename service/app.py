@@ -26,6 +26,7 @@ from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
 from service.middleware import FastPath, HeadRequests, ProtocolErrors, RequestMetrics
 from service.pace import Pace
+from service.receive import Bodies
 from service.routes import classify, feedback, inference, operations, page, tasks, versions
 from service.runtimes import Runtime
 from service.runtimes.load import load_runtime
@@ -111,6 +112,7 @@ async def running(
         blobs=blobs,
         registry=registry,
         memory=memory,
+        bodies=Bodies(config.max_held_bytes),
         decoders=decoders,
         submissions=CapacityLimiter(config.max_submissions),
         streams=CapacityLimiter(config.max_event_streams),

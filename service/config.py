@@ -29,6 +29,7 @@ class ServiceConfig:
     request_timeout_s: seconds until 504, unless a request asks for less.
     read_timeout_s: seconds without a byte of a body until 408.
     max_body_bytes: largest body of /classify.
+    max_held_bytes: most bytes of such bodies in memory at the same time; more is 429.
     max_classify_files: most images in one /classify.
     max_pixels: most pixels of one image, read from its header before anything is decoded.
     max_image_bytes: largest single encoded image of a task.
@@ -59,6 +60,7 @@ class ServiceConfig:
     request_timeout_s: float = 30.0
     read_timeout_s: float = 30.0
     max_body_bytes: int = 20 * MIB
+    max_held_bytes: int = 512 * MIB
     max_classify_files: int = 64
     max_pixels: int = 50_000_000
     max_image_bytes: int = 20 * MIB
@@ -87,6 +89,11 @@ class ServiceConfig:
             raise ValueError(
                 f"max_classify_files is {self.max_classify_files}; "
                 f"it must lie in 1..queue_images, which is {self.queue_images}"
+            )
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_held_bytes is {self.max_held_bytes}; "
+                f"it must be at least max_body_bytes, which is {self.max_body_bytes}"
             )
         if not self.request_timeout_s > 0:
             raise ValueError(f"request_timeout_s is {self.request_timeout_s}; it must be positive")

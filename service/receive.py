@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from time import perf_counter
 from typing import cast
@@ -22,17 +23,51 @@ SLOWEST = 4096
 """Bytes a second."""
 
 
+class Bodies:
+    """The bytes of all bodies in memory, at most `most`. From the event loop only."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[Hold]:
+        """What is taken in the block is given back at its end."""
+        hold = Hold(self)
+        try:
+            yield hold
+        finally:
+            self.held -= hold.taken
+
+
+@dataclass(slots=True)
+class Hold:
+    """One request's share of `bodies`, in bytes. It grows with what came, not with what was announced."""
+
+    bodies: Bodies
+    taken: int = 0
+
+    def take(self, size: int) -> None:
+        """Raises Problem 429 when all bodies together become too large."""
+        if self.bodies.held + size > self.bodies.most:
+            raise Problem(429, f"the requests being answered hold {self.bodies.held} bytes already")
+        self.bodies.held += size
+        self.taken += size
+
+
 def media_type(request: Request) -> str:
     """The Content-Type without its parameters, in lower case; "" when there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def stream_body(request: Request, limit: int, idle_s: float) -> AsyncGenerator[bytes]:
-    """The body as it comes.
+async def stream_body(
+    request: Request, limit: int, idle_s: float, hold: Hold | None = None
+) -> AsyncGenerator[bytes]:
+    """The body as it comes, counted in `hold` if it is to stay in memory.
 
     Raises Problem 413 past `limit` bytes, and ClientDisconnect. Raises Problem 408 after `idle_s` of silence, and
     when the body as a whole takes longer than that and a second for every `SLOWEST` bytes: trickling is no way
-    to hold a place.
+    to hold a place. Raises Problem 429 where `hold` does.
     """
     began = perf_counter()
     declared = request.headers.get("content-length", "")
@@ -56,18 +91,22 @@ async def stream_body(request: Request, limit: int, idle_s: float) -> AsyncGener
         if perf_counter() - began > idle_s + total / SLOWEST:
             raise Problem(408, f"the body came slower than {SLOWEST} bytes a second")
         if chunk:
+            if hold is not None:
+                hold.take(len(chunk))
             yield chunk
 
 
-async def read_body(request: Request, limit: int, idle_s: float) -> bytes:
+async def read_body(request: Request, limit: int, idle_s: float, hold: Hold | None = None) -> bytes:
     """The whole body. Raises what `stream_body` raises."""
-    return b"".join([chunk async for chunk in stream_body(request, limit, idle_s)])
+    return b"".join([chunk async for chunk in stream_body(request, limit, idle_s, hold)])
 
 
 @asynccontextmanager
-async def read_form(request: Request, limit: int, idle_s: float, max_files: int) -> AsyncIterator[FormData]:
+async def read_form(
+    request: Request, limit: int, idle_s: float, max_files: int, hold: Hold | None = None
+) -> AsyncIterator[FormData]:
     """A multipart body, large files of it on disk until the block ends. Raises Problem 400 besides."""
-    stream = stream_body(request, limit, idle_s)
+    stream = stream_body(request, limit, idle_s, hold)
     try:
         with buffering():
             parser = MultiPartParser(request.headers, stream, max_files=max_files, max_fields=max_files)

@@ -17,6 +17,7 @@ from service.engine import Engine
 from service.memory import SharedMemory
 from service.metrics import Metrics
 from service.problems import Problem
+from service.receive import Bodies
 from service.runtimes import Runtime
 from service.snapshot import Served
 from service.watcher import Watcher
@@ -33,6 +34,7 @@ class Lifecycle:
 class Services:
     """The parts of a running server.
 
+    bodies: what requests to classify hold in memory.
     decoders: threads that decode the images of /classify.
     submissions, streams: places for POST /tasks and for event streams.
     """
@@ -48,6 +50,7 @@ class Services:
     blobs: BlobStore
     registry: Registry
     memory: SharedMemory
+    bodies: Bodies
     decoders: ThreadPoolExecutor
     submissions: CapacityLimiter
     streams: CapacityLimiter

@@ -21,7 +21,7 @@ from service.engine import Ticket
 from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery, parameters
-from service.receive import file_parts, media_type, read_body, read_form
+from service.receive import Hold, file_parts, media_type, read_body, read_form
 from service.services import Services, get_services
 from service.snapshot import Snapshot, budget_for, place_of
 
@@ -73,10 +73,11 @@ async def classify(request: Request) -> Response:
     snapshot = able_snapshot(services)
     budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
     wanted = Wanted(known_labels(query.labels, snapshot), query.top, query.explain)
-    images = await read_images(request, services)
-    clock.read = perf_counter() - clock.began
-    with services.engine.admit(len(images)):
-        ticket = await score(request, services, images, snapshot, budget, query, clock)
+    with services.bodies.hold() as hold:
+        images = await read_images(request, services, hold)
+        clock.read = perf_counter() - clock.began
+        with services.engine.admit(len(images)):
+            ticket = await score(request, services, images, snapshot, budget, query, clock)
     return encode(services, ticket, wanted, clock)
 
 
@@ -118,16 +119,16 @@ def known_labels(labels: Sequence[str], snapshot: Snapshot) -> tuple[str, ...] |
     return tuple(names) or None
 
 
-async def read_images(request: Request, services: Services) -> list[tuple[str, bytes]]:
+async def read_images(request: Request, services: Services, hold: Hold) -> list[tuple[str, bytes]]:
     """The images of a request, each with what error messages call it. Raises Problem."""
     config = services.config
     kind = media_type(request)
     if kind in MEDIA_TYPES or kind in UNSPECIFIC:
-        return [("body", await read_body(request, config.max_body_bytes, config.read_timeout_s))]
+        return [("body", await read_body(request, config.max_body_bytes, config.read_timeout_s, hold))]
     if kind != "multipart/form-data":
         raise refused("Content-Type", kind, f"be {', '.join(MEDIA_TYPES)} or multipart/form-data", 415)
     most = config.max_classify_files
-    async with read_form(request, config.max_body_bytes, config.read_timeout_s, 2 * most) as form:
+    async with read_form(request, config.max_body_bytes, config.read_timeout_s, 2 * most, hold) as form:
         files = file_parts(form, "file")
         if not 1 <= len(files) <= most:
             raise refused("file", len(files), f"come 1 to {most} times", 413 if files else 422)

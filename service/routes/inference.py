@@ -132,16 +132,19 @@ async def infer(asked: Asked, request: Request, services: TheServices) -> Respon
     config = services.config
     if request.headers.get("content-encoding", "identity") != "identity":
         raise refused("Content-Encoding", request.headers["content-encoding"], "be left out", 415)
-    body = await read_body(request, config.max_body_bytes, config.read_timeout_s)
-    header, images = parse(body, header_length(request), config.max_classify_files)
-    query, wanted = query_of(header.parameters), header.wanted()
-    snapshot = able_snapshot(services)
-    budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
-    shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
-    clock.read = perf_counter() - clock.began
-    parts = [(f"{IMAGE}[{number}]", image) for number, image in enumerate(images)]
-    with services.engine.admit(len(parts)):
-        ticket = await score(request, services, parts, snapshot, budget, query, clock, may_try=asked is None)
+    with services.bodies.hold() as hold:
+        body = await read_body(request, config.max_body_bytes, config.read_timeout_s, hold)
+        header, images = parse(body, header_length(request), config.max_classify_files)
+        query, wanted = query_of(header.parameters), header.wanted()
+        snapshot = able_snapshot(services)
+        budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
+        shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
+        clock.read = perf_counter() - clock.began
+        parts = [(f"{IMAGE}[{number}]", image) for number, image in enumerate(images)]
+        with services.engine.admit(len(parts)):
+            ticket = await score(
+                request, services, parts, snapshot, budget, query, clock, may_try=asked is None
+            )
     if asked not in (None, ticket.snapshot.version):
         raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")
     answer = {"model_name": config.model_name, "model_version": str(ticket.snapshot.version)}

@@ -225,7 +225,14 @@ def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"runtime": "abacus"}, {"threads": 0}, {"max_batch": 0}, {"queue_images": 8}, {"max_pixels": 0}],
+    [
+        {"runtime": "abacus"},
+        {"threads": 0},
+        {"max_batch": 0},
+        {"queue_images": 8},
+        {"max_pixels": 0},
+        {"max_held_bytes": 1},
+    ],
 )
 def test_settings_that_cannot_be_name_themselves(config: ServiceConfig, wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

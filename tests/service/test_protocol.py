@@ -241,3 +241,22 @@ def test_an_offer_to_speak_something_else_is_passed_over(server: Running) -> Non
     with connection(server) as open_socket:
         open_socket.sendall(HEAD + offer)
         assert open_socket.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def test_all_bodies_together_hold_a_bounded_memory(config: ServiceConfig) -> None:
+    bounded = replace(config, max_body_bytes=1 << 20, max_held_bytes=1 << 20)
+    with running(bounded) as server:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        bodies, large = server.services.bodies, bytes(600_000)
+        with connection(server) as unfinished:
+            unfinished.sendall(CHUNKED + b"f4240\r\n" + large)
+            wait_for(lambda: bodies.held == len(large))
+            for path in ("/classify", "/v2/models/hippotune/infer"):
+                refused = server.client.post(path, content=large)
+                assert refused.status_code == 429
+                assert refused.headers["retry-after"]
+            many = server.client.post("/classify", files=[("file", ("a", large))])
+            assert many.status_code == 429
+            assert server.client.post("/classify", content=picture()).status_code == 200
+            assert bodies.held == len(large)
+        wait_for(lambda: bodies.held == 0)
