@@ -15,7 +15,7 @@ class LearnerConfig:
     slots: slots a task brings to each layer.
     value_scale: standard deviation of a new slot's values; the smaller, the faster training turns them.
     settled: classes after which the pools are done: tasks that come later are learned by the head alone, in closed
-        form, and move no feature.
+        form, and move no feature. With two, only the first task of more than one class brings slots.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
     enough: training ends early with an epoch that answered this share of the images rightly.
@@ -33,7 +33,7 @@ class LearnerConfig:
 
     slots: int = 10
     value_scale: float = 0.02
-    settled: int = 10
+    settled: int = 2
     epochs: int = 5
     least_steps: int = 50
     enough: float = 1.0

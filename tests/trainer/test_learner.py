@@ -167,7 +167,9 @@ def test_keeping_features_in_place_makes_them_drift_less(
     network: RetrievalViT, first: Task, second: Task
 ) -> None:
     def drift(weight: float) -> float:
-        config = LearnerConfig(slots=4, epochs=3, least_steps=0, batch=8, drift_weight=weight, later_lr=1.0)
+        config = LearnerConfig(
+            slots=4, epochs=3, least_steps=0, batch=8, settled=100, drift_weight=weight, later_lr=1.0
+        )
         learner = Learner(network, config)
         one = learner.consolidate(learner.start(), first)
         two = learner.consolidate(one, second)
