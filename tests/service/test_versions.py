@@ -228,7 +228,9 @@ def test_a_server_that_starts_at_a_bad_version_serves_the_newest_good_one(config
     with running(config) as server:
         good = server.serve(random_version(server.backbone, ("cat", "dog"))).version
         bad = server.publish(random_version(server.backbone, ("cat", "dog"), seed=2)).version
-        server.registry.path(bad, "serving").write_bytes(b"torn")
+        path = server.registry.path(bad, "serving")
+        path.unlink()  # a new file: the server has mapped the old one, and must not lose it under its feet
+        path.write_bytes(b"torn")
     with running(config) as server:
         assert serving(server) == good
         listed = server.client.get("/versions").json()
