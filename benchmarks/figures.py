@@ -77,6 +77,12 @@ BACKBONE = Figure(
     "{accuracy[digits][bundled][nearest_mean]:.1%}, {accuracy[digits][bundled][projected_ridge]:.1%}",
     "python -m benchmarks.backbone",
 )
+DEMO = Figure(
+    "handwritten digits in five tasks over HTTP, bundled backbone: average accuracy at the end, forgetting",
+    "demo.json",
+    "{average_accuracy:.1%}, {forgetting:.1%}",
+    "python -m hippotune demo --exit --json benchmarks/results/demo.json",
+)
 HUNDRED = Figure(
     "CIFAR-100 in ten tasks over HTTP, 20 images a class, DeiT-Tiny at 128 px: average accuracy at the end",
     "cifar100.json",
@@ -90,9 +96,9 @@ SPEED = Figure(
     "python -m benchmarks.backbone_speed",
 )
 TABLES: Mapping[str, Iterable[Figure]] = {
-    "readme": (SERVED, SWAPS, HUNDRED, LOOP[0], LOOP[2], BACKBONE),
+    "readme": (DEMO, SERVED, SWAPS, HUNDRED, LOOP[0], LOOP[2], BACKBONE),
     "loop": LOOP,
-    "all": (SERVED, SWAPS, HUNDRED, *LOOP, BACKBONE, SPEED),
+    "all": (DEMO, SERVED, SWAPS, HUNDRED, *LOOP, BACKBONE, SPEED),
 }
 
 
