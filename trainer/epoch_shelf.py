@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-from pathlib import Path
+from collections.abc import Callable
 
 import structlog
 
-from exchange.files import make_folder, storing
 from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
 from trainer.epochs import EpochState
+from trainer.task_files import TaskFiles
 
 log = structlog.get_logger()
 
 
-class EpochShelf:
+class EpochShelf(TaskFiles):
     """A file a task. Each says on what basis it was trained, and is of use on that basis alone."""
-
-    def __init__(self, root: Path) -> None:
-        """Raises StoreUnavailable."""
-        self.root = root
-        with storing(root):
-            make_folder(root)
 
     def saver(self, task: str, basis: str) -> Callable[[EpochState], None]:
         """A function that makes an epoch the one to resume from: whole or not at all.
@@ -54,19 +47,3 @@ class EpochShelf:
             reason = str(error)
         log.warning("starting a task over", task=task, reason=reason)
         return None
-
-    def discard(self, task: str) -> None:
-        """Raises StoreUnavailable."""
-        with storing(self.root):
-            self._path(task).unlink(missing_ok=True)
-
-    def keep_only(self, tasks: Set[str]) -> int:
-        """Drop what tasks that have ended left behind; returns how many files. Raises StoreUnavailable."""
-        with storing(self.root):
-            ended = [path for path in self.root.iterdir() if path.stem not in tasks]
-            for path in ended:
-                path.unlink(missing_ok=True)
-        return len(ended)
-
-    def _path(self, task: str) -> Path:
-        return self.root / f"{task}.safetensors"

@@ -6,19 +6,19 @@ zero there are none, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from exchange.files import make_folder, storing
+from exchange.files import storing
 from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
 from trainer.learner import Learner, Task
 from trainer.state import LearnerState
+from trainer.task_files import TaskFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,8 @@ def hold_out(task: Task, config: ValidationConfig) -> tuple[Task, Task | None]:
     return task.pick(kept), task.pick(sorted(held))
 
 
-class ValidationShelf:
+class ValidationShelf(TaskFiles):
     """Held-out images on disk, a file a task."""
-
-    def __init__(self, root: Path) -> None:
-        """Raises StoreUnavailable."""
-        self.root = root
-        with storing(root):
-            make_folder(root)
 
     def save(self, held_out: Task) -> None:
         """Raises StoreUnavailable."""
@@ -115,22 +109,6 @@ class ValidationShelf:
             return Task(task, tensors["pixels"], tuple(facts["labels"])) if tensors else None
         except (InvalidCheckpoint, KeyError, TypeError, ValueError):
             return None
-
-    def discard(self, task: str) -> None:
-        """Raises StoreUnavailable."""
-        with storing(self.root):
-            self._path(task).unlink(missing_ok=True)
-
-    def keep_only(self, tasks: Set[str]) -> int:
-        """Drop the images of tasks no version knows any more; returns how many files. Raises StoreUnavailable."""
-        with storing(self.root):
-            unknown = [path for path in self.root.iterdir() if path.stem not in tasks]
-            for path in unknown:
-                path.unlink(missing_ok=True)
-        return len(unknown)
-
-    def _path(self, task: str) -> Path:
-        return self.root / f"{task}.safetensors"
 
 
 def validate(
