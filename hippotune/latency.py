@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError
 
@@ -20,6 +21,7 @@ class Latency:
     """Milliseconds from sending a request to having its answer; failed requests are counted, not timed.
 
     per_second: answers a second of this measurement, all its callers together.
+    keep: mean share of image tokens kept apart, as granted.
     """
 
     p50: float
@@ -27,43 +29,47 @@ class Latency:
     mean: float
     per_second: float
     failed: int
+    keep: float
 
 
 def latency(
-    client: Client, images: Sequence[bytes], budgets: Sequence[int], requests: int, concurrency: int = 1
-) -> Mapping[int, Latency]:
-    """Latency at each `tmax` of `budgets`, the budgets taking turns request by request.
+    client: Client, images: Sequence[bytes], budgets: Sequence[Ask], requests: int, concurrency: int = 1
+) -> list[Latency]:
+    """Latency at each of `budgets`, which take turns request by request.
 
     The first few requests of each budget warm caches and are left out. Raises HippoTuneError if all fail.
     """
 
-    def ask(turn: int) -> float | None:
-        image, tmax = images[turn // len(budgets) % len(images)], budgets[turn % len(budgets)]
+    def ask(turn: int) -> tuple[float, float] | None:
+        """Milliseconds and the share of tokens kept; None for a request that failed."""
+        image, budget = images[turn // len(budgets) % len(images)], budgets[turn % len(budgets)]
         started = time.perf_counter()
         try:
-            client.classify(image, tmax=tmax)
+            answer = client.classify(image, **budget)
         except HippoTuneError:
             return None
-        return (time.perf_counter() - started) * 1000
+        return (time.perf_counter() - started) * 1000, answer.budget.keep
 
-    for tmax in budgets:
+    for budget in budgets:
         for image in images[:WARM_UP]:
-            client.classify(image, tmax=tmax)
+            client.classify(image, **budget)
     with ThreadPoolExecutor(concurrency) as callers:
-        times = list(callers.map(ask, range(requests * len(budgets))))
-    return {tmax: _summary(times[i :: len(budgets)], concurrency) for i, tmax in enumerate(budgets)}
+        asked = list(callers.map(ask, range(requests * len(budgets))))
+    return [_summary(asked[i :: len(budgets)], concurrency) for i in range(len(budgets))]
 
 
-def _summary(times: Sequence[float | None], concurrency: int) -> Latency:
-    good = sorted(t for t in times if t is not None)
-    if not good:
-        raise HippoTuneError(f"all of {len(times)} requests failed")
+def _summary(asked: Sequence[tuple[float, float] | None], concurrency: int) -> Latency:
+    answered = [each for each in asked if each is not None]
+    if not answered:
+        raise HippoTuneError(f"all of {len(asked)} requests failed")
+    good = sorted(ms for ms, _ in answered)
     return Latency(
         p50=statistics.median(good),
         p99=good[min(len(good) - 1, int(0.99 * len(good)))],
         mean=statistics.fmean(good),
         per_second=1000 * concurrency / statistics.fmean(good),
-        failed=len(times) - len(good),
+        failed=len(asked) - len(good),
+        keep=statistics.fmean(keep for _, keep in answered),
     )
 
 

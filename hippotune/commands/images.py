@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -12,41 +14,49 @@ from hippotune.client import Client
 from hippotune.flags import Json, with_settings
 from hippotune.latency import latency, noise
 from hippotune.output import print_json, print_table
+from hippotune.records import Budget
 from hippotune.settings import Part, Settings
 
 Images = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG or WebP files.")]
-Tmax = Annotated[int | None, typer.Option(help="Loop steps at most, from 1.")]
-Epsilon = Annotated[float | None, typer.Option(help="Stop once a step moves the memory by less.")]
-Topk = Annotated[int | None, typer.Option(help="Slots recalled a step.")]
-Label = Annotated[list[str] | None, typer.Option(help="Choose among these labels only; repeatable.")]
-Explain = Annotated[
-    bool, typer.Option("--explain", help="Add what was recalled at each layer and step (JSON).")
-]
+TMAX = "Loop steps at most, from 1."
+EPSILON = "Stop once a step moves the memory by less."
+TOPK = "Slots recalled a step."
+KEEP = "Share of image tokens kept apart, 0.5 to 1; less is faster."
+BUDGET_MS = "Answer within so many milliseconds if that can be, with the largest keep that does."
+REPEATED = " Repeat to compare."
+USUAL = (Ask(tmax=1), Ask(tmax=4))
+"""What `bench` compares unless told otherwise."""
 
 
 @with_settings(Part.CLIENT)
 def classify(
     settings: Settings,
     images: Images,
-    tmax: Tmax = None,
-    epsilon: Epsilon = None,
-    topk: Topk = None,
-    label: Label = None,
-    explain: Explain = False,
+    tmax: Annotated[int | None, typer.Option(help=TMAX)] = None,
+    epsilon: Annotated[float | None, typer.Option(help=EPSILON)] = None,
+    topk: Annotated[int | None, typer.Option(help=TOPK)] = None,
+    keep: Annotated[float | None, typer.Option(help=KEEP)] = None,
+    budget_ms: Annotated[float | None, typer.Option(help=BUDGET_MS)] = None,
+    timeout_ms: Annotated[int | None, typer.Option(help="Give up after so many milliseconds.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Choose among these labels only; repeatable.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Add what was recalled at each layer and step (JSON).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Classify images within a budget."""
-    ask: Ask = {}
-    if tmax is not None:
-        ask["tmax"] = tmax
-    if epsilon is not None:
-        ask["epsilon"] = epsilon
-    if topk is not None:
-        ask["topk"] = topk
-    if label:
-        ask["labels"] = label
-    if explain:
-        ask["explain"] = True
+    ask = asked(
+        tmax=tmax,
+        epsilon=epsilon,
+        topk=topk,
+        keep=keep,
+        budget_ms=budget_ms,
+        timeout_ms=timeout_ms,
+        labels=label or None,
+        explain=explain or None,
+    )
     with Client(
         settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=settings.retries
     ) as client:
@@ -54,8 +64,9 @@ def classify(
     if as_json:
         print_json([{"file": path, "answer": answer} for path, answer in answers])
         return
+    last = answers[-1][1]
     print_table(
-        f"version {answers[-1][1].version}, tmax {answers[-1][1].budget.tmax}",
+        f"version {last.version}, {granted([answer.budget for _, answer in answers])}",
         ["image", "label", "score", "next", "steps", "ms"],
         [
             [
@@ -78,32 +89,55 @@ def bench(
         list[Path] | None,
         typer.Argument(exists=True, dir_okay=False, help="Images to ask about; else noise."),
     ] = None,
-    tmax: Annotated[
-        list[int] | None, typer.Option(help="Budgets to compare; repeatable. Else 1 and 4.")
-    ] = None,
+    tmax: Annotated[list[int] | None, typer.Option(help=TMAX + REPEATED)] = None,
+    epsilon: Annotated[list[float] | None, typer.Option(help=EPSILON + REPEATED)] = None,
+    topk: Annotated[list[int] | None, typer.Option(help=TOPK + REPEATED)] = None,
+    keep: Annotated[list[float] | None, typer.Option(help=KEEP + REPEATED)] = None,
+    budget_ms: Annotated[list[float] | None, typer.Option(help=BUDGET_MS + REPEATED)] = None,
     requests: Annotated[int, typer.Option(min=1, help="Requests for each budget.")] = 200,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure latency over HTTP, budgets in turn so that a busy machine slows all of them alike."""
+    """Measure latency over HTTP: each budget that the flags combine to, tmax 1 and 4 without any.
+
+    The budgets take turns, so that a busy machine slows all of them alike.
+    """
+    knobs = {"tmax": tmax, "epsilon": epsilon, "topk": topk, "keep": keep, "budget_ms": budget_ms}
+    named = {name: values for name, values in knobs.items() if values}
+    budgets = [asked(**dict(zip(named, each, strict=True))) for each in product(*named.values())]
+    if not named:
+        budgets = list(USUAL)
     bodies = [path.read_bytes() for path in images or []] or [noise()]
     with Client(settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=0) as client:
-        measured = latency(client, bodies, tuple(tmax or (1, 4)), requests, concurrency)
+        measured = latency(client, bodies, budgets, requests, concurrency)
     if as_json:
-        print_json({f"tmax{steps}": result for steps, result in measured.items()})
+        print_json([{"asked": ask, "measured": found} for ask, found in zip(budgets, measured, strict=True)])
         return
     print_table(
         f"{requests} requests each, {concurrency} at a time",
-        ["tmax", "p50 ms", "p99 ms", "mean ms", "requests/s", "failed"],
+        ["asked", "kept", "p50 ms", "p99 ms", "mean ms", "per second", "failed"],
         [
             [
-                steps,
-                f"{result.p50:.1f}",
-                f"{result.p99:.1f}",
-                f"{result.mean:.1f}",
-                f"{result.per_second:.1f}",
-                result.failed,
+                ", ".join(f"{name} {value:g}" for name, value in cast(dict[str, float], ask).items()),
+                f"{found.keep:.2f}",
+                f"{found.p50:.1f}",
+                f"{found.p99:.1f}",
+                f"{found.mean:.1f}",
+                f"{found.per_second:.1f}",
+                found.failed,
             ]
-            for steps, result in measured.items()
+            for ask, found in zip(budgets, measured, strict=True)
         ],
     )
+
+
+def asked(**values: Any) -> Ask:
+    """Those of the values that say something."""
+    return cast(Ask, {name: value for name, value in values.items() if value is not None})
+
+
+def granted(budgets: Sequence[Budget]) -> str:
+    """The budgets of answers in a line; shares of tokens differ where the server chose them."""
+    least, most = (choose(budget.keep for budget in budgets) for choose in (min, max))
+    kept = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+    return f"tmax {budgets[-1].tmax}, epsilon {budgets[-1].epsilon:g}, topk {budgets[-1].topk}, keep {kept}"

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Example
 from hippotune.demo.report import Report
@@ -59,13 +60,13 @@ class Demo:
             matrix.append([self._accuracy(seen.test) for seen in self._tasks[: number + 1]])
             self._audience.learned(task, learned[-1], matrix[-1])
         images = [example.image for task in self._tasks for example in task.test[:10]]
-        measured = latency(self._client, images, budgets, LATENCY_REQUESTS)
+        measured = latency(self._client, images, [Ask(tmax=tmax) for tmax in budgets], LATENCY_REQUESTS)
         return Report(
             matrix=matrix,
             seconds_to_served=[one.to_served for one in learned],
             seconds_to_consolidated=[one.to_consolidated for one in learned],
-            latency=measured,
-            failed_requests=self._failed + sum(one.failed for one in measured.values()),
+            latency=dict(zip(budgets, measured, strict=True)),
+            failed_requests=self._failed + sum(one.failed for one in measured),
         )
 
     def _learn(self, task: DemoTask) -> Learned:

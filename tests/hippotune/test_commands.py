@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hippotune.demo.data import DemoTask
+from model.merging import LEAST_KEEP
 from tests.hippotune.conftest import Up, hippotune
 
 
@@ -104,13 +105,34 @@ def test_the_same_key_makes_the_same_task(server: Up, folder: Path) -> None:
     assert told(hippotune(*arguments))["id"] == told(hippotune(*arguments))["id"]
 
 
+def test_a_budget_of_tokens_and_of_time_is_granted_and_told(server: Up, digit: Path) -> None:
+    arguments = ("classify", digit, "--url", server.address, "--keep", "0.8")
+    (kept,) = told(hippotune(*arguments, "--json"))
+    assert kept["answer"]["budget"]["keep"] == 0.8
+    (hurried,) = told(hippotune(*arguments, "--budget-ms", "0.001", "--json"))
+    assert hurried["answer"]["budget"]["keep"] == LEAST_KEEP
+    assert "keep 0.8" in hippotune(*arguments, "--budget-ms", "60000").stdout
+    late = hippotune(*arguments, "--timeout-ms", "1")
+    assert late.returncode == 4
+    assert "no answer within 1 ms" in late.stderr
+
+
 def test_bench(server: Up, digit: Path) -> None:
-    arguments = ("bench", digit, "--tmax", "1", "--tmax", "3", "--requests", "5", "--url", server.address)
-    measured = told(hippotune(*arguments, "--json"))
-    assert set(measured) == {"tmax1", "tmax3"}
-    assert 0 < measured["tmax1"]["p50"] <= measured["tmax1"]["p99"]
-    assert measured["tmax1"]["failed"] == 0
-    assert "p99 ms" in hippotune(*arguments).stdout
+    arguments = ("bench", digit, "--requests", "5", "--url", server.address)
+    usual = told(hippotune(*arguments, "--json"))
+    assert [one["asked"] for one in usual] == [{"tmax": 1}, {"tmax": 4}]
+    flags = ("--tmax", "1", "--tmax", "3", "--keep", "1", "--keep", "0.6")
+    measured = told(hippotune(*arguments, *flags, "--json"))
+    assert [tuple(one["asked"].values()) for one in measured] == [(1, 1), (1, 0.6), (3, 1), (3, 0.6)]
+    for one in measured:
+        found = one["measured"]
+        assert 0 < found["p50"] <= found["p99"]
+        assert (found["failed"], found["keep"]) == (0, one["asked"]["keep"])
+    (hurried,) = told(hippotune(*arguments, "--budget-ms", "0.001", "--json"))
+    assert hurried["measured"]["keep"] == LEAST_KEEP
+    table = hippotune(*arguments, *flags).stdout
+    assert "p99 ms" in table
+    assert "tmax 3, keep 0.6" in table
 
 
 def test_a_server_that_refuses_is_4(server: Up, digit: Path) -> None:

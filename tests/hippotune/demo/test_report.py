@@ -23,7 +23,7 @@ def test_one_task_cannot_be_forgotten() -> None:
 
 
 def test_the_document_has_its_keys() -> None:
-    found = Latency(p50=1.0, p99=2.0, mean=1.2, per_second=800.0, failed=0)
+    found = Latency(p50=1.0, p99=2.0, mean=1.2, per_second=800.0, failed=0, keep=1.0)
     report = Report(MATRIX, [1.0] * 3, [2.0] * 3, {1: found, 4: found}, failed_requests=0)
     assert set(report.document()) == {
         "average_accuracy",
