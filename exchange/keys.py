@@ -47,6 +47,10 @@ class Keys:
         """List: questions to the process of this name, or the answer to one."""
         return f"{self.prefix}:relay:{name}"
 
+    def presence(self, name: str) -> str:
+        """String: set while the process of this name answers questions."""
+        return f"{self.prefix}:presence:{name}"
+
     @property
     def pointer(self) -> str:
         """String: the version to serve. Also the channel that says it moved."""

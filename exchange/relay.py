@@ -12,6 +12,9 @@ from exchange.keys import DEFAULT_PREFIX, Keys
 
 _KEPT_MS = 10_000
 """How long a question waits for a process that may be gone, and an answer for one that gave up."""
+_PRESENT_MS = 30_000
+_ANNOUNCE_S = 10.0
+"""Seldom, as Redis writes each to its disk; often enough that two may be missed."""
 
 
 class Relay:
@@ -19,12 +22,17 @@ class Relay:
 
     def __init__(self, redis: Redis, prefix: str = DEFAULT_PREFIX) -> None:
         self.redis, self.keys = redis, Keys(prefix)
+        self._announce_at = 0.0
 
     def ask(self, peer: str, question: str, patience_s: float = 1.0) -> bytes | None:
-        """What the process named `peer` answers; None when it does not within `patience_s`."""
+        """What the process named `peer` answers; None at once where there is none, or when it does not within
+        `patience_s`."""
         token = secrets.token_hex(8)
         waiting, reply = self.keys.relay(peer), self.keys.relay(f"{peer}:{token}")
         with reaching_redis():
+            # Names come from clients, who may make them up: those must cost neither time nor a key.
+            if not self.redis.exists(self.keys.presence(peer)):
+                return None
             with self.redis.pipeline(transaction=True) as pipe:
                 pipe.rpush(waiting, f"{token} {question}")
                 pipe.pexpire(waiting, _KEPT_MS)
@@ -32,8 +40,11 @@ class Relay:
             return self._pop(reply, patience_s)
 
     def answer(self, me: str, tell: Callable[[str], bytes]) -> None:
-        """Answers the next question to `me`, or returns after a moment without one."""
+        """Answers the next question to `me`, or returns after a moment without one. For one name and one thread."""
         with reaching_redis():
+            if time.monotonic() >= self._announce_at:
+                self.redis.set(self.keys.presence(me), 1, px=_PRESENT_MS)
+                self._announce_at = time.monotonic() + _ANNOUNCE_S
             asked = self._pop(self.keys.relay(me), BLOCK_MS / 1000)
             if asked is None:
                 return

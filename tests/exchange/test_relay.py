@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,8 @@ def answering(redis: Redis) -> Iterator[Relay]:
 
     thread = threading.Thread(target=serve)
     thread.start()
+    while not redis.exists(relay.keys.presence("b")):
+        time.sleep(0.01)
     yield Relay(redis)
     stop.set()
     thread.join()
@@ -31,7 +34,14 @@ def test_whoever_is_named_answers(answering: Relay) -> None:
     assert [answering.ask("b", question) for question in ("abc", "x y")] == [b"cba", b"y x"]
 
 
-def test_nobody_of_that_name(redis: Redis) -> None:
+def test_a_name_that_nobody_bears_leaves_nothing_behind(redis: Redis) -> None:
+    assert Relay(redis).ask("made up", "abc", patience_s=600) is None
+    assert redis.keys("*") == []
+
+
+def test_one_that_has_just_died(redis: Redis) -> None:
     relay = Relay(redis)
+    relay.answer("gone", lambda question: question.encode())
     assert relay.ask("gone", "abc", patience_s=0.05) is None
     assert 0 < redis.pttl(relay.keys.relay("gone")) <= 10_000  # the question does not lie there for ever
+    assert 0 < redis.pttl(relay.keys.presence("gone")) <= 30_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -125,6 +126,8 @@ def test_a_question_that_makes_no_sense_ends_no_answering(redis: Redis) -> None:
     memory = SharedMemory(own, Relay(redis))
     memory.start()
     try:
+        while not redis.exists(relay.keys.presence(own.owner)):
+            time.sleep(0.01)
         told = relay.ask(own.owner, id_, patience_s=10)
     finally:
         memory.stop()
