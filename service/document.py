@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service import guard, problems
+from service import guard, problems, tensors
 
 
 class App(FastAPI):
@@ -16,7 +16,8 @@ class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = super().openapi()
-            document.setdefault("components", {}).setdefault("schemas", {}).update(problems.schemas())
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas |= {**problems.schemas(), **tensors.schemas()}
             guard.describe(document)
             as_the_protocol_has_it(document)
             for schema in parameter_schemas(document):

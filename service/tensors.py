@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -30,11 +29,11 @@ Rows = list[list[str]] | NDArray[Any]
 
 
 class InputTensor(BaseModel):
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: dict[str, Any] = {}
-    data: list[Any] | None = None
+    name: str = Field(json_schema_extra={"enum": [IMAGE]})
+    shape: list[int] = Field(description="[n] or [n, 1] for n images.")
+    datatype: str = Field(json_schema_extra={"enum": ["BYTES"]})
+    parameters: dict[str, Any] = Field({}, description="`binary_data_size` where the data follow the JSON.")
+    data: list[Any] | None = Field(None, description="Images, each in base64.")
 
 
 class OutputRequest(BaseModel):
@@ -48,7 +47,7 @@ class InferRequest(BaseModel):
     id: str | None = Field(None, max_length=1000)
     parameters: dict[str, Any] = {}
     inputs: list[InputTensor]
-    outputs: list[OutputRequest] | None = None
+    outputs: list[OutputRequest] | None = Field(None, max_length=len(DATATYPES))
 
     def wanted(self) -> list[tuple[str, bool]]:
         """Names of the outputs, and whether each goes out in binary. Raises Problem for an unknown one."""
@@ -59,6 +58,12 @@ class InferRequest(BaseModel):
             if output.name not in DATATYPES:
                 raise refused("output", output.name, f"be among {', '.join(DATATYPES)}")
         return [(o.name, bool(o.parameters.get("binary_data", binary))) for o in self.outputs]
+
+
+def schemas() -> dict[str, Any]:
+    """The request for the components of an API document."""
+    schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), InferRequest.__name__: schema}
 
 
 def parse(body: bytes, header_bytes: int | None, most: int) -> tuple[InferRequest, list[bytes]]:
@@ -82,11 +87,11 @@ def parse(body: bytes, header_bytes: int | None, most: int) -> tuple[InferReques
     if tensor.datatype != "BYTES":
         raise refused("datatype", tensor.datatype, "be BYTES: each element a JPEG, PNG or WebP file")
     images = list(_elements(tensor, binary))
-    count = math.prod(tensor.shape)
-    if len(images) != count or tensor.shape not in ([count], [count, 1]):
-        raise refused("shape", tensor.shape, f"be [{len(images)}], as many as there are elements")
-    if not 1 <= len(images) <= most:
-        raise refused(IMAGE, len(images), f"hold 1 to {most} images", 413 if images else 422)
+    count = len(images)
+    if tensor.shape not in ([count], [count, 1]):
+        raise refused("shape", tensor.shape[:4], f"be [{count}], as many as there are elements")
+    if not 1 <= count <= most:
+        raise refused(IMAGE, count, f"hold 1 to {most} images", 413 if images else 422)
     return request, images
 
 

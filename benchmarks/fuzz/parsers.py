@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fastapi import Request
@@ -27,6 +30,8 @@ from service.problems import Problem
 from service.query import ClassifyQuery
 from service.receive import file_parts, read_form, spool_body
 from service.routes.feedback import Feedback
+from service.routes.inference import query_of
+from service.tensors import parse as parse_tensors
 from service.uploads import check, check_text
 
 PX = 32
@@ -52,7 +57,7 @@ class Target:
 
 
 def targets() -> dict[str, Target]:
-    """By name; the shares add up to one."""
+    """By name; the shares add up to a little more than one."""
     images = tuple(image(kind, size) for kind in ("JPEG", "PNG", "WEBP") for size in (1, 24))
     loop = asyncio.new_event_loop()
 
@@ -69,6 +74,7 @@ def targets() -> dict[str, Target]:
         "form": Target(form, (multipart(images),), 0.1),
         "body": Target(spooled, images[:1], 0.05),
         "query": Target(query, (b"tmax=2&epsilon=0.5&topk=3&labels=a,b&labels=c&top=5&explain=true",), 0.1),
+        "infer": Target(infer, infer_seeds(images), 0.05),
         "feedback": Target(
             lambda data: Feedback.model_validate_json(data),
             (b'{"id": "00000000-000000000000000000000000", "label": "cat"}',),
@@ -108,6 +114,28 @@ def multipart(images: tuple[bytes, ...]) -> bytes:
     head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n%b\r\n'
     label = b'--b\r\nContent-Disposition: form-data; name="labels"\r\n\r\ncat\r\n'
     return b"".join(head % data + label for data in images) + b"--b--\r\n"
+
+
+def infer_seeds(images: tuple[bytes, ...]) -> tuple[bytes, bytes]:
+    """A request of the Open Inference Protocol in JSON, and one with its images behind the header."""
+    tensor: dict[str, Any] = {"name": "image", "shape": [len(images)], "datatype": "BYTES"}
+    binary = b"".join(len(data).to_bytes(4, "little") + data for data in images)
+    plain = tensor | {"data": [base64.b64encode(data).decode() for data in images]}
+    behind = tensor | {"parameters": {"binary_data_size": len(binary)}}
+    header = json.dumps(
+        {"inputs": [behind], "outputs": [{"name": "labels"}], "parameters": {"tmax": 2}}
+    ).encode()
+    return b"\xff\xff" + json.dumps({"inputs": [plain]}).encode(), len(header).to_bytes(
+        2, "big"
+    ) + header + binary
+
+
+def infer(data: bytes) -> None:
+    """The first two bytes are the announced length of the header; none is announced where both are 255."""
+    length = int.from_bytes(data[:2])
+    header, _ = parse_tensors(data[2:], None if length == 0xFFFF else length, 16)
+    header.wanted()
+    query_of(header.parameters)
 
 
 def archive(data: bytes, media_type: str) -> None:

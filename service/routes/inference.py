@@ -23,7 +23,7 @@ from service.receive import read_body
 from service.routes.classify import able_snapshot, known_labels, observe, score
 from service.services import Services, TheServices
 from service.snapshot import budget_for
-from service.tensors import DATATYPES, IMAGE, Rows, parse, serialise
+from service.tensors import DATATYPES, IMAGE, InferRequest, Rows, parse, serialise
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=documented(404, 422, 503))
 
@@ -31,6 +31,8 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 OF_THE_PROTOCOL = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
 """Parameters that clients send of their own accord and that mean nothing here, or are read elsewhere."""
 OURS = ("tmax", "epsilon", "topk", "keep", "budget_ms", "labels", "top")
+BLACK_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+"""A PNG file in base64."""
 
 
 @router.get("/health/live", summary="Is the process worth keeping?")
@@ -112,7 +114,13 @@ INFER: dict[str, Any] = {
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
+                "application/json": {
+                    "schema": {"$ref": f"#/components/schemas/{InferRequest.__name__}"},
+                    "example": {
+                        "inputs": [{"name": IMAGE, "shape": [1], "datatype": "BYTES", "data": [BLACK_PIXEL]}],
+                        "parameters": {"tmax": 2},
+                    },
+                },
                 "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
             },
         }

@@ -144,7 +144,8 @@ def test_errors_are_the_protocols_own(
         triton.infer(model, [tensor(picture())], version, parameters=parameters)
 
 
-BYTES = {"name": "image", "shape": [1], "datatype": "BYTES"}
+HUGE = b",".join([b"9" * 18] * 300_000)
+"""A shape whose product is a number of two megabytes, for which nobody has the time."""
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,13 @@ BYTES = {"name": "image", "shape": [1], "datatype": "BYTES"}
         (b"not json", b"", 400),
         (b"{}", b"", 400),
         (b'{"inputs": []}', b"", 422),
+        (b'{"inputs": [], "outputs": [%b]}' % b",".join([b'{"name": "labels"}'] * 5), b"", 400),
+        pytest.param(
+            b'{"inputs": [{"name": "image", "shape": [%b], "datatype": "BYTES"}]}' % HUGE,
+            b"",
+            422,
+            id="huge shape",
+        ),
         (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "FP32", "data": [1]}]}', b"", 422),
         (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["*"]}]}', b"", 422),
         (b'{"inputs": [{"name": "image", "shape": [2], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 422),
