@@ -6,6 +6,7 @@ Delivery is at least once: after a crash a task is handed out again. Every word 
 
 import hashlib
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import LockError, ResponseError
+from redis.lock import Lock
 
 from exchange import queue_lua as lua
 from exchange.blobs import BlobStore
@@ -117,17 +119,24 @@ class TaskQueue(TaskReader):
         return Submitted(task_from_fields(read_fields(rest[0])), created=status == b"created")
 
     @contextmanager
-    def handling(self, idempotency_key: str, ttl_s: float = 60.0) -> Iterator[None]:
-        """While inside, others with this key get `IdempotencyInFlight`. Ends by itself after `ttl_s`."""
-        key, mine = self.keys.handling(idempotency_key), secrets.token_hex(8)
+    def handling(self, idempotency_key: str, ttl_s: float = 4.0) -> Iterator[None]:
+        """While inside, others with this key get `IdempotencyInFlight`; for `ttl_s` at most once this process died.
+
+        That is shorter than clients keep trying.
+        """
+        name = self.keys.handling(idempotency_key)
+        lock = self.redis.lock(name, timeout=ttl_s, blocking=False, thread_local=False)
         with reaching_redis():
-            if not self.redis.set(key, mine, nx=True, px=int(ttl_s * 1000)):
+            if not lock.acquire():
                 raise IdempotencyInFlight("a request with the same idempotency key is being handled")
+        done = threading.Event()
+        threading.Thread(target=_renew, args=(lock, ttl_s / 3, done), daemon=True).start()
         try:
             yield
         finally:
-            with suppress(ExchangeUnavailable), reaching_redis():
-                self.redis.eval(lua.UNLOCK, 1, key, mine)
+            done.set()
+            with suppress(ExchangeUnavailable, LockError), reaching_redis():
+                lock.release()
 
     def claim(self, consumer: str, block_ms: int) -> Claim | None:
         """The next task for this worker: first those of dead workers, then the oldest that waits.
@@ -302,3 +311,10 @@ class TaskQueue(TaskReader):
         for sample in samples:
             if not self.blobs.exists(sample.blob):
                 raise BlobMissing(f"blob {sample.blob} is not in the store")
+
+
+def _renew(lock: Lock, every_s: float, done: threading.Event) -> None:
+    """Keep a lock until told otherwise: a large body may take its time to arrive."""
+    while not done.wait(every_s):
+        with suppress(ExchangeUnavailable, LockError), reaching_redis():
+            lock.reacquire()

@@ -298,9 +298,3 @@ redis.call('XGROUP', 'DELCONSUMER', queue, GROUP, ARGV[3])
 return 1
 """
 )
-
-# Deletes a lock that is still ours.
-UNLOCK = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""

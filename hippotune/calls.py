@@ -90,7 +90,7 @@ class Call(Generic[T]):
         out. Every call here may be repeated: those that change something carry an idempotency key or name
         the state they end in.
         """
-        busy = isinstance(outcome, httpx.TransportError) or outcome.status_code in (429, 503)
+        busy = isinstance(outcome, httpx.TransportError) or _busy(outcome)
         if not busy or attempt >= retries:
             return None
         told = None if isinstance(outcome, httpx.TransportError) else _retry_after(outcome)
@@ -104,7 +104,7 @@ class Call(Generic[T]):
             raise Unreachable(_why(outcome)) from outcome
         if outcome.is_success:
             return self.parse(outcome)
-        raise Refused(outcome.status_code, _problem(outcome))
+        raise Refused(outcome.status_code, _problem(outcome), busy=_busy(outcome))
 
 
 def classify(image: Image, ask: Ask) -> Call[Classification]:
@@ -240,6 +240,13 @@ def _parts(name: str, images: Iterable[bytes]) -> tuple[tuple[str, tuple[str, by
 def _idempotent(key: str | None) -> dict[str, str]:
     """A key made here already makes retries of this one call safe; a caller's own key spans processes."""
     return {"Idempotency-Key": key or uuid.uuid4().hex}
+
+
+def _busy(response: httpx.Response) -> bool:
+    """Whether the same request may succeed later; of conflicts only those that say when."""
+    return response.status_code in (429, 503) or (
+        response.status_code == 409 and "Retry-After" in response.headers
+    )
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -21,18 +21,14 @@ class Refused(HippoTuneError):
     """The server answered with a problem document (RFC 9457).
 
     status: HTTP status.  problem: the document; a title and an excerpt when something in between answered.
+    busy: the same request may succeed later.
     """
 
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        self.status = status
+    def __init__(self, status: int, problem: Mapping[str, Any], *, busy: bool = False) -> None:
+        self.status, self.busy = status, busy
         self.problem = dict(problem)
         told = problem.get("detail") or problem.get("title") or "no reason given"
         super().__init__(f"{status}: {told}")
-
-    @property
-    def busy(self) -> bool:
-        """True when the same request may succeed later."""
-        return self.status in (429, 503)
 
 
 class TaskFailed(HippoTuneError):

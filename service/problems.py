@@ -184,7 +184,9 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_exchange(_: Request, error: Exception) -> Response:
         status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
-        return answer(metrics, Problem(status, str(error)))
+        # The one conflict that ends by itself.
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, IdempotencyInFlight) else {}
+        return answer(metrics, Problem(status, str(error), headers=headers))
 
     async def on_gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
         return Response(status_code=CLIENT_GONE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from exchange.errors import QueueFull
 from exchange.records import Sample, TaskRecord
@@ -18,11 +17,10 @@ def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | 
     """
     queue, capacity = services.queue, services.config.queue.capacity
     checked = check(uploads, services.px, services.config)
-    with nullcontext() if key is None else queue.handling(key):
-        if key is None and queue.depth() >= capacity:
-            # `submit` decides; asking before saves storing the images of a task that will be refused.
-            raise QueueFull(f"the queue holds {capacity} unfinished tasks, as many as it may")
-        blobs = services.blobs.put_many(upload.read() for upload in checked)
-        samples = [Sample(blob, upload.label) for blob, upload in zip(blobs, checked, strict=True)]
-        labels = [upload.label for upload in checked]
-        return queue.submit(name or default_name(labels), samples, key).task
+    if key is None and queue.depth() >= capacity:
+        # `submit` decides; asking before saves storing the images of a task that will be refused.
+        raise QueueFull(f"the queue holds {capacity} unfinished tasks, as many as it may")
+    blobs = services.blobs.put_many(upload.read() for upload in checked)
+    samples = [Sample(blob, upload.label) for blob, upload in zip(blobs, checked, strict=True)]
+    labels = [upload.label for upload in checked]
+    return queue.submit(name or default_name(labels), samples, key).task

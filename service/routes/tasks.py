@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import anyio
 import orjson
 from anyio import WouldBlock, to_thread
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import UploadFile
 
@@ -97,17 +99,27 @@ async def receive(request: Request, services: Services, name: str, key: str | No
     except WouldBlock:
         raise Problem(429, f"{config.max_submissions} tasks are being received already") from None
     try:
-        if kind == "multipart/form-data":
-            most = config.max_task_images
-            async with read_form(request, config.max_task_bytes, config.read_timeout_s, most) as form:
-                files = file_parts(form, "files", ("labels",))
-                labels = [str(label) for label in form.getlist("labels")]
-                uploads = pair([(file.filename or "", partial(read_again, file)) for file in files], labels)
-                return await to_thread.run_sync(submit, services, uploads, name, key)
-        async with spool_body(request, config.max_task_bytes, config.read_timeout_s) as body:
-            return await to_thread.run_sync(submit_archive, services, body, kind, name, key)
+        # From the first byte on, so that one who tries again early is told so, and does not send it all twice.
+        async with (
+            nullcontext() if key is None else contextmanager_in_threadpool(services.queue.handling(key))
+        ):
+            if kind == "multipart/form-data":
+                return await receive_form(request, services, name, key)
+            async with spool_body(request, config.max_task_bytes, config.read_timeout_s) as body:
+                return await to_thread.run_sync(submit_archive, services, body, kind, name, key)
     finally:
         services.submissions.release_on_behalf_of(place)
+
+
+async def receive_form(request: Request, services: Services, name: str, key: str | None) -> TaskRecord:
+    config = services.config
+    async with read_form(
+        request, config.max_task_bytes, config.read_timeout_s, config.max_task_images
+    ) as form:
+        files = file_parts(form, "files", ("labels",))
+        labels = [str(label) for label in form.getlist("labels")]
+        uploads = pair([(file.filename or "", partial(read_again, file)) for file in files], labels)
+        return await to_thread.run_sync(submit, services, uploads, name, key)
 
 
 def read_again(file: UploadFile) -> bytes:

@@ -139,15 +139,21 @@ def test_a_key_in_flight_is_refused_to_others(queue, other):
         pass
 
 
-def test_a_key_in_flight_ends_by_itself_and_its_late_end_harms_nobody(queue, other):
-    first = queue.handling("k", ttl_s=0.05)
-    with first:
-        time.sleep(0.1)
-        second = other.handling("k")
-        second.__enter__()
-    with pytest.raises(IdempotencyInFlight), queue.handling("k"):
+def test_a_key_stays_in_flight_for_as_long_as_it_takes(queue, other):
+    with queue.handling("k", ttl_s=0.1):
+        time.sleep(0.3)
+        with pytest.raises(IdempotencyInFlight), other.handling("k"):
+            pass
+
+
+def test_a_key_in_flight_ends_with_its_process_and_a_late_end_harms_nobody(queue, other, redis):
+    name = queue.keys.handling("k")
+    with queue.handling("k"):
+        redis.set(name, "somebody else's", px=50)
+    assert redis.get(name) == b"somebody else's"
+    time.sleep(0.1)
+    with other.handling("k"):
         pass
-    second.__exit__(None, None, None)
 
 
 def test_a_cancelled_task_is_never_claimed(queue, samples):

@@ -207,10 +207,11 @@ def answering(*answers: tuple[int, dict[str, str]]) -> Iterator[tuple[str, list[
 
 
 def test_it_comes_back_when_told() -> None:
-    with answering((429, {"Retry-After": "0.5"}), (503, {})) as (url, asked), Client(url) as client:
+    answers = (429, {"Retry-After": "0.5"}), (503, {}), (409, {"Retry-After": "0"})
+    with answering(*answers) as (url, asked), Client(url) as client:
         assert client.tasks() == []
     assert asked[1] - asked[0] >= 0.5
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
 def test_it_gives_up_in_the_end() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import tarfile
 import threading
+import time
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -83,8 +86,27 @@ def test_the_same_key_gives_the_same_task(taught: Running) -> None:
     assert first.json() == again.json()
     other = taught.client.post("/tasks", files=FILES[:1], data={"labels": ["dog"]}, headers=key)
     assert other.status_code == 422
-    with taught.queue.handling("two"):
-        assert submit(taught, headers={"Idempotency-Key": "two"}).status_code == 409
+
+
+def test_a_key_is_taken_from_the_first_byte_of_its_body_on(taught: Running) -> None:
+    key = {"Idempotency-Key": "two", "Content-Type": "application/x-tar"}
+    body = shard({"cat/1.png": picture()})
+    again = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield body[:100]
+        again.wait(10)
+        yield body[100:]
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.post, f"{taught.url}/tasks", content=slowly(), headers=key)
+        while not taught.queue.redis.exists(taught.queue.keys.handling("two")):
+            time.sleep(0.01)
+        early = taught.client.post("/tasks", content=body, headers=key)
+        again.set()
+    assert (early.status_code, early.headers["retry-after"]) == (409, "1")
+    late = taught.client.post("/tasks", content=body, headers=key)
+    assert first.result().json()["id"] == late.json()["id"]
 
 
 def test_delete_cancels_what_is_queued_and_orders_what_was_learned_to_be_forgotten(taught: Running) -> None:
