@@ -63,7 +63,7 @@ EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
     VersionUnreadable: 503,
     ExchangeUnavailable: 503,
     StoreUnavailable: 503,
-    BlobMissing: 500,
+    BlobMissing: 503,
     BlobCorrupt: 500,
 }
 
@@ -127,9 +127,15 @@ class ProblemDocument(BaseModel):
 
 def refused(field: str, value: Any, allowed: str, status: int = 422) -> Problem:
     """A problem about one field: "tmax is 99; it must lie in 1..4"."""
-    shown = value if isinstance(value, int | float | None) else shorten(str(value))
-    error = FieldError(field, shown, allowed)
+    error = FieldError(field, showable(value), allowed)
     return Problem(status, str(error), error)
+
+
+def showable(value: Any) -> Any:
+    """What was sent, as an error may repeat it: a number as it is, unless JSON has none so large, the rest as text."""
+    if isinstance(value, float | None) or (isinstance(value, int) and -(2**63) <= value < 2**63):
+        return value
+    return shorten(str(value))
 
 
 def shorten(text: str, length: int = 100) -> str:
@@ -224,6 +230,5 @@ def unrouted(request: Request, error: HTTPException) -> Problem:
 def field_error(item: dict[str, Any]) -> FieldError:
     """A finding of pydantic ("Input should be a valid integer") in this module's words."""
     value = item.get("input")
-    shown = value if isinstance(value, int | float | None) else shorten(str(value))
     field = str(item["loc"][-1]) if item["loc"] else "body"
-    return FieldError(field, shown, item["msg"].replace("Input should be", "be", 1))
+    return FieldError(field, showable(value), item["msg"].replace("Input should be", "be", 1))

@@ -89,7 +89,8 @@ def route() -> APIRoute:
 def allowed_s(services: Services, timeout_ms: int | None) -> float:
     """Seconds a request may take: the server's limit, or its own where that is shorter."""
     most = services.config.request_timeout_s
-    return most if timeout_ms is None else min(most, timeout_ms / 1000)
+    # Compared before it is divided: a whole number may be larger than any float.
+    return most if timeout_ms is None else min(1000 * most, timeout_ms) / 1000
 
 
 def able_snapshot(services: Services) -> Snapshot:

@@ -6,6 +6,7 @@ parameters under the names of POST /classify.
 
 from __future__ import annotations
 
+import re
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -168,7 +169,7 @@ async def infer(asked: Asked, request: Request, services: TheServices) -> Respon
 def header_length(request: Request) -> int | None:
     """Raises Problem 400 for what is no length."""
     told = request.headers.get(HEADER_LENGTH)
-    if told is not None and not (told.isascii() and told.isdecimal()):
+    if told is not None and not re.fullmatch("[0-9]{1,18}", told):
         raise Problem(400, f"{HEADER_LENGTH} is {told[:20]!r}; it must be the length of the JSON in bytes")
     return None if told is None else int(told)
 

@@ -182,7 +182,7 @@ async def follow(
     task: Existing,
     services: TheServices,
     last_event_id: Annotated[
-        str | None, Header(pattern="^[0-9]{1,20}(-[0-9]{1,20})?$", description="Go on after this event.")
+        str | None, Header(pattern="^[0-9]{1,19}(-[0-9]{1,19})?$", description="Go on after this event.")
     ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """The task after each change, as server-sent events named `task`. Ends when the task has."""

@@ -89,6 +89,9 @@ def test_images_that_are_none(server: Running, body: bytes, status: int, allowed
         ("epsilon=inf", "epsilon", "finite"),
         ("topk=0", "topk", "greater than or equal to 1"),
         ("topk=13", "topk", "1..12"),
+        ("topk=84449634567410973409280", "topk", "1..12"),  # more than 64 bits, which JSON's writer has not
+        ("tmax=" + "9" * 400, "tmax", "1..4"),
+        ("top=" + "9" * 30, "top", "less than or equal to 1000"),
         ("keep=0.4", "keep", "greater than or equal to 0.5"),
         ("keep=1.1", "keep", "less than or equal to 1"),
         ("budget_ms=0", "budget_ms", "greater than 0"),
@@ -100,6 +103,11 @@ def test_images_that_are_none(server: Running, body: bytes, status: int, allowed
 )
 def test_budgets_and_choices_out_of_range(server: Running, query: str, field: str, allowed: str) -> None:
     problem(server.client.post(f"/classify?{query}", content=picture(), headers=PNG), 422, field, allowed)
+
+
+def test_a_deadline_may_be_larger_than_any_float(server: Running) -> None:
+    answer = server.client.post(f"/classify?timeout_ms={'9' * 400}", content=picture(), headers=PNG)
+    assert answer.status_code == 200, answer.text
 
 
 def test_media_types_and_sizes(server: Running) -> None:

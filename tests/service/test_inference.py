@@ -148,6 +148,13 @@ HUGE = b",".join([b"9" * 18] * 300_000)
 """A shape whose product is a number of two megabytes, for which nobody has the time."""
 
 
+@pytest.mark.parametrize("length", ["-1", "1.5", "x", "9" * 5000])
+def test_the_length_of_the_header_is_a_number(server: Running, length: str) -> None:
+    headers = {"Inference-Header-Content-Length": length}
+    response = server.client.post("/v2/models/hippotune/infer", content=b"{}", headers=headers)
+    assert response.status_code == 400, response.text
+
+
 @pytest.mark.parametrize(
     ("header", "binary", "status"),
     [

@@ -179,6 +179,10 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
     assert taught.services.streams.borrowed_tokens == 0
     with taught.client.stream("GET", f"/tasks/{task}/events") as late:
         assert "consolidated" in late.read().decode()
+    past_all = {"Last-Event-ID": "9" * 19}
+    assert taught.client.get(f"/tasks/{task}/events", headers=past_all).status_code == 200
+    for no_id in ("9" * 20, "1-" + "9" * 20, "$", "1-x"):
+        assert taught.client.get(f"/tasks/{task}/events", headers={"Last-Event-ID": no_id}).status_code == 422
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_back(config: ServiceConfig) -> None:

@@ -265,6 +265,7 @@ def test_answers_go_on_while_redis_is_killed_and_the_server_comes_back_quietly(
             del lines[:]
             assert redis.pid is not None
             os.kill(redis.pid, signal.SIGKILL)
+            redis.stop()
             files = {"files": ("a", picture())}
             away_until = time.monotonic() + 3
             while time.monotonic() < away_until:
@@ -281,7 +282,6 @@ def test_answers_go_on_while_redis_is_killed_and_the_server_comes_back_quietly(
             assert server.client.get("/healthz").status_code == 200
             assert server.client.get("/readyz").status_code == 200
             assert server.client.get("/metrics").status_code == 200
-            redis.stop()
             redis.start()
             newer = server.serve(random_version(server.backbone, ("cat", "dog"), seed=9)).version
             assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == newer
