@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from exchange.errors import BlobCorrupt, BlobMissing
+from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable
 from exchange.files import make_durable, make_folder, storing
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,7 +57,7 @@ class BlobStore:
         except FileNotFoundError:
             raise BlobMissing(f"blob {name} is not in the store") from None
         except OSError as error:
-            raise BlobCorrupt(f"blob {name} cannot be read: {error.strerror}") from error
+            raise BlobUnreadable(f"blob {name} cannot be read: {error.strerror}") from error
         if hashlib.sha256(data).hexdigest() != name:
             raise BlobCorrupt(f"blob {name} holds other bytes than its name says")
         return data
@@ -83,8 +83,7 @@ class BlobStore:
                     continue
                 with suppress(FileNotFoundError):  # another sweep was faster
                     if path.stat().st_mtime < limit:
-                        path.unlink()
-                        removed += 1
+                        removed += _discard(path, limit)
         return removed
 
     def _path(self, name: str) -> Path:
@@ -109,6 +108,20 @@ class BlobStore:
             Path(partial).unlink(missing_ok=True)
             raise
         return name
+
+
+def _discard(path: Path, limit: float) -> bool:
+    """Removes a file unless somebody has stored it again since it was looked at.
+
+    Out of the way first: whoever comes later writes it anew, and whoever came before has renewed its time.
+    """
+    doomed = path.with_name(_PARTIAL + path.name)
+    path.rename(doomed)
+    if doomed.stat().st_mtime < limit:
+        doomed.unlink()
+        return True
+    doomed.rename(path)
+    return False
 
 
 def _renew(path: Path, data: bytes) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import structlog
 from redis import Redis
 from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
@@ -30,12 +32,19 @@ _LONGEST_SOCKET = 100
 _START_S = 60.0
 """A long append-only file takes its time to load."""
 _STOP_S = 20.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
+_STEADY_S = 60.0
+"""A server that ran for so long was fine: after its death the first pause counts again."""
+
+log = structlog.get_logger()
 
 
 class EmbeddedRedis:
     """Runs a server whose data lies in `data_dir`; a context manager, or `start` and `stop`.
 
-    Everything a client was told is on disk, and nothing is evicted. Only this user reaches the socket.
+    Everything a client was told is on disk, and nothing is evicted. Only this user reaches the socket. One that dies is
+    started again: a full disk ends it, since it must not acknowledge what it cannot write.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -44,6 +53,9 @@ class EmbeddedRedis:
         self.log = self.data_dir / "redis.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[bytes] | None = None
+        self._stopping = threading.Event()
+        self._guard = threading.Lock()
+        self._keeper: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -78,25 +90,51 @@ class EmbeddedRedis:
         self._acquire()
         try:
             self._stop_orphan()
-            self._process = self._spawn(server)
-            self._await_answer(self._process)
+            self._stopping.clear()
+            process = self._process = self._spawn(server)
+            self._await_answer(process)
+            self._keeper = threading.Thread(target=self._keep, args=(server, process), daemon=True)
+            self._keeper.start()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Returns once the server is gone; its data stays."""
-        if process := self._process:
+        with self._guard:
+            self._stopping.set()
+            process, self._process = self._process, None
+        if process:
             process.terminate()
             try:
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            self._process = None
+        if self._keeper:
+            self._keeper.join()
+            self._keeper = None
         if self._lock:
             self._lock.close()
             self._lock = None
+
+    def _keep(self, server: Path, process: subprocess.Popen[bytes]) -> None:
+        """Start the server again whenever it ends by itself."""
+        pause_s, began = _FIRST_PAUSE_S, time.monotonic()
+        while True:
+            code = process.wait()
+            if time.monotonic() - began > _STEADY_S:
+                pause_s = _FIRST_PAUSE_S
+            if self._stopping.is_set():
+                return
+            log.error("Redis ended by itself, starting it again", code=code, said=self._last_words())
+            self._stopping.wait(pause_s)
+            pause_s, began = min(2 * pause_s, _LONGEST_PAUSE_S), time.monotonic()
+            with self._guard:
+                if self._stopping.is_set():
+                    return
+                with suppress(OSError):  # then the next round says so again
+                    process = self._process = self._spawn(server)
 
     def _acquire(self) -> None:
         """Two servers on one append-only file would destroy it."""

@@ -62,4 +62,8 @@ class BlobMissing(ExchangeError):
 
 
 class BlobCorrupt(ExchangeError):
-    """A stored blob does not have the hash it is stored under."""
+    """A stored blob does not have the hash it is stored under, or cannot be read."""
+
+
+class BlobUnreadable(BlobCorrupt):
+    """The disk does not give a blob. Unlike damage, this may pass by itself."""

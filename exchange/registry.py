@@ -14,7 +14,7 @@ from redis.client import PubSub
 
 from exchange import registry_lua as lua
 from exchange.connection import reaching_redis
-from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound
+from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.keys import DEFAULT_PREFIX, Keys
 from exchange.records import Backbone, Canary, Kind, Manifest
 from exchange.shelf import Shelf, Writer
@@ -129,7 +129,7 @@ class Registry:
     def recover(self) -> int | None:
         """For a Redis that is new or lost its data: points to the newest whole version on disk, if any.
 
-        Returns the pointer. Changes nothing where there is one.
+        Returns the pointer. Changes nothing where there is one. Raises `VersionUnreadable`.
         """
         if (current := self.current()) is not None:
             return current
@@ -140,7 +140,7 @@ class Registry:
         return self.current()
 
     def newest_on_disk(self) -> int | None:
-        """The newest whole version; needs no Redis."""
+        """The newest whole version; needs no Redis. Raises `VersionUnreadable`."""
         return next((v for v in sorted(self.shelf.numbers(), reverse=True) if self._whole(v)), None)
 
     def manifest(self, version: int) -> Manifest:
@@ -151,6 +151,11 @@ class Registry:
         """All published versions, newest first; one whose manifest is damaged is left out."""
         return [manifest for version in self._published() if (manifest := self._readable(version))]
 
+    def known_tasks(self) -> set[str]:
+        """Ids of all tasks that a published version knows. Raises `VersionUnreadable`."""
+        manifests = [manifest for version in self._published() if (manifest := self._sound(version))]
+        return {task for manifest in manifests for task in manifest.applied}
+
     def path(self, version: int, role: str) -> Path:
         """Raises `VersionNotFound`, `VersionCorrupt`."""
         return self.shelf.path(version, role)
@@ -160,7 +165,7 @@ class Registry:
         self.shelf.verify(version, role)
 
     def newest_consolidated(self) -> Manifest | None:
-        """The consolidated version that the current one is or descends from."""
+        """The consolidated version that the current one is or descends from. Raises `VersionUnreadable`."""
         current = self.current()
         lineage = [] if current is None else self._lineage(current)
         return lineage[-1] if lineage and lineage[-1].kind == "consolidated" else None
@@ -169,16 +174,20 @@ class Registry:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
 
         What is served or on trial stays, and so does for each version that stays the consolidated one it descends
-        from.
-        Raises `StoreUnavailable`.
+        from; where the disk does not tell that of one that is served or on trial, everything stays.
+        Raises `StoreUnavailable` and `VersionUnreadable`.
         """
         published = self._published()
         if not published:
             return []
-        canary = self.canary()
-        wanted = {*published[:keep], self.current(), canary.version if canary else None}
-        stays = wanted | {m.version for version in wanted if version for m in self._lineage(version)}
-        retired = self._retire(version for version in published if version not in stays)
+        current, canary = self.current(), self.canary()
+        trial = canary.version if canary else None
+        wanted = {*published[:keep], current, trial}
+        lineages = {version: self._lineage(version) for version in wanted if version is not None}
+        if any(version and not _complete(lineages[version]) for version in (current, trial)):
+            return []
+        stays = wanted | {m.version for lineage in lineages.values() for m in lineage}
+        retired = self._retire(current, trial, (version for version in published if version not in stays))
         leftovers = {version for version in self.shelf.numbers() - set(published) if version < published[0]}
         for version in leftovers.union(retired):
             self.shelf.remove(version)
@@ -188,31 +197,46 @@ class Registry:
         channel: PubSub = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         return channel
 
-    def _retire(self, versions: Iterable[int]) -> list[int]:
+    def _retire(self, current: int | None, trial: int | None, versions: Iterable[int]) -> list[int]:
+        keys = [self.keys.pointer, self.keys.published, self.keys.canary]
         with reaching_redis():
-            retired: Any = self.redis.eval(lua.RETIRE, 2, self.keys.pointer, self.keys.published, *versions)
+            retired: Any = self.redis.eval(lua.RETIRE, 3, *keys, _text(current), _text(trial), *versions)
         return [int(version) for version in retired]
 
     def _lineage(self, version: int) -> list[Manifest]:
-        """A version and its ancestors up to the first consolidated one, as far as they can be read."""
+        """A version and its ancestors up to the first consolidated one, as far as they are there and sound.
+
+        Raises `VersionUnreadable`.
+        """
         lineage = []
         following: int | None = version
-        while following is not None and (manifest := self._readable(following)):
+        while following is not None and (manifest := self._sound(following)):
             lineage.append(manifest)
             following = manifest.parent if manifest.kind == "fast" else None
         return lineage
 
     def _readable(self, version: int) -> Manifest | None:
         try:
+            return self._sound(version)
+        except VersionUnreadable:
+            return None
+
+    def _sound(self, version: int) -> Manifest | None:
+        """None for one that is gone or damaged. Raises `VersionUnreadable`."""
+        try:
             return self.manifest(version)
+        except VersionUnreadable:
+            raise
         except (VersionNotFound, VersionCorrupt):
             return None
 
     def _whole(self, version: int) -> bool:
-        """Whether a version on disk is complete and every file is as it was published."""
+        """Whether a version on disk is complete and every file is as it was published. Raises `VersionUnreadable`."""
         try:
             for role in self.manifest(version).files:
                 self.verify(version, role)
+        except VersionUnreadable:
+            raise
         except (VersionNotFound, VersionCorrupt):
             return False
         return True
@@ -251,3 +275,8 @@ class Registry:
 
 def _text(number: object) -> str:
     return "" if number is None else str(number)
+
+
+def _complete(lineage: Sequence[Manifest]) -> bool:
+    """Whether it ends where nothing came before, or at a consolidated version."""
+    return bool(lineage) and (lineage[-1].kind == "consolidated" or lineage[-1].parent is None)

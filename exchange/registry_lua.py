@@ -66,14 +66,16 @@ return move()
 """
 )
 
-# Takes versions out of the history, but never the one that is served.
+# Takes versions out of the history, unless what is served or on trial is no longer what it was when they were chosen:
+# one of them may be needed now.
 RETIRE = """
+local pointer, published, canary, current, trial = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
+if (redis.call('GET', pointer) or '') ~= current then return {} end
+if (redis.call('HGET', canary, 'version') or '') ~= trial then return {} end
 local retired = {}
-for _, version in ipairs(ARGV) do
-  if redis.call('GET', KEYS[1]) ~= version then
-    redis.call('ZREM', KEYS[2], version)
-    table.insert(retired, version)
-  end
+for i = 3, #ARGV do
+  redis.call('ZREM', published, ARGV[i])
+  table.insert(retired, ARGV[i])
 end
 return retired
 """

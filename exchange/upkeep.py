@@ -6,7 +6,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from exchange.connection import reaching_redis
-from exchange.errors import BlobCorrupt, BlobMissing, TaskNotFound
+from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable, TaskNotFound
 from exchange.fields import shorten
 from exchange.queue import TaskQueue
 from exchange.queue_lua import DROP, RETIRE_CONSUMER
@@ -26,7 +26,8 @@ def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
     """Removes the images that no unfinished task and no dead letter needs; returns how many.
 
     Learned images go this way: nothing trains on them again. Those stored within `older_than_s` seconds stay,
-    their task may not be submitted yet.
+    their task may not be submitted yet. Raises `StoreUnavailable`, and `BlobUnreadable` where it cannot be told what a
+    task needs.
     """
     with reaching_redis(), queue.redis.pipeline(transaction=True) as pipe:
         # Both at one moment: a task that is tried again moves from one stream to the other.
@@ -66,8 +67,10 @@ def drop_idle_consumers(queue: TaskQueue, idle_s: float = 86_400.0) -> int:
 
 
 def _blobs_of(queue: TaskQueue, listing: str) -> set[str]:
-    """A list of samples and what it names; one that cannot be read protects only itself."""
+    """A list of samples and what it names; one that is damaged or gone protects only itself. Raises BlobUnreadable."""
     try:
         return {listing, *(sample.blob for sample in samples_from_json(queue.blobs.get(listing)))}
+    except BlobUnreadable:
+        raise
     except (BlobMissing, BlobCorrupt, ValueError):
         return {listing}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
 
 import structlog
 
-from exchange.errors import PointerMoved
+from exchange.errors import ExchangeUnavailable, PointerMoved
+from exchange.records import TaskState
 from trainer.claims import Claims, Pending
 from trainer.diagnosis import diagnosed
 from trainer.epoch_shelf import EpochShelf
@@ -47,6 +49,9 @@ class Consolidation:
     def consolidate(self, pending: Pending) -> None:
         """Train a task's slots and serve the result in place of its fast version. Raises Stopping, Abandoned."""
         with self.claims.last_words(pending.claim):
+            # Before the first step: should that kill this trainer, the queue counts the delivery.
+            with contextlib.suppress(ExchangeUnavailable):
+                self.claims.report(pending.claim, TaskState.CONSOLIDATING)
             started, figures = time.monotonic(), dict[str, float]()
             built_on = self.knowledge.base.state
             state = self.train(pending, figures)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exchange.errors import VersionCorrupt
+from exchange.errors import VersionCorrupt, VersionNotFound
 from exchange.records import Backbone as BackboneRecord
 from exchange.records import Manifest
 from exchange.registry import Registry
@@ -108,6 +109,13 @@ class Lineage:
     def fast_tasks(self, version: int | None) -> tuple[str, ...]:
         """The tasks that only the head of a version knows. Raises VersionNotFound, VersionCorrupt."""
         return () if version is None else self.registry.manifest(version).fast
+
+    def end_trial_of(self, task: str) -> None:
+        """Let no version answer on trial that knows a task."""
+        with contextlib.suppress(VersionNotFound, VersionCorrupt):  # such a one answers nobody
+            canary = self.registry.canary()
+            if canary is not None and task in self.registry.manifest(canary.version).applied:
+                self.registry.try_out(canary.version, 0)
 
     def prune(self, keep: int) -> None:
         """Drop old versions, keeping `keep` to roll back to."""

@@ -14,7 +14,7 @@ import time
 
 import structlog
 
-from exchange.errors import StoreUnavailable
+from exchange.errors import BlobUnreadable, StoreUnavailable, VersionUnreadable
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs, unfinished_tasks
@@ -36,22 +36,24 @@ class Upkeep:
         self.next = time.monotonic()
 
     def run_when_due(self) -> None:
-        """Raises ExchangeUnavailable. A store that cannot be written is left as it is until the next time."""
+        """Raises ExchangeUnavailable. A store that cannot be read or written is left as it is until the next time."""
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + self.config.upkeep_s
         try:
             self.run()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, BlobUnreadable, VersionUnreadable) as error:
             log.warning("could not tidy the store", reason=str(error))
 
     def run(self) -> None:
-        """Drop what nobody needs any more. Raises ExchangeUnavailable and StoreUnavailable."""
+        """Drop what nobody needs any more.
+
+        Raises ExchangeUnavailable, StoreUnavailable, BlobUnreadable and VersionUnreadable.
+        """
         prune_tasks(self.queue, self.config.keep_tasks)
         drop_idle_consumers(self.queue)
         self.registry.prune(self.config.keep_versions)
         sweep_blobs(self.queue)
         unfinished = unfinished_tasks(self.queue)
         self.epochs.keep_only(unfinished)
-        known = {task for manifest in self.registry.manifests() for task in manifest.applied}
-        self.validation.keep_only(known | unfinished)
+        self.validation.keep_only(self.registry.known_tasks() | unfinished)

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_a_damaged_blob_is_noticed_and_healed_by_storing_it_again(blobs):
         blobs.get(name)
     assert blobs.put(b"image") == name
     assert blobs.get(name) == b"image"
+
+
+def test_a_blob_that_is_stored_again_while_it_is_swept_stays(blobs, monkeypatch):
+    name = blobs.put(b"image")
+    os.utime(path_of(blobs, name), (0, 0))
+    rename = Path.rename
+
+    def stored_again_just_before(path, target):
+        monkeypatch.undo()
+        blobs.put(b"image")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stored_again_just_before)
+    assert blobs.sweep(set(), older_than_s=3600) == 0
+    assert blobs.get(name) == b"image"
+    assert [path.name for path in path_of(blobs, name).parent.iterdir()] == [name[2:]]
 
 
 def test_removing_twice_is_no_error(blobs):

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from redis.exceptions import RedisError
 
 from exchange import embedded
 from exchange.connection import connect
@@ -53,6 +54,25 @@ def test_a_killed_server_has_what_it_acknowledged(tmp_path):
     server.stop()
     with server, connect(server.url) as client:
         assert client.get("a") == b"1"
+
+
+def test_a_killed_server_is_started_again_on_the_same_data(tmp_path):
+    with EmbeddedRedis(tmp_path) as server, connect(server.url) as client:
+        client.set("a", 1)
+        killed = server.pid
+        os.kill(killed, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while server.pid == killed and time.monotonic() < deadline:
+            time.sleep(0.01)
+        while True:
+            try:
+                assert client.get("a") == b"1"
+                break
+            except RedisError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        pid = server.pid
+    assert not alive(pid)
 
 
 def test_one_directory_has_one_server(tmp_path):

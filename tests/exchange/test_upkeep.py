@@ -1,5 +1,8 @@
 import time
 
+import pytest
+
+from exchange.errors import BlobUnreadable
 from exchange.queue import TaskQueue
 from exchange.records import Sample
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
@@ -42,6 +45,21 @@ def test_images_of_learned_tasks_go_and_all_others_stay(queue, blobs):
     assert not blobs.exists(learned[0].blob)
     assert all(blobs.exists(sample.blob) for sample in waiting + dead + shared)
     assert queue.claim("w1", 0)
+
+
+def test_nothing_is_removed_while_the_disk_does_not_tell_what_a_task_needs(queue, samples, blobs):
+    queue.submit("waiting", samples)
+    listing = queue.claim("w1", 0)
+    name = queue.fields(listing.task.id)["samples"]
+    path = blobs.root / name[:2] / name[2:]
+    hidden = path.rename(path.with_name("away"))
+    path.mkdir()
+    time.sleep(0.01)
+    with pytest.raises(BlobUnreadable):
+        sweep_blobs(queue, older_than_s=0)
+    path.rmdir()
+    hidden.rename(path)
+    assert all(blobs.exists(sample.blob) for sample in samples)
 
 
 def test_workers_that_are_long_gone_are_forgotten_unless_they_hold_a_task(queue, samples, redis):

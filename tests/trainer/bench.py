@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,7 +28,7 @@ from model.backbone import BackboneSpec
 from trainer import term
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.data import load_task
-from trainer.learner import Task
+from trainer.learner import Learner, Task
 from trainer.process import TrainerConfig
 from trainer.state import LearnerState
 from trainer.worker import run
@@ -35,6 +36,19 @@ from trainer.worker import run
 QUEUE = QueueConfig(lease_s=1.5)
 SLOW = LearnerConfig(slots=4, epochs=16, enough=1.1, least_steps=0, batch=4, settled=100)
 FAST = LearnerConfig(slots=4, epochs=2, least_steps=0, batch=8, settled=100)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What befalls a trainer.
+
+    spare_memory: bytes it may take beyond what it starts with.  deadly: name of a task that kills it when it is loaded.
+    untrainable: a label that kills it when its training begins.
+    """
+
+    spare_memory: int | None = None
+    deadly: str | None = None
+    untrainable: str | None = None
 
 
 class Bench:
@@ -103,16 +117,11 @@ class Bench:
         return process  # type: ignore[return-value]
 
     @contextmanager
-    def supervised(
-        self, learner: LearnerConfig, *, spare_memory: int | None = None, deadly: str | None = None
-    ) -> Iterator[None]:
-        """A trainer that is started again whenever it dies.
-
-        spare_memory: bytes it may take beyond what it starts with.  deadly: name of a task that kills it.
-        """
+    def supervised(self, learner: LearnerConfig, trouble: Trouble) -> Iterator[None]:
+        """A trainer that is started again whenever it dies."""
         context = multiprocessing.get_context("spawn")
         with mock.patch.dict(os.environ, {"MALLOC_ARENA_MAX": "1"}):  # or each thread reserves 64 MiB
-            keeper = context.Process(target=keep_training, args=(self.config(learner), spare_memory, deadly))
+            keeper = context.Process(target=keep_training, args=(self.config(learner), trouble))
             keeper.start()
         try:
             yield
@@ -131,7 +140,7 @@ def train_until_killed(config: TrainerConfig) -> None:
     run(config, threading.Event())
 
 
-def keep_training(config: TrainerConfig, spare_memory: int | None, deadly: str | None) -> None:
+def keep_training(config: TrainerConfig, trouble: Trouble) -> None:
     """One life of the trainer after another, each a fork of a process that has everything imported."""
     torch.set_num_threads(1)
     child = 0
@@ -149,21 +158,28 @@ def keep_training(config: TrainerConfig, spare_memory: int | None, deadly: str |
             continue
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
-            live(config, spare_memory, deadly)
+            live(config, trouble)
         finally:
             os._exit(1)
 
 
-def live(config: TrainerConfig, spare_memory: int | None, deadly: str | None) -> None:
-    if spare_memory is not None:
+def live(config: TrainerConfig, trouble: Trouble) -> None:
+    if trouble.spare_memory is not None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + spare_memory
+        limit = pages * resource.getpagesize() + trouble.spare_memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     def load(claim: Claim, *rest: Any) -> Task:
-        if claim.task.name == deadly:
+        if claim.task.name == trouble.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         return load_task(claim, *rest)
 
+    def consolidate(self: Learner, state: LearnerState, task: Task, *rest: Any) -> LearnerState:
+        if trouble.untrainable in task.labels:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return learned(self, state, task, *rest)
+
+    learned = Learner.consolidate
+    Learner.consolidate = consolidate  # type: ignore[method-assign]
     term.load_task = load  # type: ignore[assignment]
     run(config, threading.Event())

@@ -21,7 +21,7 @@ from exchange.embedded import EmbeddedRedis
 from exchange.records import TaskRecord, TaskState
 from trainer.learner import Task
 
-from .bench import FAST, SLOW, Bench
+from .bench import FAST, SLOW, Bench, Trouble
 from .conftest import stripes
 
 
@@ -35,7 +35,7 @@ def test_a_task_that_exhausts_memory_becomes_a_dead_letter_with_its_reason_and_c
 ) -> None:
     huge = bench.submit_image(side=9000)
     innocent = bench.submit(second)
-    with bench.supervised(FAST, spare_memory=256 << 20):
+    with bench.supervised(FAST, Trouble(spare_memory=256 << 20)):
         dead = bench.wait_for(huge, TaskState.FAILED)
         bench.wait_for(innocent, TaskState.CONSOLIDATED)
     assert dead.error is not None
@@ -53,7 +53,17 @@ def test_a_task_that_kills_its_trainer_outright_ends_as_a_dead_letter_too(
 ) -> None:
     deadly = bench.submit(replace(first, id="deadly"))
     innocent = bench.submit(second)
-    with bench.supervised(FAST, deadly="deadly"):
+    with bench.supervised(FAST, Trouble(deadly="deadly")):
+        assert "3 times" in str(bench.wait_for(deadly, TaskState.FAILED).error)
+        bench.wait_for(innocent, TaskState.CONSOLIDATED)
+    assert bench.state().tasks == (innocent,)
+
+
+def test_a_task_whose_first_training_step_kills_the_trainer_is_no_endless_loop(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    deadly, innocent = bench.submit(first), bench.submit(second)
+    with bench.supervised(FAST, Trouble(untrainable=first.labels[0])):
         assert "3 times" in str(bench.wait_for(deadly, TaskState.FAILED).error)
         bench.wait_for(innocent, TaskState.CONSOLIDATED)
     assert bench.state().tasks == (innocent,)
@@ -194,8 +204,8 @@ def test_redis_may_be_killed_in_the_midst_of_training(
                 bench.wait(tasks[0], lambda record: record.progress > 0)
                 assert server.pid is not None
                 os.kill(server.pid, signal.SIGKILL)
-                time.sleep(4)
                 server.stop()
+                time.sleep(4)
                 server.start()
                 for task in tasks:
                     bench.wait_for(task, TaskState.CONSOLIDATED)

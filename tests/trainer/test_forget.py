@@ -76,6 +76,9 @@ def test_a_learned_task_is_forgotten_once_and_for_good(bench: Bench, first: Task
         one, two = bench.submit(first), bench.submit(second)
         for task in (one, two):
             bench.wait_for(task, TaskState.CONSOLIDATED)
+        before = bench.registry.current()
+        assert before is not None
+        bench.registry.try_out(before, 0.5)
         held_out = bench.root / "validation"
         assert {path.stem for path in held_out.iterdir()} == {one, two}
         assert bench.queue.remove(one).state is TaskState.FORGETTING
@@ -83,6 +86,7 @@ def test_a_learned_task_is_forgotten_once_and_for_good(bench: Bench, first: Task
         newest = bench.registry.newest_consolidated()
         assert newest is not None
         assert newest.version == bench.registry.current()
+        assert bench.registry.canary() is None  # it knew the task
         assert (newest.consolidated, newest.labels) == ((two,), ("dog", "elk"))
         assert {path.stem for path in held_out.iterdir()} == {two}
         bench.wait(one, lambda _: bench.queue.depth() == 0)
