@@ -1,0 +1,19 @@
+"""The soak of `benchmarks.soak`, shortened: memory of a real server and its trainer under every kind of request."""
+
+from __future__ import annotations
+
+from benchmarks.running import up
+from benchmarks.soak import OPTIONS, worked
+
+SECONDS = 40.0
+TOLERATED = 0.02
+
+
+def test_memory_is_flat() -> None:
+    # Few remembered answers, so that the memory of them is full, as after an hour, when the measuring begins.
+    with up(*OPTIONS, "--runtime", "torch", "--feedback-answers", "50") as running:
+        figures = worked(running, SECONDS, SECONDS / 18)
+    assert figures["counts"]["callers lost"] == 0, figures
+    assert figures["counts"]["answers"] > 100, figures
+    assert figures["server_grown"] <= TOLERATED, figures
+    assert figures["trainer_grown"] <= TOLERATED, figures
