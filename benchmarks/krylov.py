@@ -73,8 +73,9 @@ def step_of(memory: Memory, config: LoopConfig, width: int) -> Step:
     """F over one layer's memory."""
 
     def step(query: Tensor) -> Tensor:
+        query = query.unsqueeze(1)  # [B, 1, d]
         weights, slots = separate(query, memory, width, None)
-        return feed_back(query, recall(weights, slots, memory.echoes), config.alpha)
+        return feed_back(query, recall(weights, slots, memory.echoes), config.alpha).squeeze(1)
 
     return step
 
@@ -189,7 +190,7 @@ def theory(method: HippoTune, pixels: Tensor) -> list[LayerTheory]:
     with torch.no_grad():
         found = method.learner.network(pixels, memories, BudgetBatch.repeat(loop.budget, len(pixels))).found
     return [
-        examine(layer, step_of(memory, loop, width), recalled.queries[0])
+        examine(layer, step_of(memory, loop, width), recalled.queries[:, 0])
         for layer, memory, recalled in zip(loop.layers, memories, found, strict=True)
     ]
 

@@ -67,13 +67,21 @@ class Memory(NamedTuple):
     """One layer's pool as the loop reads it; see `remember`.
 
     addresses: [d, M], unit keys over temperature and sqrt(d).
-    values: [M, d], what each slot recalls.
-    echoes: [M, d], what each slot feeds back: P times its value.
+    contents: [M, 2d], what each slot recalls beside what it feeds back: its value V and its echo, P times the value.
     """
 
     addresses: Tensor
-    values: Tensor
-    echoes: Tensor
+    contents: Tensor
+
+    @property
+    def values(self) -> Tensor:
+        """[M, d]"""
+        return self.contents.chunk(2, dim=1)[0]
+
+    @property
+    def echoes(self) -> Tensor:
+        """[M, d]"""
+        return self.contents.chunk(2, dim=1)[1]
 
 
 class Recall(NamedTuple):
@@ -81,55 +89,59 @@ class Recall(NamedTuple):
 
     vectors: [B, T, d], v_1 .. v_T.
     used: [B, T] bool, which steps each sample really took; None when every sample took all of them.
-    weights: T tensors [B, k], S_t over the kept slots, best first.
-    slots: T tensors [B, k] int64, which slots those are.
-    queries: T tensors [B, d], q_t.
+    weights: [B, T, k], S_1 .. S_T over the kept slots, best first.
+    slots: [B, T, k] int64, which slots those are.
+    queries: [B, T, d], q_1 .. q_T.
     """
 
     vectors: Tensor
     used: Tensor | None
-    weights: list[Tensor]
-    slots: list[Tensor]
-    queries: list[Tensor]
+    weights: Tensor
+    slots: Tensor
+    queries: Tensor
 
 
 def remember(keys: Tensor, values: Tensor, feedback: Tensor, config: LoopConfig) -> Memory:
     """Lay out a pool for the loop: keys [M, d] (unit rows), values [M, d], feedback P [d, d].
 
-    P is linear, so P(S V) = S(V P^T): projecting the slots once leaves the loop free of d x d products. It also lets
-    the loop run on the echoes alone; what was recalled on the way is read from the values at the end, all at once.
+    P is linear, so P(S V) = S(V P^T): projecting the slots once leaves the loop free of d x d products.
     """
     scale = config.temperature * keys.shape[-1] ** 0.5
-    return Memory(keys.mT / scale, values, values @ feedback.mT)
+    return Memory(keys.mT / scale, torch.cat([values, values @ feedback.mT], dim=1))
 
 
 def seed_query(x: Tensor) -> Tensor:
-    """q_1 = LN(mean over tokens), x: [B, N, d] -> [B, d].
+    """q_1 = LN(mean over tokens), x: [B, N, d] -> [B, 1, d].
 
     The mean, not the CLS token: what enters block 1 as CLS is the same for every image.
     """
-    return normalise(x.mean(dim=1))
+    return normalise(x.mean(dim=1, keepdim=True))
 
 
 def separate(query: Tensor, memory: Memory, width: int, beyond: Tensor | None) -> tuple[Tensor, Tensor]:
-    """S_t: softmax over the `width` best slots, query [B, d] -> weights [B, k], slots [B, k].
+    """S_t: softmax over the `width` best slots, query [B, 1, d] -> weights [B, 1, k], slots [B, k].
 
-    beyond: [B, k], -inf at the ranks a sample's own topk does not reach, 0 elsewhere; None cuts nobody.
+    beyond: [B, 1, k], -inf at the ranks a sample's own topk does not reach, 0 elsewhere; None cuts nobody.
     """
-    scores, slots = (query @ memory.addresses).topk(width, dim=-1)  # [B, k]
+    scores, slots = (query @ memory.addresses).topk(width, dim=-1)  # [B, 1, k]
     if beyond is not None:
         scores = scores + beyond
-    return scores.softmax(dim=-1), slots
+    return scores.softmax(dim=-1), slots.squeeze(1)
 
 
 def recall(weights: Tensor, slots: Tensor, contents: Tensor) -> Tensor:
-    """S_t V: weights and slots [..., k], contents [M, d] -> [..., d]."""
-    return (weights.unsqueeze(-2) @ F.embedding(slots, contents)).squeeze(-2)  # [..., 1, k] @ [..., k, d]
+    """S_t V: weights [..., 1, k], slots [..., k], contents [M, d] -> [..., 1, d]."""
+    return weights @ F.embedding(slots, contents)  # [..., 1, k] @ [..., k, d]
 
 
 def feed_back(query: Tensor, echo: Tensor, alpha: float) -> Tensor:
-    """q_t+1 = LN(alpha q_t + (1 - alpha) LN(P v_t)), all [B, d]."""
-    return normalise(alpha * query + (1 - alpha) * normalise(echo))
+    """q_t+1 = LN(alpha q_t + (1 - alpha) LN(P v_t)), all [B, 1, d].
+
+    Written divided by alpha, which the outer LN takes out again: the one factor left is the scale of the inner LN.
+    """
+    if alpha == 0:
+        return normalise(echo)
+    return normalise(query + normalise(echo, (1 - alpha) / alpha))
 
 
 def deliberate(
@@ -142,30 +154,28 @@ def deliberate(
 
     bptt: how many last steps carry a gradient to earlier ones (truncated back-propagation); None carries all.
     """
-    width = min(budgets.width, memory.values.shape[0])
-    beyond = None if budgets.uniform else ranks_beyond(budgets.topk, width)  # [B, k]
-    query = seed_query(x)  # [B, d]
-    found = Recall(x, None, [], [], [])
+    width = min(budgets.width, memory.contents.shape[0])
+    beyond = None if budgets.uniform else ranks_beyond(budgets.topk, width)  # [B, 1, k]
+    query = seed_query(x)  # [B, 1, d]
+    trail = []
     for t in range(budgets.steps):
         if bptt is not None and 0 < t == budgets.steps - bptt:
             query = query.detach()
-        weights, slots = separate(query, memory, width, beyond)  # [B, k]
-        found.weights.append(weights)
-        found.slots.append(slots)
-        found.queries.append(query)
+        weights, slots = separate(query, memory, width, beyond)  # [B, 1, k], [B, k]
+        vector, echo = recall(weights, slots, memory.contents).chunk(2, dim=-1)  # [B, 1, d], v_t and P v_t
+        trail.append((vector, weights, slots.unsqueeze(1), query))
         if t + 1 < budgets.steps:
-            echo = recall(weights, slots, memory.echoes)  # [B, d], P v_t
-            query = feed_back(query, echo, config.alpha)  # [B, d]
-    trail = torch.stack(found.weights, dim=1), torch.stack(found.slots, dim=1)  # [B, T, k]
-    vectors = recall(*trail, memory.values)  # [B, T, d]
+            query = feed_back(query, echo, config.alpha)  # [B, 1, d]
+    together = (torch.cat(steps, dim=1) for steps in zip(*trail, strict=True))  # [B, T, .] each
+    vectors, weights, slots, queries = together
     used = None if budgets.uniform else steps_used(vectors, budgets)  # [B, T]
-    return found._replace(vectors=vectors, used=used)
+    return Recall(vectors, used, weights, slots, queries)
 
 
 def ranks_beyond(topk: Tensor, width: int) -> Tensor:
-    """[B] budgets -> [B, k] additive mask: -inf from rank topk on."""
+    """[B] budgets -> [B, 1, k] additive mask: -inf from rank topk on."""
     ranks = torch.arange(width, device=topk.device)  # [k]
-    return torch.where(ranks >= topk.unsqueeze(1), float("-inf"), 0.0)
+    return torch.where(ranks >= topk[:, None, None], float("-inf"), 0.0)
 
 
 def steps_used(vectors: Tensor, budgets: BudgetBatch) -> Tensor:
@@ -178,6 +188,7 @@ def steps_used(vectors: Tensor, budgets: BudgetBatch) -> Tensor:
     return (halted.cumsum(dim=1) == 0) & (steps < budgets.tmax.unsqueeze(1))
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Layer normalisation without learned scale or shift: zero mean, length sqrt(d)."""
-    return F.layer_norm(x, x.shape[-1:])
+def normalise(x: Tensor, scale: float | None = None) -> Tensor:
+    """Layer normalisation over the last of [..., d]: zero mean, length sqrt(d), or `scale` times that."""
+    weight = None if scale is None else x.new_full(x.shape[-1:], scale)
+    return F.layer_norm(x, x.shape[-1:], weight)

@@ -28,12 +28,11 @@ class LayerDiagnostics:
 
 def diagnose(found: Recall, slots: int) -> LayerDiagnostics:
     """Figures of one layer whose pool holds `slots` slots. The batch must hold at least two samples."""
-    best = torch.cat([step[:, 0] for step in found.slots])
     first, last = found.vectors[:, 0], found.vectors[:, -1]
     steps = found.vectors.shape[1] if found.used is None else found.used.sum(dim=1).float().mean().item()
     return LayerDiagnostics(
-        entropy=tuple(entropy(weights).mean().item() for weights in found.weights),
-        slot_use=best.unique().numel() / slots,
+        entropy=tuple(entropy(found.weights).mean(dim=0).tolist()),
+        slot_use=found.slots[..., 0].unique().numel() / slots,
         spread_ratio=(spread(last) / spread(first).clamp_min(1e-12)).item(),
         mean_steps=float(steps),
     )
@@ -47,7 +46,7 @@ def spread(vectors: Tensor) -> Tensor:
 def spectral_radius(
     query: Tensor, memory: Memory, config: LoopConfig, topk: int, iterations: int = 100
 ) -> Tensor:
-    """Growth of a small change of the query [B, d] in one step of the loop, by power iteration -> [B].
+    """Growth of a small change of the query [B, 1, d] in one step of the loop, by power iteration -> [B].
 
     The largest |eigenvalue| of the step's Jacobian at that query. Below 1 the step contracts there and repeating it
     approaches a fixed point nearby; at or above 1 nothing is promised. Averaged over the second half of the
@@ -61,7 +60,7 @@ def spectral_radius(
     direction = torch.randn(query.shape, generator=torch.Generator().manual_seed(0)).to(query)
     growth = []
     for _ in range(iterations):
-        direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        direction = direction / direction.norm(dim=-1, keepdim=True).clamp_min(1e-30)
         _, direction = torch.autograd.functional.jvp(step, query, direction)
-        growth.append(direction.norm(dim=1))
+        growth.append(direction.norm(dim=-1).squeeze(1))
     return torch.stack(growth[iterations // 2 :]).log().mean(dim=0).exp()

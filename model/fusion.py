@@ -19,8 +19,16 @@ from model.deliberation import Recall
 from model.merging import Tokens, merge
 
 
+class Heads(NamedTuple):
+    """What attention works on, split in heads: queries [B, H, N, d/H], keys and values [B, H, N+T, d/H]."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
 class Entries(NamedTuple):
-    """What attention sees besides the tokens: T keys and values a sample, [B, T, d] each, not yet split in heads."""
+    """Keys and values that attention sees besides those of the tokens: [B, T, d] each, not yet split in heads."""
 
     keys: Tensor
     values: Tensor
@@ -31,61 +39,59 @@ def block_with_recall(block: Block, x: Tensor, found: Recall) -> Tensor:
 
     The vectors pass the block's own norm1, W_k and W_v. Steps a sample did not take are masked with -inf.
     """
-    return block_with_entries(block, x, project(block.attn, block.norm1(found.vectors)), found.used)
+    mask = None if found.used is None else attention_mask(found.used, x.shape[1])
+    return finish(block, x, mix(block.attn, heads_with_recall(block, x, found), mask))
 
 
-def block_with_entries(block: Block, x: Tensor, entries: Entries, used: Tensor | None = None) -> Tensor:
-    """A pre-norm block whose attention also sees `entries`: x [B, N, d] -> [B, N, d].  used: [B, T], None sees all."""
-    x = x + block.drop_path1(block.ls1(attend(block.attn, block.norm1(x), entries, used)))
-    return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+def block_with_entries(block: Block, x: Tensor, entries: Entries) -> Tensor:
+    """A pre-norm block whose attention also sees `entries`: x [B, N, d] -> [B, N, d]."""
+    query, key, value = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)  # [B, N, d] each
+    key, value = torch.cat([key, entries.keys], dim=1), torch.cat([value, entries.values], dim=1)
+    return finish(block, x, mix(block.attn, split_heads(block.attn, query, key, value)))
 
 
 def block_with_merging(block: Block, tokens: Tokens, found: Recall | None, pairs: int) -> Tokens:
     """The same for tokens of different sizes, `pairs` of which merge before the MLP: N -> N - pairs tokens."""
     attn, used = block.attn, None if found is None else found.used
-    entries = None if found is None else project(attn, block.norm1(found.vectors))
-    query, key, value = project_heads(attn, block.norm1(tokens.x), entries)
-    mask = size_mask(tokens.sizes, used, key.shape[2])
-    x = tokens.x + block.drop_path1(block.ls1(mix(attn, query, key, value, mask)))
+    heads = heads_with_recall(block, tokens.x, found)
+    mask = size_mask(tokens.sizes, used, heads.key.shape[2])
+    x = tokens.x + block.drop_path1(block.ls1(mix(attn, heads, mask)))
     tokens = tokens._replace(x=x)
     if pairs != 0:
-        tokens = merge(tokens, key[:, :, : x.shape[1]].mean(dim=1), pairs)
+        tokens = merge(tokens, heads.key[:, :, : x.shape[1]].mean(dim=1), pairs)
     x = tokens.x + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens.x))))
     return tokens._replace(x=x)
 
 
-def project(attn: Attention, vectors: Tensor) -> Entries:
-    """Vectors [B, T, d] through W_k and W_v."""
-    dim = attn.attn_dim
-    bias = None if attn.qkv.bias is None else attn.qkv.bias[dim:]
-    return Entries(*F.linear(vectors, attn.qkv.weight[dim:], bias).chunk(2, dim=-1))
+def heads_with_recall(block: Block, x: Tensor, found: Recall | None) -> Heads:
+    """Queries of the tokens x [B, N, d]; keys and values of the tokens and, in one product, of what was recalled."""
+    attn, seen = block.attn, block.norm1(x)
+    if found is None:
+        return split_heads(attn, *attn.qkv(seen).chunk(3, dim=-1))
+    dim, weight, bias = attn.attn_dim, attn.qkv.weight, attn.qkv.bias
+    of_query, of_rest = (None, None) if bias is None else (bias[:dim], bias[dim:])
+    query = F.linear(seen, weight[:dim], of_query)  # [B, N, d]
+    seen = torch.cat([seen, block.norm1(found.vectors)], dim=1)  # [B, N+T, d]
+    key, value = F.linear(seen, weight[dim:], of_rest).chunk(2, dim=-1)  # [B, N+T, d] each
+    return split_heads(attn, query, key, value)
 
 
-def attend(attn: Attention, x: Tensor, entries: Entries, used: Tensor | None) -> Tensor:
-    """Multi-head attention of x [B, N, d] over itself and `entries` -> [B, N, d]."""
-    mask = None if used is None else attention_mask(used, x.shape[1])
-    return mix(attn, *project_heads(attn, x, entries), mask)
+def split_heads(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Heads:
+    """[B, N, d] each -> [B, H, N, d/H] each, normalised where the backbone does that."""
+    query, key, value = (x.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+    return Heads(attn.q_norm(query), attn.k_norm(key), value)
 
 
-def project_heads(attn: Attention, x: Tensor, entries: Entries | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries [B, H, N, d/H] of x, keys and values [B, H, N+T, d/H] of x and `entries`."""
-    heads = attn.num_heads
-    query, key, value = attn.qkv(x).chunk(3, dim=-1)  # [B, N, d] each
-    if entries is not None:
-        key, value = torch.cat([key, entries.keys], dim=1), torch.cat([value, entries.values], dim=1)
-    query, key = attn.q_norm(split_heads(query, heads)), attn.k_norm(split_heads(key, heads))
-    return query, key, split_heads(value, heads)
-
-
-def mix(attn: Attention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def mix(attn: Attention, heads: Heads, mask: Tensor | None = None) -> Tensor:
     """Attention proper, and the output projection -> [B, N, d]."""
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # [B, H, N, d/H]
+    mixed = F.scaled_dot_product_attention(*heads, attn_mask=mask)  # [B, H, N, d/H]
     return attn.proj_drop(attn.proj(attn.norm(mixed.transpose(1, 2).flatten(2))))
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, N, d] -> [B, H, N, d/H]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+def finish(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
+    """The rest of a pre-norm block after its attention: both residuals and the MLP, [B, N, d]."""
+    x = x + block.drop_path1(block.ls1(mixed))
+    return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
 def attention_mask(used: Tensor, tokens: int) -> Tensor:

@@ -30,4 +30,4 @@ def entropy(weights: Tensor) -> Tensor:
 
 def retrieval_entropy(found: list[Recall]) -> Tensor:
     """sum over layers and steps of H(S_t), averaged over the batch -> []."""
-    return torch.stack([entropy(weights).mean() for layer in found for weights in layer.weights]).sum()
+    return torch.stack([entropy(layer.weights).mean(dim=0).sum() for layer in found]).sum()

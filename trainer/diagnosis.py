@@ -32,7 +32,7 @@ def diagnosed(learner: Learner, pools: Pools, task: Task) -> dict[str, float]:
     layers = [diagnose(layer, pools.slots) for layer in found]
     width = min(loop.topk, pools.slots)
     radii = [
-        spectral_radius(layer.queries[-1], memory, loop, width, ITERATIONS).mean().item()
+        spectral_radius(layer.queries[:, -1:], memory, loop, width, ITERATIONS).mean().item()
         for layer, memory in zip(found, memories, strict=True)
     ]
     return {

@@ -48,11 +48,11 @@ def by_rank(x: Tensor, memory: Memory, budgets: BudgetBatch) -> Recall:
     """
     if not budgets.uniform:
         raise ValueError("retrieval by rank takes one budget for all, without early stop")
-    steps = min(budgets.steps, memory.values.shape[0])
-    width = min(budgets.width, memory.values.shape[0] // steps)
-    query = seed_query(x)  # [B, d]
+    steps = min(budgets.steps, memory.contents.shape[0])
+    width = min(budgets.width, memory.contents.shape[0] // steps)
+    query = seed_query(x)  # [B, 1, d]
     scores, slots = (query @ memory.addresses).topk(steps * width, dim=-1)
-    weights = scores.unflatten(1, (steps, width)).softmax(dim=-1)  # [B, T, k]
-    slots = slots.unflatten(1, (steps, width))
-    vectors = recall(weights, slots, memory.values)  # [B, T, d]
-    return Recall(vectors, None, list(weights.unbind(1)), list(slots.unbind(1)), [query] * steps)
+    weights = scores.unflatten(2, (steps, width)).softmax(dim=-1).squeeze(1)  # [B, T, k]
+    slots = slots.unflatten(2, (steps, width)).squeeze(1)  # [B, T, k]
+    vectors = recall(weights.unsqueeze(2), slots, memory.values).squeeze(2)  # [B, T, d]
+    return Recall(vectors, None, weights, slots, query.expand(-1, steps, -1))

@@ -84,9 +84,9 @@ def layer_trace(layer: int, found: Recall) -> LayerTrace:
     return LayerTrace(
         layer=layer,
         used=array(used),
-        slots=array(torch.stack(found.slots, dim=1)),
-        weights=array(torch.stack(found.weights, dim=1)),
-        queries=array(torch.stack(found.queries, dim=1)),
+        slots=array(found.slots),
+        weights=array(found.weights),
+        queries=array(found.queries),
         moved=array(moves.norm(dim=-1)),
     )
 

@@ -55,5 +55,5 @@ def test_the_exact_radius_agrees_with_power_iteration_on_a_real_loop() -> None:
     memory = remember(keys, torch.randn(12, 16, generator=generator), torch.eye(16), config)
     query = torch.nn.functional.layer_norm(torch.randn(5, 16, generator=generator), (16,))
     found = examine(3, step_of(memory, config, 12), query)
-    iterated = spectral_radius(query, memory, config, 12).median().item()
+    iterated = spectral_radius(query.unsqueeze(1), memory, config, 12).median().item()
     assert found.radius_first == pytest.approx(iterated, rel=0.05)

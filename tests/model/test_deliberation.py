@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from model.budget import Budget, BudgetBatch
-from model.deliberation import LoopConfig, deliberate, remember, seed_query, separate
+from model.deliberation import LoopConfig, deliberate, feed_back, normalise, remember, seed_query, separate
 from model.losses import entropy
 from model.pools import Pools
 
@@ -82,14 +82,21 @@ def test_alpha_one_asks_the_same_question_every_time(pools: Pools) -> None:
         torch.testing.assert_close(found.vectors[:, t], found.vectors[:, 0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.01, 0.5, 1.0])
+def test_feedback_is_the_paper_s_whatever_the_share(alpha: float) -> None:
+    query, echo = (normalise(x).unsqueeze(1) for x in (tokens()[:, 0], tokens()[:, 1]))
+    expected = normalise(alpha * query.double() + (1 - alpha) * normalise(3 * echo.double()))
+    torch.testing.assert_close(feed_back(query, 3 * echo, alpha).double(), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_kept_weights_sum_to_one_and_the_widest_cut_is_the_plain_softmax(pools: Pools) -> None:
     config, query = LoopConfig(), seed_query(tokens())
     memory = pools.memories(config)[0]
     weights, slots = separate(query, memory, 3, None)
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(5))
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(5, 1))
     weights, slots = separate(query, memory, 12, None)
-    plain = (F.normalize(query, dim=1) @ pools.keys[0].T / config.temperature).softmax(dim=1)
-    torch.testing.assert_close(weights, plain.gather(1, slots), rtol=1e-3, atol=1e-5)
+    plain = (F.normalize(query, dim=2) @ pools.keys[0].T / config.temperature).softmax(dim=2)
+    torch.testing.assert_close(weights, plain.gather(2, slots.unsqueeze(1)), rtol=1e-3, atol=1e-5)
 
 
 def test_sharpness_of_retrieval_does_not_depend_on_the_width_of_the_backbone() -> None:
@@ -100,7 +107,7 @@ def test_sharpness_of_retrieval_does_not_depend_on_the_width_of_the_backbone() -
         query = torch.randn(64, dim, generator=generator)
         near = F.normalize(query[:16] + 0.5 * torch.randn(16, dim, generator=generator), dim=1)
         memory = remember(near, near, torch.eye(dim), LoopConfig(temperature=temperature))
-        weights, _ = separate(query[:16] / query[:16].std(dim=1, keepdim=True), memory, 16, None)
+        weights, _ = separate(normalise(query[:16]).unsqueeze(1), memory, 16, None)
         return entropy(weights).mean().item()
 
     narrow, wide = mean_entropy(64, 0.1), mean_entropy(768, 0.1)

@@ -42,11 +42,11 @@ def test_spectral_radius_agrees_with_the_jacobians_eigenvalues(pools: Pools) -> 
     measured = spectral_radius(query, memory, config, topk=12, iterations=400)
 
     def step(q: torch.Tensor) -> torch.Tensor:
-        weights, slots = separate(q[None], memory, 12, None)
-        return feed_back(q[None], recall(weights, slots, memory.echoes), config.alpha)[0]
+        weights, slots = separate(q[None, None], memory, 12, None)
+        return feed_back(q[None, None], recall(weights, slots, memory.echoes), config.alpha)[0, 0]
 
     for i in range(3):
-        jacobian = torch.autograd.functional.jacobian(step, query[i])
+        jacobian = torch.autograd.functional.jacobian(step, query[i, 0])
         assert isinstance(jacobian, torch.Tensor)
         exact = torch.linalg.eigvals(jacobian.double()).abs().max()
         assert math.isclose(measured[i].item(), exact.item(), rel_tol=0.05)

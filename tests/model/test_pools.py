@@ -61,5 +61,5 @@ def test_entropy_is_zero_for_a_choice_and_log_k_for_none() -> None:
 
 
 def test_retrieval_entropy_sums_layers_and_steps_and_averages_samples() -> None:
-    layer = Recall(torch.zeros(0), None, [torch.full((3, 2), 0.5)] * 4, [], [])
+    layer = Recall(torch.zeros(0), None, torch.full((3, 4, 2), 0.5), torch.zeros(0), torch.zeros(0))
     torch.testing.assert_close(retrieval_entropy([layer, layer]), 8 * torch.tensor(2.0).log())

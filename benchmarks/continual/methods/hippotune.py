@@ -113,7 +113,7 @@ class HippoTune:
             "slots": self.serving.pools.slots,
             "loop": [asdict(diagnose(layer, self.serving.pools.slots)) for layer in found],
             "spectral_radius": [
-                spectral_radius(layer.queries[-1][:16], memory, loop, width).mean().item()
+                spectral_radius(layer.queries[:16, -1:], memory, loop, width).mean().item()
                 for layer, memory in zip(found, memories, strict=True)
             ],
         }

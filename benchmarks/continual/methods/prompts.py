@@ -156,12 +156,12 @@ class Prompts(nn.Module):
 
 def separately(choice: Choice, values: Tensor) -> Tensor:
     """What each slot chosen holds, one after another: [B, N] of [M, w] -> [B, N * w]."""
-    return recall(choice.weights.unsqueeze(-1), choice.slots.unsqueeze(-1), values).flatten(1)
+    return recall(choice.weights[..., None, None], choice.slots.unsqueeze(-1), values).flatten(1)
 
 
 def mixed(choice: Choice, values: Tensor) -> Tensor:
     """What the slots chosen hold, weighed and added: [B, N] of [M, w] -> [B, w]."""
-    return recall(choice.weights, choice.slots, values)
+    return recall(choice.weights.unsqueeze(1), choice.slots, values).squeeze(1)
 
 
 def start(config: PromptConfig, groups: int, rows: int, width: int) -> nn.Parameter:

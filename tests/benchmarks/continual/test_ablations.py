@@ -30,20 +30,19 @@ def test_vectors_by_rank_are_as_many_as_steps_and_share_no_slot(memory: Memory) 
     budgets = BudgetBatch.repeat(LOOP.budget, 5)
     found = by_rank(tokens(), memory, budgets)
     assert found.vectors.shape == (5, 4, 16)
-    assert all(len(set(row)) == 12 for row in torch.cat(found.slots, dim=1).tolist())
+    assert all(len(set(row)) == 12 for row in found.slots.flatten(1).tolist())
     looped = deliberate(tokens(), memory, budgets, LOOP)
     torch.testing.assert_close(
         found.vectors[:, 0], looped.vectors[:, 0]
     )  # the loop's first step is the first rank
-    for weights in found.weights:
-        torch.testing.assert_close(weights.sum(dim=1), torch.ones(5))
+    torch.testing.assert_close(found.weights.sum(dim=2), torch.ones(5, 4))
 
 
 def test_small_pools_mix_fewer_slots_at_a_time(memory: Memory) -> None:
-    small = Memory(memory.addresses[:, :9], memory.values[:9], memory.echoes[:9])
+    small = Memory(memory.addresses[:, :9], memory.contents[:9])
     found = by_rank(tokens(), small, BudgetBatch.repeat(LOOP.budget, 5))
     assert found.vectors.shape == (5, 4, 16)
-    assert found.slots[0].shape == (5, 2)
+    assert found.slots.shape == (5, 4, 2)
 
 
 def test_the_last_step_is_each_samples_own(memory: Memory) -> None:
