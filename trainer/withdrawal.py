@@ -32,7 +32,10 @@ class Withdrawal:
         self.epochs, self.validation = epochs, validation
 
     def forget(self, claim: Claim) -> None:
-        """Serve a version that does not know a task, then say so. Once done, doing it again does nothing."""
+        """Serve a version that does not know a task, then say so. Once done, doing it again does nothing.
+
+        A correction of a label that was known before is in the sums of its class, and stays: the task says so.
+        """
         task, knowledge = claim.task.id, self.knowledge
         for held in self.claims.waiting:
             if held.task.id == task:
@@ -40,8 +43,12 @@ class Withdrawal:
         knowledge.catch_up()
         self.epochs.discard(task)
         self.validation.discard(task)
-        if task in knowledge.base.state.tasks:
-            state, report = self.promotion.forget(knowledge.base.state, task)
+        state = knowledge.base.state
+        if task in state.corrected and task not in state.tasks:
+            self.claims.fail(claim, "a correction of a known label cannot be taken out of its class again")
+            return
+        if task in state.tasks:
+            state, report = self.promotion.forget(state, task)
             try:
                 knowledge.serve_consolidated(state, report.metrics)
             except PointerMoved:

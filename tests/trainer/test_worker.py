@@ -151,6 +151,10 @@ def test_corrections_are_learned_once_and_kept(bench: Bench, first: Task, second
             bench.wait_for(one, TaskState.SERVED)  # while another task is being consolidated
         for one in (task, *made):
             bench.wait_for(one, TaskState.CONSOLIDATED)
+        bench.queue.remove(made[1])  # its label was known by then
+        stays = bench.wait(made[1], lambda record: record.state.ended and record.error is not None)
+        assert stays.state is TaskState.CONSOLIDATED
+        assert "not forgotten: a correction of a known label" in str(stays.error)
     state = bench.state()
     assert state.corrected == tuple(made)
     assert dict(zip(state.features.labels, state.features.counts.tolist(), strict=True))["gnu"] == 3
