@@ -78,5 +78,5 @@ class Keys:
 
     @property
     def lease_token(self) -> str:
-        """Counter: the newest token given out."""
+        """String: the newest token given out."""
         return f"{self.prefix}:lease-token"

@@ -1,17 +1,21 @@
 """One trainer at a time: whoever holds the lease may publish, and a newer holder fences out an older one."""
 
+import secrets
+
 from redis import Redis
 
 from exchange.connection import reaching_redis
 from exchange.errors import LeaseLost
 from exchange.keys import DEFAULT_PREFIX, Keys
 
-# The token of a holder is the count of acquisitions: it grows, so an old one can be told for ever.
+# A token is random: a count would be given out twice by a Redis that lost its data, or the last of them. The same
+# request twice is one acquisition, as its answer may have been lost.
 _ACQUIRE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return nil end
-local token = redis.call('INCR', KEYS[2])
-redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
-return token
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
+return 1
 """
 
 # One whose time ran out while nobody else came goes on.
@@ -36,9 +40,10 @@ class Lease:
 
     def acquire(self) -> int | None:
         """The token to renew and to publish with; None while another trainer holds the lease."""
+        token = secrets.randbits(62)
         with reaching_redis():
-            token = self.redis.eval(_ACQUIRE, 2, *self._keys, self._ttl_ms())
-        return None if token is None else int(token)
+            acquired = self.redis.eval(_ACQUIRE, 2, *self._keys, self._ttl_ms(), token)
+        return token if acquired else None
 
     def renew(self, token: int) -> None:
         """Holds the lease for another `ttl_s` seconds. Raises `LeaseLost`."""

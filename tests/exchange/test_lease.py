@@ -15,7 +15,7 @@ def test_one_holds_it_until_it_is_released(lease):
     token = lease.acquire()
     assert lease.acquire() is None
     lease.release(token)
-    assert lease.acquire() == token + 1
+    assert lease.acquire() not in (None, token)
 
 
 def test_renewing_keeps_it(lease):
@@ -30,7 +30,7 @@ def test_a_silent_holder_is_replaced_and_told(lease):
     old = lease.acquire()
     time.sleep(0.15)
     new = lease.acquire()
-    assert new > old
+    assert new not in (None, old)
     with pytest.raises(LeaseLost):
         lease.renew(old)
     lease.release(old)
@@ -43,3 +43,12 @@ def test_a_late_holder_goes_on_where_nobody_came(lease):
     time.sleep(0.15)
     lease.renew(token)
     assert lease.acquire() is None
+
+
+def test_a_holder_from_before_redis_lost_its_data_is_told(lease, redis):
+    old = lease.acquire()
+    redis.flushall()
+    new = lease.acquire()
+    with pytest.raises(LeaseLost):
+        lease.renew(old)
+    lease.renew(new)
