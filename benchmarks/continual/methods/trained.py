@@ -18,6 +18,7 @@ from model.checkpoint import read_tensors, write_tensors
 from model.moments import label_rows
 from trainer.config import LearnerConfig
 from trainer.learner import Task
+from trainer.precision import training_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class Trained:
                 pixels = task.pixels[rows]
                 pixels = torch.where(mirrored[rows].view(-1, 1, 1, 1), pixels.flip(-1), pixels)
                 pixels = pixels.to(self.setting.device)
-                loss = self.loss(pixels, targets[rows.to(targets.device)], present)
+                with training_precision(self.setting.device):
+                    loss = self.loss(pixels, targets[rows.to(targets.device)], present)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
