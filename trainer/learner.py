@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -34,9 +35,12 @@ Progress = Callable[[float, dict[str, float]], None]
 """Called with the share done, 0..1, and figures such as the loss."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Task:
-    """A task's images in memory. pixels: [n, 3, px, px] uint8.  labels: [n] names, new or known."""
+    """A task's images in memory. pixels: [n, 3, px, px] uint8.  labels: [n] names, new or known.
+
+    Two tasks are the same when they are one object: `Learner.described` goes by that.
+    """
 
     id: str
     pixels: Tensor
@@ -63,6 +67,7 @@ class Learner:
         self.network = network
         self.config = config
         self.pause = pause
+        self.latest: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
 
     def start(self) -> LearnerState:
         """The state before the first task."""
@@ -80,18 +85,17 @@ class Learner:
         preview: called once with what is known after `patience_s` seconds, as soon as that includes every class of a
         task whose images take longer; so new classes are served soon however many images there are.
         """
-        began, features = time.monotonic(), torch.zeros(0, self.network.backbone.width)
-        order = interleaved(task.labels)
-        classes = len(set(task.labels))
-        for rows in order.split(self.config.batch):
-            features = torch.cat([features, self.extract(state.pools, task.pixels[rows])])
-            partial = (
-                classes <= len(features) < len(order)
-            )  # the order is round-robin: each class is in by then
+        began, classes = time.monotonic(), len(set(task.labels))
+
+        def follow(features: Tensor, rows: Tensor) -> None:
+            nonlocal preview
+            # The order is round-robin: with as many images as classes, each class is in.
+            partial = classes <= len(rows) < len(task.labels)
             if preview and partial and time.monotonic() - began > patience_s:
-                preview(self.absorb(state, features, task.pick(order[: len(features)].tolist())))
+                preview(self.absorb(state, features, task.pick(rows.tolist())))
                 preview = None
-        return self.absorb(state, features, task.pick(order.tolist()))
+
+        return self.absorb(state, self.described(state.pools, task, follow), task)
 
     def consolidate(
         self,
@@ -108,10 +112,10 @@ class Learner:
         """
         if not self.trains_pools(state, task):
             return self.adopt(state, task)
-        before = self.extract(state.pools, task.pixels)
+        before = self.described(state.pools, task)
         training = TaskTraining(self.network, self.config, state, task.pixels, task.labels, before, task.id)
         pools = training.run(progress, on_epoch, resume)
-        after = self.extract(pools, task.pixels)
+        after = self.described(pools, task)
         drift = fit_drift(before, after, self.config.drift_ridge)
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
@@ -130,6 +134,27 @@ class Learner:
         """
         settled = len(state.pool_labels) >= self.config.settled
         return self.config.epochs > 0 and len(set(task.labels)) > 1 and not settled
+
+    def described(
+        self, pools: Pools, task: Task, follow: Callable[[Tensor, Tensor], None] | None = None
+    ) -> Tensor:
+        """Features [n, F] of a task's images, taken once for as long as the task lives and the pools stay the same.
+
+        Each image passes the backbone once: the fast version and what consolidates it later read the same features.
+        follow: called after each batch with the features so far and the rows [m] of the task that they belong to,
+        one of each class in turn.
+        """
+        known = self.latest.get(task)
+        if known is not None and known[0] is pools:
+            return known[1]
+        order, features = interleaved(task.labels), torch.zeros(0, self.network.backbone.width)
+        for rows in order.split(self.config.batch):
+            features = torch.cat([features, self.extract(pools, task.pixels[rows])])
+            if follow:
+                follow(features, order[: len(features)])
+        features = features[order.argsort()]
+        self.latest[task] = pools, features
+        return features
 
     @torch.inference_mode()
     def extract(self, pools: Pools, pixels: Tensor) -> Tensor:

@@ -214,3 +214,14 @@ def test_it_may_be_abandoned_before_any_batch_of_images(network: RetrievalViT, f
 def test_images_and_labels_come_in_pairs(first: Task) -> None:
     with pytest.raises(ValueError, match="2 labels for 36 images"):
         replace(first, labels=first.labels[:2])
+
+
+def test_each_image_passes_the_backbone_once(network: RetrievalViT, first: Task) -> None:
+    batches = []
+    learner = Learner(network, LearnerConfig(epochs=0, batch=12), pause=lambda: batches.append(1))
+    fast = learner.learn_fast(learner.start(), first)
+    assert len(batches) == 3
+    assert same(learner.consolidate(fast, first), learner.learn_fast(fast, first).having_learned("t1", ()))
+    assert len(batches) == 3
+    learner.learn_fast(learner.start(), first)
+    assert len(batches) == 6, "other pools, other features"
