@@ -1,4 +1,4 @@
-"""Watches a method learn: counts images, keeps the clock of training, and asks about old tasks on the way."""
+"""Watches a method learn: keeps the clock of training, and asks about old tasks on the way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_due(step: int, every: int) -> bool:
 
 
 class Observer:
-    """One task's `Watch`. Time spent on probes, and before a first state is served, is not training time."""
+    """One task's `Watch`. Time spent on probes is not training time; what came before a first state is told apart."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Observer:
         """old: probe images of each earlier task.  new: test images of this one."""
         self.method, self.task, self.old, self.new = method, task, old, new
         self.every, self.progress = every, progress
-        self.steps, self.images = 0, 0.0
+        self.steps = 0
         self.fast: tuple[float, float] | None = None
         self.probes: list[Probe] = []
         self.seconds = 0.0
@@ -37,7 +37,6 @@ class Observer:
 
     def trained(self, images: float) -> None:
         self.steps += 1
-        self.images += images
         if is_due(self.steps, self.every):
             self.pause()
             self.probe()

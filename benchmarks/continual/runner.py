@@ -58,12 +58,13 @@ class Record:
     """What was measured so far.
 
     matrix: see `metrics`.  fast: of each task, seconds to its fast state and that state's accuracy on it.
+    images, seconds: of all tasks, how many images were learned, and how long that took, the fast states included.
     """
 
     matrix: list[list[float]] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     fast: list[tuple[float, float]] = field(default_factory=list)
-    images: float = 0.0
+    images: int = 0
     seconds: list[float] = field(default_factory=list)
 
     @classmethod
@@ -144,10 +145,11 @@ def learn(
         [percent_right(method.scores(images), method.labels, images.names) for images in judges]
     )
     record.probes += observer.probes
-    record.images += observer.images
+    record.images += len(task.labels)
     record.seconds.append(observer.seconds)
     if observer.fast:
         record.fast.append(observer.fast)
+        record.seconds[-1] += observer.fast[0]
 
 
 def keep(what: Run, method: Method, record: Record, folder: Path) -> None:
