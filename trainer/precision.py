@@ -27,8 +27,12 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def training_precision(device: torch.device) -> Iterator[None]:
-    """Inside, a forward pass mixes precisions; parameters, their gradients and updates stay float32."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device)):
+    """Inside, a forward pass mixes precisions; parameters, their gradients and updates stay float32.
+
+    Nothing cast is kept: inside another autocast the cache outlives this context, and with it an update's old weights.
+    """
+    enabled = multiplies_bfloat16(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
         if device.type == "cpu":
             # Plain products: the fused kernel's backward pass takes four times as long for so few tokens.
             with sdpa_kernel(SDPBackend.MATH):

@@ -21,3 +21,13 @@ def test_products_are_bfloat16_where_that_pays_and_parameters_stay_float32() -> 
 
 def test_an_unknown_kind_of_device_is_left_in_float32() -> None:
     assert not multiplies_bfloat16(torch.device("meta"))
+
+
+def test_an_update_is_seen_inside_another_mixed_precision() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    cpu = torch.device("cpu")
+    with torch.autocast("cpu", enabled=False):
+        for weight in (1.0, 2.0):
+            torch.nn.init.constant_(layer.weight, weight)
+            with training_precision(cpu):
+                assert layer(torch.ones(1, 1)).item() == weight
