@@ -10,8 +10,8 @@ from model.budget import BudgetBatch
 from model.deliberation import LoopConfig, Memory, Recall, deliberate, recall, seed_query
 from model.network import RetrievalViT
 
-VARIANTS = ("loop", "last", "ranks")
-"""`loop` is the product's own.  `last`: only v_T joins the attention.  `ranks`: see `by_rank`."""
+VARIANTS = ("loop", "last", "ranks", "blind", "constant")
+"""`loop` is the product's own.  `last`: only v_T joins the attention.  Others: `by_rank`, `blindly`, `constants`."""
 
 
 class AblatedViT(RetrievalViT):
@@ -25,8 +25,13 @@ class AblatedViT(RetrievalViT):
         self.variant = variant
 
     def consult(self, x: Tensor, memory: Memory, budgets: BudgetBatch, bptt: int | None) -> Recall:
-        if self.variant == "ranks":
-            return by_rank(x, memory, budgets)
+        match self.variant:
+            case "ranks":
+                return by_rank(x, memory, budgets)
+            case "constant":
+                return constants(len(x), memory, budgets.steps)
+            case "blind":
+                return deliberate(blindly(x), memory, budgets, self.loop, bptt)
         found = deliberate(x, memory, budgets, self.loop, bptt)
         return last_step(found) if self.variant == "last" else found
 
@@ -56,3 +61,16 @@ def by_rank(x: Tensor, memory: Memory, budgets: BudgetBatch) -> Recall:
     slots = slots.unflatten(2, (steps, width)).squeeze(1)  # [B, T, k]
     vectors = recall(weights.unsqueeze(2), slots, memory.values).squeeze(2)  # [B, T, d]
     return Recall(vectors, None, weights, slots, query.expand(-1, steps, -1))
+
+
+def blindly(x: Tensor) -> Tensor:
+    """One token [B, 1, d] in place of x [B, N, d], the same for every image: the loop asks it instead."""
+    question = torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0)).to(x)
+    return question.expand(len(x), 1, -1)
+
+
+def constants(batch: int, memory: Memory, steps: int) -> Recall:
+    """The first T values for every image: no question, no weights; VPT-Deep (Jia et al., ECCV 2022) in our layers."""
+    vectors = memory.values[:steps].expand(batch, -1, -1)  # [B, T, d]
+    slots = torch.arange(vectors.shape[1], device=vectors.device).expand(batch, -1).unsqueeze(-1)  # [B, T, 1]
+    return Recall(vectors, None, vectors.new_ones(slots.shape), slots, torch.zeros_like(vectors))

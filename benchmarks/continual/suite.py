@@ -54,6 +54,8 @@ ABLATIONS = (
     Entry("four vectors of one step", "hippotune", ("variant=ranks",)),
     # P is d x d in each layer, as much as d/2 slots of a key and a value: 96 more where d = 192.
     Entry("one step, P as slots", "hippotune", ("loop.tmax=1", "learner.slots=106")),
+    Entry("one question for all images", "hippotune", ("variant=blind",)),
+    Entry("four constants", "hippotune", ("variant=constant", "learner.slots=4")),
     Entry("last step only", "hippotune", ("variant=last",)),
     Entry("without L_orth", "hippotune", ("learner.lambda_orth=0",)),
     Entry("with L_ent", "hippotune", ("learner.lambda_ent=0.01",)),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.continual.ablations import AblatedViT, by_rank, last_step
+from benchmarks.continual.ablations import AblatedViT, blindly, by_rank, constants, last_step
 from model.backbone import BackboneSpec, load_backbone
 from model.budget import Budget, BudgetBatch
 from model.deliberation import LoopConfig, Memory, deliberate, remember
@@ -53,6 +53,18 @@ def test_the_last_step_is_each_samples_own(memory: Memory) -> None:
         torch.testing.assert_close(kept[row], found.vectors[row, step])
 
 
+def test_the_same_question_for_all_images_is_answered_the_same(memory: Memory) -> None:
+    found = deliberate(blindly(tokens()), memory, BudgetBatch.repeat(LOOP.budget, 5), LOOP)
+    torch.testing.assert_close(found.vectors, found.vectors[:1].expand(5, -1, -1))
+    assert not torch.allclose(found.vectors[0, 0], found.vectors[0, 3])
+
+
+def test_constants_are_the_first_values(memory: Memory) -> None:
+    found = constants(5, memory, 4)
+    assert torch.equal(found.vectors[2], memory.values[:4])
+    assert found.slots.shape == found.weights.shape == (5, 4, 1)
+
+
 def test_the_variant_named_loop_is_the_product(weights: Path) -> None:
     backbone = load_backbone(BackboneSpec(BACKBONE, weights, 32))
     keys = torch.nn.functional.normalize(torch.randn(2, 12, backbone.dim), dim=-1)
@@ -63,7 +75,7 @@ def test_the_variant_named_loop_is_the_product(weights: Path) -> None:
     )
     plain = RetrievalViT(backbone, LOOP)(pixels, memories, budgets).vectors
     assert torch.equal(AblatedViT(backbone, LOOP, "loop")(pixels, memories, budgets).vectors, plain)
-    for variant in ("last", "ranks"):
+    for variant in ("last", "ranks", "blind", "constant"):
         assert not torch.allclose(
             AblatedViT(backbone, LOOP, variant)(pixels, memories, budgets).vectors, plain
         )
