@@ -95,10 +95,28 @@ SPEED = Figure(
     "{ratio:.1f}x",
     "python -m benchmarks.backbone_speed",
 )
+SERVING = tuple(
+    Figure(what, "serving.json", template, "python -m benchmarks.serving")
+    for what, template in (
+        (
+            "DeiT-Tiny served on CPU, saturated, over the bare runtime in a loop: preprocessed images, JPEG",
+            "{throughput[preprocessed_over_bare]:.2f}, {throughput[jpeg_over_bare]:.2f}",
+        ),
+        (
+            "one caller: latency beyond compute, p50 and p99",
+            "{alone[overhead_p50_ms]:.1f} and {alone[overhead_p99_ms]:.1f} ms",
+        ),
+        (
+            "saturated, over the best of LitServe, BentoML and Ray Serve: same model and runtime; one of no cost",
+            "{same[saturated_over_best]:.2f}x; {nothing[saturated_over_best]:.2f}x",
+        ),
+    )
+    if (RESULTS / "serving.json").exists()
+)
 TABLES: Mapping[str, Iterable[Figure]] = {
-    "readme": (DEMO, SERVED, SWAPS, HUNDRED, LOOP[0], LOOP[2], BACKBONE),
+    "readme": (DEMO, SERVED, SWAPS, HUNDRED, LOOP[0], LOOP[2], BACKBONE, *SERVING),
     "loop": LOOP,
-    "all": (DEMO, SERVED, SWAPS, HUNDRED, *LOOP, BACKBONE, SPEED),
+    "all": (DEMO, SERVED, SWAPS, HUNDRED, *LOOP, BACKBONE, SPEED, *SERVING),
 }
 
 

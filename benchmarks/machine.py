@@ -48,14 +48,18 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def keep(figures: dict[str, Any], out: Path | None) -> None:
-    """Print figures as JSON and, when asked, write them to a file, with the machine and the day."""
-    document = {
+def document(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures with the machine and the day."""
+    return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": asdict(Machine.here()),
         **figures,
     }
-    text = json.dumps(document, indent=2)
+
+
+def keep(figures: dict[str, Any], out: Path | None) -> None:
+    """Print figures as JSON and, when asked, write them to a file, with the machine and the day."""
+    text = json.dumps(document(figures), indent=2)
     print(text)
     if out is not None:
         out.write_text(text + "\n")

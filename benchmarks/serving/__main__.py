@@ -1,29 +1,38 @@
-"""`python -m benchmarks.serving --out benchmarks/results/serving.json`: how fast answers come, in one run.
+"""`python -m benchmarks.serving --out benchmarks/results/serving.json`: how fast answers come.
 
 Throughput at saturation and beside other servers, latency of one caller, what mixed budgets and swapped versions cost,
-and what more and more tasks do.
+and what more and more tasks do. Each part is kept as soon as it is measured, and a part that the file has already is
+not measured again: a run that was cut goes on where it was.
 
 Caller, server and bare runtime are three processes on one machine; what the caller costs is taken from the server's
-cores, and counted. Other servers are measured where `--peers` names a Python that has them: see `--help`.
+cores, and counted. Other servers are measured where `--peers` names a virtual environment for them: see `--help`.
 """
 
 from __future__ import annotations
 
-import subprocess
+import json
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any
 
 import structlog
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.loop import DEIT
-from benchmarks.machine import keep
-from benchmarks.serving import bench
+from benchmarks.machine import document
+from benchmarks.serving import bench, changing
+from benchmarks.serving.asked import rows
+from benchmarks.serving.beside import beside
 from benchmarks.serving.peers.install import install
-from benchmarks.serving.scene import Scene, child
+from benchmarks.serving.scene import Scene
+from benchmarks.serving.subjects import Effort, Figures, Ours, Versions, capacity, ours
 from exchange.embedded import EmbeddedRedis
 from model.backbone import BackboneSpec
 from model.deliberation import LoopConfig
@@ -32,18 +41,65 @@ from service.runtimes.graphs import Graphs
 
 log = structlog.get_logger()
 
-QUICK = bench.Effort(
-    2.0, rounds=2, swaps=40, tasks=(1, 10, 100, 1000), shares=(0.5,), models=("looped", "nothing")
-)
-FULL = bench.Effort(seconds=8.0, rounds=5, swaps=1000, tasks=(1, 10, 100, 1000))
-PARTS = ("throughput", "alone", "budgets", "swaps", "scale", "peers")
-PEERS = ("litserve", "bentoml", "ray")
+QUICK = Effort(1.5, rounds=2, swaps=40, tasks=(1, 100, 1000), shares=(0.5,))
+FULL = Effort(5.0, rounds=5, swaps=1000, tasks=(1, 10, 100, 1000))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every part is given. peers: the Python of the other servers."""
+
+    scene: Scene
+    versions: Versions
+    effort: Effort
+    peers: Path | None
+
+    @contextmanager
+    def product(self) -> Iterator[Ours]:
+        """Our server as it is, with a version of the scene's size."""
+        self.versions.publish(self.versions.checkpoint(self.scene.slots, self.scene.classes))
+        with ours(self.scene, "product") as server:
+            yield server
+
+    def swaps(self) -> Figures:
+        able = capacity(self.scene, self.effort.seconds)
+        with self.product() as server:
+            return changing.swaps(server.port, server.pid, self.versions, able, self.effort)
+
+    def on_product(self, measure: Callable[[Ours], Figures]) -> Figures:
+        with self.product() as server:
+            return measure(server)
+
+    def beside(self, model: str) -> Figures:
+        if self.peers is None:
+            return {}
+        self.versions.publish(self.versions.checkpoint(self.scene.slots, self.scene.classes))
+        able = capacity(self.scene, self.effort.seconds)
+        return {"capacity": able, **beside(self.scene, model, self.peers, able, self.effort)}
+
+
+PARTS: Mapping[str, Callable[[Run], Figures]] = {
+    "start": lambda run: changing.starting(run.scene, run.effort),
+    "alone": lambda run: run.on_product(lambda server: bench.alone(server.port, run.effort)),
+    "throughput": lambda run: bench.throughput(run.scene, run.versions.px, run.effort),
+    "concurrency": lambda run: run.on_product(lambda server: bench.concurrency(server.port, run.effort)),
+    "budgets": lambda run: run.on_product(
+        lambda server: bench.mixed_budgets(server.port, run.scene, run.effort)
+    ),
+    "swaps": Run.swaps,
+    "scale": lambda run: run.on_product(lambda server: changing.scale(server.port, run.versions, run.effort)),
+    "same": lambda run: run.beside("looped"),
+    "nothing": lambda run: run.beside("nothing"),
+    "default": lambda run: run.beside("torch"),
+}
+PEERS = ("same", "nothing", "default")
 
 
 def main(
-    out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the figures are kept, part by part.")] = None,
     quick: Annotated[bool, typer.Option(help="Short measurements: within five minutes.")] = False,
     parts: Annotated[str, typer.Option(help="Which figures, by comma.")] = ",".join(PARTS),
+    anew: Annotated[bool, typer.Option(help="Measure also what the file has already.")] = False,
     backbone: Annotated[str | None, typer.Option(help="A timm name or `bundled`.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its safetensors file.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; else what the machine grants.")] = None,
@@ -55,22 +111,80 @@ def main(
     ] = None,
 ) -> None:
     """Measure serving."""
-    wanted, effort = parts.split(","), QUICK if quick else FULL
+    wanted = parts.split(",")
     if unknown := set(wanted) - set(PARTS):
         raise typer.BadParameter(f"parts is {', '.join(unknown)}; it must be among {', '.join(PARTS)}")
+    if peers is None:
+        wanted = [part for part in wanted if part not in PEERS]
     default = DEIT if DEIT.weights is not None and DEIT.weights.exists() else BackboneSpec()
     spec = default if backbone is None else BackboneSpec(backbone, weights)
+    python = install(peers) if peers is not None else None
+    with scenery(spec, threads or available_cpus(), max_batch, slots, graphs) as scene:
+        effort = QUICK if quick else FULL
+        figures = {"command": f"python -m benchmarks.serving{' --quick' if quick else ''}"}
+        figures |= described(scene, effort)
+        known = {} if anew or out is None else kept(out, figures)
+        todo = [part for part in wanted if part not in known]
+        found = document({**figures, **known})
+        if todo:
+            found = measure(Run(scene, export(scene, spec), effort, python), todo, {**figures, **known}, out)
+    show(found)
+
+
+def measure(run: Run, todo: list[str], figures: Figures, out: Path | None) -> Figures:
+    """The parts to do, each kept as soon as it is known."""
+    found = document(figures)
+    for part in todo:
+        began = perf_counter()
+        figures[part] = PARTS[part](run)
+        print(f"{part}, {perf_counter() - began:.0f} s: {figures[part]}", file=sys.stderr)
+        found = document(
+            {
+                **{name: figures[name] for name in figures if name not in PARTS},
+                **{name: figures[name] for name in PARTS if name in figures},
+            }
+        )
+        if out is not None:
+            out.write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def described(scene: Scene, effort: Effort) -> dict[str, Any]:
+    """What figures of several runs must agree in to stand in one file."""
+    return {
+        "backbone": scene.backbone,
+        "threads": scene.threads,
+        "max_batch": scene.max_batch,
+        "slots": scene.slots,
+        "effort": json.loads(json.dumps(asdict(effort))),
+    }
+
+
+def kept(path: Path, figures: dict[str, Any]) -> Figures:
+    """The parts a file has. Raises BadParameter for one of another setting."""
+    if not path.exists():
+        return {}
+    before = json.loads(path.read_text())
+    if different := [name for name, value in figures.items() if before.get(name) != value]:
+        raise typer.BadParameter(f"{path} has another {', '.join(different)}; give another file, or --anew")
+    return {name: before[name] for name in PARTS if name in before}
+
+
+@contextmanager
+def scenery(spec: BackboneSpec, threads: int, max_batch: int, slots: int, graphs: Path) -> Iterator[Scene]:
+    """A Redis and a folder for versions, gone at the end; graphs are kept."""
+    graphs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder) / "redis") as redis:
         store = Path(folder) / "store"
         store.mkdir()
         (store / "cache").symlink_to(graphs.resolve(), target_is_directory=True)
-        scene = Scene(
+        yield Scene(
             backbone=spec.name,
             weights=None if spec.weights is None else str(spec.weights.resolve()),
             px=spec.px,
             model="product",
             runtime="onnx",
-            threads=threads or available_cpus(),
+            threads=threads,
             max_batch=max_batch,
             slots=slots,
             classes=100,
@@ -78,86 +192,27 @@ def main(
             store=str(store),
             redis_url=redis.url,
         )
-        figures = measure(scene, spec, wanted, effort, peers)
-    keep({"command": f"python -m benchmarks.serving{' --quick' if quick else ''}", **figures}, out)
 
 
-def measure(
-    scene: Scene, spec: BackboneSpec, wanted: list[str], effort: bench.Effort, peers: Path | None
-) -> dict[str, Any]:
-    """All parts wanted."""
-    versions = bench.Versions(scene)
-    export(scene, spec, versions)
-    first = versions.publish(versions.checkpoint(scene.slots, scene.classes))
-    figures: dict[str, Any] = {
-        "backbone": f"{scene.backbone} at {versions.px} px",
-        "threads": scene.threads,
-        "max_batch": scene.max_batch,
-        "slots": scene.slots,
-        "seconds_each": effort.seconds,
-        "rounds": effort.rounds,
-    }
-    if "throughput" in wanted:
-        figures["throughput"] = report("throughput", bench.throughput(scene, versions.px, effort))
-    with child(replace(scene, model="looped"), bench.BARE) as process:
-        capacity = bench.bare(process, scene.max_batch, effort.seconds)
-    if {"alone", "budgets", "swaps", "scale"} & set(wanted):
-        with bench.ours(scene, "product") as server:
-            port = server.port
-            figures["start_to_ready_s"] = server.ready_s
-            if "alone" in wanted:
-                figures["alone"] = report("alone", bench.alone(port, effort))
-            if "budgets" in wanted:
-                figures["mixed_budgets"] = report("mixed_budgets", bench.mixed_budgets(port, scene, effort))
-            if "swaps" in wanted:
-                found = bench.swaps(port, server.pid, versions, 0.3 * capacity, effort)
-                figures["swaps"] = report("swaps", found)
-            if "scale" in wanted:
-                figures["scale"] = report("scale", bench.scale(port, versions, effort))
-            versions.registry.activate(first.version)
-    if "peers" in wanted and peers is not None:
-        figures["peers"] = beside(scene, install(peers), capacity, effort)
-    return figures
-
-
-def export(scene: Scene, spec: BackboneSpec, versions: bench.Versions) -> None:
-    """The graphs, once; a product would do so in the background."""
-    graphs = Graphs(spec, versions.checkpoint(1, 1).identity, Path(scene.graphs))
+def export(scene: Scene, spec: BackboneSpec) -> Versions:
+    """The graphs, once; a product would do so in the background. And a first version."""
+    versions = Versions(scene)
+    checkpoint = versions.checkpoint(scene.slots, scene.classes)
+    graphs = Graphs(spec, checkpoint.identity, Path(scene.graphs))
     if not graphs.ready(LoopConfig()):
         log.info("exporting graphs; this is done once")
         graphs.export(LoopConfig())
+    versions.publish(checkpoint)
+    return versions
 
 
-def beside(scene: Scene, python: Path, capacity: float, effort: bench.Effort) -> dict[str, Any]:
-    """Other servers and ours: the same model, one that costs nothing, and what their documentation shows."""
-    found: dict[str, Any] = {}
-    rates = {"looped": capacity, "nothing": 4 * capacity, "torch": capacity / 2}
-    for model in effort.models:
-        rate = rates[model]
-        one: dict[str, Any] = {}
-        with bench.ours(scene, "looped" if model == "torch" else model) as server:
-            ours = {"port": server.port, "path": "/classify", "field": None}
-            one["hippotune"] = bench.loads(ours, rate, effort)
-        for name in PEERS:
-            try:
-                with child(
-                    replace(scene, model=model), f"benchmarks.serving.peers.{name}_app", python
-                ) as peer:
-                    bench.wait_answering(peer.told)
-                    one[name] = bench.loads(peer.told, rate, effort)
-            except (RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
-                one[name] = {"failed": str(error)}
-        answered = [one[name]["saturated"]["per_second"] for name in PEERS if "saturated" in one[name]]
-        if answered:
-            one["hippotune_over_best"] = one["hippotune"]["saturated"]["per_second"] / max(answered)
-        found[model] = report(f"beside others: {model}", one)
-    return found
-
-
-def report(name: str, figures: dict[str, Any]) -> dict[str, Any]:
-    """Progress, to stderr."""
-    print(f"{name}: {figures}", file=sys.stderr)
-    return figures
+def show(found: Figures) -> None:
+    """The figures, and beside each ratio what was asked for."""
+    print(json.dumps(found, indent=2))
+    table = Table("", "asked", "measured", "met")
+    for row in rows(found):
+        table.add_row(*row)
+    Console(stderr=True).print(table)
 
 
 if __name__ == "__main__":

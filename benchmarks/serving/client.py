@@ -148,7 +148,8 @@ class Caller:
         except OSError:
             status, body = 0, b""
         now = perf_counter()
-        if not self._starts <= now < self._ends:
+        # An open loop asks whether requests come back or not: those of its time count, however late they are.
+        if not self._starts <= (now if self.load.rate is None else due) < self._ends:
             return
         if status != 200:
             self.measured.failed += 1
@@ -168,7 +169,8 @@ class Caller:
 
     async def open(self) -> None:
         connections = [Connection() for _ in range(self.load.connections)]
-        free: asyncio.Queue[Connection] = asyncio.Queue()
+        # The one used last first: one that rests for long may be closed by the server just as it is used.
+        free: asyncio.Queue[Connection] = asyncio.LifoQueue()
         for connection in connections:
             free.put_nowait(connection)
         times, due, asked = random.Random(0), perf_counter(), set[asyncio.Task[None]]()
@@ -187,6 +189,7 @@ class Caller:
             await asyncio.wait(asked, timeout=PATIENCE_S)
         for task in asked:
             task.cancel()
+        self.measured.failed += len(asked)
         for connection in connections:
             connection.close()
 

@@ -6,15 +6,37 @@ It says what the files in benchmarks/results say and nothing else; a part that w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.budgets import table
+from benchmarks.serving.asked import rows
+from benchmarks.serving.beside import OUR_NAME
 
 RESULTS = Path("benchmarks/results")
+TITLES = {
+    "throughput": "At saturation, images a second",
+    "concurrency": "By connections and size of the photographs",
+    "alone": "One caller",
+    "budgets": "Mixed budgets beside uniform ones",
+    "swaps": "Swaps under load",
+    "scale": "More and more tasks, ten slots and ten classes each",
+    "start": "Starting",
+}
+BESIDE = {
+    "same": "Beside other servers: the same model and runtime",
+    "nothing": "Beside other servers: a model that costs nothing",
+    "default": "Beside other servers: our default runtime with the loop, theirs a plain ViT in torch",
+}
+HOW = (
+    "Every server answers the same JPEGs with the same decoder and model, asked over loopback by the same caller, "
+    "which takes its share of the same cores. LitServe is asked with base64 in JSON, BentoML with multipart, Ray "
+    "Serve and hippotune with raw bodies. Loads are requests at random times, counted from when each was due; 100 % "
+    "is what the bare runtime does in a loop (four times that for a model of no cost, half of it for torch)."
+)
 
 
 def page(serving: dict[str, Any] | None, budgets: dict[str, Any] | None) -> str:
@@ -36,30 +58,99 @@ def heading(result: dict[str, Any]) -> list[str]:
 
 
 def serving_lines(result: dict[str, Any]) -> Iterator[str]:
-    """A section for each part that was measured."""
-    titles = {
-        "throughput": "At saturation, images a second",
-        "alone": "One caller",
-        "mixed_budgets": "Mixed budgets beside uniform ones, images a second",
-        "swaps": "Swaps under load",
-        "scale": "More and more tasks, ten slots and ten classes each",
-        "peers": "Beside other servers",
-    }
-    for part, title in titles.items():
+    """What was asked, then a section for each part that was measured."""
+    if asked := list(rows(result)):
+        yield from grid(("", "asked", "measured", "met"), asked)
+    beside = {part: title for part, title in BESIDE.items() if result.get(part)}
+    if beside:
+        yield from ("## Beside other servers", "", HOW, "")
+    for part, title in beside.items():
+        yield from (f"## {title}", "", *versus(result[part]["servers"]))
+        yield from (f"![Latency by load](serving-{part}.svg)", "")
+    for part, title in TITLES.items():
         if part in result:
-            yield from (f"## {title}", "", "| | |", "|---|---|")
-            yield from (f"| {name} | {value} |" for name, value in flat(result[part]))
-            yield ""
+            yield from (f"## {title}", "", *grid(("", ""), flat(result[part])))
+
+
+def versus(servers: dict[str, Any]) -> Iterator[str]:
+    """A line a server, and in words where another one is better."""
+    answered = {name: one for name, one in servers.items() if "failed" not in one}
+    loads = [load for load in next(iter(answered.values()), {}) if load != "saturated"]
+    head = [
+        "",
+        "saturated, images/s",
+        *(f"{load.replace('_', ' ')}: p50 / p99, ms" for load in loads),
+        "failed",
+    ]
+    yield from grid(head, (line(name, one, loads) for name, one in answered.items()))
+    for name, one in servers.items():
+        if "failed" in one:
+            yield from (f"{name} did not answer: {one['failed']}", "")
+    better = list(where_better(answered, loads))
+    if better:
+        yield from (f"Better than {OUR_NAME}: {'; '.join(better)}.", "")
+
+
+def line(name: str, one: dict[str, Any], loads: Sequence[str]) -> Iterator[str]:
+    yield name
+    yield f"{one['saturated']['per_second']:.0f}"
+    for load in loads:
+        yield f"{one[load]['latency_p50_ms']:.1f} / {one[load]['latency_p99_ms']:.1f}"
+    yield f"{sum(part['failed'] for part in one.values())}"
+
+
+def where_better(answered: dict[str, Any], loads: Sequence[str]) -> Iterator[str]:
+    """Who beats us in what."""
+    ours = answered.get(OUR_NAME)
+    for name, one in answered.items():
+        if ours is None or name == OUR_NAME:
+            continue
+        if one["saturated"]["per_second"] > ours["saturated"]["per_second"]:
+            yield f"{name} when saturated"
+        for load in loads:
+            for percentile in ("p50", "p99"):
+                key = f"latency_{percentile}_ms"
+                if one[load][key] < ours[load][key]:
+                    yield f"{name}'s {percentile} at {load.replace('_', ' ')}"
+
+
+def grid(head: Sequence[str], body: Iterable[Iterable[str]]) -> Iterator[str]:
+    """A table, and an empty line."""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    yield from (f"| {' | '.join(row)} |" for row in body)
+    yield ""
 
 
 def flat(figures: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Nested figures as rows: `peers: looped: litserve`."""
+    """Nested figures as rows: `images per second: bare`."""
     for key, value in figures.items():
         name = before + key.replace("_", " ")
         if isinstance(value, dict):
             yield from flat(value, f"{name}: ")
         else:
             yield name, f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def plots(result: dict[str, Any], folder: Path) -> None:
+    """p50 and p99 of every server over its open loads."""
+    from benchmarks.report.plots import new, write  # matplotlib is an extra
+
+    for part in BESIDE:
+        if not result.get(part):
+            continue
+        figure, axes = new()
+        for index, (name, one) in enumerate(result[part]["servers"].items()):
+            loads = {load: one[load] for load in one if load.startswith("load_")}
+            shares = [float(load.removeprefix("load_").rstrip("%")) for load in loads]
+            for percentile, style in (("p50", "-"), ("p99", "--")):
+                times = [found[f"latency_{percentile}_ms"] for found in loads.values()]
+                axes.plot(
+                    shares, times, style, marker="o", ms=3, color=f"C{index}", label=f"{name} {percentile}"
+                )
+        axes.set(xlabel="load (%)", ylabel="latency (ms)", yscale="log")
+        axes.legend(fontsize="small", ncols=2, frameon=False)
+        write(figure, folder / f"serving-{part}.svg")
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -70,12 +161,14 @@ def main(
     out: Annotated[Path, typer.Option(help="The page.")] = Path("docs/measured/serving.md"),
     results: Annotated[Path, typer.Option(help="Folder of the figures.")] = RESULTS,
 ) -> None:
-    """Write the page. Fails when nothing was measured yet."""
+    """Write the page and its plots. Fails when nothing was measured yet."""
     serving, budgets = read(results / "serving.json"), read(results / "budgets.json")
     if serving is None and budgets is None:
         raise typer.BadParameter(f"{results} holds neither serving.json nor budgets.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page(serving, budgets))
+    if serving is not None:
+        plots(serving, out.parent)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +121,12 @@ def child(scene: Scene, module: str, python: Path | str = sys.executable) -> Ite
     """
     command = [str(python), "-m", module]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     errors: list[str] = []
     listener = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
@@ -140,7 +147,9 @@ def child(scene: Scene, module: str, python: Path | str = sys.executable) -> Ite
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        listener.join(5)  # a grandchild may hold the other end for longer
+        with suppress(ProcessLookupError):  # workers of other servers may outlive whom they work for
+            os.killpg(process.pid, signal.SIGKILL)
+        listener.join(5)  # a process in a session of its own may hold the other end for longer
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()

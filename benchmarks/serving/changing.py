@@ -1,0 +1,115 @@
+"""Figures of versions that change: starting, swapping under load, knowing more and more tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from statistics import median
+from threading import Event
+
+import httpx
+import psutil
+
+from benchmarks.serving.bench import ratio
+from benchmarks.serving.client import Measured, percentile
+from benchmarks.serving.scene import Scene, ask, photographs
+from benchmarks.serving.subjects import PATIENCE_S, Effort, Figures, Versions, ours
+
+SETTLED = 50
+"""Swaps after which memory is taken to have settled."""
+LOAD = 0.3
+"""Of what the bare runtime can do, while versions are swapped."""
+
+
+def starting(scene: Scene, effort: Effort) -> Figures:
+    """From starting the process to ready, its runtime chosen by measurement as by default."""
+    times = []
+    for _ in range(effort.rounds):
+        with ours(replace(scene, runtime="auto"), "product") as server:
+            times.append(server.ready_s)
+    return {"start_to_ready_s": median(times), "starts": len(times)}
+
+
+def swaps(port: int, pid: int, versions: Versions, capacity: float, effort: Effort) -> Figures:
+    """The pointer goes back and forth under an open load; before, the same load and the same asking without that."""
+    numbers = [versions.publish(versions.checkpoint(100, 100)).version for _ in range(2)]
+    process, memory, waits = psutil.Process(pid), list[int](), list[float]()
+    how: Figures = {"connections": 64, "rate": LOAD * capacity, "warm_up_s": 0.5}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as caller:
+        wait_for(caller, numbers[1])
+        with background_load(port, how) as still:
+            ends = time.perf_counter() + 4 * effort.seconds
+            while time.perf_counter() < ends:
+                wait_for(caller, numbers[1])
+        with background_load(port, how) as moving:
+            for turn in range(effort.swaps):
+                version = numbers[turn % 2]
+                began = time.perf_counter()
+                versions.registry.activate(version)
+                wait_for(caller, version)
+                waits.append(1000 * (time.perf_counter() - began))
+                memory.append(process.memory_info().rss)
+    before, during = (percentile(one.latencies_ms, 99) for one in (still, moving))
+    return {
+        "swaps": effort.swaps,
+        "answered": moving.answered,
+        "failed": moving.failed,
+        "p99_ms_before": before,
+        "p99_ms_during": during,
+        "p99_ratio": during / before,
+        "pointer_to_first_answer_ms_p50": median(waits),
+        "pointer_to_first_answer_ms_p99": percentile(waits, 99),
+        "memory_growth": memory[-1] / memory[min(SETTLED, len(memory) // 2)] - 1,
+    }
+
+
+def wait_for(caller: httpx.Client, version: int) -> None:
+    """Until an answer is by this version."""
+    photo, kind = photographs(1)[0], {"Content-Type": "image/jpeg"}
+    while caller.post("/classify", content=photo, headers=kind).json()["version"] != version:
+        pass
+
+
+@contextmanager
+def background_load(port: int, how: Figures) -> Iterator[Measured]:
+    """An open load from its own process while the block runs. What came of it is there after the block."""
+    stop, total, photos = Event(), Measured(0), photographs(32)
+
+    def run() -> list[Measured]:
+        found = []
+        while not stop.is_set():
+            found.append(ask(port, photos, seconds=4, **how))
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield total
+        finally:
+            stop.set()
+            for one in running.result():
+                total.answered += one.answered
+                total.failed += one.failed
+                total.latencies_ms += one.latencies_ms
+
+
+def scale(port: int, versions: Versions, effort: Effort) -> Figures:
+    """One caller, versions that know more and more tasks of ten slots and ten classes each."""
+    numbers = {
+        tasks: versions.publish(versions.checkpoint(10 * tasks, 10 * tasks)).version for tasks in effort.tasks
+    }
+    photos, found = photographs(32), {tasks: list[float]() for tasks in numbers}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as caller:
+        for _ in range(effort.rounds):
+            for tasks, version in numbers.items():
+                versions.registry.activate(version)
+                wait_for(caller, version)
+                found[tasks].append(median(ask(port, photos, seconds=effort.seconds).latencies_ms))
+    base = found[min(found)]
+    return {
+        f"tasks_{tasks}": {"latency_p50_ms": median(values), "over_1": ratio(values, base)}
+        for tasks, values in found.items()
+    }
