@@ -24,6 +24,10 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
 SPACE_BYTES = 64
+ID_BYTES = 12
+DRAWN_BYTES = 341 * ID_BYTES
+"""Random bytes asked of the system at once. Each time the interpreter goes to other threads meanwhile, and an answer
+that is being written waits for it to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +54,29 @@ class AnswerMemory:
         self._capacity = capacity
         self._ttl_s = ttl_s
         self._kept: OrderedDict[str, tuple[float, Remembered]] = OrderedDict()
+        self._drawn = b""
         self._lock = threading.Lock()
 
     def keep(self, features: NDArray[np.float32], space: str) -> str:
         """Remember an answer; returns an id that nobody can guess."""
-        id_ = f"{self.owner}-{secrets.token_hex(12)}"
         now = monotonic()
         # A copy: a row of a batch would keep the whole batch.
         entry = now + self._ttl_s, Remembered(features.copy(), space)
         with self._lock:
+            id_ = f"{self.owner}-{self._draw().hex()}"
             self._kept[id_] = entry
             while self._kept and (
                 len(self._kept) > self._capacity or next(iter(self._kept.values()))[0] < now
             ):
                 self._kept.popitem(last=False)
         return id_
+
+    def _draw(self) -> bytes:
+        """Random bytes that were never drawn before."""
+        if not self._drawn:
+            self._drawn = secrets.token_bytes(DRAWN_BYTES)
+        drawn, self._drawn = self._drawn[:ID_BYTES], self._drawn[ID_BYTES:]
+        return drawn
 
     def find(self, id_: str) -> Remembered | None:
         """What was kept under an id, None where it never was or is no longer."""

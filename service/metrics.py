@@ -115,8 +115,9 @@ class Metrics:
         label = str(version)
         self.version_images.labels(label, "answered").inc(len(top_scores))
         self.version_compute.labels(label).observe(compute_s)
-        for score in top_scores:
-            self.version_score.labels(label).observe(float(score))
+        histogram = self.version_score.labels(label)
+        for score in top_scores.tolist():
+            histogram.observe(score)
 
     def version_failed(self, version: int, images: int) -> None:
         self.version_images.labels(str(version), "failed").inc(images)

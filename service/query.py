@@ -46,6 +46,8 @@ class ClassifyQuery(BaseModel):
 
         A name nobody knows is a typing error more often than not, and its budget would silently be ignored.
         """
+        if not request.scope["query_string"]:
+            return cls.model_construct()
         params = request.query_params
         values: dict[str, Any] = dict(params)
         if "labels" in values:
