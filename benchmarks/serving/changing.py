@@ -22,6 +22,8 @@ SETTLED = 50
 """Swaps after which memory is taken to have settled."""
 LOAD = 0.3
 """Of what the bare runtime can do, while versions are swapped."""
+EVERY_S = 0.15
+"""Between two swaps: a trainer publishes every few seconds at most."""
 
 
 def starting(scene: Scene, effort: Effort) -> Figures:
@@ -39,13 +41,13 @@ def swaps(port: int, pid: int, versions: Versions, capacity: float, effort: Effo
     process, memory, waits = psutil.Process(pid), list[int](), list[float]()
     how: Figures = {"connections": 64, "rate": LOAD * capacity, "warm_up_s": 0.5}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as caller:
+        versions.registry.activate(numbers[1])
         wait_for(caller, numbers[1])
         with background_load(port, how) as still:
-            ends = time.perf_counter() + 4 * effort.seconds
-            while time.perf_counter() < ends:
+            for _ in paced(int(4 * effort.seconds / EVERY_S)):
                 wait_for(caller, numbers[1])
         with background_load(port, how) as moving:
-            for turn in range(effort.swaps):
+            for turn in paced(effort.swaps):
                 version = numbers[turn % 2]
                 began = time.perf_counter()
                 versions.registry.activate(version)
@@ -64,6 +66,15 @@ def swaps(port: int, pid: int, versions: Versions, capacity: float, effort: Effo
         "pointer_to_first_answer_ms_p99": percentile(waits, 99),
         "memory_growth": memory[-1] / memory[min(SETTLED, len(memory) // 2)] - 1,
     }
+
+
+def paced(turns: int) -> Iterator[int]:
+    """0, 1, ..., one every `EVERY_S` where the work in between allows it."""
+    due = time.perf_counter()
+    for turn in range(turns):
+        yield turn
+        due += EVERY_S
+        time.sleep(max(0.0, due - time.perf_counter()))
 
 
 def wait_for(caller: httpx.Client, version: int) -> None:

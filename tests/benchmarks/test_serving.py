@@ -21,7 +21,7 @@ pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extra
 from benchmarks.serving.__main__ import kept
 from benchmarks.serving.asked import ASKED, rows
 from benchmarks.serving.beside import against
-from benchmarks.serving.client import Caller, Load, Measured
+from benchmarks.serving.client import Caller, Load, Measured, rate
 from benchmarks.serving.page import page, plots
 from benchmarks.serving.scene import Scene, child, free_port, multipart, photographs, stored
 from benchmarks.serving.subjects import Effort, Versions, ours
@@ -95,6 +95,15 @@ def test_an_open_loop_counts_the_wait_for_a_server_that_is_too_slow(port: int) -
     found = measured(port, connections=64, rate=4 / WORK_S)
     assert max(found.latencies_ms) > 3 * 1000 * WORK_S
     assert found.answered > 0.5 / WORK_S + 1  # all that were due, however late
+
+
+def test_the_rate_of_answers_does_not_hang_on_where_the_window_cuts_a_batch() -> None:
+    batches = [0.3 * turn for turn in range(7)]
+    for shift in (0.0, 0.1, 0.2):
+        times = [time + shift for time in batches for _ in range(16) if time + shift < 1.5]
+        assert rate(times, 1.5) == pytest.approx(16 / 0.3)
+    assert rate([1.0], 2.0) == 0.5
+    assert rate([], 2.0) == 0
 
 
 def test_a_server_that_is_gone_is_a_failure() -> None:
