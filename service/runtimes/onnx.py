@@ -46,7 +46,9 @@ class OnnxRuntime:
         """Exports the graphs first where no version had such a loop before. Raises ExportFailed."""
         explainer = self._beside.prepare(checkpoint)
         pairs = self._beside.backbone.pairs
-        return OnnxClassifier(self._sessions_of(checkpoint.loop), checkpoint, explainer, pairs)
+        sessions = self._sessions_of(checkpoint.loop)
+        with self._beside.one_thread():
+            return OnnxClassifier(sessions, checkpoint, explainer, pairs)
 
     def close(self) -> None:
         self._graphs.stop()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,17 @@ from service.runtimes import Classifier, LayerTrace, Output
 class TorchRuntime:
     """A backbone in float32 on one device."""
 
-    def __init__(self, backbone: Backbone, device: torch.device) -> None:
+    def __init__(self, backbone: Backbone, device: torch.device, threads: int = 1) -> None:
         self.backbone = backbone.to(device)
         self.device = device
+        self._threads = threads
 
     @classmethod
     def load(cls, spec: BackboneSpec, device: str | None, threads: int) -> TorchRuntime:
         """Load the backbone onto `device`, by default a GPU if there is one. Sets torch's threads."""
         torch.set_num_threads(threads)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(load_backbone(spec), torch.device(chosen))
+        return cls(load_backbone(spec), torch.device(chosen), threads)
 
     @property
     def name(self) -> str:
@@ -46,7 +48,21 @@ class TorchRuntime:
 
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         checkpoint.check_fits(self.backbone)
-        return TorchClassifier(self.backbone, checkpoint.to(self.device), self.device)
+        with self.one_thread():
+            return TorchClassifier(self.backbone, checkpoint.to(self.device), self.device)
+
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        """What the caller's thread computes in the block, it computes alone.
+
+        Laying a version out is a few small products, while forward passes hold all cores: a team of threads would wait
+        for its members far longer than it works.
+        """
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self._threads)
 
     def close(self) -> None:
         """Nothing runs in the background."""
