@@ -11,6 +11,7 @@ cores, and counted. Other servers are measured where `--peers` names a virtual e
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +43,7 @@ from service.runtimes.graphs import Graphs
 log = structlog.get_logger()
 
 QUICK = Effort(1.5, rounds=2, swaps=40, tasks=(1, 100, 1000), shares=(0.5,))
-FULL = Effort(5.0, rounds=5, swaps=1000, tasks=(1, 10, 100, 1000))
+FULL = Effort(4.0, rounds=4, swaps=1000, tasks=(1, 10, 100, 1000))
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def main(
     ] = None,
 ) -> None:
     """Measure serving."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers end as on any other error
     wanted = parts.split(",")
     if unknown := set(wanted) - set(PARTS):
         raise typer.BadParameter(f"parts is {', '.join(unknown)}; it must be among {', '.join(PARTS)}")

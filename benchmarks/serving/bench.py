@@ -77,7 +77,7 @@ def concurrency(port: int, effort: Effort) -> Figures:
     return {
         f"{side}_px": {
             f"{connections}_connections": ask(
-                port, photographs(8, side), connections=connections, seconds=effort.seconds
+                port, photographs(8, side), connections=connections, seconds=effort.seconds / 2
             ).summary()
             for connections in CONNECTIONS
         }

@@ -22,7 +22,7 @@ SETTLED = 50
 """Swaps after which memory is taken to have settled."""
 LOAD = 0.3
 """Of what the bare runtime can do, while versions are swapped."""
-EVERY_S = 0.15
+EVERY_S = 0.12
 """Between two swaps: a trainer publishes every few seconds at most."""
 
 

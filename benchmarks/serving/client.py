@@ -79,12 +79,12 @@ def rate(times: Sequence[float], seconds: float) -> float:
     """Events a second: the least-squares line through (time, count).
 
     Answers come a batch at a time, and how many batches end within the window is a matter of luck; the slope is not.
-    Few or all at once: their number by the seconds.
+    Where they lie within less than half of the window, their number by the seconds.
     """
-    count, mean = len(times), statistics.fmean(times) if times else 0.0
+    if not times or max(times) - min(times) < seconds / 2:
+        return len(times) / seconds
+    mean = statistics.fmean(times)
     spread = sum((time - mean) ** 2 for time in times)
-    if count < 3 or spread == 0:
-        return count / seconds
     return sum((time - mean) * turn for turn, time in enumerate(times)) / spread
 
 
