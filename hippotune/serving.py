@@ -11,10 +11,10 @@ from rich.console import Console
 from hippotune.output import print_json
 from hippotune.settings import Settings
 from service.app import create_app
-from service.server import DrainingServer
+from service.server import OwnProcessServer
 
 
-class AnnouncingServer(DrainingServer):
+class AnnouncingServer(OwnProcessServer):
     """Prints its address when it has started, as the first line of JSON on stdout or as a line to read."""
 
     def __init__(self, app: FastAPI, host: str, port: int, unready_s: float, as_json: bool) -> None:

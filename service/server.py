@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 from functools import partial
@@ -59,3 +60,13 @@ class DrainingServer(uvicorn.Server):
         self._lifecycle.draining = True
         await asyncio.sleep(self._ready_s)
         await super().shutdown(sockets)
+
+
+class OwnProcessServer(DrainingServer):
+    """The same where a process does nothing else."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Half a million objects that stay for ever are there by now; each search among them stops all answers."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()

@@ -14,7 +14,7 @@ from hippotune.processes import end_with_stdin
 from service.app import create_app
 from service.config import ServiceConfig
 from service.runtimes.load import load_runtime
-from service.server import DrainingServer
+from service.server import OwnProcessServer
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     )
     load = load_runtime if scene.model == "product" else lambda _config, _threads: runtime_for(scene)
     port = free_port()
-    server = DrainingServer(create_app(config, load), host="127.0.0.1", port=port)
+    server = OwnProcessServer(create_app(config, load), host="127.0.0.1", port=port)
 
     def stop() -> None:
         server.should_exit = True
