@@ -45,7 +45,7 @@ RECIPES = {
     "lora": Recipe(Trained, TrainedConfig(LoraConfig(), lr=1e-3, head_lr=1e-2)),
     "slca": Recipe(Aligned, AlignedConfig(), "trained."),
     "der": Recipe(Replayed, ReplayedConfig(), "trained."),
-    "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=3e-3)),
+    "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=1e-2)),
     "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=3e-3, head_lr=3e-3)),
     "coda": Recipe(Trained, TrainedConfig(CODA_PROMPT, lr=3e-3, head_lr=3e-3)),
 }
