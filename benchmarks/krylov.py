@@ -210,7 +210,7 @@ def main() -> None:
     layers = theory(method, pixels)
     keep(
         {
-            "command": "python -m benchmarks.krylov",
+            "command": "python -m benchmarks.krylov" + (" --quick" if options.quick else ""),
             "loop": asdict(method.config.loop),
             "slots": method.serving.pools.slots,
             "queries": len(pixels),

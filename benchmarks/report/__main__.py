@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from benchmarks.report.continual import write
+from benchmarks.report import continual, theory
 from benchmarks.report.figures import read
 
 
@@ -13,10 +14,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Read results, write pages."""
     parse = argparse.ArgumentParser("python -m benchmarks.report", description=__doc__)
     parse.add_argument("--results", type=Path, default=Path("benchmarks/results/continual"))
+    parse.add_argument("--theory", type=Path, default=Path("benchmarks/results/krylov.json"))
     parse.add_argument("--out", type=Path, default=Path("docs/measured"))
     options = parse.parse_args(arguments)
     rows = read(options.results)
-    write(rows, options.out)
+    continual.write(rows, options.out)
+    if options.theory.exists():
+        theory.write(json.loads(options.theory.read_text()), options.out)
     print(f"{sum(len(row.runs) for row in rows)} runs of {len(rows)} rows -> {options.out}/continual.md")
 
 

@@ -56,7 +56,7 @@ def test_seeds_are_averaged_and_looks_left_out(results: Path) -> None:
 
 def test_the_page_has_every_section_there_are_figures_for(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "docs"
-    main(["--results", str(results), "--out", str(out)])
+    main(["--results", str(results), "--theory", "none", "--out", str(out)])
     page = (out / "continual.md").read_text()
     assert "| `hippotune` | 61.0 ± 1.4 | 0.871 | 66.0 ± 1.4 |" in page
     assert "| one step | 59.0 | -2.0 |" in page
@@ -67,9 +67,36 @@ def test_the_page_has_every_section_there_are_figures_for(results: Path, tmp_pat
         assert (out / f"continual-quick-{name}.svg").stat().st_size > 1000
 
 
+def test_the_theory_page_has_a_line_a_layer_and_the_verdict(tmp_path: Path) -> None:
+    layer = {
+        "layer": 3, "residual": [0.8, 0.5, 0.1, 0.0], "radius_first": 0.9, "radius_last": 0.5, "asymmetry": 0.2,
+        "neumann": [0.9, 0.7], "krylov": [0.8, 0.1], "loop": [0.9, 0.85], "newton": 1.02,
+    }  # fmt: skip
+    theory = {
+        "terms": [1, 4],
+        "layers": [layer],
+        "queries": 64,
+        "verdict": {"contraction": "holds in 1 of 1 layers"},
+    }
+    (tmp_path / "krylov.json").write_text(json.dumps(theory))
+    main(
+        [
+            "--results",
+            str(tmp_path),
+            "--theory",
+            str(tmp_path / "krylov.json"),
+            "--out",
+            str(tmp_path / "docs"),
+        ]
+    )
+    page = (tmp_path / "docs/theory.md").read_text()
+    assert "| 3 | 0.80 / 0.10 / 0.00 | 0.90 / 0.50 | 0.20 | 0.70 / 0.10 / 0.85 | 1.02 |" in page
+    assert "- contraction: holds in 1 of 1 layers." in page
+
+
 def test_drawing_again_changes_nothing(results: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        main(["--results", str(results), "--out", str(tmp_path / name)])
+        main(["--results", str(results), "--theory", "none", "--out", str(tmp_path / name)])
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
