@@ -43,6 +43,19 @@ class Row:
         spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
         return f"{mean(values):.{digits}f}{spread}"
 
+    def differences(self, other: Row, key: str) -> list[float]:
+        """This row's figure less another's, for each seed that both were run on."""
+        theirs = {run["seed"]: run[key] for run in other.runs if run.get(key) is not None}
+        return [run[key] - theirs[run["seed"]] for run in self.runs if run["seed"] in theirs and run.get(key)]
+
+    def ahead(self, other: Row, key: str, digits: int = 1) -> str:
+        """Mean difference over the seeds both were run on and, of several, its standard deviation, for a table."""
+        found = self.differences(other, key)
+        if not found:
+            return ""
+        spread = f" ± {stdev(found):.{digits}f}" if len(found) > 1 else ""
+        return f"{mean(found):+.{digits}f}{spread}"
+
 
 def read(folder: Path) -> tuple[Row, ...]:
     """Every file of a folder, grouped. Files that say `limit_tasks` or another split are looks, not figures."""
