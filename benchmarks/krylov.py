@@ -34,7 +34,7 @@ from benchmarks.continual.runner import configure, stream
 from benchmarks.machine import keep
 from model.backbone import BackboneSpec, load_backbone
 from model.budget import BudgetBatch
-from model.deliberation import LoopConfig, Memory, feed_back, recall, separate
+from model.diagnostics import step_of
 from trainer.learner import Task
 
 Step = Callable[[Tensor], Tensor]
@@ -69,15 +69,9 @@ class LayerTheory:
     newton: float
 
 
-def step_of(memory: Memory, config: LoopConfig, width: int) -> Step:
-    """F over one layer's memory."""
-
-    def step(query: Tensor) -> Tensor:
-        query = query.unsqueeze(1)  # [B, 1, d]
-        weights, slots = separate(query, memory, width, None)
-        return feed_back(query, recall(weights, slots, memory.echoes), config.alpha).squeeze(1)
-
-    return step
+def on_rows(step: Step) -> Step:
+    """A step of queries [B, 1, d] as one of rows [B, d], whose Jacobians are plain matrices."""
+    return lambda query: step(query.unsqueeze(1)).squeeze(1)
 
 
 def examine(layer: int, step: Step, first: Tensor) -> LayerTheory:
@@ -190,7 +184,7 @@ def theory(method: HippoTune, pixels: Tensor) -> list[LayerTheory]:
     with torch.no_grad():
         found = method.learner.network(pixels, memories, BudgetBatch.repeat(loop.budget, len(pixels))).found
     return [
-        examine(layer, step_of(memory, loop, width), recalled.queries[:, 0])
+        examine(layer, on_rows(step_of(memory, loop, width)), recalled.queries[:, 0])
         for layer, memory, recalled in zip(loop.layers, memories, found, strict=True)
     ]
 

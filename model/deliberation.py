@@ -181,9 +181,8 @@ def ranks_beyond(topk: Tensor, width: int) -> Tensor:
 def steps_used(vectors: Tensor, budgets: BudgetBatch) -> Tensor:
     """v_1 .. v_T [B, T, d] -> [B, T] bool: the steps before tmax and up to the first that moved less than epsilon."""
     moved = vectors.diff(dim=1).norm(dim=-1)  # [B, T-1], |v_t - v_t-1| of v_2 .. v_T
-    halted = F.pad(moved < budgets.epsilon.unsqueeze(1), (2, 0))[
-        :, :-1
-    ]  # [B, T], whether the step before was too small
+    small = moved < budgets.epsilon.unsqueeze(1)  # [B, T-1]
+    halted = F.pad(small, (2, 0))[:, :-1]  # [B, T], whether the step before was too small
     steps = torch.arange(vectors.shape[1], device=vectors.device)  # [T]
     return (halted.cumsum(dim=1) == 0) & (steps < budgets.tmax.unsqueeze(1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,16 @@ def spread(vectors: Tensor) -> Tensor:
     return (vectors - vectors.mean(dim=0)).square().sum(dim=1).mean().sqrt()
 
 
+def step_of(memory: Memory, config: LoopConfig, topk: int) -> Callable[[Tensor], Tensor]:
+    """One step of the loop over one layer's memory, as a function of its query: [B, 1, d] -> [B, 1, d]."""
+
+    def step(query: Tensor) -> Tensor:
+        weights, slots = separate(query, memory, topk, None)
+        return feed_back(query, recall(weights, slots, memory.echoes), config.alpha)
+
+    return step
+
+
 def spectral_radius(
     query: Tensor, memory: Memory, config: LoopConfig, topk: int, iterations: int = 100
 ) -> Tensor:
@@ -52,11 +63,7 @@ def spectral_radius(
     approaches a fixed point nearby; at or above 1 nothing is promised. Averaged over the second half of the
     iterations, because a complex leading pair makes single ones oscillate.
     """
-
-    def step(q: Tensor) -> Tensor:
-        weights, slots = separate(q, memory, topk, None)
-        return feed_back(q, recall(weights, slots, memory.echoes), config.alpha)
-
+    step = step_of(memory, config, topk)
     direction = torch.randn(query.shape, generator=torch.Generator().manual_seed(0)).to(query)
     growth = []
     for _ in range(iterations):

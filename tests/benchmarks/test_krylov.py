@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.krylov import TERMS, asymmetry, examine, step_of
+from benchmarks.krylov import TERMS, asymmetry, examine, on_rows
 from model.deliberation import LoopConfig, remember
-from model.diagnostics import spectral_radius
+from model.diagnostics import spectral_radius, step_of
 
 
 def affine(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,6 +54,6 @@ def test_the_exact_radius_agrees_with_power_iteration_on_a_real_loop() -> None:
     keys = torch.nn.functional.normalize(torch.randn(12, 16, generator=generator), dim=1)
     memory = remember(keys, torch.randn(12, 16, generator=generator), torch.eye(16), config)
     query = torch.nn.functional.layer_norm(torch.randn(5, 16, generator=generator), (16,))
-    found = examine(3, step_of(memory, config, 12), query)
+    found = examine(3, on_rows(step_of(memory, config, 12)), query)
     iterated = spectral_radius(query.unsqueeze(1), memory, config, 12).median().item()
     assert found.radius_first == pytest.approx(iterated, rel=0.05)
