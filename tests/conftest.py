@@ -1,12 +1,18 @@
 """What tests of more than one room need."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from redis import Redis
 
 from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +28,13 @@ def redis(redis_server: EmbeddedRedis) -> Iterator[Redis]:
     with connect(redis_server.url) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    from tests.service.web.chromium import browser, find_chromium
+
+    if find_chromium() is None:
+        pytest.skip("no `chromium` on PATH; Debian and Ubuntu have it as the package chromium")
+    with browser() as started:
+        yield started

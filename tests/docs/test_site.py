@@ -5,17 +5,24 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 from docs.hooks import on_config
 from docs.reference import pages
 from service.metrics import Metrics
+from tests.service.web.chromium import opened
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_MS = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +59,37 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
         assert [each for each in loaded.addresses if re.match(r"(https?:)?//", each)] == []
     for path in site.rglob("*.css"):
         assert re.findall(r"url\(['\"]?(?:https?:)?//", path.read_text()) == []
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    handler = partial(SimpleHTTPRequestHandler, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/index.html"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("place", ["disk", "server"])
+def test_the_search_needs_no_network(
+    chromium: Browser, site: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    url = (site / "index.html").as_uri() if place == "disk" else request.getfixturevalue("served")
+    with opened(chromium, url) as (page, errors):
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.keyboard.press("/")
+        if place == "disk":  # the frame that stands for a worker answers once it has read its script
+            page.wait_for_function("Boolean(document.querySelector('iframe')?.contentWindow.lunr)")
+        page.keyboard.type("epsilon", delay=20)
+        first = page.locator(".md-search-result__item a").first
+        expect(first).to_have_attribute("href", re.compile(r"budgets\.html"), timeout=PATIENCE_MS)
+        first.click()
+        expect(page.locator("h1")).to_contain_text("Budgets")
+        assert all(each.startswith(url.removesuffix("index.html")) for each in asked)
+        assert errors == []
 
 
 def test_equations_are_drawn_by_the_browser(site: Path) -> None:

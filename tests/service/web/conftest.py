@@ -12,18 +12,10 @@ from model.backbone import BackboneSpec
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig
 from tests.service.support import Running, running
-from tests.service.web.chromium import browser, find_chromium, opened
+from tests.service.web.chromium import opened
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.process import TrainerConfig
 from trainer.worker import run
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    if find_chromium() is None:
-        pytest.skip("no `chromium` on PATH; Debian and Ubuntu have it as the package chromium")
-    with browser() as started:
-        yield started
 
 
 @pytest.fixture
