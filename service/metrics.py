@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Tally
 from collections.abc import Sequence
 
@@ -19,7 +20,17 @@ SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 SCORES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 12, 16)
 STAGES = ("read", "decode", "queue", "compute", "encode")
-LEARNING = ("loss", "accuracy", "forgetting")
+LEARNING = {
+    "loss": "Training loss",
+    "accuracy": "Accuracy on held-out images of all tasks",
+    "forgetting": "What earlier tasks lost of their best accuracy",
+    "retrieval_entropy": "Mean entropy of the loop's last step in nats, 0 when it recalls one slot",
+    "slot_use": "Share of slots that any image asked for first",
+    "spread_ratio": "Spread of the last recall across images over that of the first; 0 when all recall the same",
+    "retrieval_steps": "Mean steps of the loop",
+    "spectral_radius": "Growth of a small change in one step of the loop, where it is largest; below 1 it settles",
+}
+"""Figures that a trainer reports with a task, and what each means."""
 
 
 class Metrics:
@@ -96,9 +107,13 @@ class Metrics:
             "hippotune_stream_lag", "Tasks in the stream that no trainer has taken yet.", registry=registry
         )
         self.learning = {
-            name: Gauge(f"hippotune_trainer_{name}", f"{name} of the task learned last.", registry=registry)
-            for name in LEARNING
+            name: Gauge(
+                f"hippotune_trainer_{name}", f"{meaning}, as of the task learned last.", registry=registry
+            )
+            for name, meaning in LEARNING.items()
         }
+        for gauge in self.learning.values():
+            gauge.set(math.nan)  # not measured yet: 0 would be a figure
 
     def served(self, version: int, trial: int | None = None) -> None:
         """Exactly one version is being served, and one at most is on trial. The figures of all others end."""

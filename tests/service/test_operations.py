@@ -13,7 +13,9 @@ from typing import NoReturn
 import httpx
 import jsonschema
 import pytest
+from prometheus_client import generate_latest
 
+from exchange.records import TaskRecord, TaskState
 from hippotune import calls
 from service.config import ServiceConfig
 from service.engine import Engine
@@ -27,7 +29,9 @@ NAMES = (
     "hippotune_request_duration_seconds", "hippotune_stage_duration_seconds", "hippotune_batch_size",
     "hippotune_retrieval_steps", "hippotune_queue_depth", "hippotune_rejected_total", "hippotune_version_info",
     "hippotune_swap_seconds", "hippotune_task_state", "hippotune_stream_lag", "hippotune_trainer_loss",
-    "hippotune_trainer_accuracy", "hippotune_trainer_forgetting",
+    "hippotune_trainer_accuracy", "hippotune_trainer_forgetting", "hippotune_trainer_retrieval_entropy",
+    "hippotune_trainer_slot_use", "hippotune_trainer_spread_ratio", "hippotune_trainer_retrieval_steps",
+    "hippotune_trainer_spectral_radius",
 )  # fmt: skip
 
 
@@ -53,6 +57,18 @@ def test_two_apps_in_one_process_share_no_metrics() -> None:
     first, second = Metrics(), Metrics()
     first.queue_depth.set(3)
     assert second.queue_depth._value.get() == 0
+
+
+def test_what_was_never_measured_is_no_figure() -> None:
+    metrics = Metrics()
+    figures = {"spread_ratio": 0.25, "forgetting": 0.0}
+    learned = TaskRecord("a", "a", TaskState.CONSOLIDATED, 1, (), 1, figures, None, 1, 0, 0, 0, 0)
+    metrics.tasks([learned], lag=0)
+    metrics.tasks([replace(learned, metrics={"loss": 0.5}), learned], lag=0)
+    text = generate_latest(metrics.registry).decode()
+    assert "hippotune_trainer_spread_ratio 0.25\n" in text, "the last figure stays until there is another"
+    assert "hippotune_trainer_forgetting 0.0\n" in text
+    assert "hippotune_trainer_accuracy NaN\n" in text
 
 
 def test_the_api_document_describes_what_is_really_answered(server: Running) -> None:
