@@ -79,6 +79,8 @@ class BudgetView(BaseModel):
     default_tmax: int
     default_epsilon: float
     default_topk: int
+    default_keep: float
+    least_keep: float
 
 
 class RefusalView(BaseModel):

@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Query
 
 from exchange.records import Manifest
+from model.merging import LEAST_KEEP
 from service.problems import Problem, documented
 from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
 from service.services import Services, TheServices
@@ -115,4 +116,6 @@ def serving_budget(services: Services) -> BudgetView | None:
         default_tmax=default.tmax,
         default_epsilon=default.epsilon,
         default_topk=default.topk,
+        default_keep=default.keep,
+        least_keep=LEAST_KEEP,
     )

@@ -89,7 +89,9 @@ export const remove = (id) => json(`tasks/${encodeURIComponent(id)}`, { method: 
 
 export const retry = (id) => json(`tasks/${encodeURIComponent(id)}/retry`, { method: "POST" });
 
-export const activate = (version) => json(`versions/${version}/activate`, { method: "POST" });
+/** Answer with a version; with a share, for that share of the requests only, and 0 ends its trial. */
+export const activate = (version, share = null) =>
+  json(`versions/${version}/activate${share === null ? "" : `?canary=${share}`}`, { method: "POST" });
 
 /** Follow a task until it has ended. Answers the open stream. */
 export const follow = (id, onTask) => new TaskStream(`tasks/${encodeURIComponent(id)}/events`, onTask);

@@ -8,6 +8,7 @@ import { Recall } from "./recall.js";
 import { Speed } from "./speed.js";
 import { Tasks } from "./tasks.js";
 import { Teach } from "./teach.js";
+import { Trial } from "./trial.js";
 import { Versions } from "./versions.js";
 import { World } from "./world.js";
 
@@ -19,6 +20,7 @@ new Correct(world, ask);
 new Recall(world, ask);
 new Speed(ask);
 new Tasks(world);
+new Trial(world);
 new Versions(world);
 world.addEventListener("change", () => showKept(world));
 world.addEventListener("change", showStatus);

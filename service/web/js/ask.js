@@ -14,7 +14,8 @@ export class Ask extends EventTarget {
   #touched = new Set();
   #reached = false;
   #version = undefined; // the one asked last, null when there was none
-  #sliders = ["tmax", "epsilon", "topk"].map(byId);
+  #sliders = ["tmax", "epsilon", "topk", "keep"].map(byId);
+  #time = byId("budget_ms");
   #ask = debounce(QUIET_MS, () => this.#classify());
 
   constructor(world, onCorrect) {
@@ -27,8 +28,10 @@ export class Ask extends EventTarget {
         this.#ask();
       });
     }
+    this.#time.addEventListener("input", () => this.#time.checkValidity() && this.#ask());
     byId("budget-reset").addEventListener("click", () => {
       this.#touched.clear();
+      this.#time.value = "";
       this.#limit();
       this.#ask();
     });
@@ -42,7 +45,9 @@ export class Ask extends EventTarget {
 
   /** The budget as set, in the words of the API. */
   get budget() {
-    return Object.fromEntries(this.#sliders.map((slider) => [slider.id, slider.value]));
+    const budget = Object.fromEntries(this.#sliders.map((slider) => [slider.id, slider.value]));
+    const hurried = this.#time.value && this.#time.checkValidity();
+    return hurried ? { ...budget, budget_ms: this.#time.value } : budget;
   }
 
   /** Let the epsilon slider reach the largest move a step was seen to make. */
@@ -73,6 +78,7 @@ export class Ask extends EventTarget {
     if (!budget) return;
     byId("tmax").max = budget.tmax;
     byId("topk").max = budget.topk;
+    byId("keep").min = budget.least_keep;
     for (const slider of this.#sliders) {
       if (!this.#touched.has(slider.id)) slider.value = budget[`default_${slider.id}`];
       this.#write(slider);
@@ -81,8 +87,8 @@ export class Ask extends EventTarget {
 
   #write(slider) {
     const value = Number(slider.value);
-    const text = slider.id === "epsilon" ? (value ? value.toPrecision(2) : "off") : String(value);
-    byId(`${slider.id}-value`).textContent = text;
+    const words = { epsilon: value ? value.toPrecision(2) : "off", keep: percent(value) };
+    byId(`${slider.id}-value`).textContent = words[slider.id] ?? String(value);
   }
 
   async #take(files) {
@@ -126,9 +132,10 @@ export class Ask extends EventTarget {
     const rest = ms - spent.reduce((sum, [, each]) => sum + each, 0);
     spent.push(["network", Math.max(0, rest)]);
     const steps = answer.steps.reduce((sum, each) => sum + each, 0);
+    const kept = answer.budget.keep < 1 ? `, ${percent(answer.budget.keep)} of the tokens kept` : "";
     byId("ask-time").hidden = false;
     byId("ask-time").replaceChildren(
-      h("p", {}, h("b", {}, milliseconds(ms)), " ms there and back, ", `${steps} steps in ${answer.steps.length} layers`),
+      h("p", {}, h("b", {}, milliseconds(ms)), " ms there and back, ", `${steps} steps in ${answer.steps.length} layers${kept}, by v${answer.version}`),
       h("div", { class: "shares", "aria-hidden": "true" },
         ...spent.map(([name, each]) => h("span", { class: name, "--share": each / ms }))),
       h("ul", { class: "legend", "aria-label": "Where the time went" },

@@ -31,7 +31,7 @@ export class CloseUp {
   #step({ moved, cosines }, mixed, step) {
     return h("tr", {}, h("th", { scope: "row" }, String(step + 1)),
       h("td", {}, h("ul", {}, ...mixed.slice(0, NAMED).map(({ slot, task, weight }) =>
-        h("li", {}, h("span", { class: "swatch", "--colour": this.world.colourOf(task) }),
+        h("li", {}, h("span", { class: "swatch", "--colour": this.world.colourOf(task, slot) }),
           `${this.world.nameOf(task)} `, h("span", { class: "note" }, `slot ${slot}, ${percent(weight)}`))))),
       // |v_t - v_t-1|, what epsilon is compared with; the first step has nothing to move from.
       h("td", {}, step ? moved[step].toPrecision(2) : "–"),

@@ -8,6 +8,7 @@ import { scaleFor, way } from "./way.js";
 const QUIET_MS = 150;
 const MOST_NAMED = 12;
 const ANSWERS = 3;
+const [VISIBLE, NUMBERED] = [0.01, 0.22]; // weights that have room for a stripe, and for a number on it
 const SIZE = { width: 96, height: 36, margin: 5 };
 
 export class Recall {
@@ -30,7 +31,8 @@ export class Recall {
     this.closeUp.clear();
   }
 
-  async #run({ image, budget }) {
+  async #run({ image, budget: { budget_ms: _, ...asked }, answer }) {
+    const budget = { ...asked, keep: answer.budget.keep }; // as granted: two passes of different detail compare nothing
     this.#pending?.abort();
     const { signal } = (this.#pending = new AbortController());
     const deep = Number(budget.tmax) > 1 ? budget.tmax : (this.world.versions.budget?.tmax ?? budget.tmax);
@@ -98,11 +100,13 @@ export class Recall {
       .map(({ slot, task, weight }) => `slot ${slot} of ${this.world.nameOf(task)} ${percent(weight)}`)
       .join("\n");
     const spoken = shares.map(([task, share]) => `${this.world.nameOf(task)} ${percent(share)}`).join(", ");
+    const seen = mixed.filter(({ weight }) => weight > VISIBLE);
+    const inOrder = seen.toSorted((a, b) => a.slot - b.slot); // each slot at its place in every step
     return h("td", {},
       h("span", { class: "mix", role: "img", "aria-label": spoken, title: told },
-        ...shares.map(([task, share]) =>
-          h("span", { "--share": share, "--colour": this.world.colourOf(task) },
-            share > 0.32 ? String(Math.round(100 * share)) : ""))));
+        ...inOrder.map(({ slot, task, weight }) =>
+          h("span", { "--share": weight, "--colour": this.world.colourOf(task, slot) },
+            weight > NUMBERED ? String(slot) : ""))));
   }
 
   #legend(trace) {

@@ -2,6 +2,7 @@
 
 import { classify, metricsText } from "./api.js";
 import { byId, h, milliseconds, svg } from "./dom.js";
+import { samples } from "./metrics.js";
 
 const POLL_MS = 2000;
 const KEPT = 100;
@@ -102,17 +103,11 @@ class Chart {
 
 /** Successful requests to /classify: {at: ms, count, buckets: Map of upper bound in s to how many lay below}. */
 function readHistogram(text) {
-  const buckets = new Map();
-  let count = 0;
-  for (const line of text.split("\n")) {
-    if (!line.startsWith("hippotune_request_duration_seconds_")) continue;
-    if (!line.includes('route="/classify"') || !line.includes('code="200"')) continue;
-    const value = Number(line.slice(line.lastIndexOf("}") + 1).trim().split(" ")[0]);
-    const bound = /le="([^"]+)"/.exec(line)?.[1];
-    if (bound) buckets.set(bound === "+Inf" ? Infinity : Number(bound), value);
-    else if (line.includes("_count{")) count = value;
-  }
-  return { at: performance.now(), count, buckets };
+  const ours = { route: "/classify", code: "200" };
+  const bounds = samples(text, "hippotune_request_duration_seconds_bucket", ours);
+  const buckets = new Map(bounds.map(({ labels: { le }, value }) => [le === "+Inf" ? Infinity : Number(le), value]));
+  const [counted] = samples(text, "hippotune_request_duration_seconds_count", ours);
+  return { at: performance.now(), count: counted?.value ?? 0, buckets };
 }
 
 /** Seconds within which a share of the requests between two readings lay: linear inside a bucket. */

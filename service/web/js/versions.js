@@ -4,6 +4,8 @@ import { activate } from "./api.js";
 import { clock, count, h, percent } from "./dom.js";
 import { listed, Listing } from "./listing.js";
 
+const FIRST_SHARE = 0.1;
+
 export class Versions {
   constructor(world) {
     this.world = world;
@@ -15,6 +17,7 @@ export class Versions {
     const [number, news] = [version.version, this.#news(version)];
     const refused = this.world.versions.refused.find((refusal) => refusal.version === number);
     const canary = this.world.versions.canary?.version === number ? this.world.versions.canary : null;
+    const choices = version.serving || canary ? [] : this.#choices(version, refused);
     const facts = [count(version.labels.length, "class", "classes"), count(version.slots, "slot")];
     if ("accuracy" in version.metrics) facts.push(`accuracy ${percent(version.metrics.accuracy)}`);
     if ("forgetting" in version.metrics) facts.push(`forgetting ${percent(version.metrics.forgetting)}`);
@@ -24,19 +27,24 @@ export class Versions {
         h("span", { class: "state" }, version.kind),
         h("time", { class: "note" }, clock(version.created_at)),
         canary ? h("span", { class: "state" }, `on trial, ${percent(canary.share)}`) : null,
-        version.serving ? h("span", { class: "state serving" }, "answering") : this.#use(version, refused)),
+        version.serving ? h("span", { class: "state serving" }, "answering") : null,
+        choices.length ? h("span", { class: "choices" }, ...choices) : null),
       h("p", { class: "note" }, facts.join(" · ")),
       news.length ? h("p", { class: "news clamped", title: news.join(", ") }, `learned ${listed(news)}`) : null,
       refused ? h("p", { class: "message error" }, refused.reason) : null,
       this.listing.trouble(number));
   }
 
-  #use({ version, current }, refused) {
+  #choices({ version, current }, refused) {
     const loading = current && !refused;
     const words = loading ? "Loading…" : version < this.world.versions.serving ? "Roll back" : "Use this";
-    return this.listing.button(version, words, () => activate(version), {
+    const use = this.listing.button(version, words, () => activate(version), {
       "data-key": String(version), "aria-label": `Answer with version ${version}`, disabled: loading,
     });
+    const attempt = this.listing.button(version, "Try", () => activate(version, FIRST_SHARE), {
+      class: "quiet", "aria-label": `Try version ${version} on ${percent(FIRST_SHARE)} of the requests`,
+    });
+    return loading ? [use] : [attempt, use];
   }
 
   /** Labels that this version knows and its parent does not. */

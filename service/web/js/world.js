@@ -4,6 +4,7 @@ import { follow, json } from "./api.js";
 
 const POLL_MS = 3000;
 const MOST_STREAMS = 2; // a browser opens six connections to a host; the others are for asking
+const [DARKEST, LIGHTEST] = [-0.08, 0.16]; // shades on which the text stays readable
 const ENDED = new Set(["consolidated", "failed", "cancelled", "forgotten"]);
 
 export const hasEnded = (task) => ENDED.has(task.state);
@@ -47,11 +48,12 @@ export class World extends EventTarget {
     return this.tasks.find((task) => task.id === id)?.name ?? `task ${id.slice(0, 8)}`;
   }
 
-  /** A colour for a task, the same for as long as it lives: hues a golden angle apart. */
-  colourOf(id) {
+  /** A colour for a task, the same for as long as it lives: hues a golden angle apart; shades of it for its slots. */
+  colourOf(id, slot = null) {
     const known = this.serving ? [...this.serving.consolidated, ...this.serving.fast] : [];
-    const place = Math.max(0, known.indexOf(id));
-    return `oklch(var(--task-light) var(--task-chroma) ${(262 + place * 137.5) % 360})`;
+    const hue = (262 + Math.max(0, known.indexOf(id)) * 137.5) % 360;
+    const shade = slot === null ? 0 : DARKEST + (LIGHTEST - DARKEST) * ((slot * 0.618) % 1);
+    return `oklch(calc(var(--task-light) + ${shade.toFixed(3)}) var(--task-chroma) ${hue})`;
   }
 
   #followUnfinished() {

@@ -76,13 +76,18 @@ def test_an_image_can_be_dropped_and_pasted(page: Page) -> None:
 def test_every_slider_asks_again_with_what_it_says(page: Page) -> None:
     show(page)
     answered(page)
-    asked = {"tmax": "4", "epsilon": "0", "topk": "5"}
-    for name, key, value in (("tmax", "ArrowLeft", "3"), ("topk", "ArrowRight", "6")):
+    defaults = {"tmax": "4", "epsilon": "0", "topk": "5", "keep": "1"}
+    asked = dict(defaults)
+    for name, key, value, shown in (
+        ("tmax", "ArrowLeft", "3", "3"),
+        ("topk", "ArrowRight", "6", "6"),
+        ("keep", "ArrowLeft", "0.95", "95 %"),
+    ):
         asked[name] = value
         with page.expect_request(is_slider) as sent:
             page.locator(f"#{name}").press(key)
         assert budget_of(sent.value) == asked
-        expect(page.locator(f"#{name}-value")).to_have_text(value)
+        expect(page.locator(f"#{name}-value")).to_have_text(shown)
     expect(page.locator("#ask-time")).to_contain_text("21 steps in 7 layers")
     expect(page.locator("#epsilon-value")).to_have_text("off")
     with page.expect_request(is_slider) as sent:
@@ -91,7 +96,26 @@ def test_every_slider_asks_again_with_what_it_says(page: Page) -> None:
     expect(page.locator(".mix.stopped").first).to_be_visible(timeout=PATIENCE_MS)
     with page.expect_request(is_slider) as sent:
         page.get_by_role("button", name="Back to the defaults").click()
-    assert budget_of(sent.value) == {"tmax": "4", "epsilon": "0", "topk": "5"}
+    assert budget_of(sent.value) == defaults
+
+
+def test_a_time_budget_lets_the_server_choose_the_detail(page: Page) -> None:
+    show(page)
+    answered(page)
+    explained = lambda request: "explain=true" in request.url  # noqa: E731
+    with page.expect_request(explained) as compared, page.expect_request(is_slider) as sent:
+        page.get_by_label("Time budget_ms").fill("1")
+    assert budget_of(sent.value)["budget_ms"] == "1"
+    assert budget_of(sent.value)["keep"] == "1"
+    expect(page.locator("#ask-time")).to_contain_text("50 % of the tokens kept")
+    asked = budget_of(compared.value)
+    assert (asked["keep"], asked.get("budget_ms")) == ("0.5", None), (
+        "one step and many compare at equal detail"
+    )
+    page.get_by_label("Time budget_ms").fill("-1")
+    with page.expect_request(is_slider) as sent:
+        page.locator("#tmax").press("ArrowLeft")
+    assert "budget_ms" not in budget_of(sent.value)
 
 
 def test_one_step_stands_beside_many(page: Page) -> None:

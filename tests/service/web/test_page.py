@@ -67,12 +67,12 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
     show(page)
     answered(page)
     reached = []
-    for _ in range(40):
+    for _ in range(45):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     assert reached[0] == "Skip to the page"
     wanted = [
-        "ask-file", "correct-label", "ask-correct", "tmax", "epsilon", "topk", "budget-reset",
+        "ask-file", "correct-label", "ask-correct", "budget-reset", "tmax", "epsilon", "topk", "keep", "budget_ms",
         "teach-folder-button", "teach-images-button", "speed-run",
     ]  # fmt: skip
     assert [name for name in reached if name in wanted][: len(wanted)] == wanted

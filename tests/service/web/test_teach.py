@@ -50,7 +50,7 @@ def test_from_nothing_to_a_consolidated_version_and_back(
         expect(page.locator("#matrix tbody tr")).to_have_count(1)
         accuracy = page.locator("#matrix .sum").first.inner_text()
         spoken = page.locator("#curve svg").get_attribute("aria-label") or ""
-        assert f"average accuracy {accuracy}, forgetting 0 %" in spoken
+        assert f"average accuracy {accuracy}, forgetting 0\N{NO-BREAK SPACE}%" in spoken
 
         page.get_by_role("button", name="Teach it this image").click()
         label = page.locator("#teach-groups input")
