@@ -190,12 +190,20 @@ def version(number: int) -> Call[Version]:
 
 
 def versions() -> Call[list[Version]]:
-    """Versions, newest first, the one that answers marked `current`."""
+    """Versions, newest first: the one that answers is `current`, the one on trial has its share as `canary`."""
 
     def parse(response: httpx.Response) -> list[Version]:
         answer = response.json()
+        canary = answer.get("canary") or {"version": None, "share": None}
         return [
-            Version.parse({**v, "current": v["version"] == answer["current"]}) for v in answer["versions"]
+            Version.parse(
+                {
+                    **each,
+                    "current": each["version"] == answer["current"],
+                    "canary": canary["share"] if each["version"] == canary["version"] else None,
+                }
+            )
+            for each in answer["versions"]
         ]
 
     return Call("GET", "/versions", parse)

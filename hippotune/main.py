@@ -20,7 +20,19 @@ class Listing(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """`tasks`, `tasks ID` and `tasks --json` are `tasks list` and the rest."""
         named = bool(args) and args[0] in (*self.commands, "--help")
-        return super().parse_args(ctx, args if named else ["list", *args])
+        completing = ctx.resilient_parsing and not args
+        return super().parse_args(ctx, args if named or completing else ["list", *args])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Commands, and what `list` takes, since its name may be left out."""
+        usual = self.commands["list"]
+        context = usual.make_context("list", [], parent=ctx, resilient_parsing=True)
+        argument = [] if incomplete.startswith("-") else usual.params[0].shell_complete(context, incomplete)
+        return [
+            *super().shell_complete(ctx, incomplete),
+            *usual.shell_complete(context, incomplete),
+            *argument,
+        ]
 
 
 def application() -> typer.Typer:

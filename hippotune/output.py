@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
 import orjson
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -55,15 +56,55 @@ def print_hint(message: str) -> None:
     Console(stderr=True, highlight=False).print(f"[dim]{_safe(message)}[/dim]")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; cells are shown as they are, never read as markup, nor cut for a pipe."""
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(_safe(str(cell)) for cell in row))
-    console = Console(highlight=False)
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    whole: Collection[str] = (),
+    spare: Sequence[str] = (),
+) -> None:
+    """A table on stdout; cells are shown as they are, never read as markup, nor cut.
+
+    whole: columns that stay on one line, since they are copied into the next command.
+    spare: columns left out on a terminal that is too narrow for all, the first of these first.
+    """
+    cells, console = [[_safe(str(cell)) for cell in row] for row in rows], Console(highlight=False)
     if not console.is_terminal:
         console.width = UNCUT
-    console.print(table)
+    kept, unbounded = list(columns), console.options.update(max_width=UNCUT)
+    for name in spare:
+        wanted = console.measure(_table(title, columns, cells, kept, whole), options=unbounded).maximum
+        if wanted <= console.width:
+            break
+        kept.remove(name)
+    console.print(_table(title, columns, cells, kept, whole))
+
+
+def _table(
+    title: str,
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    kept: Sequence[str],
+    whole: Collection[str],
+) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in kept:
+        table.add_column(name, overflow="fold", no_wrap=name in whole)
+    places = [columns.index(name) for name in kept]
+    for row in cells:
+        table.add_row(*(row[place] for place in places))
+    return table
+
+
+def print_record(pairs: Iterable[tuple[str, object]]) -> None:
+    """One thing on stdout: a line for each of its facts that says something."""
+    grid, console = Table.grid(padding=(0, 2)), Console(highlight=False)
+    if not console.is_terminal:
+        console.width = UNCUT
+    for name, value in pairs:
+        if value not in (None, ""):
+            grid.add_row(f"[dim]{name}[/dim]", _safe(str(value)))
+    console.print(grid)
 
 
 def moment(unix_s: float | None) -> str:

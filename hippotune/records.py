@@ -125,6 +125,7 @@ class Version:
 
     kind: "fast" (new classes in the head only) or "consolidated" (pools trained).
     consolidated, fast: ids of the tasks learned fully, and in the head only.
+    current, canary: whether it answers, and the share of requests that it is tried on; in a list alone.
     """
 
     version: int
@@ -137,6 +138,7 @@ class Version:
     created_at: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     current: bool = False
+    canary: float | None = None
 
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:

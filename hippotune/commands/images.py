@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from hippotune import completion
 from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.flags import Json, with_settings
@@ -39,7 +40,8 @@ def classify(
     budget_ms: Annotated[float | None, typer.Option(help=BUDGET_MS)] = None,
     timeout_ms: Annotated[int | None, typer.Option(help="Give up after so many milliseconds.")] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="Choose among these labels only; repeatable.")
+        list[str] | None,
+        typer.Option(autocompletion=completion.labels, help="Choose among these labels only; repeatable."),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Add what was recalled at each layer and step (JSON).")
@@ -79,6 +81,7 @@ def classify(
             ]
             for path, answer in answers
         ],
+        spare=("steps", "next"),
     )
 
 
@@ -128,6 +131,7 @@ def bench(
             ]
             for ask, found in zip(budgets, measured, strict=True)
         ],
+        spare=("mean ms", "failed"),
     )
 
 

@@ -69,13 +69,17 @@ def list_keys(file: File, as_json: Json = False) -> None:
         print_table(f"{len(found)} keys", ["name", "roles"], [[k.name, ", ".join(k.roles)] for k in found])
 
 
-def revoke(name: Name, file: File) -> None:
+def revoke(name: Name, file: File, as_json: Json = False) -> None:
     """Take a key out of a file; a running server refuses it within a second."""
     lines = file.read_text(encoding="utf-8").splitlines()
     left = [line for line in lines if name not in {key.name for key in parse(line, str(file))}]
     if left == lines:
         raise typer.BadParameter(f"{file} holds no key of that name", param_hint="--name")
     _replace(file, "".join(f"{line}\n" for line in left))
+    if as_json:
+        print_json({"name": name, "file": file})
+    else:
+        typer.echo(f"{name} is no longer in {file}.")
 
 
 def _replace(file: Path, text: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,13 +17,17 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from hippotune import completion
 from hippotune.client import Client
 from hippotune.errors import TaskFailed
 from hippotune.flags import Json, with_settings
-from hippotune.output import moment, print_json, print_table
-from hippotune.records import LOST, Task, Version
+from hippotune.listings import print_task, print_tasks, print_version, print_versions
+from hippotune.output import print_json
+from hippotune.records import LOST, Task
 from hippotune.settings import Part, Settings
 from hippotune.sources import USUAL, Limits, is_archive, open_source, packed
+
+T = TypeVar("T")
 
 Wait = Annotated[bool, typer.Option("--wait", help="Return once it is consolidated; 1 if it never is.")]
 
@@ -66,7 +70,7 @@ def submit(
     if as_json:
         print_json(handed_in)
     else:
-        _print_tasks(handed_in)
+        print_tasks(handed_in)
     if lost := [task for task in handed_in if task.state in LOST]:
         raise TaskFailed(lost[0])
 
@@ -107,7 +111,12 @@ def _submitted(
 def feedback(
     settings: Settings,
     answer: Annotated[str, typer.Argument(help="Id of an answer, as `classify --json` gives it.")],
-    label: Annotated[str, typer.Argument(help="What the image shows, a known label or a new one.")],
+    label: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.labels, help="What the image shows, a known label or a new one."
+        ),
+    ],
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
@@ -122,21 +131,25 @@ def feedback(
 @with_settings(Part.CLIENT)
 def tasks(
     settings: Settings,
-    task: Annotated[str | None, typer.Argument(help="Id of one task; else the newest 1000.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Argument(autocompletion=completion.tasks, help="Id of one task; else the newest 1000."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List tasks, newest first."""
     with _client(settings) as client:
-        found = client.tasks() if task is None else [client.task(task)]
-    if as_json:
-        print_json(found if task is None else found[0])
-    else:
-        _print_tasks(found)
+        if task is not None:
+            _show(client.task(task), as_json, print_task)
+        else:
+            _show(client.tasks(), as_json, print_tasks)
 
 
 @with_settings(Part.CLIENT)
 def retry(
-    settings: Settings, task: Annotated[str, typer.Argument(help="Id of the task.")], as_json: Json = False
+    settings: Settings,
+    task: Annotated[str, typer.Argument(autocompletion=completion.tasks, help="Id of the task.")],
+    as_json: Json = False,
 ) -> None:
     """Queue a failed task again."""
     with _client(settings) as client:
@@ -147,7 +160,7 @@ def retry(
 @with_settings(Part.CLIENT)
 def forget(
     settings: Settings,
-    task: Annotated[str, typer.Argument(help="Id of the task.")],
+    task: Annotated[str, typer.Argument(autocompletion=completion.tasks, help="Id of the task.")],
     wait: Annotated[
         bool, typer.Option("--wait", help="Return once it is forgotten; 1 if it cannot be.")
     ] = False,
@@ -158,10 +171,7 @@ def forget(
         left = client.remove(task)
         if wait:
             left = _watch(client, left)
-    if as_json:
-        print_json(left)
-    else:
-        _print_tasks([left])
+    _show(left, as_json, print_task)
     if left.ended and left.state not in LOST:
         raise TaskFailed(left)
 
@@ -169,22 +179,26 @@ def forget(
 @with_settings(Part.CLIENT)
 def versions(
     settings: Settings,
-    version: Annotated[int | None, typer.Argument(help="Number of one version; else all.")] = None,
+    version: Annotated[
+        int | None,
+        typer.Argument(autocompletion=completion.versions, help="Number of one version; else all."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List versions, newest first."""
     with _client(settings) as client:
-        found = client.versions() if version is None else [client.version(version)]
-    if as_json:
-        print_json(found if version is None else found[0])
-    else:
-        _print_versions(found)
+        if version is not None:
+            _show(client.version(version), as_json, print_version)
+        else:
+            _show(client.versions(), as_json, print_versions)
 
 
 @with_settings(Part.CLIENT)
 def activate(
     settings: Settings,
-    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    version: Annotated[
+        int, typer.Argument(autocompletion=completion.versions, help="Number of the version.")
+    ],
     canary: Annotated[
         float | None,
         typer.Option(
@@ -198,6 +212,8 @@ def activate(
         activated = client.activate(version, canary)
     if as_json:
         print_json(activated)
+    elif canary == 0:
+        Console().print("the trial has ended")
     elif canary is not None:
         Console().print(f"version {activated.version} now answers {canary:.0%} of the requests")
     else:
@@ -208,6 +224,13 @@ def _client(settings: Settings) -> Client:
     return Client(
         settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=settings.retries
     )
+
+
+def _show(found: T, as_json: bool, print_it: Callable[[T], None]) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        print_it(found)
 
 
 def _watch(client: Client, task: Task) -> Task:
@@ -226,51 +249,6 @@ def _print_task(task: Task, as_json: bool) -> None:
     if as_json:
         print_json(task)
     else:
-        _print_tasks([task])
+        print_task(task)
     if task.state in LOST:
         raise TaskFailed(task)
-
-
-def _print_tasks(found: list[Task]) -> None:
-    print_table(
-        f"{len(found)} tasks",
-        ["id", "name", "state", "progress", "images", "labels", "version", "submitted", "error"],
-        [
-            [
-                task.id,
-                task.name,
-                task.state,
-                f"{task.progress:.0%}",
-                task.images,
-                _some(task.labels),
-                task.version if task.version is not None else "",
-                moment(task.created_at),
-                task.error or "",
-            ]
-            for task in found
-        ],
-    )
-
-
-def _print_versions(found: list[Version]) -> None:
-    print_table(
-        f"{len(found)} versions",
-        ["version", "", "kind", "labels", "tasks", "slots", "published"],
-        [
-            [
-                version.version,
-                "served" if version.current else "",
-                version.kind,
-                _some(version.labels),
-                len(version.consolidated) + len(version.fast),
-                version.slots,
-                moment(version.created_at),
-            ]
-            for version in found
-        ],
-    )
-
-
-def _some(labels: tuple[str, ...], shown: int = 6) -> str:
-    rest = len(labels) - shown
-    return ", ".join(labels[:shown]) + (f" and {rest} more" if rest > 0 else "")

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import shutil
+import signal
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from typer.main import get_command
 
+from hippotune.client import Client
 from hippotune.demo.data import DemoTask
+from hippotune.main import application
 from model.merging import LEAST_KEEP
-from tests.hippotune.conftest import Up, hippotune
+from tests.hippotune.conftest import ROOT, Up, clean_environment, hippotune
 
 
 def told(result: subprocess.CompletedProcess[str]) -> object:
@@ -72,6 +84,17 @@ def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     assert "served" in hippotune("versions", *url).stdout
     assert told(hippotune("activate", str(versions[-1]["version"]), "--json", *url))["current"]
     assert f"version {newest} is now served" in hippotune("activate", str(newest), *url).stdout
+
+
+def test_whether_the_loop_is_alive_is_told_to_people_and_to_prometheus(server: Up, client: Client) -> None:
+    version = next(version for version in client.versions() if "spread_ratio" in version.metrics)
+    record = hippotune("versions", str(version.version), "--url", server.address).stdout
+    scraped = httpx.get(f"{server.address}/metrics").text
+    for figure in ("retrieval_entropy", "slot_use", "spread_ratio", "retrieval_steps", "spectral_radius"):
+        assert f"{figure.replace('_', ' ')} " in record
+        told = re.search(rf"^hippotune_trainer_{figure} (\S+)$", scraped, re.MULTILINE)
+        assert told is not None
+        assert math.isfinite(float(told[1])), figure
 
 
 def test_what_was_learned_is_forgotten_and_only_what_failed_is_tried_again(
@@ -162,10 +185,97 @@ def test_a_wrong_command_line_is_2(server: Up, tmp_path: Path) -> None:
     assert "holds no image" in empty.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["up", "serve", "train", "classify", "submit", "tasks", "versions", "demo"]
-)
-def test_every_command_explains_itself(command: str) -> None:
-    result = hippotune(command, "--help")
-    assert result.returncode == 0
-    assert "--help" in result.stdout
+def commands(group: Any = None, named: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command by its whole name."""
+    group = group or get_command(application())
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*named, name))
+        else:
+            yield " ".join((*named, name)), command
+
+
+def test_every_command_has_json_and_a_line_in_the_documentation() -> None:
+    text = (ROOT / "docs/command-line.md").read_text()
+    table = re.search(r"^\| command \| JSON .*?\n\n", text, re.DOTALL | re.MULTILINE)
+    assert table is not None
+    told = [
+        name
+        for line in table[0].rstrip().splitlines()[2:]
+        for name in re.findall(r"`([a-z ]+)`", line.split("|")[1])
+    ]
+    found = dict(commands())
+    assert sorted(told) == sorted([*found, "tasks"]), "`tasks` is `tasks list`"
+    for name, command in found.items():
+        assert command.help, name
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        assert ("--json" in flags) == (name != "train"), name
+
+
+def completed(typed: str, url: str) -> list[str]:
+    """What bash offers for a line."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_HIPPOTUNE_COMPLETE": "complete_bash"}
+    result = subprocess.run(
+        [Path(sys.executable).with_name("hippotune")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment() | words | {"HIPPOTUNE_URL": url},
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_a_shell_completes_commands_flags_and_what_the_server_knows(server: Up, client: Client) -> None:
+    task, version = client.tasks()[-1].id, client.versions()[0].version
+    assert completed("hippotune cl", server.address) == ["classify"]
+    assert completed("hippotune classify --budget", server.address) == ["--budget-ms"]
+    assert completed("hippotune tasks --js", server.address) == ["--json"]
+    assert {"list", "retry", task} <= set(completed("hippotune tasks ", server.address))
+    assert completed(f"hippotune forget {task[:8]}", server.address) == [task]
+    assert str(version) in completed("hippotune activate ", server.address)
+    assert {"0", "1"} <= set(completed("hippotune classify --label ", server.address))
+    assert completed("hippotune activate ", "http://127.0.0.1:9") == []
+
+
+def test_an_interrupted_command_is_130(server: Up) -> None:
+    command = [sys.executable, "-m", "hippotune", "bench", "--requests", "100000", "--url", server.address]
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a shell's background job hears none
+    before = answers(server)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=clean_environment(), stderr=subprocess.PIPE, preexec_fn=heard
+    )
+    try:
+        while answers(server) == before and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+
+
+def answers(server: Up) -> str:
+    text = httpx.get(f"{server.address}/metrics").text
+    found = re.search(r'request_duration_seconds_count\{code="200",route="/classify"\} (\S+)', text)
+    return found[1] if found else "0"
+
+
+@pytest.mark.skipif(shutil.which("script") is None, reason="no `script`, which is a terminal to a program")
+def test_tables_fit_a_terminal_and_keep_what_is_copied(server: Up, client: Client) -> None:
+    for columns in ("80", "60"):
+        for command in ("tasks", "versions"):
+            words = [
+                "script",
+                "-qec",
+                f"stty cols {columns}; {sys.executable} -m hippotune {command}",
+                "/dev/null",
+            ]
+            env = clean_environment() | {"COLUMNS": columns, "HIPPOTUNE_URL": server.address, "NO_COLOR": "1"}
+            told = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, check=True).stdout
+            lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told).splitlines()
+            assert max(map(len, lines)) <= int(columns)
+            wanted = [task.id for task in client.tasks()] if command == "tasks" else ["served"]
+            for each in wanted:
+                assert sum(each in line for line in lines) == 1, each

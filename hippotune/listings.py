@@ -1,0 +1,115 @@
+"""Tasks and versions as people read them, on a terminal of 80 columns too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hippotune.output import moment, print_record, print_table
+from hippotune.records import Task, Version
+
+LISTED = 6
+"""Labels named in a list."""
+
+
+def print_task(task: Task) -> None:
+    """All there is to say about one task."""
+    print_record(
+        [
+            ("id", task.id),
+            ("name", task.name),
+            ("state", f"{task.state}, {task.progress:.0%}"),
+            ("images", task.images),
+            ("labels", ", ".join(task.labels)),
+            ("version", task.version),
+            ("submitted", moment(task.created_at)),
+            ("served", moment(task.served_at)),
+            ("consolidated", moment(task.consolidated_at)),
+            ("error", task.error),
+            *_figures(task.metrics),
+        ]
+    )
+
+
+def print_tasks(found: Sequence[Task]) -> None:
+    """A line each; an error, which may be long, is told below."""
+    print_table(
+        f"{len(found)} tasks",
+        ["id", "name", "state", "images", "labels", "version", "submitted"],
+        [
+            [
+                task.id,
+                task.name,
+                task.state if task.ended else f"{task.state} {task.progress:.0%}",
+                task.images,
+                _some(task.labels),
+                task.version if task.version is not None else "",
+                moment(task.created_at),
+            ]
+            for task in found
+        ],
+        whole=("id", "state"),
+        spare=("submitted", "images", "version", "labels"),
+    )
+    if failed := [(task.id, task.error) for task in found if task.error]:
+        print_record(failed)
+
+
+def print_version(version: Version) -> None:
+    """All there is to say about one version."""
+    print_record(
+        [
+            ("version", version.version),
+            ("state", _state(version)),
+            ("kind", version.kind),
+            ("parent", version.parent),
+            ("published", moment(version.created_at)),
+            ("labels", ", ".join(version.labels)),
+            ("consolidated", " ".join(version.consolidated)),
+            ("fast", " ".join(version.fast)),
+            ("slots", version.slots),
+            *_figures(version.metrics),
+        ]
+    )
+
+
+def print_versions(found: Sequence[Version]) -> None:
+    """A line each, with what it knows beyond its parent."""
+    known = {version.version: set(version.labels) for version in found}
+    print_table(
+        f"{len(found)} versions",
+        ["version", "", "kind", "labels", "new", "accuracy", "forgetting", "slots", "published"],
+        [
+            [
+                version.version,
+                _state(version),
+                version.kind,
+                len(version.labels),
+                _some([name for name in version.labels if name not in known.get(version.parent or 0, ())]),
+                _percent(version.metrics.get("accuracy")),
+                _percent(version.metrics.get("forgetting")),
+                version.slots,
+                moment(version.created_at),
+            ]
+            for version in found
+        ],
+        spare=("slots", "published", "kind"),
+    )
+
+
+def _state(version: Version) -> str:
+    if version.current:
+        return "served"
+    return "" if version.canary is None else f"trial {version.canary:.0%}"
+
+
+def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), f"{value:.4g}") for name, value in sorted(metrics.items())]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _some(labels: Sequence[str]) -> str:
+    rest = len(labels) - LISTED
+    return ", ".join(labels[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
