@@ -5,6 +5,7 @@ import { byId, count, debounce, h, milliseconds, percent, tell } from "./dom.js"
 import { dropped, isImage, readable, takesDrops } from "./images.js";
 
 const QUIET_MS = 60;
+const TINY_PX = 64; // enlarged so much, pixels say more than a blur
 const SHARES = [["read", "read"], ["decode", "decode"], ["queue", "wait"], ["compute", "compute"]];
 
 /** Tells "image" when there is another, and "answer" ({image, budget, answer, ms}) after each answer. */
@@ -103,6 +104,7 @@ export class Ask extends EventTarget {
     const shown = byId("ask-image");
     URL.revokeObjectURL(shown.src);
     shown.src = URL.createObjectURL(this.image);
+    shown.onload = () => shown.classList.toggle("tiny", shown.naturalWidth < TINY_PX);
     shown.hidden = false;
     byId("ask-hint").hidden = true;
     byId("ask-correct").hidden = false;

@@ -29,16 +29,6 @@ def drawing(kind: str, seed: int) -> bytes:
     return png(image.rotate(random.uniform(-10, 10), Image.Resampling.BICUBIC, fillcolor=paper))
 
 
-def both(first: str, second: str) -> bytes:
-    """A PNG with one drawing at the upper left and another at the lower right."""
-    random = Random(1)
-    image = Image.new("RGB", (SIDE * SCALE, SIDE * SCALE), (236, 240, 244))
-    for kind, place in ((first, 0.36), (second, 0.65)):
-        centre = (SIDE * SCALE * place, SIDE * SCALE * place)
-        KINDS[kind](ImageDraw.Draw(image), centre, SIDE * SCALE * 0.22, random)
-    return png(image)
-
-
 def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(buffer, "PNG")

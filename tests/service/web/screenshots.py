@@ -1,6 +1,7 @@
 """The pictures of the page in docs/images: `python -m tests.service.web.screenshots URL DIRECTORY`.
 
-A server that knows nothing yet is taught drawings first.
+Of a server that `make demo` has taught digits; one that knows nothing yet is taught them through the page first. Asked
+about is the held-out digit that it is least sure of.
 """
 
 from __future__ import annotations
@@ -13,15 +14,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from hippotune.client import Client
+from hippotune.demo.data import DemoTask, Limits, digits
 from tests.service.web.chromium import browser, opened, teach
-from tests.service.web.drawings import both, draw_folders
 
-LESSONS = {
-    "sky": ("sun", "moon"),
-    "garden": ("flower", "leaf", "mushroom"),
-    "coast": ("fish", "house", "boat"),
-}
-EACH = 40
 PATIENCE_MS = 240_000
 DESK = {"viewport": {"width": 1180, "height": 1290}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 1.5, "has_touch": True}
@@ -34,14 +30,16 @@ LOOKS = {
 
 def main(url: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
+    tasks = digits(Limits(tasks=5))
     with tempfile.TemporaryDirectory() as scratch, browser() as chromium:
         with opened(chromium, url) as (page, _):
             expect(page.locator("#status")).not_to_have_text("Connecting…")
             if page.locator("#status").inner_text() == "nothing learned yet":
-                educate(page, Path(scratch))
+                educate(page, tasks, Path(scratch))
+        image = hardest(url, tasks)
         for name, (look, part) in LOOKS.items():
             with opened(chromium, url, **look) as (page, _):
-                ask(page)
+                ask(page, image)
                 page.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
                 page.evaluate(f"document.querySelector('{part}').scrollIntoView()")
                 slim(page.screenshot(), directory / f"{name}.png")
@@ -54,17 +52,30 @@ def slim(png: bytes, path: Path) -> None:
     ).save(path, optimize=True)
 
 
-def educate(page: Page, scratch: Path) -> None:
-    for learned, (name, kinds) in enumerate(LESSONS.items(), start=1):
-        teach(page, draw_folders(scratch / name, kinds, EACH), name)
+def educate(page: Page, tasks: list[DemoTask], scratch: Path) -> None:
+    for learned, task in enumerate(tasks, start=1):
+        for number, example in enumerate(task.train):
+            path = scratch / task.name / example.label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(example.image)
+        teach(page, scratch / task.name, task.name)
         done = page.locator("#tasks .state.consolidated")
         expect(done).to_have_count(learned, timeout=PATIENCE_MS)
 
 
-def ask(page: Page) -> None:
-    page.locator("#ask-file").set_input_files(
-        {"name": "forest.png", "mimeType": "image/png", "buffer": both("mushroom", "house")}
-    )
+def hardest(url: str, tasks: list[DemoTask]) -> bytes:
+    """The held-out digit whose best label has the lowest score."""
+    with Client(url) as client:
+        scores = {
+            example.image: client.classify(example.image).predictions[0].score
+            for task in tasks
+            for example in task.test
+        }
+    return min(scores, key=lambda image: scores[image])
+
+
+def ask(page: Page, image: bytes) -> None:
+    page.locator("#ask-file").set_input_files({"name": "digit.png", "mimeType": "image/png", "buffer": image})
     expect(page.locator("#recall figure")).to_have_count(2, timeout=PATIENCE_MS)
     page.get_by_role("button", name="Layer 3 up close").click()
     page.locator("#speed").scroll_into_view_if_needed()
