@@ -1,7 +1,9 @@
 """HTTP/1.1 on one connection: uvicorn's, less patient with clients that send heads slowly, endlessly or never.
 
 uvicorn waits for the head of a request without end and buffers it without limit. Here a head has `HEAD_S` seconds
-and `MAX_HEAD` bytes, and a connection that waits for one may be closed to make room for another.
+and `MAX_HEAD` bytes, and a connection that waits for one may be closed to make room for another. It also waits without
+end for a client to take an answer; here one that takes too little for `TAKEN_S` seconds loses its connection, and with
+it its place among the event streams.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from service.metrics import Metrics
 from service.problems import Problem, answer, refused
 
 HEAD_S = 10.0
+TAKEN_S = 30.0
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 100
 
@@ -48,6 +51,7 @@ class HeadLimits(HttpToolsProtocol):
         super().__init__(**of_uvicorn)
         self._lobby = lobby
         self._timer: asyncio.TimerHandle | None = None
+        self._until_taken: asyncio.TimerHandle | None = None
         self._in_head = True
         self._unused = 0
         """Bytes received since the last that ended a head or were part of a body."""
@@ -61,6 +65,7 @@ class HeadLimits(HttpToolsProtocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_until_taken()
         self.leave()
         super().connection_lost(exc)
 
@@ -120,6 +125,19 @@ class HeadLimits(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._lobby.waiting[self] = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._until_taken = self.loop.call_later(TAKEN_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_until_taken()
+        super().resume_writing()
+
+    def _stop_until_taken(self) -> None:
+        if self._until_taken is not None:
+            self._until_taken.cancel()
+            self._until_taken = None
 
     def _await_head(self) -> None:
         self._timer = self.loop.call_later(HEAD_S, self._head_is_late)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from exchange.records import Sample
 from service import protocol, receive
 from service import server as server_module
 from service.config import ServiceConfig
@@ -202,6 +203,27 @@ def test_busy_connections_do_not_make_room(config: ServiceConfig, monkeypatch: p
 def tuple_of(url: str) -> tuple[str, int]:
     host, port = url.removeprefix("http://").split(":")
     return host, int(port)
+
+
+def test_a_stream_that_nobody_reads_loses_its_place(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "TAKEN_S", 0.5)
+    with running(config) as server:
+        blob = server.services.blobs.put(picture())
+        task = server.queue.submit("told at length", [Sample(blob, "cat")]).task.id
+        figures = {f"figure_{number}": number / 7 for number in range(2_000)}
+        for share in range(200):
+            server.queue.update(task, progress=share / 200, metrics=figures)
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(tuple_of(server.url))
+            reader.sendall(b"GET /tasks/%b/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % task.encode())
+            places = server.services.streams
+            wait_for(lambda: places.borrowed_tokens == 1)
+            wait_for(lambda: places.borrowed_tokens == 0)
+        assert not server.queue.get(task).state.ended, "nothing else ends the stream"
+        alive(server)
 
 
 def test_http_1_0_is_answered_and_closed(server: Running) -> None:
