@@ -12,11 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.continual.methods.base import EVALUATION_BATCH, Images, percent_right
 from model.budget import Budget, BudgetBatch
 from model.deliberation import LoopConfig
+from model.merging import LEAST_KEEP
 from trainer.learner import Learner
 from trainer.state import LearnerState
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 TOPKS = (1, 2, 3, 5, 10, 20)
+KEEPS = (0.9, 0.8, 0.7, 0.6, LEAST_KEEP)
 
 
 def budgets_around(loop: LoopConfig) -> list[Budget]:
@@ -24,14 +26,15 @@ def budgets_around(loop: LoopConfig) -> list[Budget]:
     own = loop.budget
     steps = [replace(own, tmax=tmax) for tmax in range(1, own.tmax + 1)]
     stops = [replace(own, epsilon=epsilon) for epsilon in EPSILONS]
-    return steps + stops + [replace(own, topk=topk) for topk in TOPKS if topk != own.topk]
+    mixed = [replace(own, topk=topk) for topk in TOPKS if topk != own.topk]
+    return [*steps, *stops, *mixed, *(replace(own, keep=keep) for keep in KEEPS)]
 
 
 @torch.no_grad()
 def sweep(learner: Learner, state: LearnerState, tests: Sequence[Images]) -> list[dict[str, Any]]:
     """Accuracy over all test images, mean steps a layer and multiply-adds of each budget.
 
-    A stopped sample still costs what its batch costs, so multiply-adds follow tmax and topk, not epsilon.
+    A stopped sample still costs what its batch costs, so multiply-adds follow tmax, topk and keep, not epsilon.
     """
     device = learner.network.backbone.mean.device
     memories = state.pools.to(device).memories(learner.network.loop)

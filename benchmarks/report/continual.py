@@ -8,7 +8,7 @@ from statistics import mean
 
 from benchmarks.continual.suite import ABLATIONS, DEEP_RANPAC, METHODS
 from benchmarks.report.figures import Row, bound, pick, table
-from benchmarks.report.plots import against_cost, heat_map, over_tasks, sweeps
+from benchmarks.report.plots import KNOBS, against_cost, heat_map, over_tasks, sweeps
 
 PROTOCOLS = {
     "quick": "CIFAR-100, ten tasks, 128 px, 50 training and 20 test images a class",
@@ -187,11 +187,11 @@ def ablations(rows: Sequence[Row], protocol: str, folder: Path) -> list[str]:
     swept = [run["own"]["sweep"] for row in others for run in row.runs if run["own"].get("sweep")]
     if swept:
         sweeps(swept[0], folder / f"continual-{protocol}-budgets.svg")
-        keys = ("tmax", "epsilon", "topk", "accuracy", "mean_steps", "giga_multiply_adds")
+        keys = (*KNOBS, "accuracy", "mean_steps", "giga_multiply_adds")
         lines = [[f"{point[key]:.4g}" for key in keys] for point in swept[0]]
         parts += [
             f"### {protocol}: other budgets, the same pools",
             f"![Accuracy under other budgets](continual-{protocol}-budgets.svg)",
-            table(["tmax", "epsilon", "topk", "accuracy", "mean steps", "GMAC"], lines),
+            table([*KNOBS, "accuracy", "mean steps", "GMAC"], lines),
         ]
     return parts

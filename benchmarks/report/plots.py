@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.report.figures import Row
 
+KNOBS = ("tmax", "epsilon", "topk", "keep")
+
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "hippotune"
 mpl.rcParams["svg.fonttype"] = "none"
@@ -83,12 +85,12 @@ def against_cost(rows: Sequence[Row], path: Path) -> None:
 
 
 def sweeps(points: Sequence[dict[str, Any]], path: Path) -> None:
-    """What other budgets answer: one panel for tmax, epsilon and top-k, each varied alone."""
-    figure = Figure((9, 3), layout="constrained")
+    """What other budgets answer: one panel for tmax, epsilon, top-k and keep, each varied alone."""
+    figure = Figure((10, 3), layout="constrained")
     own = max(points, key=lambda point: point["tmax"])
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, field in zip(panels, ("tmax", "epsilon", "topk"), strict=True):
-        others = [name for name in ("tmax", "epsilon", "topk") if name != field]
+    panels = figure.subplots(1, len(KNOBS), sharey=True)
+    for axes, field in zip(panels, KNOBS, strict=True):
+        others = [name for name in KNOBS if name != field]
         line = sorted(
             (point[field], point["accuracy"])
             for point in points

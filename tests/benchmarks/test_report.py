@@ -37,7 +37,15 @@ def results(tmp_path: Path) -> Path:
     looks = figures("hippotune", 2, 99.0)
     looks["config"] = {"limit_tasks": 2, "protocol": {"scenario": "class", "split": "test"}}
     sweep = [
-        {"tmax": t, "epsilon": e, "topk": 10, "accuracy": 50.0, "mean_steps": t, "giga_multiply_adds": 0.3}
+        {
+            "tmax": t,
+            "epsilon": e,
+            "topk": 10,
+            "keep": 1.0,
+            "accuracy": 50.0,
+            "mean_steps": t,
+            "giga_multiply_adds": 0.3,
+        }
         for t, e in ((1, 0.0), (2, 0.0), (2, 1.0))
     ]
     budgets = figures("other budgets", 0, 60.0)
