@@ -116,7 +116,10 @@ def test_what_can_run_here_runs(block: Block, documented: Up, desk: Path) -> Non
     if block.language == "python":
         command = [sys.executable, "-c", text]
     else:
-        command = ["bash", "-euo", "pipefail", "-c", text.replace(".venv/bin/", "")]
+        typed = (
+            text.replace(".venv/bin/", "") + "\n:"
+        )  # not the last, so that the shell stays, as a reader's does
+        command = ["bash", "-euo", "pipefail", "-c", typed]
     result = subprocess.run(
         command, cwd=desk, env=environment(documented), capture_output=True, text=True, timeout=WAIT_S
     )
