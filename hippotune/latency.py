@@ -53,8 +53,11 @@ def latency(
     for budget in budgets:
         for image in images[:WARM_UP]:
             client.classify(image, **budget)
-    with ThreadPoolExecutor(concurrency) as callers:
+    callers = ThreadPoolExecutor(concurrency)
+    try:
         asked = list(callers.map(ask, range(requests * len(budgets))))
+    finally:
+        callers.shutdown(cancel_futures=True)  # who interrupts does not wait for what was not asked yet
     return [_summary(asked[i :: len(budgets)], concurrency) for i in range(len(budgets))]
 
 
