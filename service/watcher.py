@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import numpy as np
 import structlog
@@ -31,7 +31,13 @@ LAST_RETRY_S = 5.0
 WARM_UP_S = 120.0
 READ_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Between the readings of a version before it is refused: files on a shared disk may come after the pointer."""
+AGAIN_S = 30.0
+"""Until a version that the disk did not give is tried again, though refused; some take a minute to show a file."""
 KEPT_REFUSALS = 20
+
+
+MISSING = (VersionNotFound, VersionUnreadable, OSError)
+"""What the disk does not give, or not yet. Unlike damage, this may pass by itself."""
 
 
 class VersionRefused(Exception):
@@ -61,6 +67,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.refusals: tuple[Refusal, ...] = ()
         self._canary: Canary | None = None
+        self._again: float | None = None
         self.settled = False
         """True once the registry was read and what it pointed to was served or refused."""
 
@@ -81,6 +88,8 @@ class Watcher:
         retry_s = FIRST_RETRY_S
         while not self._stop.is_set():
             try:
+                if self._again is not None and monotonic() > self._again:
+                    seen = self._canary = self._again = None
                 pointer = self._registry.wait(seen, WAIT_S) if self.settled else self._registry.current()
                 if pointer is not None and pointer != seen:
                     self._follow(pointer)
@@ -98,6 +107,9 @@ class Watcher:
 
     def _follow(self, version: int) -> None:
         """Serve a version or report why not. Raises ExchangeUnavailable."""
+        serving = self._served.snapshot
+        if serving is not None and serving.version == version:
+            return
         began = perf_counter()
         snapshot = self._load_or_refuse(version)
         if snapshot is None and self._served.snapshot is None:
@@ -151,12 +163,19 @@ class Watcher:
         except ExchangeUnavailable:
             raise
         except Exception as error:  # exporters and runtimes raise what they like; again would be no better
-            self.refusals = (*self.refusals, Refusal(version, str(error) or type(error).__name__))[
-                -KEPT_REFUSALS:
-            ]
-            serving = self._served.snapshot.version if self._served.snapshot else None
-            log.error("version refused", version=version, reason=str(error), serving=serving)
+            refusal = Refusal(version, str(error) or type(error).__name__)
+            if isinstance(error, MISSING):
+                self._again = monotonic() + AGAIN_S
+            if (
+                self._again is None or refusal not in self.refusals[-1:]
+            ):  # said once, however often it is tried
+                self._report_refusal(refusal)
             return None
+
+    def _report_refusal(self, refusal: Refusal) -> None:
+        self.refusals = (*self.refusals, refusal)[-KEPT_REFUSALS:]
+        serving = self._served.snapshot.version if self._served.snapshot else None
+        log.error("version refused", version=refusal.version, reason=refusal.reason, serving=serving)
 
     def _load(self, version: int) -> Snapshot:
         manifest, checkpoint = self._read_patiently(version)
@@ -170,7 +189,7 @@ class Watcher:
         for pause_s in READ_PAUSES_S:
             try:
                 return self._read(version)
-            except (VersionNotFound, VersionUnreadable, OSError) as error:
+            except MISSING as error:
                 log.warning("version cannot be read, trying on", version=version, reason=str(error))
             if self._stop.wait(pause_s):
                 break

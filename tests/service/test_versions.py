@@ -93,7 +93,7 @@ def test_bad_versions_are_refused_and_reported(config: ServiceConfig, tmp_path: 
         assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == version
 
 
-def test_a_version_whose_file_comes_late_is_served_and_one_that_never_comes_refused(
+def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
     config: ServiceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(config) as server, capture_logs() as lines:
@@ -111,10 +111,16 @@ def test_a_version_whose_file_comes_late_is_served_and_one_that_never_comes_refu
         wait_for(lambda: serving(server) == second)
         assert server.client.get("/versions").json()["refused"] == []
         monkeypatch.setattr("service.watcher.READ_PAUSES_S", (0.01,))
-        server.registry.path(first, "serving").unlink()
+        monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+        path = server.registry.path(first, "serving")
+        shutil.move(path, tmp_path / "later still")
         server.registry.activate(first)
         wait_for(lambda: server.client.get("/versions").json()["refused"])
         assert serving(server) == second
+        time.sleep(1.5)
+        assert len(server.client.get("/versions").json()["refused"]) == 1
+        shutil.move(tmp_path / "later still", path)
+        wait_for(lambda: serving(server) == first)
 
 
 def test_swaps_under_load_lose_nothing_and_mix_nothing(config: ServiceConfig) -> None:
