@@ -113,10 +113,46 @@ SERVING = tuple(
     )
     if (RESULTS / "serving.json").exists()
 )
+CHAOS = tuple(
+    Figure(
+        "a trainer killed again and again while tasks and requests come, Redis and servers now and then",
+        file,
+        "{trainer_kills_survived} + {redis_kills} + {server_kills} kills: of {tasks_accepted} tasks "
+        "{tasks_consolidated_exactly_once} consolidated exactly once and "
+        "{tasks_forgotten} + {tasks_cancelled_before_a_trainer_took_them} taken back as asked; "
+        "of {requests_answered:,} requests {requests_lost} lost; worst p99 of ten seconds "
+        "{worst_p99_s_of_any_ten_seconds:.1f} s",
+        "python -m benchmarks.chaos",
+    )
+    for file in ("chaos.json",)
+    if (RESULTS / file).exists()
+)
+ROBUST = (
+    *CHAOS,
+    Figure(
+        "memory of server and trainer from the second to the last fifth of an hour's work",
+        "soak.json",
+        "{server_grown:+.1%}, {trainer_grown:+.1%}",
+        "python -m benchmarks.soak --minutes 60",
+    ),
+    Figure(
+        "requests made up from the API document, every check",
+        "fuzz_contract.json",
+        "{contract[cases]:,} cases, {findings} findings",
+        "python -m benchmarks.fuzz --only contract",
+    ),
+    Figure(
+        "bytes made up for each parser: a crash, a hang, a leak",
+        "fuzz_parsers.json",
+        "{inputs:,} inputs, {findings} findings",
+        "python -m benchmarks.fuzz --only parsers",
+    ),
+)
 TABLES: Mapping[str, Iterable[Figure]] = {
-    "readme": (DEMO, SERVED, SWAPS, HUNDRED, LOOP[0], LOOP[2], BACKBONE, *SERVING),
+    "readme": (DEMO, SERVED, SWAPS, HUNDRED, LOOP[0], LOOP[2], BACKBONE, *SERVING, *CHAOS),
     "loop": LOOP,
-    "all": (DEMO, SERVED, SWAPS, HUNDRED, *LOOP, BACKBONE, SPEED, *SERVING),
+    "all": (DEMO, SERVED, SWAPS, HUNDRED, *LOOP, BACKBONE, SPEED, *SERVING, *ROBUST),
+    "robust": ROBUST,
 }
 
 

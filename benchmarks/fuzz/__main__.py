@@ -59,7 +59,9 @@ def main(
             )
         if only != "contract":
             figures["parsers"] = parsers(known.get("parsers", {}), round(share * INPUTS), folder)
+            figures["inputs"] = sum(part["inputs"] for part in figures["parsers"].values())
     figures["found"] = found(figures)
+    figures["findings"] = len(figures["found"])
     keep(figures, out)
     if figures["found"]:
         raise typer.Exit(1)
