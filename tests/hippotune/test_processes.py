@@ -71,12 +71,28 @@ def test_one_ctrl_c_stops_everything(start: Starter, tmp_path: Path) -> None:
         assert family(running.process, store) == []
 
 
-def test_a_killed_trainer_comes_back(start: Starter, tmp_path: Path) -> None:
+def redis_of(process: subprocess.Popen[bytes], store: Path) -> int:
+    """The process of its private Redis; 0 while there is none."""
+    return next((pid for pid in family(process, store) if b"redis.sock" in command_of(pid)), 0)
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_killed_trainer_and_a_killed_redis_come_back(start: Starter, tmp_path: Path) -> None:
     store = tmp_path / "store"
     with start(store) as running:
-        trainer = trainer_of(running.process, store)
+        trainer, redis = trainer_of(running.process, store), redis_of(running.process, store)
         os.kill(trainer, signal.SIGKILL)
+        os.kill(redis, signal.SIGKILL)
         until(lambda: trainer_of(running.process, store) not in (0, trainer))
+        until(lambda: redis_of(running.process, store) not in (0, redis))
+        with Client(running.address) as client:
+            assert client.tasks() == []
         os.kill(running.process.pid, signal.SIGTERM)
         assert running.process.wait(30) == 0
         assert family(running.process, store) == []
