@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exchange.errors import VersionCorrupt, VersionNotFound
+from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.records import Backbone as BackboneRecord
 from exchange.records import Manifest
 from exchange.registry import Registry
@@ -111,11 +110,15 @@ class Lineage:
         return () if version is None else self.registry.manifest(version).fast
 
     def end_trial_of(self, task: str) -> None:
-        """Let no version answer on trial that knows a task."""
-        with contextlib.suppress(VersionNotFound, VersionCorrupt):  # such a one answers nobody
-            canary = self.registry.canary()
+        """Let no version answer on trial that knows a task. Raises VersionUnreadable where the disk does not tell."""
+        canary = self.registry.canary()
+        try:
             if canary is not None and task in self.registry.manifest(canary.version).applied:
                 self.registry.try_out(canary.version, 0)
+        except VersionUnreadable:
+            raise
+        except (VersionNotFound, VersionCorrupt):  # such a one answers nobody
+            return
 
     def prune(self, keep: int) -> None:
         """Drop old versions, keeping `keep` to roll back to."""
