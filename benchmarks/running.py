@@ -59,3 +59,5 @@ def up(*options: str) -> Iterator[Up]:
             yield running
         finally:
             stop(process)
+            if process.stdout is not None:
+                process.stdout.close()
