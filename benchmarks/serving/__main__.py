@@ -94,13 +94,15 @@ PARTS: Mapping[str, Callable[[Run], Figures]] = {
     "default": lambda run: run.beside("torch"),
 }
 PEERS = ("same", "nothing", "default")
+LONGER = ("concurrency", "default")
+"""Parts that a quick run leaves out unless they are named."""
 
 
 def main(
     out: Annotated[Path | None, typer.Option(help="Where the figures are kept, part by part.")] = None,
     quick: Annotated[bool, typer.Option(help="Short measurements: within five minutes.")] = False,
-    parts: Annotated[str, typer.Option(help="Which figures, by comma.")] = ",".join(PARTS),
-    anew: Annotated[bool, typer.Option(help="Measure also what the file has already.")] = False,
+    parts: Annotated[str | None, typer.Option(help=f"Which of {', '.join(PARTS)}.")] = None,
+    anew: Annotated[bool, typer.Option(help="Measure the parts again that the file has.")] = False,
     backbone: Annotated[str | None, typer.Option(help="A timm name or `bundled`.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its safetensors file.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; else what the machine grants.")] = None,
@@ -113,7 +115,8 @@ def main(
 ) -> None:
     """Measure serving."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers end as on any other error
-    wanted = parts.split(",")
+    usual = [part for part in PARTS if not (quick and part in LONGER)]
+    wanted = usual if parts is None else parts.split(",")
     if unknown := set(wanted) - set(PARTS):
         raise typer.BadParameter(f"parts is {', '.join(unknown)}; it must be among {', '.join(PARTS)}")
     if peers is None:
@@ -125,7 +128,8 @@ def main(
         effort = QUICK if quick else FULL
         figures = {"command": f"python -m benchmarks.serving{' --quick' if quick else ''}"}
         figures |= described(scene, effort)
-        known = {} if anew or out is None else kept(out, figures)
+        before = {} if out is None else kept(out, figures)
+        known = {part: found for part, found in before.items() if not (anew and part in wanted)}
         todo = [part for part in wanted if part not in known]
         found = document({**figures, **known})
         if todo:
@@ -154,7 +158,7 @@ def measure(run: Run, todo: list[str], figures: Figures, out: Path | None) -> Fi
 def described(scene: Scene, effort: Effort) -> dict[str, Any]:
     """What figures of several runs must agree in to stand in one file."""
     return {
-        "backbone": scene.backbone,
+        "backbone": scene.backbone if scene.px is None else f"{scene.backbone} at {scene.px} px",
         "threads": scene.threads,
         "max_batch": scene.max_batch,
         "slots": scene.slots,
@@ -168,7 +172,7 @@ def kept(path: Path, figures: dict[str, Any]) -> Figures:
         return {}
     before = json.loads(path.read_text())
     if different := [name for name, value in figures.items() if before.get(name) != value]:
-        raise typer.BadParameter(f"{path} has another {', '.join(different)}; give another file, or --anew")
+        raise typer.BadParameter(f"{path} has another {', '.join(different)}; give another file")
     return {name: before[name] for name in PARTS if name in before}
 
 
