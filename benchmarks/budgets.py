@@ -1,7 +1,8 @@
 """What each knob of a budget buys and costs: `python -m benchmarks.budgets --out benchmarks/results/budgets.json`.
 
-Learns a few tasks, then asks about test images with one knob turned at a time, by torch and by onnx. Time is the
-median over rounds of the ratio to the full budget, the two measured in turns; accuracy is over all test images.
+Learns a few tasks, then asks about test images with one knob turned at a time, by torch and by onnx; and with none
+turned by onnx in eight bits. Time is the median over rounds of a ratio, the two measured in turns: to the full budget
+for a knob, to float32 for eight bits. Accuracy is over all test images. `benchmarks.serving.page` shows them.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "keep": KEEPS,
 }
 BATCHES = (1, 8)
+Asked = tuple[Classifier, Budget]
 
 
 @dataclass(frozen=True)
@@ -68,33 +70,36 @@ def learn(
     return learner.checkpoint(state), Judged(pixels, [label for one in stream for label in one.test.names])
 
 
-def accuracy(classifier: Classifier, version: Checkpoint, judged: Judged, budget: Budget) -> dict[str, float]:
-    """Share of test images answered rightly, and the mean steps a layer they took."""
-    right, steps = 0, []
+def answers(
+    classifier: Classifier, version: Checkpoint, judged: Judged, budget: Budget
+) -> tuple[list[str], float]:
+    """The best label of each test image, and the mean steps a layer they took."""
+    best: list[str] = []
+    steps = []
     for start in range(0, len(judged.labels), BATCHES[-1]):
         chunk = judged.pixels[start : start + BATCHES[-1]]
         output = classifier.classify(chunk, [budget] * len(chunk), explain=False)
-        best = output.scores.argmax(axis=1)
-        right += sum(
-            version.labels[column] == label
-            for column, label in zip(best, judged.labels[start:], strict=False)
-        )
+        best += [version.labels[column] for column in output.scores.argmax(axis=1)]
         steps.append(output.steps.mean(axis=1))
-    return {"accuracy": right / len(judged.labels), "steps": float(np.concatenate(steps).mean())}
+    return best, float(np.concatenate(steps).mean())
 
 
-def relative_time(
-    classifier: Classifier, pixels: NDArray[np.uint8], budget: Budget, full: Budget, rounds: int
-) -> float:
-    """Median of time(budget) / time(full), each first in every other round."""
+def share(found: Sequence[str], wanted: Sequence[str]) -> float:
+    """How many of the labels are equal, 0..1."""
+    return sum(one == other for one, other in zip(found, wanted, strict=True)) / len(wanted)
+
+
+def relative_time(one: Asked, other: Asked, pixels: NDArray[np.uint8], rounds: int) -> float:
+    """Median of time(one) / time(other), each first in every other round."""
     ratios = []
     for turn in range(rounds + 1):
         times = {}
-        for one in ((budget, full), (full, budget))[turn % 2]:
+        for which in (0, 1) if turn % 2 else (1, 0):
+            classifier, budget = (one, other)[which]
             began = perf_counter()
-            classifier.classify(pixels, [one] * len(pixels), explain=False)
-            times[one] = perf_counter() - began
-        ratios.append(times[budget] / times[full])
+            classifier.classify(pixels, [budget] * len(pixels), explain=False)
+            times[which] = perf_counter() - began
+        ratios.append(times[0] / times[1])
     return median(ratios[1:])  # the first round is a warm-up
 
 
@@ -109,11 +114,29 @@ def curves(classifier: Classifier, version: Checkpoint, judged: Judged, rounds: 
             time = {
                 f"time_batch_{batch}": 1.0
                 if budget == full
-                else relative_time(classifier, judged.pixels[:batch], budget, full, rounds)
+                else relative_time((classifier, budget), (classifier, full), judged.pixels[:batch], rounds)
                 for batch in BATCHES
             }
-            found[knob].append({knob: value, **accuracy(classifier, version, judged, budget), **time})
+            best, steps = answers(classifier, version, judged, budget)
+            found[knob].append({knob: value, "accuracy": share(best, judged.labels), "steps": steps, **time})
     return found
+
+
+def beside(
+    rounded: Classifier, exact: Classifier, version: Checkpoint, judged: Judged, rounds: int
+) -> dict[str, float]:
+    """What eight bits cost and buy at the full budget. agreement: share of images that both answer alike."""
+    full = version.loop.budget
+    theirs, ours = (answers(one, version, judged, full)[0] for one in (exact, rounded))
+    time = {
+        f"time_batch_{batch}": relative_time((rounded, full), (exact, full), judged.pixels[:batch], rounds)
+        for batch in BATCHES
+    }
+    accuracies = {
+        "accuracy_float32": share(theirs, judged.labels),
+        "accuracy": share(ours, judged.labels),
+    }
+    return {**accuracies, "agreement": share(ours, theirs), **time}
 
 
 def table(figures: Mapping[str, Any]) -> str:
@@ -131,31 +154,50 @@ def table(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def eight_bits(figures: Mapping[str, float]) -> str:
+    """Markdown, one row."""
+    shares = [f"{100 * figures[name]:.1f} %" for name in ("accuracy_float32", "accuracy", "agreement")]
+    times = [f"{figures[f'time_batch_{batch}']:.2f}x" for batch in BATCHES]
+    return "\n".join(
+        [
+            "| accuracy, float32 | int8 | answered alike | time, batch 1 | batch 8 |",
+            "|---|---|---|---|---|",
+            f"| {' | '.join([*shares, *times])} |",
+        ]
+    )
+
+
 def main(
     out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
     quick: Annotated[bool, typer.Option(help="Two tasks and few images.")] = False,
     data: Annotated[Path, typer.Option(help="Folder with the archives and DeiT-Tiny.")] = Path(
         "../shared/data"
     ),
-    dataset: Annotated[str, typer.Option(help="cifar100, cub100 or imagefolder:DIR.")] = "cub100",
+    dataset: Annotated[str, typer.Option(help="cifar100, cub100 or imagefolder:DIR.")] = "cifar100",
+    px: Annotated[int, typer.Option(help="Side of an image.")] = 224,
     threads: Annotated[int | None, typer.Option(help="CPU threads; else what the machine grants.")] = None,
     graphs: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = Path(".cache/graphs"),
 ) -> None:
     """Measure the knobs."""
     assert DEIT.weights is not None
-    spec = replace(DEIT, weights=data / DEIT.weights.name)
+    spec = replace(DEIT, weights=data / DEIT.weights.name, px=px)
     cores = threads or available_cpus()
     on_torch = TorchRuntime.load(spec, "cpu", cores)
     tasks, images, judges, rounds = (2, 10, 5, 5) if quick else (5, 20, 20, 30)
     version, judged = learn(on_torch, data, dataset, tasks, images, judges)
-    on_onnx = OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs), cores)
+    exact, rounded = (
+        OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs, int8), cores).prepare(version)
+        for int8 in (False, True)
+    )
     found = {
         "torch": curves(on_torch.prepare(version), version, judged, rounds),
-        "onnx": curves(on_onnx.prepare(version), version, judged, rounds),
+        "onnx": curves(exact, version, judged, rounds),
     }
+    eight_bits = beside(rounded, exact, version, judged, rounds)
     print(table(found))
     setting = {
         "command": f"python -m benchmarks.budgets{' --quick' if quick else ''}",
+        "px": px,
         "backbone": asdict(on_torch.identity),
         "dataset": dataset,
         "tasks": tasks,
@@ -163,7 +205,7 @@ def main(
         "test_images": len(judged.labels),
         "threads": cores,
     }
-    keep({**setting, "curves": found}, out)
+    keep({**setting, "curves": found, "int8": eight_bits}, out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,18 @@ def against_cost(rows: Sequence[Row], path: Path) -> None:
             axes.plot(cost, last, "o", color="C3" if row.name == "hippotune" else "C0")
             axes.annotate(row.name, (cost, last), xytext=(5, 3), textcoords="offset points", fontsize=8)
     axes.set(xlabel="giga multiply-adds of one answer", ylabel="last accuracy (%)")
+    write(figure, path)
+
+
+def knobs(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Accuracy against the time of one image, a line for each knob of a budget, from the full one on."""
+    figure, axes = new()
+    for knob, rows in curves.items():
+        line = [(row["time_batch_1"], 100 * row["accuracy"]) for row in rows]
+        axes.plot(*zip(*line, strict=True), marker="o", ms=4, label=knob)
+        axes.annotate(f"{rows[-1][knob]:g}", line[-1], xytext=(5, 3), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="time of one image, full budget = 1", ylabel="accuracy (%)")
+    axes.legend(fontsize="small", frameon=False)
     write(figure, path)
 
 

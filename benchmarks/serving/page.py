@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.budgets import table
+from benchmarks.budgets import eight_bits, table
+from benchmarks.report.plots import knobs
 from benchmarks.serving.asked import rows
 from benchmarks.serving.beside import OUR_NAME
 
@@ -46,6 +47,8 @@ def page(serving: dict[str, Any] | None, budgets: dict[str, Any] | None) -> str:
         lines += [*heading(serving), *serving_lines(serving)]
     if budgets is not None:
         lines += ["## What budgets buy", "", *heading(budgets), table(budgets["curves"]), ""]
+        lines += ["![Accuracy against time, a line for each knob](budgets.svg)", ""]
+        lines += ["## What `--runtime onnx-int8` buys, beside `onnx`", "", eight_bits(budgets["int8"]), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -169,6 +172,8 @@ def main(
     out.write_text(page(serving, budgets))
     if serving is not None:
         plots(serving, out.parent)
+    if budgets is not None:
+        knobs(budgets["curves"]["onnx"], out.with_name("budgets.svg"))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 from threading import Event
 
 import torch
+from onnxruntime.quantization import quantize_dynamic
 
-from model.backbone import BackboneIdentity, BackboneSpec, load_backbone
+from model.backbone import Backbone, BackboneIdentity, BackboneSpec, load_backbone
 from model.deliberation import LoopConfig
 from model.export import GraphKind, export_graph, graph_key
 
@@ -22,9 +24,15 @@ class ExportFailed(Exception):
 
 
 class Graphs:
-    """Paths of graphs, and how to make them. `stop` ends an export that still runs."""
+    """Paths of graphs, and how to make them. `stop` ends an export that still runs.
 
-    def __init__(self, spec: BackboneSpec, identity: BackboneIdentity, folder: Path) -> None:
+    int8: whether tokens meet the backbone's weights in eight bits. Pools and head come in as they are, in float32.
+    """
+
+    def __init__(
+        self, spec: BackboneSpec, identity: BackboneIdentity, folder: Path, int8: bool = False
+    ) -> None:
+        self.int8 = int8
         self._spec = spec
         self._identity = identity
         self._folder = folder
@@ -32,7 +40,8 @@ class Graphs:
 
     def path(self, loop: LoopConfig, kind: GraphKind) -> Path:
         """Where a graph is, or will be."""
-        return self._folder / f"{graph_key(self._identity, loop, kind)}.onnx"
+        key = graph_key(self._identity, loop, kind)
+        return self._folder / f"{key}{'.int8' if self.int8 else ''}.onnx"
 
     def ready(self, loop: LoopConfig) -> bool:
         return not self._missing(loop)
@@ -47,7 +56,10 @@ class Graphs:
         In another process because exporting is Python work that would hold up every request of this one.
         """
         child = multiprocessing.get_context("spawn").Process(
-            target=export_missing, args=(self._spec, loop, self._missing(loop)), name="export", daemon=True
+            target=export_missing,
+            args=(self._spec, loop, self._missing(loop), self.int8),
+            name="export",
+            daemon=True,
         )
         child.start()
         while child.is_alive() and not self._stop.is_set():
@@ -63,10 +75,23 @@ class Graphs:
         self._stop.set()
 
 
-def export_missing(spec: BackboneSpec, loop: LoopConfig, missing: list[tuple[GraphKind, Path]]) -> None:
+def export_missing(
+    spec: BackboneSpec, loop: LoopConfig, missing: list[tuple[GraphKind, Path]], int8: bool
+) -> None:
     """What the exporting process does."""
     os.nice(LEAST_URGENT)
     torch.set_num_threads(1)
     backbone = load_backbone(spec)
     for kind, path in missing:
-        export_graph(backbone, loop, kind, path)
+        (export_in_int8 if int8 else export_graph)(backbone, loop, kind, path)
+
+
+def export_in_int8(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Path) -> None:
+    """`export_graph`, then weights of one scale a channel; what meets them is rounded by its own range, each pass."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        whole, rounded = Path(folder) / "float32.onnx", Path(folder) / path.name
+        export_graph(backbone, loop, kind, whole)
+        # Not the convolution: it is a hundredth of the work, and pixels take rounding badly.
+        quantize_dynamic(whole, rounded, op_types_to_quantize=["MatMul"], per_channel=True)
+        rounded.replace(path)

@@ -27,11 +27,12 @@ def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
         return on_torch
     if missing:
         advice = "pip install -e '.[cpu]' in the checkout"
-        raise ValueError(f"runtime is 'onnx', which needs {', '.join(missing)}: {advice}")
+        raise ValueError(f"runtime is {config.runtime!r}, which needs {', '.join(missing)}: {advice}")
     from service.runtimes.auto import AutoRuntime
     from service.runtimes.graphs import Graphs
     from service.runtimes.onnx import OnnxRuntime
 
-    graphs = Graphs(config.backbone, on_torch.identity, config.store / "cache")
+    int8 = config.runtime == "onnx-int8"
+    graphs = Graphs(config.backbone, on_torch.identity, config.store / "cache", int8)
     kind = AutoRuntime if config.runtime == "auto" else OnnxRuntime
     return kind(on_torch, graphs, threads)

@@ -22,7 +22,7 @@ Sessions = Mapping[GraphKind, InferenceSession]
 
 
 class OnnxRuntime:
-    """A backbone in float32 on the CPU. Beside it stands the same one in torch, which explains answers."""
+    """A backbone on the CPU, as its graphs hold it. Beside it stands the same one in torch, which explains answers."""
 
     def __init__(self, beside: TorchRuntime, graphs: Graphs, threads: int) -> None:
         self._beside = beside
@@ -33,7 +33,7 @@ class OnnxRuntime:
 
     @property
     def name(self) -> str:
-        return "onnx cpu float32"
+        return f"onnx cpu {'int8' if self._graphs.int8 else 'float32'}"
 
     @property
     def identity(self) -> BackboneIdentity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
 
-from benchmarks.budgets import KNOBS, Judged, accuracy, relative_time, table
+from benchmarks.budgets import KNOBS, Judged, answers, beside, relative_time, share, table
+from benchmarks.report.plots import knobs
+from benchmarks.serving.page import page
 from model.backbone import BackboneIdentity
 from model.budget import Budget
 from model.checkpoint import Checkpoint
@@ -47,12 +50,26 @@ def test_accuracy_is_the_share_answered_rightly_and_steps_are_those_taken() -> N
     pixels = np.zeros((10, 3, 8, 8), np.uint8)
     pixels[:, 0, 0, 0] = [0, 1, 2] * 3 + [0]
     judged = Judged(pixels, ["a", "b", "c"] * 3 + ["b"])
-    assert accuracy(Reader(), version(), judged, Budget(tmax=2)) == {"accuracy": 0.9, "steps": 2.0}
+    best, steps = answers(Reader(), version(), judged, Budget(tmax=2))
+    assert (share(best, judged.labels), steps) == (0.9, 2.0)
 
 
 def test_time_is_relative_to_the_full_budget() -> None:
-    half = relative_time(Reader(), np.zeros((1, 3, 8, 8), np.uint8), Budget(keep=0.5), Budget(), rounds=10)
+    reader, pixels = Reader(), np.zeros((1, 3, 8, 8), np.uint8)
+    half = relative_time((reader, Budget(keep=0.5)), (reader, Budget()), pixels, rounds=10)
     assert half == pytest.approx(0.5, rel=0.3)
+
+
+def test_another_runtime_is_judged_by_the_labels_and_by_the_exact_one() -> None:
+    class Stubborn(Reader):
+        def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
+            return super().classify(np.zeros_like(pixels), budgets, explain)
+
+    pixels = np.zeros((4, 3, 8, 8), np.uint8)
+    pixels[:, 0, 0, 0] = [0, 0, 1, 2]
+    judged = Judged(pixels, ["a", "b", "b", "c"])
+    found = beside(Stubborn(), Reader(), version(), judged, rounds=1)
+    assert (found["accuracy_float32"], found["accuracy"], found["agreement"]) == (0.75, 0.25, 0.5)
 
 
 def test_every_knob_starts_at_the_full_budget_and_is_one() -> None:
@@ -65,3 +82,31 @@ def test_the_table_has_a_row_a_setting() -> None:
     row = {"keep": 0.5, "accuracy": 0.875, "steps": 4.0, "time_batch_1": 0.75, "time_batch_8": 0.7}
     lines = table({"torch": {"keep": [row]}}).splitlines()
     assert lines[2:] == ["| torch | keep | 0.5 | 87.5 % | 4.00 | 0.75x | 0.70x |"]
+
+
+def test_the_page_shows_knobs_and_eight_bits(tmp_path: Path) -> None:
+    rows = [
+        {"keep": keep, "accuracy": right, "steps": 4.0, "time_batch_1": keep, "time_batch_8": keep}
+        for keep, right in ((1.0, 0.75), (0.5, 0.7))
+    ]
+    int8 = {
+        "accuracy_float32": 0.75,
+        "accuracy": 0.745,
+        "agreement": 0.98,
+        "time_batch_1": 0.8,
+        "time_batch_8": 0.7,
+    }
+    document = {
+        "machine": {"processor": "a CPU", "load": 0.25},
+        "threads": 2,
+        "date": "2026-01-01",
+        "command": "python -m benchmarks.budgets",
+        "backbone": "a_vit",
+        "curves": {"onnx": {"keep": rows}},
+        "int8": int8,
+    }
+    text = page(None, document)
+    assert "| onnx | keep | 0.5 | 70.0 % | 4.00 | 0.50x | 0.50x |" in text
+    assert "| 75.0 % | 74.5 % | 98.0 % | 0.80x | 0.70x |" in text
+    knobs({"keep": rows}, tmp_path / "budgets.svg")
+    assert (tmp_path / "budgets.svg").stat().st_size > 1000

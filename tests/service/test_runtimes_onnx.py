@@ -21,8 +21,8 @@ from model.export import GraphKind, export_graph
 from service.config import ServiceConfig
 from service.runtimes import Output, auto, load
 from service.runtimes.auto import AutoRuntime, Choice, sample_version
-from service.runtimes.graphs import ExportFailed, Graphs
-from service.runtimes.onnx import OnnxClassifier, OnnxRuntime
+from service.runtimes.graphs import ExportFailed, Graphs, export_in_int8
+from service.runtimes.onnx import OnnxClassifier, OnnxRuntime, open_session
 from service.runtimes.torch import TorchRuntime
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
@@ -119,6 +119,22 @@ def test_the_trace_comes_with_the_same_answer(onnx: OnnxRuntime, beside: TorchRu
     explained = classifier.classify(images(2), [Budget(3, 0, 4)] * 2, explain=True)
     assert [trace.layer for trace in explained.trace] == [1, 3]
     np.testing.assert_allclose(explained.scores, plain.scores, atol=1e-4)
+
+
+def test_eight_bits_answer_nearly_as_float32_does(beside: TorchRuntime, tmp_path: Path) -> None:
+    graphs = Graphs(BackboneSpec(), beside.identity, tmp_path, int8=True)
+    path = graphs.path(LOOP, GraphKind.EVEN)
+    export_in_int8(beside.backbone, LOOP, GraphKind.EVEN, path)
+    assert path.name.endswith(".int8.onnx")
+    assert OnnxRuntime(beside, graphs, threads=1).name == "onnx cpu int8"
+    version, whole = sample_version(beside, LOOP, slots=12, classes=6), [Budget(3, 0, 4)] * 4
+    exact = beside.prepare(version)
+    rounded = OnnxClassifier(
+        {GraphKind.EVEN: open_session(str(path), 1)}, version, exact, beside.backbone.pairs
+    )
+    got, wanted = (one.classify(images(4), whole, explain=False).features for one in (rounded, exact))
+    assert (got * wanted).sum(axis=1).min() > 0.99
+    assert not np.allclose(got, wanted, atol=1e-4)
 
 
 def test_a_swap_keeps_the_sessions(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
