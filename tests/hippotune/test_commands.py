@@ -252,6 +252,7 @@ def test_an_interrupted_command_is_130(server: Up) -> None:
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.wait()
     assert process.returncode == 130
     assert b"Traceback" not in errors
 

@@ -105,7 +105,7 @@ def test_speed_is_drawn_from_what_was_really_asked(page: Page) -> None:
     page.locator("#speed").scroll_into_view_if_needed()
     button = page.get_by_role("button", name="Ask 100 times")
     button.click()
-    expect(button).to_be_enabled(timeout=PATIENCE_MS)
+    expect(button).to_be_enabled(timeout=6 * PATIENCE_MS)  # other work slows a hundred answers
     latency, throughput = page.locator(".chart").all()
     expect(latency).to_contain_text("95 % within")
     points = latency.locator(".line").get_attribute("points") or ""
