@@ -97,7 +97,7 @@ async def stopping(running: Up, callers: list[Caller]) -> dict[str, Any]:
     running.process.send_signal(signal.SIGTERM)
     ready = Told()
     get = f"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {running.key}\r\n\r\n".encode()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.25)  # uvicorn looks for the signal ten times a second
     status = await Caller(running.address, get).ask(ready)
     await asyncio.gather(*asked)
     code = await asyncio.to_thread(running.process.wait, 60)
