@@ -225,8 +225,12 @@ class Engine:
                 self._in_hand = []
 
     def _version_of(self, ticket: Ticket) -> Snapshot:
-        """What answers a ticket: settled once started, else the newest there is for its place."""
-        return ticket.snapshot if ticket.started else self._served.at(ticket.place) or ticket.snapshot
+        """What answers a ticket: settled once started, else the newest there is for its place.
+
+        A newest version that knows no label has no answer; the ticket then keeps the one it came with, which had.
+        """
+        newest = None if ticket.started else self._served.at(ticket.place)
+        return newest if newest is not None and newest.labels else ticket.snapshot
 
     def _take(self) -> Batch | None:
         """The next images of one version and one `keep`, oldest first; None when nobody waits for any of them."""
@@ -268,14 +272,21 @@ class Engine:
             fail(tickets, Problem(500, reason))
             return
         ended = perf_counter()
-        self._pace.observe(budgets[0].keep, len(budgets), ended - began)
         for row, (ticket, budget) in enumerate(zip(tickets, budgets, strict=True)):
             ticket.scored.append(Scored(output, row, budget, ended - began, ended))
         for ticket in dict.fromkeys(tickets):
             if len(ticket.scored) == len(ticket.images):
                 ticket.loop.call_soon_threadsafe(resolve, ticket)
-        self._metrics.version_answered(batch.snapshot.version, output.scores.max(axis=1), ended - began)
-        self._metrics.batch_size.observe(len(tickets))
+        try:
+            self._note(batch, budgets[0].keep, output, ended - began)
+        except Exception:  # everybody has an answer: what fails here must not end the thread
+            log.exception("a pass could not be noted", version=batch.snapshot.version)
+
+    def _note(self, batch: Batch, keep: float, output: Output, seconds: float) -> None:
+        """Learn from a pass how long passes take, and count it."""
+        self._pace.observe(keep, len(batch.items), seconds)
+        self._metrics.version_answered(batch.snapshot.version, output.scores.max(axis=1), seconds)
+        self._metrics.batch_size.observe(len(batch.items))
         if output.steps.shape[1]:
             for steps in output.steps.mean(axis=1):
                 self._metrics.steps.observe(steps)

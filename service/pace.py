@@ -15,6 +15,9 @@ FADE = 0.95
 """What an observation still counts for after the next one: the last twenty or so make the picture."""
 MARGIN = 1.1
 """A prediction is taken for this much more, since half of all passes take longer than expected."""
+LEAST = 0.1
+"""Least share of the mean seconds an image that a pass is taken to last: a line through passes that grow faster than
+their images would reach nothing, and what takes no time can neither be divided by nor planned with."""
 SAVED = 0.45
 """Share of the time of a pass that merging away all tokens would save, before anything was observed."""
 
@@ -66,8 +69,9 @@ class Pace:
         if not weight:
             return 0.0
         mean_n, mean_t = n / weight, t / weight
+        alike = float(mean_t * images / mean_n)
         spread = nn / weight - mean_n**2
         if spread < 1e-6:
-            return float(mean_t * images / mean_n)
+            return alike
         slope = max(0.0, (nt / weight - mean_n * mean_t) / spread)
-        return float(max(mean_t + slope * (images - mean_n), 0.0))
+        return max(float(mean_t + slope * (images - mean_n)), LEAST * alike)

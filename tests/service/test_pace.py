@@ -61,3 +61,13 @@ def test_a_share_between_those_tried_is_kept_where_there_is_time_for_it() -> Non
 
 def test_before_anything_was_observed_nothing_is_held_back() -> None:
     assert Pace().deepest(Budget(), 32, 0.001).keep == 1
+
+
+def test_passes_that_grow_faster_than_their_images_are_still_expected_to_take_time() -> None:
+    pace = Pace()
+    for _ in range(4):
+        for images, took in ((1, 0.016), (8, 0.13), (32, 1.0)):
+            pace.observe(1.0, images, took)
+    assert pace.expect(1.0, 1) > 0
+    pace.observe(0.5, 1, 0.01)
+    assert 0 < pace.expect(0.5, 1) < 1

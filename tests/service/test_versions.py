@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +319,25 @@ def test_a_version_that_a_runtime_cannot_prepare_is_refused_and_not_tried_for_ev
         assert "does not know" in server.client.get("/versions").json()["refused"][0]["reason"]
         assert serving(server) == good
         assert len(tries) == 1
+
+
+def test_whoever_came_while_there_were_labels_is_answered_when_there_are_none(config: ServiceConfig) -> None:
+    with running(config) as server, ThreadPoolExecutor() as pool:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        released = threading.Event()
+        server.services.engine.call(lambda: released.wait(10) and None)
+        waiting = pool.submit(server.client.post, "/classify", content=picture(), headers=PNG)
+        wait_for(lambda: server.services.metrics.queue_depth._value.get() == 1)
+        server.publish(random_version(server.backbone, ()))
+        wait_for(lambda: server.services.served.snapshot and not server.services.served.snapshot.labels)
+        released.set()
+        assert waiting.result().json()["version"] == 1
+        assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 409
+        assert server.client.get("/healthz").status_code == 200
+
+
+def test_a_key_file_that_is_still_empty_lets_nobody_in(config: ServiceConfig, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("# none yet\n")
+    with running(replace(config, api_keys_file=tmp_path / "keys")) as server:
+        assert server.client.get("/versions").status_code == 401
+        assert server.client.get("/healthz").status_code == 200
