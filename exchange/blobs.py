@@ -51,10 +51,12 @@ class BlobStore:
         return names
 
     def get(self, name: str) -> bytes:
-        """The blob of this name, checked against it. Raises `BlobMissing`, `BlobCorrupt`."""
+        """The blob of this name, checked against it. Raises `BlobMissing`, `BlobCorrupt`, `BlobUnreadable`."""
         try:
             data = self._path(name).read_bytes()
         except FileNotFoundError:
+            if not self.root.is_dir():  # a volume that is not mounted has lost nothing
+                raise BlobUnreadable(f"blob {name} cannot be read: there is no {self.root}") from None
             raise BlobMissing(f"blob {name} is not in the store") from None
         except OSError as error:
             raise BlobUnreadable(f"blob {name} cannot be read: {error.strerror}") from error

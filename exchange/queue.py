@@ -23,6 +23,7 @@ from exchange.connection import BLOCK_MS, reaching_redis
 from exchange.errors import (
     BlobCorrupt,
     BlobMissing,
+    BlobUnreadable,
     ExchangeUnavailable,
     IdempotencyInFlight,
     IdempotencyMismatch,
@@ -130,11 +131,13 @@ class TaskQueue(TaskReader):
             if not lock.acquire():
                 raise IdempotencyInFlight("a request with the same idempotency key is being handled")
         done = threading.Event()
-        threading.Thread(target=_renew, args=(lock, ttl_s / 3, done), daemon=True).start()
+        renewal = threading.Thread(target=_renew, args=(lock, ttl_s / 3, done), daemon=True)
+        renewal.start()
         try:
             yield
         finally:
             done.set()
+            renewal.join()  # it must not find the lock half released
             with suppress(ExchangeUnavailable, LockError), reaching_redis():
                 lock.release()
 
@@ -143,7 +146,7 @@ class TaskQueue(TaskReader):
 
         Waits up to `block_ms` milliseconds for one, 0 not at all; None when there is none. `consumer` must be
         unique to this process. Tasks that were delivered too often, or whose list of samples is damaged, fail
-        on the way.
+        on the way. Raises `BlobUnreadable`, with nothing claimed, while the disk does not give such a list.
         """
         deadline = time.monotonic() + block_ms / 1000
         while True:
@@ -271,6 +274,9 @@ class TaskQueue(TaskReader):
         claim = Claim(task_from_fields(read_fields(fields)), (), entry_id, consumer, deliveries)
         try:
             samples = samples_from_json(self.blobs.get(listing.decode())) if listing else ()
+        except BlobUnreadable:
+            self.release(claim)  # the disk's fault, not the task's
+            raise
         except (BlobMissing, BlobCorrupt, ValueError) as error:
             self.fail(claim, f"its list of samples cannot be read: {error}")
             return None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exchange.blobs import BlobStore
-from exchange.errors import BlobCorrupt, BlobMissing, StoreUnavailable
+from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable, StoreUnavailable
 
 
 def path_of(blobs, name):
@@ -28,8 +28,18 @@ def test_many_keep_their_order_and_equal_ones_are_stored_once(blobs):
 
 
 def test_a_missing_blob_is_named(blobs):
+    blobs.put(b"another")
     with pytest.raises(BlobMissing, match="f" * 64):
         blobs.get("f" * 64)
+
+
+def test_a_store_that_is_not_there_has_lost_nothing(blobs):
+    name = blobs.put(b"image")
+    away = blobs.root.rename(blobs.root.with_name("away"))
+    with pytest.raises(BlobUnreadable):
+        blobs.get(name)
+    away.rename(blobs.root)
+    assert blobs.get(name) == b"image"
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "AB" * 32, "ab" * 32 + "\n"])

@@ -7,6 +7,7 @@ import pytest
 
 from exchange.errors import (
     BlobMissing,
+    BlobUnreadable,
     ExchangeUnavailable,
     IdempotencyInFlight,
     IdempotencyMismatch,
@@ -425,6 +426,17 @@ def test_a_task_whose_list_of_samples_is_damaged_fails_and_the_next_is_claimed(q
     (queue.blobs.root / listing[:2] / listing[2:]).write_bytes(b"[]")
     assert queue.claim("w1", 0).task.id == good.id
     assert listing in queue.get(bad.id).error
+
+
+def test_a_store_that_is_away_costs_no_task(queue, samples):
+    task = queue.submit("t", samples).task
+    away = queue.blobs.root.rename(queue.blobs.root.with_name("away"))
+    for _ in range(5):
+        with pytest.raises(BlobUnreadable):
+            queue.claim("w1", 0)
+    away.rename(queue.blobs.root)
+    claim = queue.claim("w1", 0)
+    assert (claim.task.id, claim.deliveries) == (task.id, 1)
 
 
 def test_submitting_works_again_after_redis_lost_everything(queue, samples, redis):
