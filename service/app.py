@@ -72,7 +72,9 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
     app.state.lifecycle, app.state.metrics = lifecycle, metrics
     app.add_middleware(FastPath, route=classify.route(), handlers=app.exception_handlers)
     app.add_middleware(HeadRequests)
-    if len(keys):
+    if config.api_keys_file is not None or len(
+        keys
+    ):  # a file that is still empty lets nobody in, rather than all
         app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
     else:
         app.add_middleware(OriginGuard, insecure=config.insecure, metrics=metrics)
@@ -113,6 +115,8 @@ async def running(
         registry=registry,
         memory=memory,
         bodies=Bodies(config.max_held_bytes),
+        # The files of a form stay in memory while each is small, so that forms are counted as if all of it did.
+        uploads=Bodies(2 * config.max_task_bytes),
         decoders=decoders,
         submissions=CapacityLimiter(config.max_submissions),
         streams=CapacityLimiter(config.max_event_streams),

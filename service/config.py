@@ -34,7 +34,7 @@ class ServiceConfig:
     max_classify_files: most images in one /classify.
     max_pixels: most pixels of one image, read from its header before anything is decoded.
     max_image_bytes: largest single encoded image of a task.
-    max_task_bytes: largest body of /tasks.
+    max_task_bytes: largest body of /tasks. Forms together may hold twice that at the same time; more is 429.
     max_task_images: most images in one task.
     max_unpacked_bytes: most bytes an archive may unpack to.
     max_archive_ratio: most an archive may grow when unpacked.
@@ -43,7 +43,7 @@ class ServiceConfig:
     model_name: what /v2 calls the model.
     feedback_answers: answers that can be corrected, the newest; each takes as many bytes as four times the features.
     feedback_ttl_s: seconds for which they can be.
-    api_keys_file: file of API keys as `service.keys` reads it; with any key, every request but to health needs one.
+    api_keys_file: file of API keys as `service.keys` reads it; with it, every request but to health needs a key.
     api_keys: the same lines, separated by white space.
     open_metrics: /metrics needs no key.
     insecure: without keys, answer to any name and address.

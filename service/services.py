@@ -51,6 +51,7 @@ class Services:
     registry: Registry
     memory: SharedMemory
     bodies: Bodies
+    uploads: Bodies
     decoders: ThreadPoolExecutor
     submissions: CapacityLimiter
     streams: CapacityLimiter
