@@ -167,6 +167,11 @@ class Settings(BaseSettings):
     )
     keep_versions: Annotated[Count, Part.TRAINER, Doc("Old versions kept to roll back to.")] = None
     keep_tasks: Annotated[Count, Part.TRAINER, Doc("Records kept of tasks that ended.")] = None
+    max_pending_mb: Annotated[
+        Count,
+        Part.TRAINER,
+        Doc("Megabytes of decoded images that may wait to be consolidated before no more are taken."),
+    ] = None
     upkeep_s: Annotated[
         Positive, Part.TRAINER, Doc("Seconds between two rounds of dropping what is not kept.")
     ] = None

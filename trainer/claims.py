@@ -47,6 +47,11 @@ class Claims:
         """Of all that the head alone knows."""
         return [pending.claim for pending in self.pending] + [held.claim for held in self.corrections]
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the pixels of pending tasks take."""
+        return sum(pending.task.pixels.nbytes for pending in self.pending)
+
     def others(self, task: str) -> list[Pending]:
         """What is pending but for one task."""
         return [pending for pending in self.pending if pending.claim.task.id != task]

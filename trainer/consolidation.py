@@ -94,7 +94,9 @@ class Consolidation:
             self.claims.pending = before
             self.knowledge.rebase()
             return
-        self.claims.finish(pending.claim, figures, version)
+        # How each task does is in the version's manifest; in every task's record it would grow with their square.
+        own = {name: value for name, value in figures.items() if not name.startswith("accuracy.")}
+        self.claims.finish(pending.claim, own, version)
         self.epochs.discard(pending.task.id)
         self.lineage.prune(self.config.keep_versions)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exchange.blobs import BlobStore
-from exchange.errors import BlobCorrupt, BlobMissing, PointerMoved
+from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable, PointerMoved
 from exchange.records import Claim, TaskState
 from trainer.claims import Claims
 from trainer.data import UnusableTask
@@ -22,6 +22,8 @@ class Corrections:
         """A claimed correction; none when it cannot be used."""
         try:
             return [load_correction(claim, self.blobs, self.learner.network.backbone.width)]
+        except BlobUnreadable:
+            raise  # the disk's fault, not the task's: the term ends, and everything held is given back
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
             self.claims.fail(claim, str(error))
             return []
@@ -40,7 +42,11 @@ class Corrections:
         served = knowledge.fast_tasks
         again = all(correction.claim.task.id in served for correction in fresh)
         version = knowledge.base.version if again else knowledge.serve_fast(knowledge.serving)
+        # One fails on the way when somebody activates a version that it cannot be followed to.
+        held = {correction.claim.task.id for correction in self.claims.corrections}
         for correction in fresh:
+            if correction.claim.task.id not in held:
+                continue
             with self.claims.last_words(correction.claim):
                 self.claims.report(correction.claim, TaskState.SERVED, version=version)
 

@@ -149,10 +149,15 @@ class TaskTraining:
         for name, parameter in self.parameters.items():
             parameter.copy_(state.tensors[f"parameter.{name}"])
             prefix = f"adam.{name}/"
-            self.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.clone()
+            moments = {
+                key.removeprefix(prefix): value
                 for key, value in state.tensors.items()
                 if key.startswith(prefix)
+            }
+            # Adam counts its steps on the CPU, wherever the parameter is.
+            self.optimizer.state[parameter] = {
+                key: value.to("cpu" if key == "step" else parameter.device, copy=True)
+                for key, value in moments.items()
             }
 
 

@@ -147,12 +147,14 @@ class Learner:
         known = self.latest.get(task)
         if known is not None and known[0] is pools:
             return known[1]
-        order, features = interleaved(task.labels), torch.zeros(0, self.network.backbone.width)
+        order, done = interleaved(task.labels), 0
+        turned = torch.empty(len(order), self.network.backbone.width)  # in that order
         for rows in order.split(self.config.batch):
-            features = torch.cat([features, self.extract(pools, task.pixels[rows])])
+            turned[done : done + len(rows)] = self.extract(pools, task.pixels[rows])
+            done += len(rows)
             if follow:
-                follow(features, order[: len(features)])
-        features = features[order.argsort()]
+                follow(turned[:done], order[:done])
+        features = turned[order.argsort()]
         self.latest[task] = pools, features
         return features
 

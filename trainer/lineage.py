@@ -6,13 +6,17 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
+import structlog
+
+from exchange.errors import StoreUnavailable, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.records import Backbone as BackboneRecord
 from exchange.records import Manifest
 from exchange.registry import Registry
 from model.checkpoint import InvalidCheckpoint
 from trainer.learner import Learner
 from trainer.state import LearnerState
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,11 @@ class Lineage:
             return
 
     def prune(self, keep: int) -> None:
-        """Drop old versions, keeping `keep` to roll back to."""
-        self.registry.prune(keep)
+        """Drop old versions, keeping `keep` to roll back to. What the disk refuses now is dropped another time."""
+        try:
+            self.registry.prune(keep)
+        except (StoreUnavailable, VersionUnreadable) as error:
+            log.warning("old versions stay for now", reason=str(error))
 
 
 class BackboneChanged(ValueError):

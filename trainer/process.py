@@ -24,6 +24,7 @@ class TrainerConfig:
     max_pixels: largest image decoded.
     keep_versions: how many old versions stay on disk to roll back to.
     keep_tasks: how many records of ended tasks stay in Redis.
+    max_pending_mb: with so many decoded megabytes waiting to be consolidated, no task is taken up until one is.
     upkeep_s: seconds between two rounds of dropping what is not kept.
     """
 
@@ -40,4 +41,5 @@ class TrainerConfig:
     max_pixels: int = 50_000_000
     keep_versions: int = 20
     keep_tasks: int = 10_000
+    max_pending_mb: int = 2048
     upkeep_s: float = 600.0

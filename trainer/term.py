@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from exchange.errors import BlobCorrupt, BlobMissing, ExchangeUnavailable
+from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable, ExchangeUnavailable
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.claims import Abandoned, Claims, Pending, Stopping
@@ -86,10 +86,11 @@ class Term:
     def accept_waiting(self, block_ms: int) -> None:
         """Learn every waiting task with the fast head, one after another, and all waiting corrections at once.
 
-        What is to be forgotten is forgotten.
+        What is to be forgotten is forgotten. Nothing is taken while as much is pending as memory is meant for: what a
+        crash would give back has to fit again.
         """
         fresh: list[Correction] = []
-        while not self.stop.is_set() and (claim := self.claims.take(block_ms)):
+        while not self.stop.is_set() and self.has_room and (claim := self.claims.take(block_ms)):
             with self.claims.last_words(claim):
                 if claim.task.state is TaskState.FORGETTING:
                     self.corrections.serve(fresh)
@@ -103,6 +104,11 @@ class Term:
                     self.accept(claim)
             block_ms = 0
         self.corrections.serve(fresh)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another task may be held in memory."""
+        return self.claims.held_bytes < self.config.max_pending_mb << 20
 
     def is_new(self, claim: Claim) -> bool:
         """False for one delivered again after it was learned: the crash came before the acknowledgement."""
@@ -145,6 +151,8 @@ class Term:
         threads = torch.get_num_threads()
         try:
             task = load_task(claim, self.queue.blobs, network.backbone.px, config.max_pixels, threads)
+        except BlobUnreadable:
+            raise  # the disk's fault, not the task's: the term ends, and everything held is given back
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
             self.claims.fail(claim, str(error))
             return None
