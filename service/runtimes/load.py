@@ -17,10 +17,14 @@ NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 
 def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
-    """Load the backbone and what computes it. Raises ValueError when onnx is asked for and cannot be had."""
+    """Load the backbone and what computes it. Raises ValueError when onnx is asked for and cannot be had there."""
     on_torch = TorchRuntime.load(config.backbone, config.device, threads)
     if config.runtime == "torch" or (config.runtime == "auto" and on_torch.device.type != "cpu"):
         return on_torch
+    if on_torch.device.type != "cpu":
+        raise ValueError(
+            f"runtime is {config.runtime!r}, which computes on the CPU; on {on_torch.device} take torch"
+        )
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing and config.runtime == "auto":
         log.warning("torch alone: pip install -e '.[cpu]' in the checkout adds onnx", missing=missing)

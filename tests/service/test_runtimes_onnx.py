@@ -241,3 +241,11 @@ def test_without_onnx_auto_is_torch_and_onnx_says_what_is_missing(
     config = ServiceConfig("redis://x", tmp_path, backbone, runtime="onnx", device="cpu")
     with pytest.raises(ValueError, match="no_such_package"):
         load.load_runtime(config, 1)
+
+
+def test_onnx_does_not_compute_on_the_cpu_behind_the_back_of_a_gpu(
+    tmp_path: Path, backbone: BackboneSpec
+) -> None:
+    config = ServiceConfig("redis://x", tmp_path, backbone, runtime="onnx", device="meta")
+    with pytest.raises(ValueError, match="on meta take torch"):
+        load.load_runtime(config, 1)
