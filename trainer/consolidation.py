@@ -1,4 +1,4 @@
-"""Consolidates a pending task: trains its slots, has the result examined, and serves it or a reason why not."""
+"""Consolidates a pending task: learns it for good, has the result examined, and serves it or a reason why not."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Consolidation:
         self.config, self.look_up = config, look_up
 
     def consolidate(self, pending: Pending) -> None:
-        """Train a task's slots and serve the result in place of its fast version. Raises Stopping, Abandoned."""
+        """Learn a task for good and serve the result in place of its fast version. Raises Stopping, Abandoned."""
         with self.claims.last_words(pending.claim):
             # Before the first step: should that kill this trainer, the queue counts the delivery.
             with contextlib.suppress(ExchangeUnavailable):
@@ -66,7 +66,7 @@ class Consolidation:
             self.promote(pending, state, figures)
 
     def train(self, pending: Pending, figures: dict[str, float]) -> LearnerState:
-        """A task's slots trained on top of the base state, from the last finished epoch if there is one."""
+        """The base state with a task learned for good, going on after the last finished epoch if there is one."""
         task, built_on = pending.task, self.knowledge.base.state
         basis = self.lineage.basis(built_on, self.config.validation)
 

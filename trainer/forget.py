@@ -1,4 +1,4 @@
-"""Forgets one task without training: its slots leave the pools, its classes the head, and nothing else is touched.
+"""Forgets one task without training: its slots leave the pools, its classes the head. The rest stays.
 
 The covariance of the head is shared by all classes and no image can be taken out of it again, so it stays, and the
 other classes keep their means. A class that another task also taught stays too, as both tasks taught it: sums of

@@ -17,7 +17,7 @@ class Report:
     """One run.
 
     seconds_to_served, seconds_to_consolidated: for each task, from sending POST /tasks until an answer came
-        from a version with its classes in the head, and from one with its pools trained.
+        from a version with its classes in the head, and from one that knows them for good.
     latency: by tmax.
     failed_requests: classifications not answered 200 in the whole run, none of them tried again.
     """
