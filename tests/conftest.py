@@ -30,8 +30,9 @@ def redis(redis_server: EmbeddedRedis) -> Iterator[Redis]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """For one module: while it is there an event loop runs in this thread, and asyncio.run has no place beside it."""
     from tests.service.web.chromium import browser, find_chromium
 
     if find_chromium() is None:

@@ -6,7 +6,8 @@ from benchmarks.running import up
 from benchmarks.soak import OPTIONS, worked
 
 SECONDS = 40.0
-TOLERATED = 0.02
+TOLERATED = 0.05
+"""In so short a time allocators still settle; the hour is held to 2 %."""
 
 
 def test_memory_is_flat() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from exchange.records import TaskState
 from service.config import ServiceConfig
-from tests.service.support import Running, picture, running
+from tests.service.support import Running, picture, running, wait_for
 
 FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
 LABELS = {"labels": ["dog", "cat", "dog"]}
@@ -176,7 +176,7 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
     assert not listener.is_alive()
     assert [event["state"] for event in seen] == ["queued", "learning", "consolidated"]
     assert seen[-1]["progress"] == 1
-    assert taught.services.streams.borrowed_tokens == 0
+    wait_for(lambda: taught.services.streams.borrowed_tokens == 0)
     with taught.client.stream("GET", f"/tasks/{task}/events") as late:
         assert "consolidated" in late.read().decode()
     past_all = {"Last-Event-ID": "9" * 19}

@@ -47,8 +47,8 @@ def test_history_and_rolling_back_and_forward(config: ServiceConfig) -> None:
         second = server.serve(random_version(server.backbone, ("cat", "dog", "emu"), seed=2)).version
         known = server.client.get("/versions").json()
         assert (known["current"], known["serving"]) == (second, second)
-        defaults = {"default_tmax": 4, "default_epsilon": 0, "default_topk": 5}
-        assert known["budget"] == {"tmax": 4, "topk": 12, **defaults}
+        defaults = {"default_tmax": 4, "default_epsilon": 0, "default_topk": 5, "default_keep": 1}
+        assert known["budget"] == {"tmax": 4, "topk": 12, "least_keep": 0.5, **defaults}
         assert [version["version"] for version in known["versions"]] == [second, first]
         one = server.client.get(f"/versions/{first}").json()
         assert (one["labels"], one["current"], one["serving"]) == (["cat", "dog"], False, False)
