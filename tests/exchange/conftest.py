@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from redis import Redis
 
@@ -26,3 +28,15 @@ def samples(blobs):
     """Three images of two classes, stored."""
     names = blobs.put_many([b"one", b"two", b"three"])
     return [Sample(name, label) for name, label in zip(names, ["cat", "dog", "cat"], strict=True)]
+
+
+@pytest.fixture
+def after_the_lease(config):
+    """Waits until a claim that was not renewed has run out."""
+    return lambda: time.sleep(config.lease_s * 1.2)
+
+
+@pytest.fixture
+def other(redis, blobs, config):
+    """The same queue as another process sees it."""
+    return TaskQueue(redis, blobs, config)

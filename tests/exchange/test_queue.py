@@ -9,28 +9,12 @@ from exchange.errors import (
     BlobMissing,
     BlobUnreadable,
     ExchangeUnavailable,
-    IdempotencyInFlight,
-    IdempotencyMismatch,
     LeaseLost,
-    NotRetryable,
     QueueFull,
     TaskNotFound,
-    TaskWithdrawn,
 )
 from exchange.queue import TaskQueue
 from exchange.records import Sample, TaskState
-
-
-@pytest.fixture
-def after_the_lease(config):
-    """Waits until a claim that was not renewed has run out."""
-    return lambda: time.sleep(config.lease_s * 1.2)
-
-
-@pytest.fixture
-def other(redis, blobs, config):
-    """The same queue as another process sees it."""
-    return TaskQueue(redis, blobs, config)
 
 
 def test_a_task_goes_from_submission_to_its_end(queue, samples):
@@ -97,176 +81,11 @@ def test_a_task_with_an_image_nobody_stored_is_refused(queue):
     assert queue.depth() == 0
 
 
-def test_the_same_idempotency_key_gives_the_same_task(queue, samples):
-    first = queue.submit("pets", samples, idempotency_key="k", digest="d")
-    second = queue.submit("pets", samples, idempotency_key="k", digest="d")
-    assert (first.created, second.created) == (True, False)
-    assert second.task == first.task
-    assert queue.depth() == 1
-
-
-@pytest.mark.parametrize("digests", [("a", "b"), (None, None)])
-def test_the_same_key_with_another_body_is_refused(queue, samples, digests):
-    queue.submit("pets", samples, "k", digests[0])
-    with pytest.raises(IdempotencyMismatch):
-        queue.submit("other pets", samples, "k", digests[1])
-    assert queue.depth() == 1
-
-
-def test_the_same_key_still_works_when_the_queue_is_full(queue, samples, config):
-    first = queue.submit("pets", samples, "k")
-    for i in range(config.capacity - 1):
-        queue.submit(f"t{i}", samples)
-    assert queue.submit("pets", samples, "k").task.id == first.task.id
-
-
-def test_many_submissions_at_once_with_one_key_make_one_task(queue, samples):
-    answers = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(queue.submit("pets", samples, "k"))) for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({answer.task.id for answer in answers}) == 1
-    assert sum(answer.created for answer in answers) == 1
-
-
-def test_a_key_in_flight_is_refused_to_others(queue, other):
-    with queue.handling("k"), pytest.raises(IdempotencyInFlight), other.handling("k"):
-        pass
-    with other.handling("k"):
-        pass
-
-
-def test_a_key_stays_in_flight_for_as_long_as_it_takes(queue, other):
-    with queue.handling("k", ttl_s=0.1):
-        time.sleep(0.3)
-        with pytest.raises(IdempotencyInFlight), other.handling("k"):
-            pass
-
-
-def test_a_key_in_flight_ends_with_its_process_and_a_late_end_harms_nobody(queue, other, redis):
-    name = queue.keys.handling("k")
-    with queue.handling("k"):
-        redis.set(name, "somebody else's", px=50)
-    assert redis.get(name) == b"somebody else's"
-    time.sleep(0.1)
-    with other.handling("k"):
-        pass
-
-
-def test_a_cancelled_task_is_never_claimed(queue, samples):
-    task = queue.submit("pets", samples).task
-    assert queue.remove(task.id).state is TaskState.CANCELLED
-    assert queue.remove(task.id).state is TaskState.CANCELLED
-    assert queue.claim("w1", 0) is None
-    assert queue.depth() == 0
-
-
-@pytest.fixture
-def forgetting(queue, samples):
-    """A learned task that is to be forgotten."""
-    task = queue.submit("pets", samples).task
-    claim = queue.claim("w1", 0)
-    queue.update(task.id, state=TaskState.CONSOLIDATED, claim=claim)
-    queue.finish(claim)
-    for _ in range(2):
-        assert queue.remove(task.id).state is TaskState.FORGETTING
-    return task
-
-
-def test_an_order_to_forget_is_delivered_once_and_needs_no_images(queue, samples, forgetting):
-    for sample in samples:
-        queue.blobs.remove(sample.blob)
-    assert queue.depth() == 1
-    claim = queue.claim("w1", 0)
-    assert (claim.task.id, claim.task.state, claim.samples) == (forgetting.id, TaskState.FORGETTING, ())
-    queue.update(forgetting.id, state=TaskState.FORGOTTEN, claim=claim)
-    queue.finish(claim)
-    assert queue.remove(forgetting.id).state is TaskState.FORGOTTEN
-    assert queue.depth() == 0
-
-
-def test_an_order_to_forget_survives_its_worker(queue, other, forgetting, after_the_lease):
-    queue.claim("doomed", 0)
-    after_the_lease()
-    assert other.claim("heir", 0).task.state is TaskState.FORGETTING
-
-
-def test_a_task_that_cannot_be_forgotten_stays_learned_and_says_why(
-    queue, other, forgetting, config, after_the_lease
-):
-    for life in range(config.max_deliveries):
-        queue.claim(f"w{life}", 0)
-        after_the_lease()
-    assert other.claim("w-last", 0) is None
-    failed = queue.get(forgetting.id)
-    assert failed.state is TaskState.CONSOLIDATED
-    assert "not forgotten" in failed.error
-    assert queue.remove(forgetting.id).error is None
-    assert queue.claim("w1", 0).deliveries == 1
-
-
-def test_a_task_removed_while_it_is_learned_is_withdrawn_and_forgotten(
-    queue, other, samples, after_the_lease
-):
-    task = queue.submit("pets", samples).task
-    learning = queue.claim("w1", 0)
-    assert queue.remove(task.id).state is TaskState.FORGETTING
-    with pytest.raises(TaskWithdrawn):
-        queue.update(task.id, state=TaskState.SERVED, claim=learning)
-    queue.fail(learning, "no")
-    assert queue.get(task.id).state is TaskState.FORGETTING
-    order = queue.claim("w1", 0)
-    assert order.task.state is TaskState.FORGETTING
-    assert queue.claim("w1", 0) is None
-
-
-def test_what_a_dead_worker_was_learning_is_not_learned_again_when_it_is_to_be_forgotten(
-    queue, other, samples, after_the_lease
-):
-    task = queue.submit("pets", samples).task
-    queue.claim("doomed", 0)
-    queue.remove(task.id)
-    after_the_lease()
-    assert other.claim("heir", 0).task.state is TaskState.FORGETTING
-    assert other.claim("heir", 0) is None
-    assert other.depth() == 1
-
-
-def test_a_dead_letter_can_be_taken_off_the_list(queue, samples):
-    task = queue.submit("pets", samples).task
-    queue.fail(queue.claim("w1", 0), "no")
-    assert queue.remove(task.id).state is TaskState.CANCELLED
-    with pytest.raises(NotRetryable):
-        queue.retry(task.id)
-
-
 def test_what_went_wrong_on_the_way_is_no_error_of_a_task_that_got_there(queue, samples):
     task = queue.submit("pets", samples).task
     assert queue.update(task.id, error="the disk is full").error == "the disk is full"
     assert queue.update(task.id, progress=0.5).error == "the disk is full"
     assert queue.update(task.id, state=TaskState.CONSOLIDATED).error is None
-
-
-def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, after_the_lease):
-    task = queue.submit("poison", samples).task
-    for life in range(config.max_deliveries):
-        claim = queue.claim(f"w{life}", 0)
-        queue.update(task.id, error="MemoryError", claim=claim)
-        after_the_lease()
-    assert queue.claim("w-last", 0) is None
-    assert queue.get(task.id).error.endswith("last it said: MemoryError")
-
-
-def test_a_task_cancelled_just_after_its_delivery_is_skipped(queue, samples):
-    task = queue.submit("pets", samples).task
-    delivered = queue._read("w1", 0)
-    queue.remove(task.id)
-    assert queue._take("w1", *delivered) is None
-    assert queue.depth() == 0
 
 
 @pytest.mark.parametrize("call", ["get", "remove", "retry", "events", "update"])
@@ -343,50 +162,6 @@ def test_a_released_task_is_handed_out_at_once_and_not_counted(queue, other, sam
     assert other.claim("w2", 0).deliveries == 1
 
 
-def test_a_released_task_can_be_cancelled(queue, samples):
-    task = queue.submit("pets", samples).task
-    queue.release(queue.claim("w1", 0))
-    queue.remove(task.id)
-    assert queue.claim("w1", 0) is None
-
-
-def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, config, after_the_lease):
-    task = queue.submit("poison", samples).task
-    for life in range(config.max_deliveries):
-        assert queue.claim(f"w{life}", 0).deliveries == life + 1
-        after_the_lease()
-    assert queue.claim("w-last", 0) is None
-    failed = queue.get(task.id)
-    assert failed.state is TaskState.FAILED
-    assert "3 times" in failed.error
-    assert queue.depth() == 0
-
-    again = queue.retry(task.id)
-    assert (again.state, again.error) == (TaskState.QUEUED, None)
-    assert queue.claim("w1", 0).deliveries == 1
-
-
-def test_a_served_task_does_not_die_with_its_poisonous_neighbour(queue, samples, config, after_the_lease):
-    poison, innocent = (queue.submit(name, samples).task for name in ("poison", "innocent"))
-    for life in range(config.max_deliveries):
-        queue.claim(f"w{life}", 0)
-        queue.claim(f"w{life}", 0)
-        queue.update(innocent.id, state=TaskState.SERVED)
-        after_the_lease()
-    claim = queue.claim("w-last", 0)
-    assert (claim.task.id, claim.deliveries) == (innocent.id, 1)
-    assert queue.get(poison.id).state is TaskState.FAILED
-
-
-def test_a_failed_task_keeps_its_reason(queue, samples):
-    task = queue.submit("pets", samples).task
-    queue.fail(queue.claim("w1", 0), "image 2 is no image" + "!" * 10_000)
-    failed = queue.get(task.id)
-    assert failed.error.startswith("image 2")
-    assert len(failed.error) <= 2000
-    assert queue.depth() == 0
-
-
 def test_ending_twice_is_no_error(queue, samples):
     queue.submit("pets", samples)
     claim = queue.claim("w1", 0)
@@ -396,28 +171,6 @@ def test_ending_twice_is_no_error(queue, samples):
     queue.release(claim)
     queue.heartbeat(claim)
     assert queue.get(claim.task.id).error is None
-
-
-def test_only_dead_letters_can_be_retried(queue, samples):
-    task = queue.submit("pets", samples).task
-    claim = queue.claim("w1", 0)
-    with pytest.raises(NotRetryable):
-        queue.retry(task.id)
-    queue.fail(claim, "no")
-    queue.blobs.remove(samples[0].blob)
-    with pytest.raises(BlobMissing):
-        queue.retry(task.id)
-
-
-def test_a_full_queue_takes_no_dead_letter_but_keeps_it(queue, samples, config):
-    task = queue.submit("pets", samples).task
-    queue.fail(queue.claim("w1", 0), "no")
-    for i in range(config.capacity):
-        queue.submit(f"t{i}", samples)
-    with pytest.raises(QueueFull):
-        queue.retry(task.id)
-    queue.remove(queue.list()[0].id)
-    assert queue.retry(task.id).state is TaskState.QUEUED
 
 
 def test_a_task_whose_list_of_samples_is_damaged_fails_and_the_next_is_claimed(queue, samples, redis):

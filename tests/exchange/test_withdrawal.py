@@ -1,0 +1,100 @@
+import pytest
+
+from exchange.errors import (
+    TaskWithdrawn,
+)
+from exchange.records import TaskState
+
+
+def test_a_cancelled_task_is_never_claimed(queue, samples):
+    task = queue.submit("pets", samples).task
+    assert queue.remove(task.id).state is TaskState.CANCELLED
+    assert queue.remove(task.id).state is TaskState.CANCELLED
+    assert queue.claim("w1", 0) is None
+    assert queue.depth() == 0
+
+
+@pytest.fixture
+def forgetting(queue, samples):
+    """A learned task that is to be forgotten."""
+    task = queue.submit("pets", samples).task
+    claim = queue.claim("w1", 0)
+    queue.update(task.id, state=TaskState.CONSOLIDATED, claim=claim)
+    queue.finish(claim)
+    for _ in range(2):
+        assert queue.remove(task.id).state is TaskState.FORGETTING
+    return task
+
+
+def test_an_order_to_forget_is_delivered_once_and_needs_no_images(queue, samples, forgetting):
+    for sample in samples:
+        queue.blobs.remove(sample.blob)
+    assert queue.depth() == 1
+    claim = queue.claim("w1", 0)
+    assert (claim.task.id, claim.task.state, claim.samples) == (forgetting.id, TaskState.FORGETTING, ())
+    queue.update(forgetting.id, state=TaskState.FORGOTTEN, claim=claim)
+    queue.finish(claim)
+    assert queue.remove(forgetting.id).state is TaskState.FORGOTTEN
+    assert queue.depth() == 0
+
+
+def test_an_order_to_forget_survives_its_worker(queue, other, forgetting, after_the_lease):
+    queue.claim("doomed", 0)
+    after_the_lease()
+    assert other.claim("heir", 0).task.state is TaskState.FORGETTING
+
+
+def test_a_task_that_cannot_be_forgotten_stays_learned_and_says_why(
+    queue, other, forgetting, config, after_the_lease
+):
+    for life in range(config.max_deliveries):
+        queue.claim(f"w{life}", 0)
+        after_the_lease()
+    assert other.claim("w-last", 0) is None
+    failed = queue.get(forgetting.id)
+    assert failed.state is TaskState.CONSOLIDATED
+    assert "not forgotten" in failed.error
+    assert queue.remove(forgetting.id).error is None
+    assert queue.claim("w1", 0).deliveries == 1
+
+
+def test_a_task_removed_while_it_is_learned_is_withdrawn_and_forgotten(
+    queue, other, samples, after_the_lease
+):
+    task = queue.submit("pets", samples).task
+    learning = queue.claim("w1", 0)
+    assert queue.remove(task.id).state is TaskState.FORGETTING
+    with pytest.raises(TaskWithdrawn):
+        queue.update(task.id, state=TaskState.SERVED, claim=learning)
+    queue.fail(learning, "no")
+    assert queue.get(task.id).state is TaskState.FORGETTING
+    order = queue.claim("w1", 0)
+    assert order.task.state is TaskState.FORGETTING
+    assert queue.claim("w1", 0) is None
+
+
+def test_what_a_dead_worker_was_learning_is_not_learned_again_when_it_is_to_be_forgotten(
+    queue, other, samples, after_the_lease
+):
+    task = queue.submit("pets", samples).task
+    queue.claim("doomed", 0)
+    queue.remove(task.id)
+    after_the_lease()
+    assert other.claim("heir", 0).task.state is TaskState.FORGETTING
+    assert other.claim("heir", 0) is None
+    assert other.depth() == 1
+
+
+def test_a_task_cancelled_just_after_its_delivery_is_skipped(queue, samples):
+    task = queue.submit("pets", samples).task
+    delivered = queue._read("w1", 0)
+    queue.remove(task.id)
+    assert queue._take("w1", *delivered) is None
+    assert queue.depth() == 0
+
+
+def test_a_released_task_can_be_cancelled(queue, samples):
+    task = queue.submit("pets", samples).task
+    queue.release(queue.claim("w1", 0))
+    queue.remove(task.id)
+    assert queue.claim("w1", 0) is None
