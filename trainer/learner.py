@@ -58,7 +58,10 @@ class Task:
 
 
 class Learner:
-    """Learns tasks on one backbone. Holds settings and the frozen network, never what was learned."""
+    """Learns tasks on one backbone.
+
+    Holds settings, the frozen network and, for as long as somebody holds a task, the features last taken of it.
+    """
 
     def __init__(
         self, network: RetrievalViT, config: LearnerConfig, pause: Callable[[], None] | None = None

@@ -107,8 +107,8 @@ class Term:
 
     @property
     def has_room(self) -> bool:
-        """Whether another task may be held in memory."""
-        return self.claims.held_bytes < self.config.max_pending_mb << 20
+        """Whether another task may be held in memory; one always may."""
+        return not self.claims.pending or self.claims.held_bytes < self.config.max_pending_mb << 20
 
     def is_new(self, claim: Claim) -> bool:
         """False for one delivered again after it was learned: the crash came before the acknowledgement."""

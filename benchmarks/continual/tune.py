@@ -1,7 +1,8 @@
 """Learning rates of the peers, on validation images: `python -m benchmarks.continual.tune --method coda`.
 
 A small grid for each method around what its paper states, judged on images cut from training data after the first
-tasks of a stream. The winners are the defaults in `methods`; nothing here ever sees a test image.
+tasks of a stream. Winners of the grids kept in benchmarks/results/continual/ are the defaults in `methods`; nothing
+here ever sees a test image.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ Every method learns the same tasks in the same order from the same pixels, on th
 ImageNet-1k), with the same batches and share of images mirrored and at most as many passes: `hippotune` trains its
 pools on the first task and takes the others up in closed form, as `ranpac` does. Class order is
 `numpy.random.default_rng(1993 + seed).permutation(100)`; a seed also sets first parameters and projections. Learning
-rates of the peers come from a small grid on images cut from training data (`python -m benchmarks.continual.tune`).
+rates of the prompt methods come from a small grid on images cut from training data
+(`python -m benchmarks.continual.tune`), those of the others lie near what their papers state.
 No image of an old task is kept, except by `der`, which keeps 500. Prompts are chosen for every image by itself, never
 by a vote of the batch. All figures are percent, mean ± standard deviation over seeds.
 

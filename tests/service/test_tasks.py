@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -183,6 +184,20 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
     assert taught.client.get(f"/tasks/{task}/events", headers=past_all).status_code == 200
     for no_id in ("9" * 20, "1-" + "9" * 20, "$", "1-x"):
         assert taught.client.get(f"/tasks/{task}/events", headers={"Last-Event-ID": no_id}).status_code == 422
+
+
+def test_forms_together_hold_a_bounded_memory(config: ServiceConfig) -> None:
+    with running(replace(config, max_task_bytes=200_000)) as server:
+        with server.services.uploads.hold() as others:
+            others.take(390_000)
+            full = server.client.post(
+                "/tasks", files=[("files", ("a.png", bytes(20_000)))], data={"labels": "a"}
+            )
+            assert full.status_code == 429
+            assert full.headers["retry-after"]
+        ours = server.client.post("/tasks", files=[("files", ("a.png", picture()))], data={"labels": "a"})
+        assert ours.status_code == 202
+        assert server.services.uploads.held == 0
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_back(config: ServiceConfig) -> None:

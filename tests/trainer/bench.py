@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -100,9 +100,12 @@ class Bench:
         return self.wait(task, lambda record: record.state == state)
 
     @contextmanager
-    def trainer(self, learner: LearnerConfig = FAST, least_images: int = 50) -> Iterator[None]:
+    def trainer(
+        self, learner: LearnerConfig = FAST, least_images: int = 50, max_pending_mb: int = 64
+    ) -> Iterator[None]:
+        config = replace(self.config(learner, "one", least_images), max_pending_mb=max_pending_mb)
         stop = threading.Event()
-        thread = threading.Thread(target=run, args=(self.config(learner, "one", least_images), stop))
+        thread = threading.Thread(target=run, args=(config, stop))
         thread.start()
         try:
             yield

@@ -151,6 +151,15 @@ def test_a_task_waits_for_a_disk_that_cannot_be_written_and_is_learned_when_it_c
     assert len(bench.state().tasks) == 2
 
 
+def test_a_store_that_is_away_costs_no_task(bench: Bench, first: Task) -> None:
+    task, blobs = bench.submit(first), bench.queue.blobs.root
+    away = blobs.rename(blobs.with_name("away"))
+    with bench.trainer():
+        bench.wait(task, waits)
+        away.rename(blobs)
+        assert bench.wait_for(task, TaskState.CONSOLIDATED).error is None
+
+
 def test_a_disk_that_fills_up_in_the_midst_of_training_costs_no_task(bench: Bench, first: Task) -> None:
     """The kernel refuses to write files beyond a limit, which the running process is given and relieved of."""
     task = bench.submit(first)

@@ -60,6 +60,16 @@ def test_a_task_does_not_wait_for_the_one_before_it_to_be_consolidated(
         assert set(served.labels) == {"ant", "bee", "cow", "dog", "elk"}
 
 
+def test_no_more_tasks_are_held_than_memory_is_meant_for(bench: Bench, first: Task, second: Task) -> None:
+    one, two = bench.submit(first), bench.submit(second)
+    with bench.trainer(max_pending_mb=0):
+        bench.wait_for(two, TaskState.CONSOLIDATED)
+    served = [set(manifest.fast) for manifest in bench.registry.manifests()]
+    assert {one} in served
+    assert {two} in served
+    assert {one, two} not in served
+
+
 def test_what_is_unfinished_at_a_stop_goes_back_and_is_finished_later(bench: Bench, first: Task) -> None:
     with bench.trainer(SLOW):
         task = bench.submit(first)
