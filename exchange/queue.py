@@ -6,16 +6,14 @@ Delivery is at least once: after a crash a task is handed out again. Every word 
 
 import hashlib
 import secrets
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from redis import Redis
-from redis.exceptions import LockError, ResponseError
-from redis.lock import Lock
+from redis.exceptions import ResponseError
 
 from exchange import queue_lua as lua
 from exchange.blobs import BlobStore
@@ -24,8 +22,6 @@ from exchange.errors import (
     BlobCorrupt,
     BlobMissing,
     BlobUnreadable,
-    ExchangeUnavailable,
-    IdempotencyInFlight,
     IdempotencyMismatch,
     LeaseLost,
     NotRetryable,
@@ -41,6 +37,7 @@ from exchange.fields import (
     shorten,
     task_from_fields,
 )
+from exchange.handling import handling
 from exchange.keys import DEFAULT_PREFIX, Keys
 from exchange.records import (
     Claim,
@@ -119,27 +116,9 @@ class TaskQueue(TaskReader):
             raise IdempotencyMismatch("the idempotency key was used before, with another body")
         return Submitted(task_from_fields(read_fields(rest[0])), created=status == b"created")
 
-    @contextmanager
-    def handling(self, idempotency_key: str, ttl_s: float = 4.0) -> Iterator[None]:
-        """While inside, others with this key get `IdempotencyInFlight`; for `ttl_s` at most once this process died.
-
-        That is shorter than clients keep trying.
-        """
-        name = self.keys.handling(idempotency_key)
-        lock = self.redis.lock(name, timeout=ttl_s, blocking=False, thread_local=False)
-        with reaching_redis():
-            if not lock.acquire():
-                raise IdempotencyInFlight("a request with the same idempotency key is being handled")
-        done = threading.Event()
-        renewal = threading.Thread(target=_renew, args=(lock, ttl_s / 3, done), daemon=True)
-        renewal.start()
-        try:
-            yield
-        finally:
-            done.set()
-            renewal.join()  # it must not find the lock half released
-            with suppress(ExchangeUnavailable, LockError), reaching_redis():
-                lock.release()
+    def handling(self, idempotency_key: str, ttl_s: float = 4.0) -> AbstractContextManager[None]:
+        """See `exchange.handling`: one request at a time with this key, the others get `IdempotencyInFlight`."""
+        return handling(self.redis, self.keys.handling(idempotency_key), ttl_s)
 
     def claim(self, consumer: str, block_ms: int) -> Claim | None:
         """The next task for this worker: first those of dead workers, then the oldest that waits.
@@ -317,10 +296,3 @@ class TaskQueue(TaskReader):
         for sample in samples:
             if not self.blobs.exists(sample.blob):
                 raise BlobMissing(f"blob {sample.blob} is not in the store")
-
-
-def _renew(lock: Lock, every_s: float, done: threading.Event) -> None:
-    """Keep a lock until told otherwise: a large body may take its time to arrive."""
-    while not done.wait(every_s):
-        with suppress(ExchangeUnavailable, LockError), reaching_redis():
-            lock.reacquire()

@@ -1,0 +1,41 @@
+"""One request at a time for an idempotency key, from its first byte to its answer."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from redis import Redis
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from exchange.connection import reaching_redis
+from exchange.errors import ExchangeUnavailable, IdempotencyInFlight
+
+
+@contextmanager
+def handling(redis: Redis, name: str, ttl_s: float) -> Iterator[None]:
+    """While inside, others with this name get `IdempotencyInFlight`; for `ttl_s` at most once this process died.
+
+    That should be shorter than clients keep trying. Raises `ExchangeUnavailable`.
+    """
+    lock = redis.lock(name, timeout=ttl_s, blocking=False, thread_local=False)
+    with reaching_redis():
+        if not lock.acquire():
+            raise IdempotencyInFlight("a request with the same idempotency key is being handled")
+    done = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(lock, ttl_s / 3, done), daemon=True)
+    renewal.start()
+    try:
+        yield
+    finally:
+        done.set()
+        renewal.join()  # it must not find the lock half released
+        with suppress(ExchangeUnavailable, LockError), reaching_redis():
+            lock.release()
+
+
+def _renew(lock: Lock, every_s: float, done: threading.Event) -> None:
+    """Keep a lock until told otherwise: a large body may take its time to arrive."""
+    while not done.wait(every_s):
+        with suppress(ExchangeUnavailable, LockError), reaching_redis():
+            lock.reacquire()
