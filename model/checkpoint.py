@@ -47,20 +47,8 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write one file. The caller makes it durable and gives it its final name."""
-        tensors = {
-            "pools.keys": self.pools.keys,
-            "pools.values": self.pools.values,
-            "pools.feedback": self.pools.feedback,
-            "head.weight": self.head.weight,
-            "head.bias": self.head.bias,
-        }
-        facts = {
-            "identity": asdict(self.identity),
-            "loop": asdict(self.loop),
-            "slot_tasks": self.pools.slot_tasks,
-            "sharpness": self.head.sharpness,
-            "labels": self.labels,
-        }
+        tensors, facts = taken_apart(self.pools, self.head)
+        facts |= {"identity": asdict(self.identity), "loop": asdict(self.loop), "labels": self.labels}
         write_tensors(path, tensors, facts)
 
     @classmethod
@@ -68,17 +56,7 @@ class Checkpoint:
         """Read and check a file. Raises InvalidCheckpoint."""
         tensors, facts = read_tensors(path)
         try:
-            pools = Pools(
-                tensors["pools.keys"],
-                tensors["pools.values"],
-                tensors["pools.feedback"],
-                tuple(facts["slot_tasks"]),
-            )
-            head = Head(
-                tensors["head.weight"],
-                tensors["head.bias"],
-                float(facts["sharpness"]),
-            )
+            pools, head = put_together(tensors, facts)
             loop = LoopConfig(**{**facts["loop"], "layers": tuple(facts["loop"]["layers"])})
             checkpoint = cls(BackboneIdentity(**facts["identity"]), loop, pools, head, tuple(facts["labels"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -116,6 +94,26 @@ def feature_space(identity: BackboneIdentity, loop: LoopConfig, pools: Pools) ->
     for tensor in (pools.keys, pools.values, pools.feedback):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def taken_apart(pools: Pools, head: Head) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Pools and head as `write_tensors` takes them."""
+    tensors = {
+        "pools.keys": pools.keys,
+        "pools.values": pools.values,
+        "pools.feedback": pools.feedback,
+        "head.weight": head.weight,
+        "head.bias": head.bias,
+    }
+    return tensors, {"slot_tasks": pools.slot_tasks, "sharpness": head.sharpness}
+
+
+def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[Pools, Head]:
+    """The inverse of `taken_apart`. Raises KeyError, TypeError and ValueError for parts that are missing or misfit."""
+    pools = Pools(
+        tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
+    )
+    return pools, Head(tensors["head.weight"], tensors["head.bias"], float(facts["sharpness"]))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from model.backbone import Backbone
-from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
+from model.checkpoint import InvalidCheckpoint, put_together, read_tensors, taken_apart, write_tensors
 from model.deliberation import LoopConfig
 from model.head import Head
 from model.moments import ClassMoments
@@ -79,21 +79,15 @@ class LearnerState:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file. The caller makes it durable and gives it its final name."""
-        tensors = {
-            "pools.keys": self.pools.keys,
-            "pools.values": self.pools.values,
-            "pools.feedback": self.pools.feedback,
-            "head.weight": self.head.weight,
-            "head.bias": self.head.bias,
+        tensors, facts = taken_apart(self.pools, self.head)
+        tensors |= {
             "features.gram": self.features.gram,
             "features.sums": self.features.sums,
             "features.counts": self.features.counts,
         }
         tensors |= {f"drift.{number}": drift.map for number, drift in enumerate(self.drifts)}
-        facts = {
-            "slot_tasks": self.pools.slot_tasks,
+        facts |= {
             "labels": self.features.labels,
-            "sharpness": self.head.sharpness,
             "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
@@ -113,17 +107,7 @@ class LearnerState:
                 tensors["features.counts"],
                 tuple(facts["labels"]),
             )
-            pools = Pools(
-                tensors["pools.keys"],
-                tensors["pools.values"],
-                tensors["pools.feedback"],
-                tuple(facts["slot_tasks"]),
-            )
-            head = Head(
-                tensors["head.weight"],
-                tensors["head.bias"],
-                float(facts["sharpness"]),
-            )
+            pools, head = put_together(tensors, facts)
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
             drifts = tuple(
