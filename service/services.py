@@ -71,7 +71,7 @@ class Services:
             return "the server is shutting down"
         if not self.engine.alive:
             return "the engine has ended"
-        if not self.watcher.settled:
+        if not self.watcher.caught_up:
             return "the version to serve is being loaded, or Redis was not reached to learn which it is"
         return None
 

@@ -59,7 +59,7 @@ class Term:
         self.corrections = Corrections(knowledge, claims, queue.blobs, config.keep_versions)
         self.consolidation = Consolidation(knowledge, claims, promotion, upkeep.epochs, config, self.look_up)
         self.withdrawal = Withdrawal(knowledge, claims, queue, promotion, upkeep.epochs, upkeep.validation)
-        self.settled = False
+        self.lost_withdrawn = False
         self.looked_up = 0.0
 
     def run(self) -> None:
@@ -67,7 +67,7 @@ class Term:
         while not self.stop.is_set():
             self.heartbeat.check()
             self.upkeep.run_when_due()
-            busy = self.claims.waiting or not self.settled
+            busy = self.claims.waiting or not self.lost_withdrawn
             with contextlib.suppress(Stopping, Abandoned):
                 self.accept_waiting(block_ms=0 if busy else 1000)
                 if self.claims.pending:
@@ -75,7 +75,7 @@ class Term:
                 elif self.claims.corrections:
                     self.corrections.keep()
                 else:
-                    self.settle()
+                    self.withdraw_lost()
 
     def pause(self) -> None:
         """Between two batches of images: notice that it is time to stop. Raises Stopping and LeaseLost."""
@@ -178,8 +178,8 @@ class Term:
         if self.knowledge.base.state is not built_on or pending not in self.claims.pending:
             raise Abandoned
 
-    def settle(self) -> None:
+    def withdraw_lost(self) -> None:
         """At the start of a term, with nothing waiting: what an earlier one served of tasks that failed goes."""
-        if not self.settled:
+        if not self.lost_withdrawn:
             self.withdrawal.withdraw_lost()
-        self.settled = True
+        self.lost_withdrawn = True

@@ -124,11 +124,11 @@ class AutoClassifier:
         self._checkpoint = checkpoint
         self._first = first
         self._faster: Classifier | None = None
-        self._settled = False
+        self._moved = False
         self._move()
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
-        if not self._settled:
+        if not self._moved:
             self._move()
         return (self._faster or self._first).classify(pixels, budgets, explain)
 
@@ -143,7 +143,7 @@ class AutoClassifier:
             log.error("a version stays on torch", reason=str(error))
         else:
             self._faster = faster
-        self._settled = True
+        self._moved = True
 
     def _check(self, faster: Classifier) -> None:
         """Raise ValueError unless a grey image's scores are probabilities, and those of torch."""
