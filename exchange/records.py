@@ -172,7 +172,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A version on trial: it answers `share` of the requests, 0 to 1, beside the one that is served."""
+    """A version that answers `share` of the requests, 0 to 1, beside the one that is served."""
 
     version: int
     share: float

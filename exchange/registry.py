@@ -92,8 +92,8 @@ class Registry:
         self._move(lua.ACTIVATE, version, expected)
         return manifest
 
-    def try_out(self, version: int, share: float) -> Manifest:
-        """Lets a published version answer `share` of the requests, 0 to 1; 0 ends that. There is one canary at most.
+    def set_canary(self, version: int, share: float) -> Manifest:
+        """Makes a published version the canary for `share` of the requests, 0 to 1; 0 ends that. There is one at most.
 
         Raises `VersionNotFound`, `VersionCorrupt`, and `ValueError` for another share.
         """
@@ -101,13 +101,15 @@ class Registry:
             raise ValueError(f"share is {share}: must lie in 0..1")
         manifest = self.manifest(version)
         with reaching_redis():
-            answer: Any = self.redis.eval(lua.TRY, 2, self.keys.published, self.keys.canary, version, share)
+            answer: Any = self.redis.eval(
+                lua.SET_CANARY, 2, self.keys.published, self.keys.canary, version, share
+            )
         if answer == [b"unknown"]:
             raise VersionNotFound(f"version {version} was never published")
         return manifest
 
     def canary(self) -> Canary | None:
-        """The version on trial, if there is one."""
+        """The canary, if there is one."""
         with reaching_redis():
             found: Any = self.redis.hgetall(self.keys.canary)
         return Canary(int(found[b"version"]), float(found[b"share"])) if found else None
@@ -173,21 +175,21 @@ class Registry:
     def prune(self, keep: int) -> list[int]:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
 
-        What is served or on trial stays, and so does for each version that stays the consolidated one it descends
-        from; where the disk does not tell that of one that is served or on trial, everything stays.
+        What is served and the canary stay, and so does for each version that stays the consolidated one it descends
+        from; where the disk does not tell that of one of these two, everything stays.
         Raises `StoreUnavailable` and `VersionUnreadable`.
         """
         published = self._published()
         if not published:
             return []
-        current, canary = self.current(), self.canary()
-        trial = canary.version if canary else None
-        wanted = {*published[:keep], current, trial}
+        current, found = self.current(), self.canary()
+        canary = found.version if found else None
+        wanted = {*published[:keep], current, canary}
         lineages = {version: self._lineage(version) for version in wanted if version is not None}
-        if any(version and not _complete(lineages[version]) for version in (current, trial)):
+        if any(version and not _complete(lineages[version]) for version in (current, canary)):
             return []
         stays = wanted | {m.version for lineage in lineages.values() for m in lineage}
-        retired = self._retire(current, trial, (version for version in published if version not in stays))
+        retired = self._retire(current, canary, (version for version in published if version not in stays))
         leftovers = {version for version in self.shelf.numbers() - set(published) if version < published[0]}
         for version in leftovers.union(retired):
             self.shelf.remove(version)
@@ -197,10 +199,10 @@ class Registry:
         channel: PubSub = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         return channel
 
-    def _retire(self, current: int | None, trial: int | None, versions: Iterable[int]) -> list[int]:
+    def _retire(self, current: int | None, canary: int | None, versions: Iterable[int]) -> list[int]:
         keys = [self.keys.pointer, self.keys.published, self.keys.canary]
         with reaching_redis():
-            retired: Any = self.redis.eval(lua.RETIRE, 3, *keys, _text(current), _text(trial), *versions)
+            retired: Any = self.redis.eval(lua.RETIRE, 3, *keys, _text(current), _text(canary), *versions)
         return [int(version) for version in retired]
 
     def _lineage(self, version: int) -> list[Manifest]:

@@ -44,8 +44,8 @@ return move()
 """
 )
 
-# A version on trial beside the one that is served; a share of nothing ends the trial.
-TRY = """
+# The canary beside the version that is served; a share of nothing ends it.
+SET_CANARY = """
 local published, canary, version, share = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 if not redis.call('ZSCORE', published, version) then return {'unknown'} end
 if tonumber(share) > 0 then
@@ -66,12 +66,12 @@ return move()
 """
 )
 
-# Takes versions out of the history, unless what is served or on trial is no longer what it was when they were chosen:
+# Takes versions out of the history, unless what is served or the canary is no longer what it was when they were chosen:
 # one of them may be needed now.
 RETIRE = """
-local pointer, published, canary, current, trial = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
+local pointer, published, canary, current, tried = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
 if (redis.call('GET', pointer) or '') ~= current then return {} end
-if (redis.call('HGET', canary, 'version') or '') ~= trial then return {} end
+if (redis.call('HGET', canary, 'version') or '') ~= tried then return {} end
 local retired = {}
 for i = 3, #ARGV do
   redis.call('ZREM', published, ARGV[i])

@@ -190,7 +190,7 @@ def version(number: int) -> Call[Version]:
 
 
 def versions() -> Call[list[Version]]:
-    """Versions, newest first: the one that answers is `current`, the one on trial has its share as `canary`."""
+    """Versions, newest first: the one that answers is `current`, the canary has its share as `canary`."""
 
     def parse(response: httpx.Response) -> list[Version]:
         answer = response.json()

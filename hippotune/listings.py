@@ -99,7 +99,7 @@ def print_versions(found: Sequence[Version]) -> None:
 def _state(version: Version) -> str:
     if version.current:
         return "served"
-    return "" if version.canary is None else f"trial {version.canary:.0%}"
+    return "" if version.canary is None else f"canary {version.canary:.0%}"
 
 
 def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str]]:

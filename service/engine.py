@@ -156,7 +156,7 @@ class Engine:
         """Queue admitted images [3, px, px] each. From the event loop; await the ticket's `done`.
 
         checked: the version the request was checked against; a newer one may answer it.
-        place: see `Served.at`; 1 is never answered by a version on trial.
+        place: see `Served.at`; 1 is never answered by the canary.
         deadline, target: see `Ticket`; what is not started by its deadline is never computed.
         """
         loop = asyncio.get_running_loop()

@@ -76,13 +76,13 @@ class Metrics:
         )
         self.version_images = Counter(
             "hippotune_version_images",
-            "Images answered, or not, by each version that serves or is on trial.",
+            "Images answered, or not, by the version that is served and by the canary.",
             ("version", "outcome"),
             registry=registry,
         )
         self.version_compute = Histogram(
             "hippotune_version_compute_seconds",
-            "Forward passes of each version that serves or is on trial.",
+            "Forward passes of the version that is served and of the canary.",
             ("version",),
             buckets=SECONDS,
             registry=registry,
@@ -115,11 +115,11 @@ class Metrics:
         for gauge in self.learning.values():
             gauge.set(math.nan)  # not measured yet: 0 would be a figure
 
-    def served(self, version: int, trial: int | None = None) -> None:
-        """Exactly one version is being served, and one at most is on trial. The figures of all others end."""
+    def served(self, version: int, canary: int | None = None) -> None:
+        """Exactly one version is being served, and one at most is the canary. The figures of all others end."""
         self.version_info.clear()
         self.version_info.labels(str(version)).set(1)
-        stay = {str(version), str(trial)}
+        stay = {str(version), str(canary)}
         for collector in (self.version_images, self.version_compute, self.version_score):
             for sample in [sample for family in collector.collect() for sample in family.samples]:
                 if sample.labels["version"] not in stay:

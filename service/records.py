@@ -89,7 +89,7 @@ class RefusalView(BaseModel):
 
 
 class CanaryView(BaseModel):
-    """A version on trial beside the one that is served."""
+    """A version that answers a share of the requests beside the one that is served."""
 
     version: int
     share: float = Field(description="Of all requests, 0 to 1.")

@@ -57,27 +57,27 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """A version that answers a share of the requests, 0 to 1."""
+class CanarySnapshot:
+    """The canary, and its share of the requests, 0 to 1."""
 
     snapshot: Snapshot
     share: float
 
 
 class Served:
-    """The version being served, and one on trial beside it. Only the watcher writes them.
+    """The version being served, and the canary beside it. Only the watcher writes them.
 
     Readers take a snapshot once and keep it.
     """
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
-        self.trial: Trial | None = None
+        self.canary: CanarySnapshot | None = None
 
     def at(self, place: float) -> Snapshot | None:
         """The version for a request that lies at `place`, 0 to 1, by its hash."""
-        trial = self.trial
-        return trial.snapshot if trial is not None and place < trial.share else self.snapshot
+        canary = self.canary
+        return canary.snapshot if canary is not None and place < canary.share else self.snapshot
 
 
 def place_of(images: Sequence[bytes]) -> float:

@@ -20,7 +20,7 @@ from model.checkpoint import Checkpoint
 from service.engine import Engine
 from service.metrics import Metrics
 from service.runtimes import Classifier, Runtime, fault_of
-from service.snapshot import Served, Snapshot, Trial
+from service.snapshot import CanarySnapshot, Served, Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Watcher:
         self.refusals: tuple[Refusal, ...] = ()
         self._canary: Canary | None = None
         self._again: float | None = None
-        self.settled = False
+        self.caught_up = False
         """True once the registry was read and what it pointed to was served or refused."""
 
     def start(self) -> None:
@@ -90,12 +90,12 @@ class Watcher:
             try:
                 if self._again is not None and monotonic() > self._again:
                     seen = self._canary = self._again = None
-                pointer = self._registry.wait(seen, WAIT_S) if self.settled else self._registry.current()
+                pointer = self._registry.wait(seen, WAIT_S) if self.caught_up else self._registry.current()
                 if pointer is not None and pointer != seen:
                     self._follow(pointer)
                     seen = pointer
                 self._follow_canary()
-                self.settled = True
+                self.caught_up = True
                 if retry_s > FIRST_RETRY_S:
                     log.info("following the registry again")
                 retry_s = FIRST_RETRY_S
@@ -134,27 +134,28 @@ class Watcher:
         return None
 
     def _follow_canary(self) -> None:
-        """Let the version on trial answer its share, as far as it can be served. Raises ExchangeUnavailable."""
+        """Let the canary answer its share, as far as it can be served. Raises ExchangeUnavailable."""
         canary = self._registry.canary()
         if canary == self._canary:
             return
-        trial = self._served.trial
+        serving = self._served.canary
         if canary is None:
-            self._served.trial = None
-        elif trial is not None and trial.snapshot.version == canary.version:
-            self._served.trial = Trial(trial.snapshot, canary.share)
+            self._served.canary = None
+        elif serving is not None and serving.snapshot.version == canary.version:
+            self._served.canary = CanarySnapshot(serving.snapshot, canary.share)
         else:
             snapshot = self._load_or_refuse(canary.version)
-            self._served.trial = Trial(snapshot, canary.share) if snapshot and snapshot.labels else None
+            able = CanarySnapshot(snapshot, canary.share) if snapshot and snapshot.labels else None
+            self._served.canary = able
         self._canary = canary
         self._report()
         log.info("canary", version=canary and canary.version, share=canary and canary.share)
 
     def _report(self) -> None:
         """Tell the metrics which versions answer."""
-        serving, trial = self._served.snapshot, self._served.trial
+        serving, canary = self._served.snapshot, self._served.canary
         if serving is not None:
-            self._metrics.served(serving.version, trial.snapshot.version if trial else None)
+            self._metrics.served(serving.version, canary.snapshot.version if canary else None)
 
     def _load_or_refuse(self, version: int) -> Snapshot | None:
         """A version ready to answer; None for one that cannot, which is reported. Raises ExchangeUnavailable."""

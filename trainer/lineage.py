@@ -113,12 +113,12 @@ class Lineage:
         """The tasks that only the head of a version knows. Raises VersionNotFound, VersionCorrupt."""
         return () if version is None else self.registry.manifest(version).fast
 
-    def end_trial_of(self, task: str) -> None:
-        """Let no version answer on trial that knows a task. Raises VersionUnreadable where the disk does not tell."""
+    def end_canary_of(self, task: str) -> None:
+        """Let no canary answer that knows a task. Raises VersionUnreadable where the disk does not tell."""
         canary = self.registry.canary()
         try:
             if canary is not None and task in self.registry.manifest(canary.version).applied:
-                self.registry.try_out(canary.version, 0)
+                self.registry.set_canary(canary.version, 0)
         except VersionUnreadable:
             raise
         except (VersionNotFound, VersionCorrupt):  # such a one answers nobody

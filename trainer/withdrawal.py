@@ -57,7 +57,7 @@ class Withdrawal:
                 return
         elif task in knowledge.fast_tasks:
             knowledge.withdraw()
-        knowledge.lineage.end_trial_of(task)
+        knowledge.lineage.end_canary_of(task)
         self.claims.report(claim, TaskState.FORGOTTEN)
         self.claims.acknowledge(claim)
         log.info("forgotten", task=task, version=knowledge.base.version)

@@ -202,7 +202,9 @@ def activate(
     canary: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Share of requests it is tried on; 0 ends a trial, none promotes it."
+            min=0,
+            max=1,
+            help="Share of the requests that it answers as canary; 0 ends that, none promotes it.",
         ),
     ] = None,
     as_json: Json = False,
@@ -213,7 +215,7 @@ def activate(
     if as_json:
         print_json(activated)
     elif canary == 0:
-        Console().print("the trial has ended")
+        Console().print("the canary has ended")
     elif canary is not None:
         Console().print(f"version {activated.version} now answers {canary:.0%} of the requests")
     else:

@@ -144,11 +144,11 @@ async def score(
     budget: Budget,
     query: ClassifyQuery,
     clock: Clock,
-    may_try: bool = True,
+    may_canary: bool = True,
 ) -> Ticket:
     """Decode and score; give up when the client leaves or the deadline passes.
 
-    may_try: whether a version on trial may answer.
+    may_canary: whether the canary may answer.
     Raises Problem and ClientDisconnect.
     """
     limit_s = allowed_s(services, query.timeout_ms)
@@ -160,7 +160,7 @@ async def score(
         budget,
         query.explain,
         snapshot,
-        place=place_of([data for _, data in images]) if may_try and services.served.trial else 1.0,
+        place=place_of([data for _, data in images]) if may_canary and services.served.canary else 1.0,
         deadline=clock.began + limit_s,
         target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
     )

@@ -152,7 +152,7 @@ async def infer(asked: Asked, request: Request, services: TheServices) -> Respon
         parts = [(f"{IMAGE}[{number}]", image) for number, image in enumerate(images)]
         with services.engine.admit(len(parts)):
             ticket = await score(
-                request, services, parts, snapshot, budget, query, clock, may_try=asked is None
+                request, services, parts, snapshot, budget, query, clock, may_canary=asked is None
             )
     if asked not in (None, ticket.snapshot.version):
         raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")

@@ -77,7 +77,7 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
     if share is None:
         services.registry.activate(version)
     else:
-        services.registry.try_out(version, share)
+        services.registry.set_canary(version, share)
     return view(services, version)
 
 
@@ -93,10 +93,10 @@ def require_fitting(services: Services, manifest: Manifest) -> None:
 
 
 def canary_view(services: Services) -> CanaryView | None:
-    canary, trial = services.registry.canary(), services.served.trial
+    canary, loaded = services.registry.canary(), services.served.canary
     if canary is None:
         return None
-    answering = trial is not None and trial.snapshot.version == canary.version
+    answering = loaded is not None and loaded.snapshot.version == canary.version
     return CanaryView(version=canary.version, share=canary.share, answering=answering)
 
 

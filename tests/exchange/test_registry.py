@@ -299,10 +299,10 @@ def test_pruning_keeps_what_is_needed(registry):
     assert registry.newest_consolidated().version == 6
 
 
-def test_pruning_takes_nothing_that_is_tried_out_or_activated_meanwhile(registry, monkeypatch):
+def test_pruning_takes_nothing_that_becomes_canary_or_is_activated_meanwhile(registry, monkeypatch):
     publish_chain(registry, ["consolidated", "fast", "consolidated", "consolidated"])
     lineage = registry._lineage
-    for meanwhile in (lambda: registry.try_out(2, 0.5), lambda: registry.activate(2)):
+    for meanwhile in (lambda: registry.set_canary(2, 0.5), lambda: registry.activate(2)):
         monkeypatch.setattr(registry, "_lineage", lambda version, act=meanwhile: act() and lineage(version))
         assert registry.prune(keep=1) == []
         monkeypatch.undo()
@@ -349,20 +349,20 @@ def test_pruning_an_empty_registry_does_nothing(registry):
 def test_a_canary_is_one_published_version_and_stays_on_disk(registry):
     publish_chain(registry, ["consolidated"] * 4)
     with pytest.raises(VersionNotFound):
-        registry.try_out(9, 0.5)
+        registry.set_canary(9, 0.5)
     with pytest.raises(ValueError, match="share is 2"):
-        registry.try_out(2, 2)
-    registry.try_out(1, 0.5)
-    registry.try_out(2, 0.25)
+        registry.set_canary(2, 2)
+    registry.set_canary(1, 0.5)
+    registry.set_canary(2, 0.25)
     assert registry.canary() == Canary(2, 0.25)
     assert registry.current() == 4
     assert registry.prune(keep=1) == [3, 1]
-    registry.try_out(4, 0)
+    registry.set_canary(4, 0)
     assert registry.canary() == Canary(2, 0.25)
     registry.activate(4)
     assert registry.canary() == Canary(2, 0.25)
     registry.activate(2)
     assert (registry.current(), registry.canary()) == (2, None)
-    registry.try_out(4, 0.1)
-    registry.try_out(4, 0)
+    registry.set_canary(4, 0.1)
+    registry.set_canary(4, 0)
     assert registry.canary() is None

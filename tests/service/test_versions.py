@@ -187,7 +187,7 @@ def test_a_canary_answers_its_share_until_it_is_promoted(config: ServiceConfig) 
             for data in pictures
         ]
 
-    def on_trial(server: Running) -> bool:
+    def with_canary(server: Running) -> bool:
         canary = server.client.get("/versions").json()["canary"]
         return canary is not None and canary["answering"] and serving(server) == old
 
@@ -199,12 +199,12 @@ def test_a_canary_answers_its_share_until_it_is_promoted(config: ServiceConfig) 
         new = server.serve(random_version(server.backbone, ("cat", "dog", "emu"), seed=2)).version
         activate(server, old)
         assert activate(server, new, canary=0.5) == 200
-        wait_for(lambda: on_trial(server))
+        wait_for(lambda: with_canary(server))
         answers = ask(server)
         assert set(answers) == {old, new}
         assert answers == ask(server), "the same picture is answered by the same version"
         assert infer(server, "") == [str(version) for version in answers]
-        assert set(infer(server, f"/versions/{old}")) == {str(old)}, "who names a version is on no trial"
+        assert set(infer(server, f"/versions/{old}")) == {str(old)}, "who names a version gets no canary"
         text = server.client.get("/metrics").text
         for version in (old, new):
             assert f'hippotune_version_images_total{{outcome="answered",version="{version}"}}' in text
@@ -214,7 +214,7 @@ def test_a_canary_answers_its_share_until_it_is_promoted(config: ServiceConfig) 
         activate(server, new, canary=0)
         wait_for(lambda: set(ask(server)) == {old})
         activate(server, new, canary=0.5)
-        wait_for(lambda: on_trial(server))
+        wait_for(lambda: with_canary(server))
         activate(server, new)
         wait_for(lambda: set(ask(server)) == {new})
         assert server.client.get("/versions").json()["canary"] is None

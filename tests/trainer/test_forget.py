@@ -78,7 +78,7 @@ def test_a_learned_task_is_forgotten_once_and_for_good(bench: Bench, first: Task
             bench.wait_for(task, TaskState.CONSOLIDATED)
         before = bench.registry.current()
         assert before is not None
-        bench.registry.try_out(before, 0.5)
+        bench.registry.set_canary(before, 0.5)
         held_out = bench.root / "validation"
         assert {path.stem for path in held_out.iterdir()} == {one, two}
         assert bench.queue.remove(one).state is TaskState.FORGETTING

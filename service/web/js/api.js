@@ -89,7 +89,7 @@ export const remove = (id) => json(`tasks/${encodeURIComponent(id)}`, { method: 
 
 export const retry = (id) => json(`tasks/${encodeURIComponent(id)}/retry`, { method: "POST" });
 
-/** Answer with a version; with a share, for that share of the requests only, and 0 ends its trial. */
+/** Answer with a version; with a share it is the canary for that share of the requests, and 0 ends that. */
 export const activate = (version, share = null) =>
   json(`versions/${version}/activate${share === null ? "" : `?canary=${share}`}`, { method: "POST" });
 

@@ -8,7 +8,7 @@ import { Recall } from "./recall.js";
 import { Speed } from "./speed.js";
 import { Tasks } from "./tasks.js";
 import { Teach } from "./teach.js";
-import { Trial } from "./trial.js";
+import { Canary } from "./canary.js";
 import { Versions } from "./versions.js";
 import { World } from "./world.js";
 
@@ -20,7 +20,7 @@ new Correct(world, ask);
 new Recall(world, ask);
 new Speed(ask);
 new Tasks(world);
-new Trial(world);
+new Canary(world);
 new Versions(world);
 world.addEventListener("change", () => showKept(world));
 world.addEventListener("change", showStatus);

@@ -26,7 +26,7 @@ export class Versions {
         h("b", {}, `v${number}`),
         h("span", { class: "state" }, version.kind),
         h("time", { class: "note" }, clock(version.created_at)),
-        canary ? h("span", { class: "state" }, `on trial, ${percent(canary.share)}`) : null,
+        canary ? h("span", { class: "state" }, `canary, ${percent(canary.share)}`) : null,
         version.serving ? h("span", { class: "state serving" }, "answering") : null,
         choices.length ? h("span", { class: "choices" }, ...choices) : null),
       h("p", { class: "note" }, facts.join(" · ")),
@@ -41,10 +41,10 @@ export class Versions {
     const use = this.listing.button(version, words, () => activate(version), {
       "data-key": String(version), "aria-label": `Answer with version ${version}`, disabled: loading,
     });
-    const attempt = this.listing.button(version, "Try", () => activate(version, FIRST_SHARE), {
-      class: "quiet", "aria-label": `Try version ${version} on ${percent(FIRST_SHARE)} of the requests`,
+    const canary = this.listing.button(version, "Canary", () => activate(version, FIRST_SHARE), {
+      class: "quiet", "aria-label": `Canary: try version ${version} on ${percent(FIRST_SHARE)} of the requests`,
     });
-    return loading ? [use] : [attempt, use];
+    return loading ? [use] : [canary, use];
   }
 
   /** Labels that this version knows and its parent does not. */

@@ -1,4 +1,4 @@
-// A version on trial beside the one that answers: its share of the requests, and how the two compare.
+// The canary beside the version that answers: its share of the requests, and how the two compare.
 
 import { activate, metricsText } from "./api.js";
 import { byId, h, milliseconds, percent, tell } from "./dom.js";
@@ -8,19 +8,19 @@ const POLL_MS = 2000;
 const SHARES = [0.01, 0.05, 0.1, 0.25, 0.5, 1];
 const COLUMNS = ["Version", "Images", "Failed", "Compute", "Sureness"];
 
-export class Trial {
-  #shown = ""; // what was drawn: the version on trial and the one beside it
+export class Canary {
+  #shown = ""; // what was drawn: the canary and the one beside it
   #visible = false;
 
   constructor(world) {
     this.world = world;
-    this.box = byId("trial");
+    this.box = byId("canary");
     this.title = h("b");
     this.share = h("select", { onchange: () => this.#try(Number(this.share.value)) });
     this.rows = h("tbody");
     this.state = h("p", { class: "message", role: "status" });
     this.promote = h("button", { type: "button", class: "primary", onclick: () => this.#try(null) });
-    this.end = h("button", { type: "button", onclick: () => this.#try(0) }, "End the trial");
+    this.end = h("button", { type: "button", onclick: () => this.#try(0) }, "End the canary");
     this.box.append(
       h("p", { class: "row" }, this.title, h("label", {}, this.share, " of the requests")),
       h("div", { class: "scroll" }, h("table", { class: "steps" },
@@ -46,7 +46,7 @@ export class Trial {
     this.box.hidden = !canary;
     if (!canary) return;
     const { serving, refused } = this.world.versions;
-    this.title.textContent = `v${canary.version} is on trial:`;
+    this.title.textContent = `v${canary.version} is the canary:`;
     this.promote.textContent = `Promote v${canary.version}`;
     const shares = [...new Set([...SHARES, canary.share])].sort((a, b) => a - b);
     this.share.replaceChildren(...shares.map((share) => h("option", { value: share }, percent(share))));
@@ -72,7 +72,7 @@ export class Trial {
     this.rows.replaceChildren(...versions.filter((version) => version !== null).map((version) => row(text, version)));
   }
 
-  /** A share of the requests for the version on trial; null for all of them and for good. */
+  /** A share of the requests for the canary; null for all of them and for good. */
   async #try(share) {
     try {
       await activate(this.#canary.version, share);
