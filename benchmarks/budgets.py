@@ -38,7 +38,7 @@ from trainer.learner import Learner, Task
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "tmax": (4, 3, 2, 1),
-    "epsilon": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
+    "epsilon": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0),
     "topk": (10, 5, 3, 1),
     "keep": KEEPS,
 }

@@ -16,7 +16,7 @@ from model.merging import LEAST_KEEP
 from trainer.learner import Learner
 from trainer.state import LearnerState
 
-EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+EPSILONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 TOPKS = (1, 2, 3, 5, 10, 20)
 KEEPS = (0.9, 0.8, 0.7, 0.6, LEAST_KEEP)
 

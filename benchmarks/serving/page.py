@@ -137,22 +137,26 @@ def flat(figures: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]
 
 def plots(result: dict[str, Any], folder: Path) -> None:
     """p50 and p99 of every server over its open loads."""
-    from benchmarks.report.plots import new, write  # matplotlib is an extra
+    from benchmarks.report.plots import colours, name_lines, new, write  # matplotlib is an extra
 
     for part in BESIDE:
         if not result.get(part):
             continue
         figure, axes = new()
-        for index, (name, one) in enumerate(result[part]["servers"].items()):
+        axes.set(xlabel="load (%)", ylabel="latency (ms): p50 solid, p99 dashed", yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        servers = {name: one for name, one in result[part]["servers"].items() if "failed" not in one}
+        hues, ends = colours(servers), {}
+        for name, one in servers.items():
             loads = {load: one[load] for load in one if load.startswith("load_")}
             shares = [float(load.removeprefix("load_").rstrip("%")) for load in loads]
             for percentile, style in (("p50", "-"), ("p99", "--")):
                 times = [found[f"latency_{percentile}_ms"] for found in loads.values()]
-                axes.plot(
-                    shares, times, style, marker="o", ms=3, color=f"C{index}", label=f"{name} {percentile}"
-                )
-        axes.set(xlabel="load (%)", ylabel="latency (ms)", yscale="log")
-        axes.legend(fontsize="small", ncols=2, frameon=False)
+                width = 2.5 if name == OUR_NAME else 1.3
+                axes.plot(shares, times, style, marker="o", ms=3.5, lw=width, color=hues[name])
+                ends[f"{name} {percentile}"] = times[-1]
+            axes.set_xticks(shares)
+        name_lines(axes, ends, {end: hues[end.rpartition(" ")[0]] for end in ends})
         write(figure, folder / f"serving-{part}.svg")
 
 
