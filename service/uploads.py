@@ -11,6 +11,8 @@ from service.decode import decode
 from service.problems import refused
 
 MAX_LABEL = 200
+MAX_LABELS_BYTES = 262_144
+"""Of the labels of a task, each once: they come with every look at the task, and Redis holds them."""
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 PRINTABLE = rf"^[^{UNPRINTABLE}]*[^\s{UNPRINTABLE}][^{UNPRINTABLE}]*$"
 """What `check_text` takes, as a pattern for the API document; it trims and normalises besides."""
@@ -41,17 +43,28 @@ def pair(files: Sequence[tuple[str, Callable[[], bytes]]], labels: Sequence[str]
 
 
 def check(uploads: Sequence[Upload], px: int, config: ServiceConfig) -> list[Upload]:
-    """Decode every image once and clean every label. Raises Problem at the first that cannot be learned."""
+    """Clean every label and decode every image once. Raises Problem at the first that cannot be learned."""
+    labels = [check_text(f"labels[{index}]", upload.label) for index, upload in enumerate(uploads)]
+    check_together(labels)
     checked = []
-    for index, upload in enumerate(uploads):
+    for index, (upload, label) in enumerate(zip(uploads, labels, strict=True)):
         field = f"files[{index}] {upload.name[:100]!r}"
-        label = check_text(f"labels[{index}]", upload.label)
         data = upload.read()
         if len(data) > config.max_image_bytes:
             raise refused(field, f"{len(data)} bytes", f"have at most {config.max_image_bytes} bytes", 413)
         decode(data, px, config.max_pixels, field)
         checked.append(Upload(upload.name, label, upload.read))
     return checked
+
+
+def check_together(labels: Sequence[str]) -> None:
+    """Raise Problem when the labels of a task are too long in sum."""
+    size = sum(len(label.encode()) for label in set(labels))
+    if size > MAX_LABELS_BYTES:
+        found = f"{len(set(labels))} labels of {size} bytes"
+        raise refused(
+            "labels", found, f"take at most {MAX_LABELS_BYTES} bytes together; make several tasks of it"
+        )
 
 
 def check_text(field: str, text: str) -> str:

@@ -150,6 +150,13 @@ def test_labels_that_do_not_fit(
     problem(server.client.post("/tasks", files=parts), 422, field, allowed)
 
 
+def test_labels_that_are_too_long_together(server: Running) -> None:
+    labels = [f"{number:0200}" for number in range(1320)]
+    parts: list[Any] = [("files", (label[-4:], b"never decoded")) for label in labels]
+    parts += [("labels", (None, label)) for label in labels]
+    problem(server.client.post("/tasks", files=parts), 422, "labels", "at most 262144 bytes together")
+
+
 def zipped(*names: str, method: int = zipfile.ZIP_STORED, data: bytes | None = None) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
