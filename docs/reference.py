@@ -7,6 +7,7 @@ docs/operating.md.
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,12 +37,26 @@ ROOMS: tuple[tuple[str, Any], ...] = (
     ("validation_", ValidationConfig),
 )
 """The records that `hippotune.settings` fills, with what it takes off the names of their settings."""
+LINE = 96
+"""Characters that an example may be wide."""
 METHODS = ("get", "post", "put", "patch", "delete")
 INTRODUCTION = """# HTTP reference
 
-Made from the server's own OpenAPI document, which it serves at `/openapi.json` and shows at `/docs`. Every error is a
-problem document (RFC 9457) with a `detail` for people and `errors` for programs: the field, its value, what is allowed.
+Made from the server's own OpenAPI document, which it serves at `/openapi.json` and shows at `/docs`.
+
+## Errors
+
+Every error is a [problem document](#problemdocument) (RFC 9457): `detail` is for people, `errors` for programs, with
+the field, its value and what is allowed. Under `/v2` it is `{"error": "..."}`, as that protocol has it.
 """
+
+PROBLEM = {
+    "type": "about:blank",
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "detail": "tmax is 99; it must lie in 1..4",
+    "errors": [{"field": "tmax", "value": 99, "allowed": "lie in 1..4"}],
+}
 
 SETTINGS = """Each is an environment variable and a flag of the same name: `HIPPOTUNE_MAX_BATCH`, `--max-batch`; the
 flag wins. `REDIS_URL` is read without the prefix, too.
@@ -70,7 +85,7 @@ def pages() -> Iterator[tuple[Path, str]]:
 
 def api(document: Schema) -> str:
     """The OpenAPI document as Markdown: calls by their tag, then what they answer with."""
-    lines, tag = [INTRODUCTION], ""
+    lines, tag = [INTRODUCTION, *example(PROBLEM), *errors(document)], ""
     for path, item in document["paths"].items():
         for method in (method for method in METHODS if method in item):
             operation = item[method]
@@ -85,11 +100,17 @@ def api(document: Schema) -> str:
 
 
 def call(method: str, path: str, operation: Schema) -> list[str]:
-    lines = [f"### `{method.upper()} {path}`\n", f"{operation['summary'].rstrip('.')}.\n"]
+    summary = operation["summary"]
+    lines = [f"### `{method.upper()} {path}`\n", summary + ("" if summary[-1] in ".?" else ".") + "\n"]
     if operation.get("description"):
         lines.append(operation["description"] + "\n")
     parameters = [
-        [f"`{one['name']}`", one["in"], kind(one["schema"]), one.get("description", "")]
+        [
+            f"`{one['name']}`",
+            one["in"],
+            kind(one["schema"]),
+            one.get("description", "") + usual(one["schema"]),
+        ]
         for one in operation.get("parameters", ())
     ]
     lines += table(("parameter", "in", "kind", "meaning"), parameters)
@@ -98,15 +119,62 @@ def call(method: str, path: str, operation: Schema) -> list[str]:
             lines.append(body["description"] + "\n")
         contents = [[f"`{media}`", fields(one.get("schema", {}))] for media, one in body["content"].items()]
         lines += table(("body", "content"), contents)
-    answers = [
-        [status, one.get("description", ""), answer(one)] for status, one in operation["responses"].items()
-    ]
-    lines += table(("answer", "meaning", "content"), answers)
-    return lines
+    answers = sorted(operation["responses"].items())
+    good = [(status, one) for status, one in answers if int(status) < 400]
+    lines += table(
+        ("answer", "meaning", "content"), [[status, one["description"], answer(one)] for status, one in good]
+    )
+    for _, one in good:
+        for content in one["content"].values():
+            lines += example(content["example"]) if "example" in content else []
+    bad = [status for status, _ in answers if int(status) >= 400]
+    return [*lines, f"[Errors](#errors): {', '.join(bad)}.\n"] if bad else lines
+
+
+def usual(schema: Schema) -> str:
+    """What a parameter is when it is left out, if that is a number."""
+    default = schema.get("default")
+    return f" {default} unless given." if isinstance(default, int | float) and default is not False else ""
 
 
 def answer(response: Schema) -> str:
-    return "; ".join(kind(one.get("schema", {})) for one in response.get("content", {}).values())
+    """What a response holds: a record where there is one, else the media type."""
+    return "; ".join(
+        kind(content["schema"]) if "$ref" in str(content.get("schema")) else f"`{media}`"
+        for media, content in response.get("content", {}).items()
+    )
+
+
+def example(shown: Any) -> list[str]:
+    """A block of JSON, or of text as it is."""
+    if isinstance(shown, str):
+        return [f"```text\n{shown.rstrip()}\n```\n"]
+    return [f"```json\n{laid_out(shown)}\n```\n"]
+
+
+def laid_out(value: Any, indent: str = "") -> str:
+    """JSON with every list and object on one line that fits into a line."""
+    flat, inner = json.dumps(value), indent + "  "
+    if len(inner + flat) <= LINE or not isinstance(value, dict | list):
+        return flat
+    if isinstance(value, list):
+        begin, parts, end = "[", [laid_out(each, inner) for each in value], "]"
+    else:
+        parts = [f"{json.dumps(name)}: {laid_out(each, inner)}" for name, each in value.items()]
+        begin, end = "{", "}"
+    return f"{begin}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{end}"
+
+
+def errors(document: Schema) -> list[str]:
+    """What each status means, over all calls."""
+    told = {
+        status: response["description"]
+        for item in document["paths"].values()
+        for operation in item.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    }
+    return table(("status", "meaning"), [[status, told[status]] for status in sorted(told)])
 
 
 def fields(schema: Schema) -> str:

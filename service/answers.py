@@ -17,22 +17,22 @@ MILLI = 1000
 
 
 class Prediction(BaseModel):
-    label: str
+    label: str = Field(description="As it was taught.")
     score: float = Field(description="Probability among all labels the version knows.")
 
 
 class BudgetAnswer(BaseModel):
-    tmax: int
-    epsilon: float
-    topk: int
-    keep: float
+    tmax: int = Field(description="Most retrieval steps a layer.")
+    epsilon: float = Field(description="A step that moves the recall by less is the last; 0: none is.")
+    topk: int = Field(description="Slots that a step mixed.")
+    keep: float = Field(description="Share of the image tokens still apart after the middle.")
 
 
 class Timings(BaseModel):
     """Milliseconds. What `total` has beyond the others went into writing the answer."""
 
     read: float = Field(description="From the request's head to the end of its body.")
-    decode: float
+    decode: float = Field(description="From encoded bytes to pixels.")
     queue: float = Field(description="Waiting for the engine.")
     compute: float = Field(description="The forward passes this image's request took part in.")
     total: float = Field(description="From the request's head until just before the answer was sent.")
@@ -45,17 +45,17 @@ class Classification(BaseModel):
         description="Names this answer in POST /feedback, for as long as the server remembers it."
     )
     predictions: list[Prediction] = Field(description="Best first.")
-    version: int
+    version: int = Field(description="The version that answered.")
     budget: BudgetAnswer = Field(description="As really granted.")
     steps: list[int] = Field(description="Retrieval steps really run, a number a layer; empty without slots.")
-    timings_ms: Timings
+    timings_ms: Timings = Field(description="Where the time went.")
     trace: list[LayerTraceAnswer] | None = Field(None, description="Only with explain=true.")
 
 
 class Classifications(BaseModel):
     """Several images' answers, in the order of the files, all by one version."""
 
-    results: list[Classification]
+    results: list[Classification] = Field(description="One for each file.")
 
 
 @dataclass(frozen=True, slots=True)

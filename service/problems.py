@@ -110,17 +110,19 @@ class Problem(Exception):
 
 
 class FieldErrorDocument(BaseModel):
-    field: str
-    value: str | bool | float | None = None
-    allowed: str
+    """A field that was not accepted."""
+
+    field: str = Field(description="Its name, or that of the header, file or part of the body.")
+    value: str | bool | float | None = Field(None, description="As received, cut where it is long.")
+    allowed: str = Field(description='What would have been: "lie in 1..4".')
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457."""
+    """Every error, as RFC 9457 has it."""
 
-    type: str = "about:blank"
+    type: str = Field("about:blank", description="Always this: the status says what kind it is.")
     title: str = Field(description="The HTTP status in words.")
-    status: int
+    status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What was wrong and what is allowed.")
     errors: list[FieldErrorDocument] = Field(default=[], description="The fields that were not accepted.")
 

@@ -11,21 +11,21 @@ from exchange.records import Manifest, TaskRecord, TaskState
 
 
 class TaskView(BaseModel):
-    """Times are unix seconds."""
+    """A task as it is now. Times are Unix seconds, null for what has not come yet."""
 
-    id: str
-    name: str
-    state: TaskState
-    images: int
-    labels: list[str]
+    id: str = Field(description="Names it in /tasks/{id}.")
+    name: str = Field(description="What people call it.")
+    state: TaskState = Field(description="Where it is on its way.")
+    images: int = Field(description="How many it brought.")
+    labels: list[str] = Field(description="Sorted, each once.")
     progress: float = Field(description="0 (nothing learned) to 1 (consolidated).")
-    metrics: dict[str, float]
-    error: str | None
+    metrics: dict[str, float] = Field(description="What was measured while it was learned, by name.")
+    error: str | None = Field(description="Why it failed, or waits.")
     version: int | None = Field(description="The newest version that knows this task.")
-    created_at: float
-    updated_at: float
-    served_at: float | None
-    consolidated_at: float | None
+    created_at: float = Field(description="Accepted.")
+    updated_at: float = Field(description="Changed last.")
+    served_at: float | None = Field(description="Answered by the head alone since.")
+    consolidated_at: float | None = Field(description="Learned for good since.")
 
     @classmethod
     def of(cls, task: TaskRecord) -> Self:
@@ -33,35 +33,41 @@ class TaskView(BaseModel):
 
 
 class TaskList(BaseModel):
-    tasks: list[TaskView]
+    tasks: list[TaskView] = Field(description="Newest first.")
 
 
 class BackboneView(BaseModel):
-    name: str
-    px: int
-    sha256: str
+    """The frozen network a version fits; it fits no other."""
+
+    name: str = Field(description="`bundled`, or what timm calls it.")
+    px: int = Field(description="Side of the square image it sees, in pixels.")
+    sha256: str = Field(description="Of its weights.")
 
 
 class FileView(BaseModel):
-    name: str
-    sha256: str
-    bytes: int
+    """A file of a version."""
+
+    name: str = Field(description="In the store's folder `versions`.")
+    sha256: str = Field(description="Of what is in it.")
+    bytes: int = Field(description="Its size.")
 
 
 class VersionView(BaseModel):
     """An immutable version: what it was learned on and what it knows."""
 
-    version: int
-    parent: int | None
-    created_at: float
-    kind: Literal["fast", "consolidated"]
-    backbone: BackboneView
-    labels: list[str]
+    version: int = Field(description="Its number; later ones are larger.")
+    parent: int | None = Field(description="The version it was learned on top of; null for the first.")
+    created_at: float = Field(description="Unix seconds.")
+    kind: Literal["fast", "consolidated"] = Field(
+        description="`fast`: new tasks are known to the head alone; `consolidated`: all is learned for good."
+    )
+    backbone: BackboneView = Field(description="What it was learned on.")
+    labels: list[str] = Field(description="In the order of the head's outputs.")
     consolidated: list[str] = Field(description="Ids of the tasks that are fully learned.")
     fast: list[str] = Field(description="Ids of the tasks that only the head knows yet.")
-    slots: int
-    metrics: dict[str, float]
-    files: dict[str, FileView]
+    slots: int = Field(description="In each layer that deliberates.")
+    metrics: dict[str, float] = Field(description="What was measured of it, by name.")
+    files: dict[str, FileView] = Field(description="By what they are for.")
     current: bool = Field(description="The version pointer is here.")
     serving: bool = Field(description="This server answers with it.")
 
@@ -74,35 +80,37 @@ class VersionView(BaseModel):
 class BudgetView(BaseModel):
     """What a request gets that asks for nothing (`default_...`), and the most that it may ask."""
 
-    tmax: int
-    topk: int
-    default_tmax: int
-    default_epsilon: float
-    default_topk: int
-    default_keep: float
-    least_keep: float
+    tmax: int = Field(description="Most steps a layer that may be asked for.")
+    topk: int = Field(description="Most slots a step that may be asked for.")
+    default_tmax: int = Field(description="Steps a layer.")
+    default_epsilon: float = Field(description="0: no early stop.")
+    default_topk: int = Field(description="Slots a step.")
+    default_keep: float = Field(description="1: no token is merged.")
+    least_keep: float = Field(description="The least `keep` that may be asked for.")
 
 
 class RefusalView(BaseModel):
-    version: int
-    reason: str
+    """A version that this server was pointed to and could not serve."""
+
+    version: int = Field(description="Its number.")
+    reason: str = Field(description="What is wrong with it.")
 
 
 class CanaryView(BaseModel):
     """A version that answers a share of the requests beside the one that is served."""
 
-    version: int
+    version: int = Field(description="Its number.")
     share: float = Field(description="Of all requests, 0 to 1.")
     answering: bool = Field(description="This server has loaded it; one that it refuses is in `refused`.")
 
 
 class VersionList(BaseModel):
-    """current: where the pointer is.  serving: what this server answers with; it follows within moments."""
+    """What answers here, and every version there is to go back or forward to."""
 
-    current: int | None
-    serving: int | None
-    canary: CanaryView | None
-    runtime: str
+    current: int | None = Field(description="Where the version pointer is; null before anything was learned.")
+    serving: int | None = Field(description="What this server answers with; it follows within moments.")
+    canary: CanaryView | None = Field(description="Beside the version that is served, if there is one.")
+    runtime: str = Field(description="What computes: `torch`, `onnx` or `onnx-int8`.")
     budget: BudgetView | None = Field(description="Of the version this server answers with.")
     refused: list[RefusalView] = Field(description="Versions this server was pointed to and could not serve.")
     versions: list[VersionView] = Field(description="Newest first.")

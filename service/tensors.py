@@ -29,25 +29,33 @@ Rows = list[list[str]] | NDArray[Any]
 
 
 class InputTensor(BaseModel):
-    name: str = Field(json_schema_extra={"enum": [IMAGE]})
+    """The images of a request."""
+
+    name: str = Field(description="There is one input.", json_schema_extra={"enum": [IMAGE]})
     shape: list[int] = Field(description="[n] or [n, 1] for n images.")
-    datatype: str = Field(json_schema_extra={"enum": ["BYTES"]})
+    datatype: str = Field(
+        description="Each element a JPEG, PNG or WebP file.", json_schema_extra={"enum": ["BYTES"]}
+    )
     parameters: dict[str, Any] = Field({}, description="`binary_data_size` where the data follow the JSON.")
     data: list[Any] | None = Field(None, description="Images, each in base64.")
 
 
 class OutputRequest(BaseModel):
-    name: str
-    parameters: dict[str, Any] = {}
+    """An output that is wanted."""
+
+    name: str = Field(description=f"One of {', '.join(DATATYPES)}.")
+    parameters: dict[str, Any] = Field({}, description="`binary_data`: as bytes behind the JSON.")
 
 
 class InferRequest(BaseModel):
     """The header of a request, which is all of it where nothing is binary."""
 
-    id: str | None = Field(None, max_length=1000)
-    parameters: dict[str, Any] = {}
-    inputs: list[InputTensor]
-    outputs: list[OutputRequest] | None = Field(None, max_length=len(DATATYPES))
+    id: str | None = Field(None, max_length=1000, description="Comes back with the answer.")
+    parameters: dict[str, Any] = Field({}, description="The budget, `top`, `labels`, `timeout`.")
+    inputs: list[InputTensor] = Field(description="One, with the images.")
+    outputs: list[OutputRequest] | None = Field(
+        None, max_length=len(DATATYPES), description="All, unless some are named."
+    )
 
     def wanted(self) -> list[tuple[str, bool]]:
         """Names of the outputs, and whether each goes out in binary. Raises Problem for an unknown one."""

@@ -13,9 +13,11 @@ from service.runtimes import LayerTrace, Output
 
 
 class MixedSlot(BaseModel):
-    slot: int
+    """A slot and what it gave to a step."""
+
+    slot: int = Field(description="Its place in the pool, from 0.")
     task: str = Field(description="The task that brought the slot.")
-    weight: float
+    weight: float = Field(description="Its share of the recall; those of a step sum to 1.")
 
 
 class LayerTraceAnswer(BaseModel):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
 from model.budget import Budget
+from service import examples
 from service.answers import Classification, Classifications, Clock, Wanted, classification
 from service.decode import MEDIA_TYPES, decode
 from service.engine import Ticket
@@ -61,8 +62,12 @@ BODY = {
     "/classify",
     summary="Classify images",
     response_model=Classification | Classifications,
-    response_description="One file: its answer. Many: `results`, in their order.",
-    responses=documented(400, 408, 409, 413, 415, 422, 429, 503, 504),
+    responses={
+        **examples.answered(
+            "One file: its answer. Many: `results`, in their order.", examples.CLASSIFICATION
+        ),
+        **documented(400, 408, 409, 413, 415, 422, 429, 503, 504),
+    },
     openapi_extra={**BODY, "parameters": parameters(ClassifyQuery)},
 )
 async def classify(request: Request) -> Response:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from exchange.errors import IdempotencyMismatch
 from exchange.records import Sample, TaskRecord
+from service import examples
 from service.problems import Problem, documented
 from service.receive import read_body
 from service.records import TaskView
@@ -28,7 +29,7 @@ class Feedback(BaseModel):
     label: Annotated[
         str,
         Field(
-            description="What the image shows, a known label or a new one.",
+            description=f"What the image shows, a known label or a new one, of 1 to {MAX_LABEL} characters.",
             json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL, "pattern": PRINTABLE},
         ),
     ]
@@ -46,7 +47,12 @@ BODY = {
     "/feedback",
     status_code=202,
     summary="Correct an answer",
-    responses=documented(404, 408, 409, 413, 422, 429, 503),
+    responses={
+        **examples.answered(
+            "Safe, and learned within moments.", examples.CORRECTION, 202, headers=examples.LOCATION
+        ),
+        **documented(404, 408, 409, 413, 422, 429, 503),
+    },
     openapi_extra=BODY,
 )
 async def feedback(request: Request, response: Response, services: TheServices) -> TaskView:

@@ -11,12 +11,13 @@ from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from service.answers import Clock, Wanted, predictions
 from service.engine import Ticket
+from service.examples import CLASSIFICATION, answered
 from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery
@@ -32,35 +33,60 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 OF_THE_PROTOCOL = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
 """Parameters that clients send of their own accord and that mean nothing here, or are read elsewhere."""
 OURS = ("tmax", "epsilon", "topk", "keep", "budget_ms", "labels", "top")
+SERVER = {"name": "hippotune", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+INPUTS = [{"name": IMAGE, "datatype": "BYTES", "shape": [-1]}]
+OUTPUTS = [{"name": name, "datatype": datatype, "shape": [-1, -1]} for name, datatype in DATATYPES.items()]
+TENSORS = {
+    "model_name": "hippotune",
+    "model_version": "4",
+    "outputs": [
+        {"name": "labels", "datatype": "BYTES", "shape": [1, 2], "data": ["rose", "tulip"]},
+        {"name": "scores", "datatype": "FP32", "shape": [1, 2], "data": [0.97, 0.03]},
+        {"name": "steps", "datatype": "INT64", "shape": [1, 7], "data": [2] * 7},
+        {"name": "ids", "datatype": "BYTES", "shape": [1, 1], "data": [CLASSIFICATION.id]},
+    ],
+}
 BLACK_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 """A PNG file in base64."""
 
 
-@router.get("/health/live", summary="Is the process worth keeping?")
+@router.get(
+    "/health/live", summary="Is the process worth keeping?", responses=answered("It is.", {"live": True})
+)
 async def live(services: TheServices) -> dict[str, bool]:
     if not (services.engine.alive and services.watcher.alive):
         raise Problem(503, "a thread of the server has ended; restart it")
     return {"live": True}
 
 
-@router.get("/health/ready", summary="May requests be sent here?")
+@router.get(
+    "/health/ready", summary="May requests be sent here?", responses=answered("They may.", {"ready": True})
+)
 async def ready(services: TheServices) -> dict[str, bool]:
     if reason := services.why_not_ready():
         raise Problem(503, reason)
     return {"ready": True}
 
 
-@router.get("", summary="This server")
+@router.get("", summary="This server", responses=answered("Name, version, extensions.", SERVER))
 async def server(request: Request) -> dict[str, Any]:
-    return {"name": "hippotune", "version": request.app.version, "extensions": ["binary_tensor_data"]}
+    return SERVER | {"version": request.app.version}
 
 
-async def named(model: str, services: TheServices, version: str | None = None) -> int | None:
-    """The version a path asks for, None where it asks for none. Raises Problem for what is not served."""
+async def named(
+    model: Annotated[str, Path(description="`hippotune`, or what `--model-name` calls it.")],
+    services: TheServices,
+) -> None:
+    """Raises Problem for a model of another name."""
     if model != services.config.model_name:
         raise Problem(404, f"no model {model!r}; this server serves {services.config.model_name!r}")
-    if version is None:
-        return None
+
+
+async def served(
+    version: Annotated[str, Path(description="Number of the version that is served.")],
+    services: TheServices,
+) -> int:
+    """The version a path asks for. Raises Problem for one that is not served."""
     snapshot = services.served.snapshot
     if snapshot is None or version != str(snapshot.version):
         serving = "none yet" if snapshot is None else f"version {snapshot.version}"
@@ -68,14 +94,28 @@ async def named(model: str, services: TheServices, version: str | None = None) -
     return snapshot.version
 
 
-Asked = Annotated[int | None, Depends(named)]
-CHECKED = [Depends(named)]
+MODEL = [Depends(named)]
+VERSION = [Depends(named), Depends(served)]
+READY = answered("It does.", {"name": "hippotune", "ready": True})
+METADATA = answered(
+    "The tensors.",
+    {
+        "name": "hippotune",
+        "versions": ["4"],
+        "platform": "hippotune onnx",
+        "inputs": INPUTS,
+        "outputs": OUTPUTS,
+    },
+)
 
 
 @router.get(
-    "/models/{model}/versions/{version}/ready", dependencies=CHECKED, summary="Does this version answer?"
+    "/models/{model}/versions/{version}/ready",
+    dependencies=VERSION,
+    summary="Does this version answer?",
+    responses=READY,
 )
-@router.get("/models/{model}/ready", dependencies=CHECKED, summary="Does the model answer?")
+@router.get("/models/{model}/ready", dependencies=MODEL, summary="Does the model answer?", responses=READY)
 async def model_ready(services: TheServices) -> dict[str, Any]:
     """503 while nothing was learned: there is no label to answer with."""
     snapshot = services.served.snapshot
@@ -87,19 +127,20 @@ async def model_ready(services: TheServices) -> dict[str, Any]:
 
 
 @router.get(
-    "/models/{model}/versions/{version}", dependencies=CHECKED, summary="What goes in and out of this version"
+    "/models/{model}/versions/{version}",
+    dependencies=VERSION,
+    summary="What goes in and out of this version",
+    responses=METADATA,
 )
-@router.get("/models/{model}", dependencies=CHECKED, summary="What goes in and out")
+@router.get("/models/{model}", dependencies=MODEL, summary="What goes in and out", responses=METADATA)
 async def metadata(services: TheServices) -> dict[str, Any]:
     snapshot = services.served.snapshot
     return {
         "name": services.config.model_name,
         "versions": [] if snapshot is None else [str(snapshot.version)],
         "platform": f"hippotune {services.runtime.name}",
-        "inputs": [{"name": IMAGE, "datatype": "BYTES", "shape": [-1]}],
-        "outputs": [
-            {"name": name, "datatype": datatype, "shape": [-1, -1]} for name, datatype in DATATYPES.items()
-        ],
+        "inputs": INPUTS,
+        "outputs": OUTPUTS,
     }
 
 
@@ -108,7 +149,10 @@ INFER: dict[str, Any] = {
         **documented(400, 408, 409, 413, 415, 429, 504),
         200: {
             "description": "Tensors, as JSON or, where the request asks for it, with their bytes behind it.",
-            "content": {"application/json": {}, "application/octet-stream": {}},
+            "content": {
+                "application/json": {"schema": {"type": "object"}, "example": TENSORS},
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
         },
     },
     "openapi_extra": {
@@ -129,13 +173,30 @@ INFER: dict[str, Any] = {
 }
 
 
-@router.post("/models/{model}/versions/{version}/infer", summary="Classify by this version", **INFER)
-@router.post("/models/{model}/infer", summary="Classify", **INFER)
-async def infer(asked: Asked, request: Request, services: TheServices) -> Response:
+@router.post("/models/{model}/infer", dependencies=MODEL, summary="Classify", **INFER)
+async def infer(request: Request, services: TheServices) -> Response:
     """Images as one BYTES tensor `image`: binary data, or base64 in JSON; or one image as the whole body.
 
     Out come `labels` [B, n] and `scores` [B, n], best first, `steps` [B, layers] and `ids` [B, 1] for POST /feedback.
     """
+    return await infer_by(None, request, services)
+
+
+@router.post(
+    "/models/{model}/versions/{version}/infer",
+    dependencies=MODEL,
+    summary="Classify by this version",
+    **INFER,
+)
+async def infer_by_version(
+    asked: Annotated[int, Depends(served)], request: Request, services: TheServices
+) -> Response:
+    """The same, by the version that is served or not at all; never by a canary."""
+    return await infer_by(asked, request, services)
+
+
+async def infer_by(asked: int | None, request: Request, services: Services) -> Response:
+    """asked: the version a path names. Raises Problem, 409 where another one answered."""
     clock = Clock(request.scope[BEGAN])
     services.engine.require_room()
     config = services.config

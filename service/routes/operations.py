@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from exchange.errors import ExchangeError
+from service import examples
 from service.problems import Problem, documented
 from service.routes.versions import serving_version
 from service.services import Services, TheServices
@@ -20,22 +21,34 @@ NEWEST_TASKS = 1000
 
 
 class Alive(BaseModel):
-    alive: bool
+    """An answer at all says so; the other is 503."""
+
+    alive: bool = Field(description="Always true.")
 
 
 class Ready(BaseModel):
-    ready: bool
+    """Warm and able to answer; otherwise the answer is 503."""
+
+    ready: bool = Field(description="Always true.")
     version: int | None = Field(description="What answers; null before anything was learned.")
 
 
-@router.get("/healthz", summary="Is the process worth keeping?", responses=documented(503))
+@router.get(
+    "/healthz",
+    summary="Is the process worth keeping?",
+    responses={**examples.answered("It is.", {"alive": True}), **documented(503)},
+)
 async def healthz(services: TheServices) -> Alive:
     if not (services.engine.alive and services.watcher.alive):
         raise Problem(503, "a thread of the server has ended; restart it")
     return Alive(alive=True)
 
 
-@router.get("/readyz", summary="May requests be sent here?", responses=documented(503))
+@router.get(
+    "/readyz",
+    summary="May requests be sent here?",
+    responses={**examples.answered("They may.", {"ready": True, "version": 4}), **documented(503)},
+)
 async def readyz(services: TheServices) -> Ready:
     reason = services.why_not_ready()
     if reason is not None:
@@ -47,7 +60,7 @@ async def readyz(services: TheServices) -> Ready:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses=examples.answered("In Prometheus' text format.", examples.METRICS, media="text/plain"),
 )
 async def metrics(services: TheServices) -> Response:
     return Response(await to_thread.run_sync(scrape, services), media_type=CONTENT_TYPE_PLAIN_1_0_0)

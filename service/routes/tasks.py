@@ -10,20 +10,21 @@ from typing import Annotated
 import anyio
 import orjson
 from anyio import WouldBlock, to_thread
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import UploadFile
 
 from exchange.errors import BlobCorrupt, BlobMissing, ExchangeError
 from exchange.records import TaskRecord, TaskState
+from service import examples
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.problems import Problem, documented, refused
 from service.receive import file_parts, media_type, read_form, spool_body
 from service.records import TaskList, TaskView
 from service.services import Services, TheServices
 from service.submit import submit
-from service.uploads import MAX_LABEL, PRINTABLE, Upload, check_text, pair
+from service.uploads import MAX_LABEL, MAX_LABELS_BYTES, PRINTABLE, Upload, check_text, pair
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -34,7 +35,9 @@ BODY = {
     "requestBody": {
         "required": True,
         "description": "Labelled images: `files` and as many `labels` in the same order, or one archive of "
-        "`label/image.jpg`, or a WebDataset shard: `name.jpg` with its label in `name.cls` or `name.json`.",
+        "`label/image.jpg`, or a WebDataset shard: `name.jpg` with its label in `name.cls` or `name.json`. "
+        f"A label has 1 to {MAX_LABEL} printable characters; those of a task, each once, take at most "
+        f"{MAX_LABELS_BYTES:,} bytes.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -62,7 +65,12 @@ POLL_S = 0.25
     "",
     status_code=202,
     summary="Learn labelled images",
-    responses=documented(400, 408, 409, 413, 415, 422, 429, 503),
+    responses={
+        **examples.answered(
+            "Accepted: the task as it is now.", examples.QUEUED, 202, headers=examples.LOCATION
+        ),
+        **documented(400, 408, 409, 413, 415, 422, 429, 503),
+    },
     openapi_extra=BODY,
 )
 async def create(
@@ -132,10 +140,14 @@ def submit_archive(services: Services, body: UploadFile, kind: str, name: str, k
     return submit(services, uploads, name, key)
 
 
-@router.get("", summary="Tasks, newest first", responses=documented(422, 503))
+@router.get(
+    "",
+    summary="Tasks, newest first",
+    responses={**examples.answered("The newest tasks.", examples.TASKS), **documented(422, 503)},
+)
 async def list_tasks(
     services: TheServices,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most tasks in the answer.")] = 100,
     state: Annotated[
         TaskState | None, Query(description="Only tasks in this state, of the newest 1000.")
     ] = None,
@@ -145,7 +157,10 @@ async def list_tasks(
     return TaskList(tasks=[TaskView.of(task) for task in chosen[:limit]])
 
 
-async def existing_task(id: str, services: TheServices) -> TaskRecord:  # noqa: A002 - the path's own name
+Id = Annotated[str, Path(description="As `POST /tasks` answered it.")]
+
+
+async def existing_task(id: Id, services: TheServices) -> TaskRecord:  # noqa: A002 - the path's own name
     """Raises TaskNotFound."""
     return await to_thread.run_sync(services.queue.get, id)
 
@@ -153,7 +168,14 @@ async def existing_task(id: str, services: TheServices) -> TaskRecord:  # noqa: 
 Existing = Annotated[TaskRecord, Depends(existing_task)]
 
 
-@router.get("/{id}", summary="One task", responses=documented(404, 422, 503))
+@router.get(
+    "/{id}",
+    summary="One task",
+    responses={
+        **examples.answered("The task as it is now.", examples.CONSOLIDATED),
+        **documented(404, 422, 503),
+    },
+)
 async def get_task(task: Existing) -> TaskView:
     return TaskView.of(task)
 
@@ -175,7 +197,10 @@ async def stream_place(services: TheServices) -> AsyncIterator[None]:
     "/{id}/events",
     summary="Follow a task",
     response_class=EventSourceResponse,
-    responses=documented(404, 422, 429, 503),
+    responses={
+        **examples.answered("The task after each change.", examples.EVENT, media="text/event-stream"),
+        **documented(404, 422, 429, 503),
+    },
     dependencies=[Depends(stream_place)],
 )
 async def follow(
@@ -207,11 +232,12 @@ async def follow(
     "/{id}",
     summary="Cancel or forget a task",
     responses={
-        202: {"model": TaskView, "description": "A trainer will forget it."},
+        **examples.answered("Cancelled, or forgotten before.", examples.CANCELLED),
+        **examples.answered("A trainer will forget it.", examples.FORGETTING, 202, model=TaskView),
         **documented(404, 422, 503),
     },
 )
-async def remove(id: str, services: TheServices, response: Response) -> TaskView:  # noqa: A002
+async def remove(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
     """Cancels what is queued or has failed; what was learned is `forgetting` until a trainer has `forgotten` it."""
     task = await to_thread.run_sync(services.queue.remove, id)
     return on_its_way(task, response)
@@ -221,9 +247,12 @@ async def remove(id: str, services: TheServices, response: Response) -> TaskView
     "/{id}/retry",
     status_code=202,
     summary="Queue a failed task again",
-    responses=documented(404, 409, 422, 429, 503),
+    responses={
+        **examples.answered("In the queue again.", examples.QUEUED, 202, headers=examples.LOCATION),
+        **documented(404, 409, 422, 429, 503),
+    },
 )
-async def retry(id: str, services: TheServices, response: Response) -> TaskView:  # noqa: A002
+async def retry(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
     """As if it were new. Its images are kept for as long as it is among the dead letters."""
     try:
         task = await to_thread.run_sync(services.queue.retry, id)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 
 from exchange.records import Manifest
 from model.merging import LEAST_KEEP
+from service import examples
 from service.problems import Problem, documented
 from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
 from service.services import Services, TheServices
@@ -27,17 +28,35 @@ Share = Annotated[
 ]
 
 
-@router.get("", summary="All versions", responses=documented(503))
+@router.get(
+    "",
+    summary="All versions",
+    responses={**examples.answered("What answers, and the history.", examples.VERSIONS), **documented(503)},
+)
 async def list_versions(services: TheServices) -> VersionList:
     return await to_thread.run_sync(history, services)
 
 
-@router.get("/{version}", summary="One version", responses=documented(404, 409, 422, 503))
+@router.get(
+    "/{version}",
+    summary="One version",
+    responses={
+        **examples.answered("What it was learned on and what it knows.", examples.VERSION),
+        **documented(404, 409, 422, 503),
+    },
+)
 async def get_version(version: Number, services: TheServices) -> VersionView:
     return await to_thread.run_sync(view, services, version)
 
 
-@router.post("/{version}/activate", summary="Roll back or forward", responses=documented(404, 409, 422, 503))
+@router.post(
+    "/{version}/activate",
+    summary="Roll back or forward",
+    responses={
+        **examples.answered("The pointer moved, or the canary's share was set.", examples.VERSION),
+        **documented(404, 409, 422, 503),
+    },
+)
 async def activate(version: Number, services: TheServices, canary: Share = None) -> VersionView:
     """Moves the pointer; with `canary`, only lets the version answer a share of the requests beside the one served.
 

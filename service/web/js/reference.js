@@ -51,9 +51,12 @@ function parameter({ name, in: place, required, schema, description }) {
 }
 
 function answer([status, { description, content }]) {
-  const schema = Object.values(content ?? {})[0]?.schema;
-  return [status, prose(description ?? ""), schema ? typed(schema) : ""];
+  const { schema, example } = Object.values(content ?? {})[0] ?? {};
+  return [status, [...prose(description ?? ""), example ? shown(example) : null], schema ? typed(schema) : ""];
 }
+
+const shown = (example) => h("details", {}, h("summary", {}, "example"),
+  h("pre", {}, typeof example === "string" ? example : JSON.stringify(example, null, 2)));
 
 /** A schema in words; what has parts can be opened. */
 function typed(schema, depth = 0) {
