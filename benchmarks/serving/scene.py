@@ -137,6 +137,7 @@ def child(scene: Scene, module: str, python: Path | str = sys.executable) -> Ite
         while line and not line.startswith("{"):  # other servers print what they like
             line = process.stdout.readline() if process.stdout else ""
         if not line:
+            listener.join(5)  # stdout ended; what went to stderr may still be on its way
             raise RuntimeError(f"{module} did not start: {''.join(errors[-5:])}")
         yield Child(process, json.loads(line))
     finally:
