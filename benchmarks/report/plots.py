@@ -205,7 +205,7 @@ def turned(
         above.plot(range(len(values)), accuracy[knob], marker="o", ms=4, color=ACCENT)
         for (name, line), hue in zip(costs[knob].items(), COLOURS, strict=False):
             below.plot(range(len(values)), line, marker="o", ms=4, color=hue, label=name)
-        below.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        below.set_xticks(range(len(values)), [f"{value:g}" for value in values], fontsize=8)
         below.set_xlabel(knob, fontweight="bold")
         below.margins(x=0.08)
     low = min(min(line) for line in accuracy.values())
