@@ -50,6 +50,16 @@ def test_it_fits_its_schema(schema: str, file: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_every_benchmark_is_in_the_table() -> None:
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    started = re.compile(r'^"""[^"]*?`python -m (benchmarks[\w.]*)', re.DOTALL)
+    commands = {
+        found[1] for path in (ROOT / "benchmarks").rglob("*.py") if (found := started.match(path.read_text()))
+    }
+    assert len(commands) > 20
+    assert {command for command in commands if f"`{command}`" not in told} == {"benchmarks.fuzz.one"}
+
+
 def test_the_workflow_runs_the_make_targets() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
     runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
