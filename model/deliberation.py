@@ -67,21 +67,18 @@ class Memory(NamedTuple):
     """One layer's pool as the loop reads it; see `remember`.
 
     addresses: [d, M], unit keys over temperature and sqrt(d).
-    contents: [M, 2d], what each slot recalls beside what it feeds back: its value V and its echo, P times the value.
+    values: [M, d], V, what each slot recalls.
+    echoes: [M, d], P times the value, what each slot feeds back.
     """
 
     addresses: Tensor
-    contents: Tensor
+    values: Tensor
+    echoes: Tensor
 
     @property
-    def values(self) -> Tensor:
-        """[M, d]"""
-        return self.contents.chunk(2, dim=1)[0]
-
-    @property
-    def echoes(self) -> Tensor:
-        """[M, d]"""
-        return self.contents.chunk(2, dim=1)[1]
+    def slots(self) -> int:
+        """M"""
+        return self.values.shape[0]
 
 
 class Recall(NamedTuple):
@@ -107,7 +104,7 @@ def remember(keys: Tensor, values: Tensor, feedback: Tensor, config: LoopConfig)
     P is linear, so P(S V) = S(V P^T): projecting the slots once leaves the loop free of d x d products.
     """
     scale = config.temperature * keys.shape[-1] ** 0.5
-    return Memory(keys.mT / scale, torch.cat([values, values @ feedback.mT], dim=1))
+    return Memory(keys.mT / scale, values, values @ feedback.mT)
 
 
 def seed_query(x: Tensor) -> Tensor:
@@ -119,14 +116,14 @@ def seed_query(x: Tensor) -> Tensor:
 
 
 def separate(query: Tensor, memory: Memory, width: int, beyond: Tensor | None) -> tuple[Tensor, Tensor]:
-    """S_t: softmax over the `width` best slots, query [B, 1, d] -> weights [B, 1, k], slots [B, k].
+    """S_t: softmax over the `width` best slots, query [B, 1, d] -> weights and slots, [B, 1, k] each.
 
     beyond: [B, 1, k], -inf at the ranks a sample's own topk does not reach, 0 elsewhere; None cuts nobody.
     """
     scores, slots = (query @ memory.addresses).topk(width, dim=-1)  # [B, 1, k]
     if beyond is not None:
         scores = scores + beyond
-    return scores.softmax(dim=-1), slots.squeeze(1)
+    return scores.softmax(dim=-1), slots
 
 
 def recall(weights: Tensor, slots: Tensor, contents: Tensor) -> Tensor:
@@ -154,20 +151,21 @@ def deliberate(
 
     bptt: how many last steps carry a gradient to earlier ones (truncated back-propagation); None carries all.
     """
-    width = min(budgets.width, memory.contents.shape[0])
+    width = min(budgets.width, memory.slots)
     beyond = None if budgets.uniform else ranks_beyond(budgets.topk, width)  # [B, 1, k]
     query = seed_query(x)  # [B, 1, d]
     trail = []
     for t in range(budgets.steps):
         if bptt is not None and 0 < t == budgets.steps - bptt:
             query = query.detach()
-        weights, slots = separate(query, memory, width, beyond)  # [B, 1, k], [B, k]
-        vector, echo = recall(weights, slots, memory.contents).chunk(2, dim=-1)  # [B, 1, d], v_t and P v_t
-        trail.append((vector, weights, slots.unsqueeze(1), query))
+        weights, slots = separate(query, memory, width, beyond)  # [B, 1, k] each
+        trail.append((weights, slots, query))
         if t + 1 < budgets.steps:
+            echo = recall(weights, slots.squeeze(1), memory.echoes)  # [B, 1, d], P v_t
             query = feed_back(query, echo, config.alpha)  # [B, 1, d]
-    together = (torch.cat(steps, dim=1) for steps in zip(*trail, strict=True))  # [B, T, .] each
-    vectors, weights, slots, queries = together
+    together = (torch.cat(steps, dim=1) for steps in zip(*trail, strict=True))
+    weights, slots, queries = together  # [B, T, .] each
+    vectors = recall(weights.unsqueeze(2), slots, memory.values).squeeze(2)  # [B, T, d], v_1 .. v_T
     used = None if budgets.uniform else steps_used(vectors, budgets)  # [B, T]
     return Recall(vectors, used, weights, slots, queries)
 

@@ -49,7 +49,7 @@ def step_of(memory: Memory, config: LoopConfig, topk: int) -> Callable[[Tensor],
 
     def step(query: Tensor) -> Tensor:
         weights, slots = separate(query, memory, topk, None)
-        return feed_back(query, recall(weights, slots, memory.echoes), config.alpha)
+        return feed_back(query, recall(weights, slots.squeeze(1), memory.echoes), config.alpha)
 
     return step
 

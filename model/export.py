@@ -31,7 +31,7 @@ from model.network import RetrievalViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 7
+FORMAT = 8
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
@@ -77,7 +77,7 @@ class DeliberatingGraph(nn.Module):
         """
         even, steps = self.kind is GraphKind.EVEN, self.network.loop.tmax
         budgets = BudgetBatch(tmax, epsilon, topk, steps=steps, width=ranks.shape[0], uniform=even)
-        parts = zip(memories[::2], memories[1::2], strict=True)
+        parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
         merged = pairs.shape[0] if self.kind is GraphKind.MERGING else 0
         features = self.network(pixels, [Memory(*part) for part in parts], budgets, pairs=merged)
         head = Head(weight, bias)
@@ -107,7 +107,7 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
     loop, head = checkpoint.loop, checkpoint.head
     dim = checkpoint.pools.keys.shape[-1]
     memories = checkpoint.pools.memories(loop) or [
-        Memory(torch.zeros(dim, 1), torch.zeros(1, 2 * dim)) for _ in loop.layers
+        Memory(torch.zeros(dim, 1), torch.zeros(1, dim), torch.zeros(1, dim)) for _ in loop.layers
     ]
     inputs = {
         "weight": head.sharpness * head.weight,
@@ -142,7 +142,8 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
     fixed = [shape for _, shape in inputs.values()]
     for layer in loop.layers:
         inputs[f"addresses_{layer}"] = (torch.zeros(dim, m), {1: slots})
-        inputs[f"contents_{layer}"] = (torch.zeros(m, 2 * dim), {0: slots})
+        inputs[f"values_{layer}"] = (torch.zeros(m, dim), {0: slots})
+        inputs[f"echoes_{layer}"] = (torch.zeros(m, dim), {0: slots})
     varying = [shape for _, shape in inputs.values()][len(fixed) :]
     graph = DeliberatingGraph(RetrievalViT(backbone, loop), kind)
     examples_of = {name: example for name, (example, _) in inputs.items()}

@@ -53,8 +53,8 @@ def by_rank(x: Tensor, memory: Memory, budgets: BudgetBatch) -> Recall:
     """
     if not budgets.uniform:
         raise ValueError("retrieval by rank takes one budget for all, without early stop")
-    steps = min(budgets.steps, memory.contents.shape[0])
-    width = min(budgets.width, memory.contents.shape[0] // steps)
+    steps = min(budgets.steps, memory.slots)
+    width = min(budgets.width, memory.slots // steps)
     query = seed_query(x)  # [B, 1, d]
     scores, slots = (query @ memory.addresses).topk(steps * width, dim=-1)
     weights = scores.unflatten(2, (steps, width)).softmax(dim=-1).squeeze(1)  # [B, T, k]

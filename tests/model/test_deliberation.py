@@ -96,7 +96,7 @@ def test_kept_weights_sum_to_one_and_the_widest_cut_is_the_plain_softmax(pools: 
     torch.testing.assert_close(weights.sum(dim=2), torch.ones(5, 1))
     weights, slots = separate(query, memory, 12, None)
     plain = (F.normalize(query, dim=2) @ pools.keys[0].T / config.temperature).softmax(dim=2)
-    torch.testing.assert_close(weights, plain.gather(2, slots.unsqueeze(1)), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(weights, plain.gather(2, slots), rtol=1e-3, atol=1e-5)
 
 
 def test_sharpness_of_retrieval_does_not_depend_on_the_width_of_the_backbone() -> None:

@@ -43,7 +43,7 @@ def test_spectral_radius_agrees_with_the_jacobians_eigenvalues(pools: Pools) -> 
 
     def step(q: torch.Tensor) -> torch.Tensor:
         weights, slots = separate(q[None, None], memory, 12, None)
-        return feed_back(q[None, None], recall(weights, slots, memory.echoes), config.alpha)[0, 0]
+        return feed_back(q[None, None], recall(weights, slots.squeeze(1), memory.echoes), config.alpha)[0, 0]
 
     for i in range(3):
         jacobian = torch.autograd.functional.jacobian(step, query[i, 0])

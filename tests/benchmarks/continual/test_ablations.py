@@ -39,7 +39,7 @@ def test_vectors_by_rank_are_as_many_as_steps_and_share_no_slot(memory: Memory) 
 
 
 def test_small_pools_mix_fewer_slots_at_a_time(memory: Memory) -> None:
-    small = Memory(memory.addresses[:, :9], memory.contents[:9])
+    small = Memory(memory.addresses[:, :9], memory.values[:9], memory.echoes[:9])
     found = by_rank(tokens(), small, BudgetBatch.repeat(LOOP.budget, 5))
     assert found.vectors.shape == (5, 4, 16)
     assert found.slots.shape == (5, 4, 2)
