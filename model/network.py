@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from model.backbone import Backbone
@@ -31,7 +32,10 @@ class Features(NamedTuple):
         """[B, L] int64: steps each sample took in each deliberating layer; [B, 0] without slots."""
         if not self.found:
             return torch.zeros(self.vectors.shape[0], 0, dtype=torch.int64)
-        return torch.stack([steps_taken(layer) for layer in self.found], dim=1)
+        batch, steps, _ = self.found[0].vectors.shape
+        if self.found[0].used is None:
+            return torch.full((batch, len(self.found)), steps, device=self.vectors.device)
+        return torch.stack([layer.used.sum(dim=1) for layer in self.found if layer.used is not None], dim=1)
 
 
 class RetrievalViT(nn.Module):
@@ -69,11 +73,11 @@ class RetrievalViT(nn.Module):
         found: list[Recall] = []
         read: list[Tensor] = []
         for layer, block in enumerate(self.backbone.vit.blocks, start=1):
+            recalled = None
             if layer in memory_of:
-                found.append(self.consult(x, memory_of[layer], budgets, bptt))
-                x = block_with_recall(block, x, found[-1])
-            else:
-                x = block(x)
+                recalled = self.consult(x, memory_of[layer], budgets, bptt)
+                found.append(recalled)
+            x = self.pass_block(block, x, recalled)
             read += self.backbone.read(layer, x)
         return Features(read_out(read), found)
 
@@ -99,10 +103,6 @@ class RetrievalViT(nn.Module):
         """What one layer recalls for its tokens x [B, N, d]; ablations put something else here."""
         return deliberate(x, memory, budgets, self.loop, bptt)
 
-
-def steps_taken(found: Recall) -> Tensor:
-    """[B] int64: how many steps each sample took in one layer."""
-    batch, steps, _ = found.vectors.shape
-    if found.used is None:
-        return torch.full((batch,), steps, device=found.vectors.device)
-    return found.used.sum(dim=1)
+    def pass_block(self, block: Block, x: Tensor, found: Recall | None) -> Tensor:
+        """One block over tokens x [B, N, d]; graphs for onnxruntime put something else here."""
+        return block(x) if found is None else block_with_recall(block, x, found)
