@@ -31,12 +31,13 @@ from model.deliberation import LoopConfig
 from model.export import GraphKind, graph_key, version_inputs, write_onnx
 from model.head import Head
 from model.network import RetrievalViT
+from model.onnx_blocks import OnnxViT
 from model.pools import Pools
 from service.cpus import available_cpus
 from service.runtimes import Classifier, Output
 from service.runtimes.auto import measure, sample_version
 from service.runtimes.graphs import Graphs
-from service.runtimes.onnx import OnnxRuntime, open_session, value
+from service.runtimes.onnx import OnnxRuntime, open_session, run, value
 from service.runtimes.torch import TorchRuntime
 
 DEIT = BackboneSpec(
@@ -66,7 +67,7 @@ class PlainOnnx:
             pixels = torch.zeros(3, 3, backbone.px, backbone.px, dtype=torch.uint8)
             shapes: list[dict[int, object]] = [{0: Dim("batch")}, {}, {}]
             write_onnx(
-                PlainGraph(RetrievalViT(backbone, version.loop)),
+                PlainGraph(OnnxViT(backbone, version.loop)),
                 {"pixels": pixels, **heads},
                 shapes,
                 ("scores",),
@@ -76,9 +77,9 @@ class PlainOnnx:
         self._head = {name: value(tensor.numpy()) for name, tensor in heads.items()}
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:  # noqa: ARG002
-        (scores,) = self._session.run_with_ort_values(None, {"pixels": value(pixels), **self._head})
+        (scores,) = run(self._session, self._head, {"pixels": pixels})
         nothing = np.zeros((len(pixels), 0), dtype=np.float32)
-        return Output(scores.numpy(), nothing.astype(np.int64), nothing, ())
+        return Output(scores, nothing.astype(np.int64), nothing, ())
 
 
 class PlainGraph(nn.Module):

@@ -28,10 +28,11 @@ from model.deliberation import LoopConfig, Memory
 from model.head import Head
 from model.merging import most_pairs
 from model.network import RetrievalViT
+from model.onnx_blocks import OnnxViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 8
+FORMAT = 9
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
@@ -145,7 +146,7 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
         inputs[f"values_{layer}"] = (torch.zeros(m, dim), {0: slots})
         inputs[f"echoes_{layer}"] = (torch.zeros(m, dim), {0: slots})
     varying = [shape for _, shape in inputs.values()][len(fixed) :]
-    graph = DeliberatingGraph(RetrievalViT(backbone, loop), kind)
+    graph = DeliberatingGraph(OnnxViT(backbone, loop), kind)
     examples_of = {name: example for name, (example, _) in inputs.items()}
     write_onnx(graph, examples_of, (*fixed, tuple(varying)), ("scores", "steps", "features"), path)
 

@@ -93,5 +93,5 @@ def export_in_int8(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: 
         whole, rounded = Path(folder) / "float32.onnx", Path(folder) / path.name
         export_graph(backbone, loop, kind, whole)
         # Not the convolution: it is a hundredth of the work, and pixels take rounding badly.
-        quantize_dynamic(whole, rounded, op_types_to_quantize=["MatMul"], per_channel=True)
+        quantize_dynamic(whole, rounded, op_types_to_quantize=["MatMul", "Attention"], per_channel=True)
         rounded.replace(path)

@@ -137,6 +137,22 @@ def test_eight_bits_answer_nearly_as_float32_does(beside: TorchRuntime, tmp_path
     assert not np.allclose(got, wanted, atol=1e-4)
 
 
+def test_a_backbone_that_normalises_its_queries_keeps_attention_written_out(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = VisionTransformer(
+            img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=0, qk_norm=True
+        )
+    beside = TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+    loop, path = LoopConfig(layers=(1,), topk=4), tmp_path / "graph.onnx"
+    export_graph(beside.backbone, loop, GraphKind.EVEN, path)
+    version, whole = sample_version(beside, loop, slots=12, classes=6), [Budget(4, 0, 4)] * 2
+    exact = beside.prepare(version)
+    exported = OnnxClassifier({GraphKind.EVEN: open_session(str(path), 1)}, version, exact, lambda _: 0)
+    got, wanted = (one.classify(images(2), whole, explain=False).scores for one in (exported, exact))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4)
+
+
 def test_a_swap_keeps_the_sessions(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
     one, other = (onnx.prepare(sample_version(beside, LOOP, slots, 6)) for slots in (12, 20))
     assert one._sessions is other._sessions  # type: ignore[attr-defined]  # the point is inside
