@@ -51,7 +51,7 @@ def read(flags: dict[str, Any]) -> Settings:
     except ValidationError as error:
         found = error.errors()[0]
         name = str(found["loc"][0]).lower().removeprefix("hippotune_")
-        told = f"{found['input']!r}: {found['msg'].lower()}"
+        told = f"{found['input']!r}: {found['msg'].removeprefix('Value error, ').lower()}"
         raise typer.BadParameter(told, param_hint=f"{_flag(name)} (or {_variable(name)})") from None
 
 

@@ -49,21 +49,16 @@ def application() -> typer.Typer:
         app.command(rich_help_panel="Run it")(command)
     for command in (images.classify, images.bench):
         app.command(rich_help_panel="Ask it")(command)
-    for command in (
-        learning.submit,
-        learning.feedback,
-        learning.forget,
-        learning.versions,
-        learning.activate,
-    ):
+    for command in (learning.submit, learning.feedback, learning.forget):
         app.command(rich_help_panel="Teach it")(command)
+    for command in (learning.versions, learning.activate, doctor.doctor):
+        app.command(rich_help_panel="Look after it")(command)
     app.add_typer(keys.application(), rich_help_panel="Run it")
     tasks = typer.Typer(cls=Listing)
     tasks.command("list")(learning.tasks)
     tasks.command("retry")(learning.retry)
-    told = "List tasks, newest first, or show one: `tasks ID`. `tasks retry ID` queues a failed one again."
+    told = "List tasks, or show one: `tasks ID`. `tasks retry ID` queues a failed one again."
     app.add_typer(tasks, name="tasks", rich_help_panel="Teach it", help=told)
-    app.command(rich_help_panel="Look after it")(doctor.doctor)
     exports = typer.Typer(no_args_is_help=True, help="Take a version away: `hippotune export onnx`.")
     exports.command()(export.onnx)
     exports.callback()(lambda: None)  # keeps the one command named

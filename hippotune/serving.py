@@ -23,8 +23,6 @@ class AnnouncingServer(OwnProcessServer):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if not self.started:
-            return
         address = f"http://{self.config.host}:{self.config.port}"
         if self._as_json:
             print_json({"address": address, "pid": os.getpid()})

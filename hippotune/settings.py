@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typing_extensions import Doc
 
@@ -49,6 +49,13 @@ def _split(value: Any) -> Any:
     return value.split(",") if isinstance(value, str) else value
 
 
+def _redis_url(value: str | None) -> str | None:
+    """Raises ValueError for another scheme."""
+    if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return value
+
+
 def _who_am_i() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
@@ -79,6 +86,7 @@ class Settings(BaseSettings):
         Part.COMMON,
         Doc("Redis to use, redis:// or unix://; `up` starts a private one when unset."),
         Field(validation_alias=AliasChoices("HIPPOTUNE_REDIS_URL", "REDIS_URL")),
+        AfterValidator(_redis_url),
     ] = None
     store: Annotated[Path, Part.COMMON, Doc("Directory of images, versions and the private Redis.")] = Path(
         "store"
@@ -94,7 +102,7 @@ class Settings(BaseSettings):
     ] = None
     max_pixels: Annotated[Count, Part.COMMON, Doc("Most pixels of one image.")] = None
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Part.COMMON, Doc("Least grave message to log.")
+        Literal["debug", "info", "warning", "error"], Part.COMMON, Doc("Least severe message to log.")
     ] = "info"
     queue_prefix: Annotated[str | None, Part.COMMON, Doc("First part of every Redis key.")] = None
     queue_capacity: Annotated[Count, Part.COMMON, Doc("Tasks that may wait; more is 429.")] = None
@@ -268,9 +276,8 @@ class Settings(BaseSettings):
 
     def trainer(self, redis_url: str) -> TrainerConfig:
         """What a trainer is told. Raises ValueError when two settings contradict each other."""
-        import torch
-
         from model.deliberation import LoopConfig
+        from model.device import pick_device
         from service.cpus import available_cpus
         from trainer.config import LearnerConfig, ValidationConfig
         from trainer.process import TrainerConfig
@@ -280,7 +287,7 @@ class Settings(BaseSettings):
             "backbone": self.spec(),
             "queue": self.queue(),
             "loop": _fill(LoopConfig, self.given),
-            "device": self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            "device": str(pick_device(self.device)),
             "threads": self.threads or available_cpus(),
             "learner": _fill(LearnerConfig, self.given),
             "validation": _fill(ValidationConfig, self._named("validation_")),

@@ -106,7 +106,7 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     """Build the backbone a spec names.
 
     Raises UnsupportedBackbone for models that are no plain pre-norm vision transformer and FileNotFoundError for
-    missing weights. Without `weights`, timm downloads from its hub.
+    missing weights. Without `weights`, timm downloads from its hub: OSError where it cannot.
     """
     if spec.name == "bundled":
         vit, px, mean, std, _ = load_bundled(spec.weights)
@@ -121,9 +121,17 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     if not timm.is_model(spec.name):
         raise UnsupportedBackbone(f"timm knows no model named {spec.name!r}")
     sized = {} if spec.px is None else {"img_size": spec.px}
-    vit = timm.create_model(
-        spec.name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **sized
-    )
+    try:
+        vit = timm.create_model(
+            spec.name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **sized
+        )
+    except Exception as error:  # timm's hub and its HTTP library each have their own types
+        if overlay is not None:
+            raise
+        told = f"timm cannot fetch {spec.name} ({type(error).__name__}: {error})"
+        raise OSError(
+            f"{told}; name a safetensors file with --weights, or take the bundled backbone"
+        ) from error
     config = vit.pretrained_cfg
     px = spec.px or config["input_size"][-1]
     return Backbone(spec.name, vit, px, tuple(config["mean"]), tuple(config["std"]))

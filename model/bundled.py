@@ -19,7 +19,7 @@ BUNDLED = Path(__file__).with_name("assets") / "bundled.safetensors"
 """The weights inside the package."""
 
 
-class BundledWeightsInvalid(RuntimeError):
+class BundledWeightsInvalid(ValueError):
     """The bundled weights or their description are missing, cut short or altered; the message says which."""
 
 
@@ -53,7 +53,8 @@ class BundledCard:
                 sha256=str(fields["sha256"]),
             )
         except OSError as error:
-            raise BundledWeightsInvalid(f"cannot read {path}: {error}. Reinstall hippotune") from error
+            told = f"cannot read {path}: {error}. Reinstall hippotune, or name these weights' model with --backbone"
+            raise BundledWeightsInvalid(told) from error
         except (ValueError, KeyError, TypeError, IndexError) as error:
             message = f"{path} does not describe a backbone: {error!r}. Reinstall hippotune"
             raise BundledWeightsInvalid(message) from error

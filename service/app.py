@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 from anyio import CapacityLimiter, to_thread
@@ -54,8 +54,14 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(config, load, metrics, lifecycle) as services:
-            app.state.services = services
+        async with AsyncExitStack() as stack:
+            try:
+                app.state.services = await stack.enter_async_context(
+                    running(config, load, metrics, lifecycle)
+                )
+            except Exception as error:
+                lifecycle.failure = error
+                raise
             yield
 
     app = App(
@@ -93,8 +99,8 @@ async def running(
 ) -> AsyncIterator[Services]:
     """Everything behind the routes, from a warm backbone on."""
     threads = config.threads or available_cpus()
-    runtime = await to_thread.run_sync(load, config, threads)
     served, redis, blobs = Served(), connect(config.redis_url), BlobStore(config.store / "blobs")
+    runtime = await to_thread.run_sync(load, config, threads)
     engine = Engine(served, config.max_batch, config.queue_images, metrics, Pace())
     registry = Registry(redis, config.store / "versions", config.queue.prefix)
     watcher = Watcher(registry, runtime, engine, served, metrics)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import uvicorn
@@ -34,6 +37,21 @@ def connections() -> int:
     return max(1, min(MAX_CONNECTIONS, soft - OTHER_FILES))
 
 
+@contextmanager
+def untold_tracebacks() -> Iterator[None]:
+    """uvicorn logs a failed start as a traceback; whoever gets the exception says it better."""
+    log = logging.getLogger("uvicorn.error")
+
+    def is_told(record: logging.LogRecord) -> bool:
+        return "Traceback (most recent call last)" not in record.getMessage()
+
+    log.addFilter(is_told)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_told)
+
+
 class DrainingServer(uvicorn.Server):
     """Tells the app before connections are closed, so that /readyz turns first and event streams end."""
 
@@ -55,6 +73,14 @@ class DrainingServer(uvicorn.Server):
         )
         self._lifecycle = app.state.lifecycle
         self._ready_s = ready_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Raises what kept the app from starting."""
+        try:
+            with untold_tracebacks():
+                await super().startup(sockets)
+        except SystemExit as ended:
+            raise self._lifecycle.failure or ended from None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._lifecycle.draining = True

@@ -25,9 +25,10 @@ from service.watcher import Watcher
 
 @dataclass(slots=True)
 class Lifecycle:
-    """draining: the server finishes what it has and takes nothing new."""
+    """draining: the server finishes what it has and takes nothing new.  failure: what kept it from starting."""
 
     draining: bool = False
+    failure: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)

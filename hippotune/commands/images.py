@@ -101,7 +101,7 @@ def bench(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure latency over HTTP: each budget that the flags combine to, tmax 1 and 4 without any.
+    """Measure latency over HTTP for every combination of the budgets named; tmax 1 and 4 if none is.
 
     The budgets take turns, so that a busy machine slows all of them alike.
     """

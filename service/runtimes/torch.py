@@ -16,6 +16,7 @@ from model.budget import Budget, BudgetBatch
 from model.checkpoint import Checkpoint
 from model.classify import classify
 from model.deliberation import LoopConfig, Recall
+from model.device import pick_device
 from model.network import RetrievalViT
 from service.runtimes import Classifier, LayerTrace, Output
 
@@ -32,8 +33,8 @@ class TorchRuntime:
     def load(cls, spec: BackboneSpec, device: str | None, threads: int) -> TorchRuntime:
         """Load the backbone onto `device`, by default a GPU if there is one. Sets torch's threads."""
         torch.set_num_threads(threads)
-        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(load_backbone(spec), torch.device(chosen), threads)
+        chosen = pick_device(device)
+        return cls(load_backbone(spec), chosen, threads)
 
     @property
     def name(self) -> str:

@@ -113,6 +113,24 @@ def test_a_part_alone_asks_for_its_redis(tmp_path: Path) -> None:
         assert "REDIS_URL" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--backbone", "nonsense"), "timm knows no model named 'nonsense'"),
+        (("--weights", "/nowhere.safetensors"), "cannot read /nowhere.json"),
+        (("--device", "abacus"), "device is 'abacus', which cannot be used here"),
+    ],
+)
+@pytest.mark.parametrize("part", ["serve", "train"])
+def test_a_part_that_cannot_start_says_why_and_ends(
+    tmp_path: Path, part: str, flags: tuple[str, str], told: str
+) -> None:
+    asked = hippotune(part, *flags, "--redis-url", "redis://127.0.0.1:1", "--store", tmp_path)
+    assert asked.returncode == 1
+    assert told in " ".join(asked.stderr.split())
+    assert "Traceback" not in asked.stderr
+
+
 def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -75,7 +75,14 @@ def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("port", "99999"), ("lr", "-1"), ("alpha", "1.5"), ("log_level", "loud"), ("tmax", "x")],
+    [
+        ("port", "99999"),
+        ("lr", "-1"),
+        ("alpha", "1.5"),
+        ("log_level", "loud"),
+        ("tmax", "x"),
+        ("redis_url", "127.0.0.1"),
+    ],
 )
 def test_nonsense_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(ValidationError) as caught:
