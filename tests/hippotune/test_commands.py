@@ -137,7 +137,7 @@ def test_a_budget_of_tokens_and_of_time_is_granted_and_told(server: Up, digit: P
     assert "keep 0.8" in hippotune(*arguments, "--budget-ms", "60000").stdout
     late = hippotune(*arguments, "--timeout-ms", "1")
     assert late.returncode == 4
-    assert "no answer within 1 ms" in late.stderr
+    assert "504" in late.stderr  # in the queue or in the engine, as it happens
 
 
 def test_bench(server: Up, digit: Path) -> None:
