@@ -4,6 +4,7 @@ import { classify } from "./api.js";
 import { byId, count, debounce, h, milliseconds, percent, tell } from "./dom.js";
 import { dropped, isImage, readable, takesDrops } from "./images.js";
 
+const KNOWS_NOTHING = "It knows nothing yet. Teach it below, and it answers seconds later.";
 const QUIET_MS = 60;
 const TINY_PX = 64; // enlarged so much, pixels say more than a blur
 const SHARES = [["read", "read"], ["decode", "decode"], ["queue", "wait"], ["compute", "compute"]];
@@ -70,7 +71,7 @@ export class Ask extends EventTarget {
     if (version === this.#version) return;
     this.#version = version;
     if (this.image) this.#ask();
-    else if (!serving) tell(byId("ask-message"), "It knows nothing yet. Teach it below, and it answers seconds later.");
+    else if (!serving) tell(byId("ask-message"), KNOWS_NOTHING);
     else tell(byId("ask-message"), `It knows ${count(serving.labels.length, "class", "classes")}. Show it something.`);
   }
 
@@ -96,7 +97,9 @@ export class Ask extends EventTarget {
     const file = files.find(isImage);
     if (!file) return;
     try {
-      this.image = await readable(file);
+      const image = await readable(file);
+      (await createImageBitmap(image)).close();
+      this.image = image;
     } catch {
       tell(byId("ask-message"), `${file.name} is no image that this browser can read.`, true);
       return;
@@ -124,7 +127,10 @@ export class Ask extends EventTarget {
       this.dispatchEvent(new CustomEvent("answer", { detail: { image, budget, answer, ms } }));
     } catch (problem) {
       if (problem.name === "AbortError") return;
-      tell(byId("ask-message"), problem.message, true);
+      byId("ask-bars").replaceChildren();
+      byId("ask-time").hidden = true;
+      const empty = problem.status === 409 && !this.world.serving;
+      tell(byId("ask-message"), empty ? KNOWS_NOTHING : problem.message, !empty);
     }
   }
 

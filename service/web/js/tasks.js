@@ -52,7 +52,8 @@ export class Tasks {
         ? null
         : h("progress", { value: task.state === "consolidating" ? task.progress : null, max: "1",
           "aria-label": `Progress of ${task.name}` }),
-      h("p", { class: "news clamped", title: task.labels.join(", ") }, listed(task.labels)),
+      task.name === task.labels.join(", ") ? null
+        : h("p", { class: "news clamped", title: task.labels.join(", ") }, listed(task.labels)),
       h("p", { class: "note" }, facts.join(" · ")),
       task.error ? h("p", { class: "message error reason", tabindex: "0" }, task.error) : null,
       this.#actions(task),

@@ -100,7 +100,7 @@ export class Teach {
       const samples = await this.#samples();
       const told = (share) => tell(message, share < 1 ? `Sending ${percent(share)}` : "Checking every image…");
       const task = await submit(samples, byId("teach-name").value.trim(), this.#key, told);
-      tell(message, `“${task.name}” is queued; its images are safe.`);
+      tell(message, `“${task.name}” is handed in and safe. Its progress is below.`);
       this.#clear();
       this.world.refresh();
     } catch (problem) {

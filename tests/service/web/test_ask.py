@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.service.support import Running, picture
@@ -51,10 +52,15 @@ def test_a_format_the_server_does_not_read_is_turned_into_one(page: Page) -> Non
     assert sent.value.headers["content-type"] == "image/png"
 
 
-def test_a_file_that_is_no_image_is_told(page: Page) -> None:
-    broken = {"name": "<i>a.gif", "mimeType": "image/gif", "buffer": b"no image"}
+@pytest.mark.parametrize("kind", ["gif", "png"])
+def test_a_file_that_is_no_image_is_told_and_the_one_before_stays(page: Page, kind: str) -> None:
+    show(page)
+    answered(page)
+    shown = page.locator("#ask-image").get_attribute("src")
+    broken = {"name": f"<i>a.{kind}", "mimeType": f"image/{kind}", "buffer": b"no image"}
     page.locator("#ask-file").set_input_files(broken)
-    expect(page.locator("#ask-message")).to_have_text("<i>a.gif is no image that this browser can read.")
+    expect(page.locator("#ask-message")).to_have_text(f"<i>a.{kind} is no image that this browser can read.")
+    expect(page.locator("#ask-image")).to_have_attribute("src", shown or "")
 
 
 def test_an_image_can_be_dropped_and_pasted(page: Page) -> None:
