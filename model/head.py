@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from model.moments import ClassMoments
@@ -47,21 +46,19 @@ class Head:
 
 
 def solve_discriminant(moments: ClassMoments, shrinkage: float) -> tuple[Tensor, Tensor]:
-    """Weight [F, C] and bias [C] from the moments of features.
-
-    lambda is `shrinkage` times the mean variance of a channel.
-    """
+    """Weight [F, C] and bias [C] from the moments of features."""
     if not moments.labels:
         return torch.zeros(moments.width, 0), torch.zeros(0)
-    covariance = moments.covariance.clone()
-    # One image a class has no variance; any positive lambda then makes this the nearest class mean.
-    covariance.diagonal().add_(shrinkage * covariance.diagonal().mean().clamp_min(1e-9))
     means = moments.means
-    weight = torch.cholesky_solve(means.mT, torch.linalg.cholesky(covariance))
+    weight = torch.cholesky_solve(means.mT, factorise(moments, shrinkage))
     return weight.float(), (-0.5 * (means * weight.mT).sum(dim=1)).float()
 
 
-def fit_sharpness(logits: Tensor, targets: Tensor) -> float:
-    """The power of two, 2^-12 to 2^12, by which logits [n, C] give their targets [n] the least cross-entropy."""
-    grid = [2.0**power for power in range(-12, 13)]
-    return min(grid, key=lambda factor: F.cross_entropy(factor * logits, targets).item())
+def factorise(moments: ClassMoments, shrinkage: float) -> Tensor:
+    """Cholesky factor [F, F] of Sigma + lambda I, float64; lambda is `shrinkage` times the mean variance of a channel.
+
+    One image a class has no variance; any positive lambda then makes this the nearest class mean.
+    """
+    covariance = moments.covariance.clone()
+    covariance.diagonal().add_(shrinkage * covariance.diagonal().mean().clamp_min(1e-9))
+    return torch.linalg.cholesky(covariance)

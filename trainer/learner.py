@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.budget import BudgetBatch
+from model.calibration import fit_sharpness
 from model.checkpoint import Checkpoint, feature_space
 from model.deliberation import Memory
-from model.head import Head, fit_sharpness, solve_discriminant
+from model.head import Head, solve_discriminant
 from model.moments import fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
@@ -179,9 +180,9 @@ class Learner:
     def absorb(self, state: LearnerState, features: Tensor, task: Task) -> LearnerState:
         """Add features [n, F] of a task to the statistics, solve the head anew and fit its sharpness to the task."""
         state = self.observe(state, features, task.labels)
-        head = replace(state.head, sharpness=1.0)
-        targets = label_rows(task.labels, state.labels)
-        return replace(state, head=replace(head, sharpness=fit_sharpness(head.logits(features), targets)))
+        rows = label_rows(task.labels, state.labels)
+        sharpness = fit_sharpness(state.features, self.config.shrinkage, features, rows)
+        return state if sharpness is None else replace(state, head=replace(state.head, sharpness=sharpness))
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F] to the statistics, and solve the head anew; its sharpness stays."""

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+import torch
+from torch import Tensor
+
 Matrix = Sequence[Sequence[float]]
 """Row i holds R[i][0] .. R[i][i]."""
 
@@ -40,6 +43,18 @@ def backward_transfer(matrix: Matrix) -> float:
     """BWT: mean over all tasks but the last of R[T][j] - R[j][j] (Lopez-Paz & Ranzato, NeurIPS 2017)."""
     final = matrix[-1]
     return mean(final[j] - matrix[j][j] for j in range(len(matrix) - 1)) if len(matrix) > 1 else 0.0
+
+
+def expected_calibration_error(scores: Tensor, right: Tensor, bins: int = 15) -> float:
+    """ECE: mean over images of |how often answers as sure as this one are right - how sure they are|, in bins of it.
+
+    scores: [n, C], a probability a class.  right: [n] bool, whether the best one is true. Guo et al., On calibration
+    of modern neural networks, ICML 2017.
+    """
+    sure = scores.max(dim=1).values  # [n]
+    bin_of = (sure * bins).long().clamp_max(bins - 1)
+    gaps = torch.zeros(bins, dtype=scores.dtype).index_add(0, bin_of, right.to(scores.dtype) - sure)
+    return 100 * gaps.abs().sum().item() / len(sure)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from benchmarks.continual.metrics import (
     accuracy,
     average_anytime_accuracy,
     backward_transfer,
+    expected_calibration_error,
     forgetting,
     last_accuracy,
     minimum_accuracy,
@@ -177,6 +178,15 @@ def resume(what: Run, method: Method, folder: Path) -> Record:
     return record
 
 
+def calibration(method: Method, tests: Sequence[Images]) -> float:
+    """ECE in percent of the answers to all test images in the end."""
+    scores = torch.cat([method.scores(images).double().softmax(dim=1).cpu() for images in tests])
+    names = [name for images in tests for name in images.names]
+    answers = [method.labels[row] for row in scores.argmax(dim=1).tolist()]
+    right = torch.tensor([name == answer for name, answer in zip(names, answers, strict=True)])
+    return expected_calibration_error(scores, right)
+
+
 def precision(protocol: Protocol, device: torch.device) -> torch.autocast:
     """bf16 where asked, and on CUDA where nothing was asked."""
     chosen = protocol.precision or ("bf16" if device.type == "cuda" else "fp32")
@@ -220,6 +230,7 @@ def summarise(
         "method": what.method,
         "seed": what.seed,
         "last": last_accuracy(matrix),
+        "ece": calibration(method, tests),
         **over_time,
         "matrix": matrix,
         "train_seconds": seconds,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from benchmarks.continual.metrics import (
     Probe,
     accuracy,
     average_anytime_accuracy,
     backward_transfer,
+    expected_calibration_error,
     forgetting,
     last_accuracy,
     minimum_accuracy,
@@ -31,6 +33,13 @@ def test_forgetting_counts_from_the_best_before_the_last_task() -> None:
 
 def test_backward_transfer_counts_from_when_a_task_was_learned() -> None:
     assert backward_transfer(MATRIX) == pytest.approx(((60 - 80) + (75 - 70)) / 2)
+
+
+def test_calibration_compares_how_sure_answers_are_with_how_often_they_are_right() -> None:
+    scores = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.6, 0.4], [1.0, 0.0]])
+    right = torch.tensor([True, False, True, True, True])
+    # 0.9 twice, right once: off by 0.4 each; 0.6 twice, right twice: 0.4 each; 1.0 once and right.
+    assert expected_calibration_error(scores, right) == pytest.approx(100 * (4 * 0.4) / 5)
 
 
 def test_one_task_forgets_nothing() -> None:

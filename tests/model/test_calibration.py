@@ -1,0 +1,63 @@
+"""Scores are as sure as images left out of the head say it may be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.calibration import fit_sharpness, left_out_logits
+from model.head import Head, solve_discriminant
+from model.moments import ClassMoments, label_rows
+
+SHRINKAGE = 0.1
+CLASSES, DIM = 5, 24
+
+
+def images(per_class: int, seed: int) -> tuple[Tensor, tuple[str, ...]]:
+    """Clusters that overlap: vectors [n, d] and their labels; the same centres whatever the seed."""
+    centres = 0.6 * torch.randn(CLASSES, DIM, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(CLASSES * per_class, DIM, generator=torch.Generator().manual_seed(seed))
+    return centres.repeat_interleave(per_class, dim=0) + noise, tuple(
+        f"class {i}" for i in range(CLASSES) for _ in range(per_class)
+    )
+
+
+def learned(vectors: Tensor, labels: tuple[str, ...]) -> tuple[ClassMoments, Tensor]:
+    moments = ClassMoments.empty(DIM).observe(vectors, labels)
+    return moments, label_rows(labels, moments.labels)
+
+
+def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
+    vectors, labels = images(per_class=6, seed=1)
+    moments, rows = learned(vectors, labels)
+    found = left_out_logits(moments, SHRINKAGE, vectors, rows)
+    shrunk = SHRINKAGE * moments.covariance.diagonal().mean() * torch.eye(DIM)
+    for row in (0, 7, 29):
+        others = [i for i in range(len(labels)) if i != row]
+        without, _ = learned(vectors[others], tuple(labels[i] for i in others))
+        covariance = without.covariance * without.freedom / moments.freedom + shrunk
+        off = vectors[row].double() - without.means  # [C, d]
+        distances = (off * torch.linalg.solve(covariance, off.mT).mT).sum(dim=1)
+        torch.testing.assert_close(found[row].log_softmax(dim=0), (-0.5 * distances).log_softmax(dim=0))
+
+
+@pytest.mark.parametrize("per_class", [12, 100])
+def test_scores_are_as_sure_as_answers_to_new_images_are_right(per_class: int) -> None:
+    vectors, labels = images(per_class, seed=1)
+    moments, rows = learned(vectors, labels)
+    sharpness = fit_sharpness(moments, SHRINKAGE, vectors, rows)
+    assert sharpness is not None
+    head = Head(*solve_discriminant(moments, SHRINKAGE), sharpness)
+    unseen, names = images(400, seed=2)
+    sure, answers = head.logits(unseen).softmax(dim=1).max(dim=1)
+    right = (answers == label_rows(names, moments.labels)).float().mean().item()
+    assert sure.mean().item() == pytest.approx(right, abs=0.1)
+
+
+def test_images_alone_in_their_class_say_nothing() -> None:
+    vectors, labels = images(per_class=1, seed=1)
+    moments, rows = learned(vectors, labels)
+    assert fit_sharpness(moments, SHRINKAGE, vectors, rows) is None
+    more = moments.observe(vectors[:1] + 0.1, labels[:1])
+    assert fit_sharpness(more, SHRINKAGE, vectors, rows) is not None  # by the one class that has two
