@@ -1,8 +1,9 @@
 """What the loop costs over the plain transformer: `python -m benchmarks.loop --out benchmarks/results/loop.json`.
 
 Time: the same runtime, images and head, with pools of 100 slots at full depth and without any, in turns within one
-run, so that a busy moment hits both alike; reported is the median of the ratios of neighbours. Work: multiply-adds
-counted on ViT-B/16.
+run, so that a busy moment hits both alike; reported is the median of the ratios of neighbours. With onnxruntime the
+plain one is measured twice: with attention in one node, as our graphs have it, and as torch exports it. Work:
+multiply-adds counted on ViT-B/16.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from service.cpus import available_cpus
 from service.runtimes import Classifier, Output
 from service.runtimes.auto import measure, sample_version
 from service.runtimes.graphs import Graphs
-from service.runtimes.onnx import OnnxRuntime, open_session, run, value
+from service.runtimes.onnx import OnnxRuntime, Pass, open_session, value
 from service.runtimes.torch import TorchRuntime
 
 DEIT = BackboneSpec(
@@ -58,26 +59,39 @@ class Cost:
 
 
 class PlainOnnx:
-    """The transformer and the head alone, as a graph of their own: what the loop is compared with."""
+    """The transformer and the head alone, as a graph of their own: what the loop is compared with.
 
-    def __init__(self, backbone: Backbone, version: Checkpoint, folder: Path, threads: int) -> None:
-        path = folder / f"plain-{graph_key(backbone.identity, version.loop, GraphKind.EVEN)}.onnx"
+    as_exported: attention written out as torch exports it, not in the one node that our graphs have.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        version: Checkpoint,
+        folder: Path,
+        threads: int,
+        as_exported: bool = False,
+    ) -> None:
+        key = graph_key(backbone.identity, version.loop, GraphKind.EVEN)
+        path = folder / f"plain-{'as-exported-' if as_exported else ''}{key}.onnx"
+        network = RetrievalViT if as_exported else OnnxViT
         heads = {name: t for name, t in version_inputs(version).items() if name in ("weight", "bias")}
         if not path.exists():
             pixels = torch.zeros(3, 3, backbone.px, backbone.px, dtype=torch.uint8)
             shapes: list[dict[int, object]] = [{0: Dim("batch")}, {}, {}]
             write_onnx(
-                PlainGraph(OnnxViT(backbone, version.loop)),
-                {"pixels": pixels, **heads},
+                PlainGraph(network(backbone, version.loop)),
+                (pixels, *heads.values()),
                 shapes,
+                ("pixels", *heads),
                 ("scores",),
                 path,
             )
-        self._session = open_session(str(path), threads)
-        self._head = {name: value(tensor.numpy()) for name, tensor in heads.items()}
+        head = {name: value(tensor.numpy()) for name, tensor in heads.items()}
+        self._pass = Pass(open_session(str(path), threads), head)
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:  # noqa: ARG002
-        (scores,) = run(self._session, self._head, {"pixels": pixels})
+        (scores,) = self._pass.run({"pixels": pixels})
         nothing = np.zeros((len(pixels), 0), dtype=np.float32)
         return Output(scores, nothing.astype(np.int64), nothing, ())
 
@@ -160,10 +174,12 @@ def main(
     on_torch = TorchRuntime.load(spec, "cpu", cores)
     on_onnx = OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs), cores)
     version = sample_version(on_torch, LoopConfig(), slots)
-    looped = {"torch": on_torch.prepare(version), "onnx": on_onnx.prepare(version)}
+    onnx = on_onnx.prepare(version)
+    looped = {"torch": on_torch.prepare(version), "onnx": onnx, "onnx_over_plain_as_exported": onnx}
     plain: dict[str, Classifier] = {
         "torch": on_torch.prepare(without_slots(version, on_torch.backbone.dim)),
         "onnx": PlainOnnx(on_torch.backbone, version, graphs, cores),
+        "onnx_over_plain_as_exported": PlainOnnx(on_torch.backbone, version, graphs, cores, True),
     }
     choice = measure(looped["torch"], looped["onnx"], version)
     time = {

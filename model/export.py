@@ -10,8 +10,8 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 
@@ -32,11 +32,13 @@ from model.onnx_blocks import OnnxViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 9
+FORMAT = 10
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
 """Which dimensions of an input vary, and by what name."""
+Inputs = dict[str, tuple[Tensor, Shape]]
+"""An example of each input, by its name."""
 
 
 class GraphKind(Enum):
@@ -63,26 +65,30 @@ class DeliberatingGraph(nn.Module):
     def forward(
         self,
         pixels: Tensor,
-        tmax: Tensor,
-        epsilon: Tensor,
-        topk: Tensor,
         ranks: Tensor,
-        pairs: Tensor,
         weight: Tensor,
         bias: Tensor,
-        *memories: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> scores [B, C], steps [B, L], features [B, F].
+        memories: Sequence[Tensor],
+        own: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """-> scores [B, C], features [B, F], and steps [B, L] where samples may differ in them.
 
-        ranks: [k], anything; its length is the most slots to mix.  pairs: [r], likewise for the tokens to merge.
+        ranks: [k], anything; its length is the most slots to mix.
+        own: tmax, epsilon and topk, [B] each, unless batches are even; pairs [r], whose length says how many tokens
+        to merge, where the kind merges.
         """
-        even, steps = self.kind is GraphKind.EVEN, self.network.loop.tmax
-        budgets = BudgetBatch(tmax, epsilon, topk, steps=steps, width=ranks.shape[0], uniform=even)
+        even, full = self.kind is GraphKind.EVEN, self.network.loop.budget
+        if even:
+            budgets = replace(BudgetBatch.repeat(full, 1), width=ranks.shape[0])
+        else:
+            tmax, epsilon, topk = own[:3]
+            budgets = BudgetBatch(tmax, epsilon, topk, full.tmax, ranks.shape[0], uniform=False)
         parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
-        merged = pairs.shape[0] if self.kind is GraphKind.MERGING else 0
+        merged = own[3].shape[0] if self.kind is GraphKind.MERGING else 0
         features = self.network(pixels, [Memory(*part) for part in parts], budgets, pairs=merged)
         head = Head(weight, bias)
-        return head.logits(features.vectors).softmax(dim=-1), features.steps, features.vectors
+        scores = head.logits(features.vectors).softmax(dim=-1)
+        return (scores, features.vectors) if even else (scores, features.vectors, features.steps)
 
 
 def graph_key(identity: BackboneIdentity, loop: LoopConfig, kind: GraphKind) -> str:
@@ -122,52 +128,68 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
 def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Path) -> None:
     """Write the graph of a backbone and a loop: a minute or so of work, and a file of the backbone's size.
 
-    Inputs: `pixels` [B, 3, px, px] uint8; `tmax` [B] int64, `epsilon` [B] float32, `topk` [B] int64, `ranks` [k]
-    int64, `pairs` [r] int64 (read where the kind merges); what `version_inputs` names. Outputs: `scores` [B, C],
-    `steps` [B, L], `features` [B, F]. B, k, r, M and C vary freely.
+    Inputs: `pixels` [B, 3, px, px] uint8, `ranks` [k] int64; what `version_inputs` names; unless batches are even,
+    `tmax` [B] int64, `epsilon` [B] float32, `topk` [B] int64; where the kind merges, `pairs` [r] int64.
+    Outputs: `scores` [B, C], `features` [B, F] and, unless batches are even, `steps` [B, L].
+    B, k, r, M and C vary freely.
     """
     batch, kept, slots, classes = (Dim(name) for name in ("batch", "kept", "slots", "classes"))
     most = most_pairs(backbone.patches, backbone.depth)
     merged = Dim("merged", max=most)
     dim, b, k, r, m, c = backbone.dim, 3, 5, 2, 11, 7
-    inputs: dict[str, tuple[Tensor, Shape]] = {
+    first: Inputs = {
         "pixels": (torch.zeros(b, 3, backbone.px, backbone.px, dtype=torch.uint8), {0: batch}),
-        "tmax": (torch.full((b,), loop.tmax), {0: batch}),
-        "epsilon": (torch.zeros(b), {0: batch}),
-        "topk": (torch.full((b,), k), {0: batch}),
         "ranks": (torch.arange(k), {0: kept}),
-        "pairs": (torch.arange(r), {0: merged}),
         "weight": (torch.zeros(backbone.width, c), {1: classes}),
         "bias": (torch.zeros(c), {0: classes}),
     }
-    fixed = [shape for _, shape in inputs.values()]
+    memories: Inputs = {}
     for layer in loop.layers:
-        inputs[f"addresses_{layer}"] = (torch.zeros(dim, m), {1: slots})
-        inputs[f"values_{layer}"] = (torch.zeros(m, dim), {0: slots})
-        inputs[f"echoes_{layer}"] = (torch.zeros(m, dim), {0: slots})
-    varying = [shape for _, shape in inputs.values()][len(fixed) :]
+        memories[f"addresses_{layer}"] = (torch.zeros(dim, m), {1: slots})
+        memories[f"values_{layer}"] = (torch.zeros(m, dim), {0: slots})
+        memories[f"echoes_{layer}"] = (torch.zeros(m, dim), {0: slots})
+    own: Inputs = {}
+    if kind is not GraphKind.EVEN:
+        own["tmax"] = (torch.full((b,), loop.tmax), {0: batch})
+        own["epsilon"] = (torch.zeros(b), {0: batch})
+        own["topk"] = (torch.full((b,), k), {0: batch})
+    if kind is GraphKind.MERGING:
+        own["pairs"] = (torch.arange(r), {0: merged})
     graph = DeliberatingGraph(OnnxViT(backbone, loop), kind)
-    examples_of = {name: example for name, (example, _) in inputs.items()}
-    write_onnx(graph, examples_of, (*fixed, tuple(varying)), ("scores", "steps", "features"), path)
+    examples = [[example for example, _ in part.values()] for part in (first, memories, own)]
+    shapes = [[shape for _, shape in part.values()] for part in (first, memories, own)]
+    outputs = ("scores", "features") if kind is GraphKind.EVEN else ("scores", "features", "steps")
+    write_onnx(
+        graph,
+        (*examples[0], *examples[1:]),
+        (*shapes[0], *shapes[1:]),
+        (*first, *memories, *own),
+        outputs,
+        path,
+    )
 
 
 def write_onnx(
     module: nn.Module,
-    inputs: Mapping[str, Tensor],
+    arguments: Sequence[object],
     shapes: Sequence[object],
+    inputs: Sequence[str],
     outputs: Sequence[str],
     path: Path,
 ) -> None:
-    """Export a module called with `inputs` in order, and give the file its name once it is whole."""
+    """Export a module called with `arguments`, and give the file its name once it is whole.
+
+    shapes: which dimensions of each argument vary.  inputs, outputs: names of all tensors that go in and come out.
+    """
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how the exporter names things inside
         program = torch.onnx.export(
             module.eval(),
-            tuple(inputs.values()),
+            tuple(arguments),
             dynamo=True,
             opset_version=OPSET,
             dynamic_shapes=tuple(shapes),
-            input_names=list(inputs),
+            input_names=inputs,
             output_names=list(outputs),
             verbose=False,
         )

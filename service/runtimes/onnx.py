@@ -77,32 +77,30 @@ class OnnxClassifier:
         pairs: Callable[[float], int],
     ) -> None:
         """pairs: tokens merged in a block for a share kept."""
-        self._sessions = sessions
         self._explainer = explainer
         self._pairs = pairs
         self._slots = checkpoint.pools.slots
         self._labels = len(checkpoint.labels)
-        self._tmax = checkpoint.loop.tmax
-        self._inputs = {
-            name: value(tensor.cpu().numpy()) for name, tensor in version_inputs(checkpoint).items()
-        }
+        self._tmax, self._layers = checkpoint.loop.tmax, len(checkpoint.loop.layers)
+        tensors = version_inputs(checkpoint).items()
+        values = {name: value(tensor.cpu().numpy()) for name, tensor in tensors}
+        self.passes = {kind: Pass(session, values) for kind, session in sessions.items()}
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
         if explain or not self._labels:  # the graph keeps no trace, and has no scores without a class
             return self._explainer.classify(pixels, budgets, explain)
         pairs = self._pairs(budgets[0].keep)
-        session = self._sessions[self._kind(budgets, pairs)]
+        kind = self._kind(budgets, pairs)
         width = min(max(budget.topk for budget in budgets), max(self._slots, 1))
-        arrays = {
-            "pixels": pixels,
-            "tmax": np.array([budget.tmax if self._slots else 0 for budget in budgets]),
-            "epsilon": np.array([budget.epsilon for budget in budgets], dtype=np.float32),
-            "topk": np.array([budget.topk for budget in budgets]),
-            "ranks": np.arange(width),
-            "pairs": np.arange(pairs),
-        }
-        scores, steps, features = run(session, self._inputs, arrays)
-        return Output(scores, steps if self._slots else np.zeros((len(pixels), 0), int), features, trace=())
+        own: dict[str, NDArray[Any]] = {"pixels": pixels, "ranks": np.arange(width)}
+        if kind is not GraphKind.EVEN:
+            own |= budget_inputs(budgets, self._slots)
+        if kind is GraphKind.MERGING:
+            own["pairs"] = np.arange(pairs)
+        scores, features, *steps = self.passes[kind].run(own)
+        if not steps:
+            steps = [np.full((len(pixels), self._layers), self._tmax)]
+        return Output(scores, steps[0][:, : self._layers if self._slots else 0], features, trace=())
 
     def _kind(self, budgets: Sequence[Budget], pairs: int) -> GraphKind:
         first = budgets[0]
@@ -110,6 +108,38 @@ class OnnxClassifier:
             return GraphKind.MERGING
         whole = first.tmax == self._tmax and first.epsilon == 0 and self._slots > 0
         return GraphKind.EVEN if whole and all(budget == first for budget in budgets) else GraphKind.MIXED
+
+
+class Pass:
+    """A session and what stays from pass to pass, bound to it once: checking some thirty inputs takes time, too."""
+
+    def __init__(self, session: InferenceSession, stays: Mapping[str, OrtValue]) -> None:
+        self.session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._binding = session.io_binding()
+        self._running = Lock()
+        for name, tensor in stays.items():
+            self._binding.bind_ortvalue_input(name, tensor)
+
+    def run(self, own: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The graph's outputs in order, for what this pass brings."""
+        with self._running:
+            for name, array in own.items():
+                self._binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            for name in self._outputs:
+                self._binding.bind_output(name)  # anew, since its shape may have changed
+            self.session.run_with_iobinding(self._binding)
+            outputs: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
+        return outputs
+
+
+def budget_inputs(budgets: Sequence[Budget], slots: int) -> dict[str, NDArray[Any]]:
+    """What each sample may do; nothing in the loop where there are no slots."""
+    return {
+        "tmax": np.array([budget.tmax if slots else 0 for budget in budgets]),
+        "epsilon": np.array([budget.epsilon for budget in budgets], dtype=np.float32),
+        "topk": np.array([budget.topk for budget in budgets]),
+    }
 
 
 def open_session(path: str, threads: int) -> InferenceSession:
@@ -124,22 +154,6 @@ def open_session(path: str, threads: int) -> InferenceSession:
     # On a CPU its one node takes far longer than the addition and the normalisation it stands for.
     slower = ["SkipLayerNormFusion"]
     return InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=slower)
-
-
-def run(
-    session: InferenceSession, tensors: Mapping[str, OrtValue], arrays: Mapping[str, NDArray[Any]]
-) -> list[NDArray[Any]]:
-    """One pass over what stays from pass to pass and what each brings; the graph's outputs in order."""
-    binding = session.io_binding()
-    for name, tensor in tensors.items():
-        binding.bind_ortvalue_input(name, tensor)
-    for name, array in arrays.items():
-        binding.bind_cpu_input(name, np.ascontiguousarray(array))
-    for output in session.get_outputs():
-        binding.bind_output(output.name)
-    session.run_with_iobinding(binding)
-    outputs: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
-    return outputs
 
 
 def value(array: NDArray[np.generic]) -> OrtValue:
