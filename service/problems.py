@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -35,6 +36,8 @@ from service.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+SHOULD = re.compile(r"^\w+ should ")
+"""How pydantic begins."""
 CLIENT_GONE = 499
 """Status in logs and metrics of requests whose client left; never sent."""
 
@@ -93,7 +96,8 @@ class FieldError:
     allowed: str
 
     def __str__(self) -> str:
-        return f"{self.field} is {self.value!r}; it must {self.allowed}"
+        found = "missing" if self.value is None else repr(self.value)
+        return f"{self.field} is {found}; it must {self.allowed}"
 
 
 class Problem(Exception):
@@ -233,4 +237,11 @@ def field_error(item: dict[str, Any]) -> FieldError:
     """A finding of pydantic ("Input should be a valid integer") in this module's words."""
     value = item.get("input")
     field = str(item["loc"][-1]) if item["loc"] else "body"
-    return FieldError(field, showable(value), item["msg"].replace("Input should be", "be", 1))
+    match item["type"]:
+        case "missing":
+            return FieldError(field, None, "be given")
+        case "json_invalid":
+            text = value.decode(errors="replace") if isinstance(value, bytes) else value
+            return FieldError(field, showable(text), f"be JSON: {item['ctx']['error']}")
+    allowed = SHOULD.sub("", item["msg"]).partition(", unable to parse")[0]
+    return FieldError(field, showable(value), allowed)

@@ -73,19 +73,20 @@ def test_each_of_many_images_has_its_own_id(server: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
+    ("body", "status", "told"),
     [
-        (b'{"id": "00000000-000000000000000000000000", "label": "cat"}', 404),
-        (b'{"id": "../etc/passwd", "label": "cat"}', 422),
-        (b'{"id": "00000000-000000000000000000000000"}', 422),
-        (b'{"id": "00000000-000000000000000000000000", "label": ""}', 422),
-        (b"not json", 422),
-        (b"x" * 20_000, 413),
+        (b'{"id": "00000000-000000000000000000000000", "label": "cat"}', 404, "is remembered"),
+        (b'{"id": "../etc/passwd", "label": "cat"}', 422, "id is '../etc/passwd'; it must match pattern"),
+        (b'{"id": "00000000-000000000000000000000000"}', 422, "label is missing; it must be given"),
+        (b'{"id": "00000000-000000000000000000000000", "label": ""}', 422, "label is ''; it must have 1 to"),
+        (b"not json", 422, "body is 'not json'; it must be JSON: expected"),
+        (b"x" * 20_000, 413, "at most 16384 bytes"),
     ],
 )
-def test_what_cannot_be_corrected_is_a_problem(server: Running, body: bytes, status: int) -> None:
+def test_what_cannot_be_corrected_is_a_problem(server: Running, body: bytes, status: int, told: str) -> None:
     response = server.client.post("/feedback", content=body)
     assert response.status_code == status, response.text
+    assert told in response.json()["detail"]
     assert response.headers["content-type"] == "application/problem+json"
 
 
