@@ -40,20 +40,21 @@ class Figure:
 
 
 SERVED = Figure(
-    "from accepted to answering by the head alone, 100 images of new classes, DeiT-Tiny at 224 px, median",
+    "100 images of new classes, from accepted to answered (median; DeiT-Tiny, 224 px)",
     "end_to_end.json",
     "{median_seconds_from_accepted_to_served:.1f} s",
     "python -m benchmarks.end_to_end",
 )
 SWAPS = Figure(
-    "requests that failed, or mixed two versions, while versions were swapped under load",
+    "versions swapped under load",
     "end_to_end.json",
-    "{swaps[failed]} and {swaps[mixed_versions]} of {swaps[answered]}, {swaps[swaps]} swaps",
+    "{swaps[failed]} requests failed, {swaps[mixed_versions]} mixed two versions, of {swaps[answered]} in "
+    "{swaps[swaps]} swaps",
     "python -m benchmarks.end_to_end",
 )
 LOOP = (
     Figure(
-        "time of the loop over the plain transformer, four steps, onnxruntime, batch 1 and 8",
+        "time with the loop over that without, four steps, onnxruntime, batch 1 and 8",
         "loop.json",
         "{time[onnx][batch_1][ratio]:.2f}x and {time[onnx][batch_8][ratio]:.2f}x",
         "python -m benchmarks.loop",
@@ -65,28 +66,28 @@ LOOP = (
         "python -m benchmarks.loop",
     ),
     Figure(
-        "multiply-adds of ViT-B/16, plain and with the loop",
+        "multiply-adds of ViT-B/16, without and with the loop",
         "loop.json",
         "{multiply_adds_vit_b16[plain_g]:.2f} G and {multiply_adds_vit_b16[looped_g]:.2f} G",
         "python -m benchmarks.loop",
     ),
 )
 BACKBONE = Figure(
-    "handwritten digits on the bundled backbone's frozen features: nearest mean, projected ridge",
+    "handwritten digits on the bundled backbone's frozen features: nearest mean, ridge",
     "backbone.json",
     "{accuracy[digits][bundled][nearest_mean]:.1%}, {accuracy[digits][bundled][projected_ridge]:.1%}",
     "python -m benchmarks.backbone",
 )
 DEMO = Figure(
-    "handwritten digits in five tasks over HTTP, bundled backbone: average accuracy at the end, forgetting",
+    "handwritten digits in five tasks over HTTP, bundled backbone",
     "demo.json",
-    "{average_accuracy:.1%}, {forgetting:.1%}",
+    "{average_accuracy:.1%} right at the end, {forgetting:.1%} forgotten",
     "python -m hippotune demo --exit --json benchmarks/results/demo.json",
 )
 HUNDRED = Figure(
-    "CIFAR-100 in ten tasks over HTTP, 20 images a class, DeiT-Tiny at 128 px: average accuracy at the end, forgetting",
+    "CIFAR-100 in ten tasks over HTTP, 20 images a class, DeiT-Tiny at 128 px",
     "cifar100.json",
-    "{average_accuracy:.1%}, {forgetting:.1%}",
+    "{average_accuracy:.1%} right at the end, {forgetting:.1%} forgotten",
     "python -m benchmarks.cifar100",
 )
 SPEED = Figure(
@@ -99,15 +100,15 @@ SERVING = tuple(
     Figure(what, "serving.json", template, "python -m benchmarks.serving")
     for what, template in (
         (
-            "DeiT-Tiny served on CPU, saturated, over the bare runtime in a loop: preprocessed images, JPEG",
+            "images a second at saturation, over the bare runtime in a loop: preprocessed, JPEG",
             "{throughput[preprocessed_over_bare]:.2f}, {throughput[jpeg_over_bare]:.2f}",
         ),
         (
-            "one caller: latency beyond compute, p50 and p99",
+            "one caller's latency beyond computing, p50 and p99",
             "{alone[overhead_p50_ms]:.1f} and {alone[overhead_p99_ms]:.1f} ms",
         ),
         (
-            "saturated, over the best of LitServe, BentoML and Ray Serve: same model and runtime; one of no cost",
+            "images a second over the best of LitServe, BentoML and Ray Serve: same model; one that costs nothing",
             "{same[saturated_over_best]:.2f}x; {nothing[saturated_over_best]:.2f}x",
         ),
     )
@@ -115,12 +116,11 @@ SERVING = tuple(
 )
 CHAOS = tuple(
     Figure(
-        "a trainer killed again and again while tasks and requests come, Redis and servers now and then",
+        "kills of trainers, Redis and servers while tasks and requests come",
         file,
-        "{trainer_kills_survived} + {redis_kills} + {server_kills} kills: of {tasks_accepted} tasks "
-        "{tasks_consolidated_exactly_once} consolidated exactly once and "
-        "{tasks_forgotten} + {tasks_cancelled_before_a_trainer_took_them} taken back as asked; "
-        "of {requests_answered:,} requests {requests_lost} lost; worst p99 of ten seconds "
+        "{trainer_kills_survived} + {redis_kills} + {server_kills}: {requests_lost} of {requests_answered:,} requests "
+        "lost; of {tasks_accepted} tasks {tasks_consolidated_exactly_once} learned exactly once, {tasks_forgotten} + "
+        "{tasks_cancelled_before_a_trainer_took_them} taken back as asked; worst p99 of ten seconds "
         "{worst_p99_s_of_any_ten_seconds:.1f} s",
         "python -m benchmarks.chaos",
     )
@@ -130,7 +130,7 @@ CHAOS = tuple(
 ROBUST = (
     *CHAOS,
     Figure(
-        "memory of server and trainer from the second to the last fifth of an hour's work",
+        "memory of server and trainer, grown over an hour's work",
         "soak.json",
         "{server_grown:+.1%}, {trainer_grown:+.1%}",
         "python -m benchmarks.soak --minutes 60",
@@ -157,7 +157,9 @@ TABLES: Mapping[str, Iterable[Figure]] = {
 
 
 def table(figures: Iterable[Figure]) -> str:
-    return "\n".join(["| measured | | by |", "|---|---|---|", *(figure.row() for figure in figures)])
+    return "\n".join(
+        ["| measured | result | command |", "|---|---|---|", *(figure.row() for figure in figures)]
+    )
 
 
 def filled(text: str, kind: str, bodies: Mapping[str, str]) -> str:

@@ -72,7 +72,7 @@ def serving_lines(result: dict[str, Any]) -> Iterator[str]:
         yield from (f"![Latency by load](serving-{part}.svg)", "")
     for part, title in TITLES.items():
         if part in result:
-            yield from (f"## {title}", "", *grid(("", ""), flat(result[part])))
+            yield from (f"## {title}", "", *grid(("figure", "measured"), flat(result[part])))
 
 
 def versus(servers: dict[str, Any]) -> Iterator[str]:
