@@ -53,7 +53,7 @@ class Classification:
     predictions: best first; empty when the version knows no class.
     version: what answered.
     steps: loop steps really run in each retrieval layer.
-    timings: None for one of many images, which share theirs.
+    timings_ms: None for one of many images, which share theirs.
     trace: what was recalled at each layer and step, if `explain` was asked for.
     """
 
@@ -62,7 +62,7 @@ class Classification:
     version: int
     budget: Budget
     steps: tuple[int, ...]
-    timings: Timings | None = None
+    timings_ms: Timings | None = None
     trace: Any = None
 
     @property
@@ -80,7 +80,7 @@ class Classification:
             version=answer["version"],
             budget=Budget(**_known(Budget, answer["budget"])),
             steps=tuple(answer["steps"]),
-            timings=Timings(**{name: timings[name] for name in Timings.__slots__}) if timings else None,
+            timings_ms=Timings(**{name: timings[name] for name in Timings.__slots__}) if timings else None,
             trace=answer.get("trace"),
         )
 

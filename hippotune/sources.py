@@ -179,7 +179,10 @@ def torchvision(name: str, split: str, data: Path) -> Source:
     except (RuntimeError, FileNotFoundError):  # what these classes raise for "not there"
         if "download" not in takes:
             raise ValueError(f"{name} is not in {data}, and torchvision cannot fetch it") from None
-        found = kind(data, **arguments, download=True)
+        try:
+            found = kind(data, **arguments, download=True)
+        except OSError as error:
+            raise OSError(f"{name} is not in {data}, and torchvision cannot fetch it: {error}") from error
     targets = next(
         (getattr(found, each) for each in ("targets", "labels", "_labels") if hasattr(found, each)), None
     )

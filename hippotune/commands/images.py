@@ -77,7 +77,7 @@ def classify(
                 f"{answer.predictions[0].score:.3f}" if answer.predictions else "",
                 ", ".join(f"{p.label} {p.score:.2f}" for p in answer.predictions[1:3]),
                 " ".join(map(str, answer.steps)),
-                f"{answer.timings.total:.1f}" if answer.timings else "",
+                f"{answer.timings_ms.total:.1f}" if answer.timings_ms else "",
             ]
             for path, answer in answers
         ],

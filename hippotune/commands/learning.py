@@ -85,7 +85,9 @@ def _submitted(
     data: Path,
 ) -> Iterator[Task]:
     """The tasks a source becomes: one, or as many as the limits make of it, named and keyed by number."""
-    if is_archive(text) and per_class is None:
+    if is_archive(text):
+        if per_class is not None:
+            raise ValueError(f"{text} is handed in whole; unpack it to choose images by --per-class")
         if (size := Path(text).stat().st_size) > limits.size:
             told = (
                 f"{text} has {size >> 20} MB; unpack it: a folder is cut into tasks of {limits.size >> 20} MB"

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +127,15 @@ def test_feedback(server: Up, digit: Path) -> None:
 def test_the_same_key_makes_the_same_task(server: Up, folder: Path) -> None:
     arguments = ("submit", folder, "--key", "from-a-script", "--json", "--url", server.address)
     assert told(hippotune(*arguments))["id"] == told(hippotune(*arguments))["id"]
+
+
+def test_an_archive_is_handed_in_whole(tmp_path: Path) -> None:
+    archive = tmp_path / "flowers.tar"
+    with tarfile.open(archive, "w"):
+        pass
+    asked = hippotune("submit", archive, "--per-class", "1")
+    assert asked.returncode == 2
+    assert "is handed in whole; unpack it" in " ".join(asked.stderr.split())
 
 
 def test_a_budget_of_tokens_and_of_time_is_granted_and_told(server: Up, digit: Path) -> None:
