@@ -38,6 +38,18 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert decode(data, 8, LIMIT).min() >= 254
 
 
+@pytest.mark.parametrize("size", [(97, 97), (150, 91), (40, 300), (16, 16)])
+def test_pixels_are_pillow_s_within_one(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    cut = image.crop((left, top, left + side, top + side))
+    square = cut.resize((64, 64), Image.Resampling.BICUBIC)
+    expected = np.asarray(square).transpose(2, 0, 1).astype(int)
+    assert np.abs(to_pixels(image, 64).astype(int) - expected).max() <= 1
+
+
 def test_transparency_is_laid_on_white() -> None:
     assert decode(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), "PNG"), 8, LIMIT).min() == 255
 
