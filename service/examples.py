@@ -72,7 +72,7 @@ VERSION = VersionView(
     fast=[],
     slots=10,
     metrics={"accuracy": 0.98, "forgetting": 0.01},
-    files={"serving": FileView(name="4.safetensors", sha256=SHA256, bytes=1482736)},
+    files={"serving": FileView(name="000004.serving.safetensors", sha256=SHA256, bytes=845848)},
     current=True,
     serving=True,
 )
@@ -80,7 +80,7 @@ VERSIONS = VersionList(
     current=4,
     serving=4,
     canary=None,
-    runtime="onnx",
+    runtime="onnx cpu float32 (auto; speed of onnx over torch: 1.31 at batch 1, 1.18 at batch 8)",
     budget=BudgetView(
         tmax=4,
         topk=10,

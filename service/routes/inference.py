@@ -102,7 +102,7 @@ METADATA = answered(
     {
         "name": "hippotune",
         "versions": ["4"],
-        "platform": "hippotune onnx",
+        "platform": "hippotune onnx cpu float32",
         "inputs": INPUTS,
         "outputs": OUTPUTS,
     },
