@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -44,7 +44,8 @@ def classify(
         typer.Option(autocompletion=completion.labels, help="Choose among these labels only; repeatable."),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add what was recalled at each layer and step (JSON).")
+        bool,
+        typer.Option("--explain", help="Show which slot each step recalled most; --json tells all of them."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -83,6 +84,8 @@ def classify(
         ],
         spare=("steps", "next"),
     )
+    for path, answer in answers if explain else ():
+        print_trace(str(path), answer.trace)
 
 
 @with_settings(Part.CLIENT)
@@ -145,3 +148,21 @@ def granted(budgets: Sequence[Budget]) -> str:
     least, most = (choose(budget.keep for budget in budgets) for choose in (min, max))
     kept = f"{least:g}" if least == most else f"{least:g} to {most:g}"
     return f"tmax {budgets[-1].tmax}, epsilon {budgets[-1].epsilon:g}, topk {budgets[-1].topk}, keep {kept}"
+
+
+def print_trace(image: str, trace: Sequence[Mapping[str, Any]]) -> None:
+    """A line a layer: the slot that each step recalled most, its share, and how far the last step moved the recall."""
+    steps = max((len(layer["steps"]) for layer in trace), default=0)
+    print_table(
+        f"{image}: most recalled, slot and share",
+        ["layer", *(f"step {number}" for number in range(1, steps + 1)), "moved"],
+        [
+            [
+                layer["layer"],
+                *(f"{best[0]['slot']}, {best[0]['weight']:.0%}" for best in layer["steps"]),
+                *("stopped" for _ in range(steps - len(layer["steps"]))),
+                f"{layer['moved'][-1]:.2g}",
+            ]
+            for layer in trace
+        ],
+    )

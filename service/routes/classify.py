@@ -105,7 +105,7 @@ def able_snapshot(services: Services) -> Snapshot:
         raise Problem(503, reason)
     snapshot = services.served.snapshot
     if snapshot is None or not snapshot.labels:
-        raise Problem(409, "nothing learned yet; POST /tasks first")
+        raise Problem(409, "nothing learned yet; POST /tasks or `hippotune submit` first")
     return snapshot
 
 

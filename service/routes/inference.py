@@ -122,7 +122,7 @@ async def model_ready(services: TheServices) -> dict[str, Any]:
     if reason := services.why_not_ready():
         raise Problem(503, reason)
     if snapshot is None or not snapshot.labels:
-        raise Problem(503, "nothing learned yet; POST /tasks first")
+        raise Problem(503, "nothing learned yet; POST /tasks or `hippotune submit` first")
     return {"name": services.config.model_name, "ready": True}
 
 

@@ -69,6 +69,11 @@ def test_classify(server: Up, digit: Path) -> None:
     text = hippotune(*arguments)
     assert text.returncode == 0
     assert "tmax 2" in text.stdout
+    for layer in first["answer"]["trace"]:
+        best = layer["steps"][0][0]
+        assert re.search(
+            rf"^ *{layer['layer']} +{best['slot']}, {best['weight']:.0%}", text.stdout, re.MULTILINE
+        )
 
 
 def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
