@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
 
-from benchmarks.budgets import KNOBS, Judged, answers, beside, relative_time, share, table
+from benchmarks.budgets import (
+    KNOBS,
+    Judged,
+    answers,
+    beside,
+    curves,
+    judge,
+    relative_time,
+    settings,
+    share,
+    table,
+)
 from benchmarks.report.plots import knobs
 from benchmarks.serving.page import page
 from model.backbone import BackboneIdentity
@@ -76,6 +87,18 @@ def test_every_knob_starts_at_the_full_budget_and_is_one() -> None:
     full = LoopConfig().budget
     for knob, values in KNOBS.items():
         assert replace(full, **{knob: values[0]}) == full
+        assert settings(full)[knob][0] == full
+
+
+def test_a_curve_says_of_each_setting_what_was_told_and_how_long_it_takes() -> None:
+    pixels = np.zeros((3, 3, 8, 8), np.uint8)
+    told = judge(Reader(), version(), Judged(pixels, ["a", "a", "b"]))
+    rows = curves(Reader(), version().loop.budget, told, pixels, rounds=2)
+    assert [row["tmax"] for row in rows["tmax"]] == [4, 3, 2, 1]
+    assert [row["steps"] for row in rows["tmax"]] == [4, 3, 2, 1]
+    assert {row["accuracy"] for row in rows["keep"]} == {2 / 3}
+    assert rows["keep"][0]["time_batch_1"] == 1
+    assert rows["keep"][-1]["time_batch_1"] < 1
 
 
 def test_the_table_has_a_row_a_setting() -> None:
