@@ -52,15 +52,11 @@ def block_with_entries(block: Block, x: Tensor, entries: Entries) -> Tensor:
 
 def block_with_merging(block: Block, tokens: Tokens, found: Recall | None, pairs: int) -> Tokens:
     """The same for tokens of different sizes, `pairs` of which merge before the MLP: N -> N - pairs tokens."""
-    attn, used = block.attn, None if found is None else found.used
+    used = None if found is None else found.used
     heads = heads_with_recall(block, tokens.x, found)
     mask = size_mask(tokens.sizes, used, heads.key.shape[2])
-    x = tokens.x + block.drop_path1(block.ls1(mix(attn, heads, mask)))
-    tokens = tokens._replace(x=x)
-    if pairs != 0:
-        tokens = merge(tokens, heads.key[:, :, : x.shape[1]].mean(dim=1), pairs)
-    x = tokens.x + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens.x))))
-    return tokens._replace(x=x)
+    keys = heads.key[:, :, : tokens.x.shape[1]].mean(dim=1)  # [B, N, d/H]
+    return finish_merging(block, tokens, mix(block.attn, heads, mask), keys, pairs)
 
 
 def heads_with_recall(block: Block, x: Tensor, found: Recall | None) -> Heads:
@@ -92,6 +88,15 @@ def finish(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
     """The rest of a pre-norm block after its attention: both residuals and the MLP, [B, N, d]."""
     x = x + block.drop_path1(block.ls1(mixed))
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+
+def finish_merging(block: Block, tokens: Tokens, mixed: Tensor, keys: Tensor, pairs: int) -> Tokens:
+    """`finish`, with `pairs` of the tokens merged by their keys [B, N, c] in between."""
+    tokens = tokens._replace(x=tokens.x + block.drop_path1(block.ls1(mixed)))
+    if pairs != 0:
+        tokens = merge(tokens, keys, pairs)
+    x = tokens.x + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens.x))))
+    return tokens._replace(x=x)
 
 
 def attention_mask(used: Tensor, tokens: int) -> Tensor:

@@ -95,7 +95,7 @@ class RetrievalViT(nn.Module):
                 seed = tokens.mean().unsqueeze(1)  # [B, 1, d], all that the loop reads of the tokens
                 recalled = self.consult(seed, memory_of[layer], budgets, None)
                 found.append(recalled)
-            tokens = block_with_merging(block, tokens, recalled, pairs if layer in merging else 0)
+            tokens = self.pass_merging(block, tokens, recalled, pairs if layer in merging else 0)
             read += self.backbone.read(layer, tokens.x, tokens.sizes)
         return Features(read_out(read), found)
 
@@ -106,3 +106,7 @@ class RetrievalViT(nn.Module):
     def pass_block(self, block: Block, x: Tensor, found: Recall | None) -> Tensor:
         """One block over tokens x [B, N, d]; graphs for onnxruntime put something else here."""
         return block(x) if found is None else block_with_recall(block, x, found)
+
+    def pass_merging(self, block: Block, tokens: Tokens, found: Recall | None, pairs: int) -> Tokens:
+        """The same where `pairs` of the tokens merge."""
+        return block_with_merging(block, tokens, found, pairs)

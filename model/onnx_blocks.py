@@ -14,36 +14,60 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from model.deliberation import Recall
-from model.fusion import finish
+from model.fusion import finish, finish_merging, size_mask
+from model.merging import Tokens
 from model.network import RetrievalViT
 
 
 class OnnxViT(RetrievalViT):
-    """A `RetrievalViT` to export: it computes nothing in torch, and its graph runs in onnxruntime alone."""
+    """A `RetrievalViT` to export: it computes nothing in torch, and its graph runs in onnxruntime alone.
+
+    A backbone that normalises queries or keys keeps attention written out.
+    """
 
     def pass_block(self, block: Block, x: Tensor, found: Recall | None) -> Tensor:
-        """x [B, N, d] -> [B, N, d]. A backbone that normalises queries or keys keeps attention written out."""
-        attn, tokens, mask = block.attn, x.shape[1], None
-        if attn.qkv.bias is None or not all(isinstance(m, nn.Identity) for m in (attn.q_norm, attn.k_norm)):
+        """x [B, N, d] -> [B, N, d]"""
+        if not fits(block.attn):
             return super().pass_block(block, x, found)
-        seen = x
-        if found is not None:
-            seen = torch.cat([x, found.vectors], dim=1)  # [B, N+T, d]
-            mask = None if found.used is None else F.pad(found.used.int(), (tokens, 0), value=1)  # [B, N+T]
-        mixed = attend(attn, block.norm1(seen), mask)[:, :tokens]  # [B, N, d]
-        return finish(block, x, attn.proj(attn.norm(mixed)))
+        used = None if found is None else found.used
+        mask = None if used is None else F.pad(used.int(), (x.shape[1], 0), value=1)  # [B, N+T]
+        return finish(block, x, attend(block, x, found, mask=mask))
+
+    def pass_merging(self, block: Block, tokens: Tokens, found: Recall | None, pairs: int) -> Tokens:
+        attn = block.attn
+        if not fits(attn):
+            return super().pass_merging(block, tokens, found, pairs)
+        width = tokens.x.shape[1] + (0 if found is None else found.vectors.shape[1])
+        bias = size_mask(tokens.sizes, None if found is None else found.used, width)  # [B, 1, 1, N+T]
+        mixed = attend(block, tokens.x, found, bias=bias.expand(-1, -1, width, -1))
+        # The mean over heads of a token's keys, by one product of the heads' mean weights.
+        weight, offset = (part.chunk(3)[1] for part in (attn.qkv.weight, attn.qkv.bias))
+        weight, offset = (part.unflatten(0, (attn.num_heads, -1)).mean(dim=0) for part in (weight, offset))
+        keys = F.linear(block.norm1(tokens.x), weight, offset)  # [B, N, d/H]
+        return finish_merging(block, tokens, mixed, keys, pairs)
 
 
-def attend(attn: Attention, seen: Tensor, mask: Tensor | None) -> Tensor:
-    """Multi-head attention before its output projection: tokens [B, N, d] -> [B, N, d].
+def fits(attn: Attention) -> bool:
+    """Whether the node computes what this attention does."""
+    bare = all(isinstance(norm, nn.Identity) for norm in (attn.q_norm, attn.k_norm))
+    return bare and attn.qkv.bias is not None
 
-    mask: [B, N] int32, 0 where a token is not to be seen; None shows all.
+
+def attend(
+    block: Block, x: Tensor, found: Recall | None, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """A block's attention over its tokens x [B, N, d] and what was recalled -> [B, N, d].
+
+    mask: [B, N+T] int32, 0 where a token is not to be seen.  bias: [B, 1, N+T, N+T], added to the scores.
     """
-    return torch.onnx.ops.symbolic(
+    attn, seen = block.attn, x if found is None else torch.cat([x, found.vectors], dim=1)  # [B, N+T, d]
+    mixed = torch.onnx.ops.symbolic(
         "com.microsoft::Attention",
-        [seen, attn.qkv.weight.mT, attn.qkv.bias, mask],
+        [block.norm1(seen), attn.qkv.weight.mT, attn.qkv.bias, mask, None, bias],
         {"num_heads": attn.num_heads},
         dtype=torch.float32,
         shape=(*seen.shape[:2], attn.attn_dim),
         version=1,
     )
+    projected: Tensor = attn.proj(attn.norm(mixed[:, : x.shape[1]]))
+    return projected
