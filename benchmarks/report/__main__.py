@@ -1,4 +1,4 @@
-"""Draw every table and plot anew: `python -m benchmarks.report`."""
+"""Draw every table and plot anew, and put means over seeds beside the results: `python -m benchmarks.report`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from benchmarks.report import continual, theory
-from benchmarks.report.figures import read
+from benchmarks.report.figures import means, read
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse.parse_args(arguments)
     rows = read(options.results)
     continual.write(rows, options.out)
+    options.results.with_suffix(".json").write_text(json.dumps(means(rows), indent=1) + "\n")
     if options.theory.exists():
         theory.write(json.loads(options.theory.read_text()), options.out)
     print(f"{sum(len(row.runs) for row in rows)} runs of {len(rows)} rows -> {options.out}/continual.md")

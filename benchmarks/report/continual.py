@@ -102,7 +102,7 @@ def pictures(rows: Sequence[Row], protocol: str, folder: Path) -> list[str]:
         shown.append(
             f"![Accuracy of hippotune on each task after each task](continual-{protocol}-matrix.svg)"
         )
-        shown += [goals(rows), fast_path(ours[0])]
+        shown += [goals(rows), fast_path(ours[0]), calibration(ours[0])]
         if any(run["own"].get("loop") for run in ours[0].runs):
             shown.append(diagnostics(ours[0]))
     return shown
@@ -139,6 +139,16 @@ def fast_path(row: Row) -> str:
     return (
         f"The fast head alone answers {fast:.1f} % on a new task right after it was taken up, {fast / slow:.3f} of the "
         f"{slow:.1f} % once consolidated; taking up took {mean(one['seconds'] for one in later):.1f} s a task."
+    )
+
+
+def calibration(row: Row) -> str:
+    """How far the scores are from how often answers are right."""
+    if row.mean("ece") is None:
+        return ""
+    return (
+        f"Its scores, after the last task, are off by {row.text('ece')} % from how often answers so sure are right "
+        "(expected calibration error, 15 bins; Guo et al., ICML 2017)."
     )
 
 

@@ -82,6 +82,17 @@ def pick(rows: Iterable[Row], protocol: str, scenario: str, names: Sequence[str]
     return [found[name] for name in names if name in found]
 
 
+def means(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures that are quoted elsewhere, by protocol and method: means over seeds; class-incremental tasks alone."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        if row.scenario == "class":
+            of_row = {key: row.mean(key) for key in ("last", "aaa", "forgetting", "ece")}
+            kept = {key: round(value, 2) for key, value in of_row.items() if value is not None}
+            found.setdefault(row.protocol, {})[row.name] = {**kept, "seeds": len(row.runs)}
+    return found
+
+
 def bound(rows: Iterable[Row], protocol: str) -> float | None:
     """The joint bound: the best head of each seed, averaged."""
     joint = pick(rows, protocol, "class", ["joint"])

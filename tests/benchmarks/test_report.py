@@ -75,6 +75,12 @@ def test_the_page_has_every_section_there_are_figures_for(results: Path, tmp_pat
         assert (out / f"continual-quick-{name}.svg").stat().st_size > 1000
 
 
+def test_means_are_written_beside_the_results(results: Path, tmp_path: Path) -> None:
+    main(["--results", str(results), "--theory", "none", "--out", str(tmp_path / "docs")])
+    quick = json.loads(results.with_suffix(".json").read_text())["quick"]
+    assert quick["hippotune"] == {"last": 61.0, "aaa": 66.0, "forgetting": 2.0, "seeds": 2}
+
+
 def test_the_theory_page_has_a_line_a_layer_and_the_verdict(tmp_path: Path) -> None:
     layer = {
         "layer": 3, "residual": [0.8, 0.5, 0.1, 0.0], "radius_first": 0.9, "radius_last": 0.5, "asymmetry": 0.2,
