@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from service.engine import Scored
 from service.snapshot import Snapshot
+from service.tickets import Scored
 from service.trace import LayerTraceAnswer, trace
 
 MILLI = 1000

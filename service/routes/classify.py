@@ -18,13 +18,13 @@ from model.budget import Budget
 from service import examples
 from service.answers import Classification, Classifications, Clock, Wanted, classification
 from service.decode import MEDIA_TYPES, decode
-from service.engine import Ticket
 from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery, parameters
 from service.receive import Hold, file_parts, media_type, read_body, read_form
 from service.services import Services, get_services
 from service.snapshot import Snapshot, budget_for, place_of
+from service.tickets import Ticket
 
 router = APIRouter(tags=["classify"])
 

@@ -16,7 +16,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from service.answers import Clock, Wanted, predictions
-from service.engine import Ticket
 from service.examples import CLASSIFICATION, answered
 from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
@@ -26,6 +25,7 @@ from service.routes.classify import able_snapshot, known_labels, observe, score
 from service.services import Services, TheServices
 from service.snapshot import budget_for
 from service.tensors import DATATYPES, IMAGE, InferRequest, Rows, parse, serialise
+from service.tickets import Ticket
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=documented(404, 422, 503))
 

@@ -1,0 +1,83 @@
+"""What passes through the engine: requests, their images, and how either ends."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.budget import Budget
+from service.problems import Problem
+from service.runtimes import Output
+from service.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One image's share of a forward pass: a row of `output`, which took `compute_s` and ended at `ended`."""
+
+    output: Output
+    row: int
+    budget: Budget
+    compute_s: float
+    ended: float
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request inside the engine. `done` resolves, in `loop`, when its last image is scored.
+
+    snapshot: the version that answers it, settled once `started`; until then the one it was checked against.
+    deadline: perf_counter time from which nobody waits for it any more.
+    target: perf_counter time the caller would like it by; `keep` of the budget is then chosen when it is started.
+    scored: one an image, in order.
+    """
+
+    images: Sequence[NDArray[np.uint8]]
+    budget: Budget
+    explain: bool
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+    entered: float
+    snapshot: Snapshot
+    place: float = 1.0
+    deadline: float = math.inf
+    target: float | None = None
+    started: bool = False
+    scored: list[Scored] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a ticket."""
+
+    ticket: Ticket
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images for one forward pass of one version."""
+
+    snapshot: Snapshot
+    items: list[Item]
+
+
+def resolve(ticket: Ticket, problem: Problem | None = None) -> None:
+    """In the ticket's event loop: it is done, unless its client has left."""
+    if ticket.done.done():
+        return
+    if problem is None:
+        ticket.done.set_result(None)
+    else:
+        ticket.done.set_exception(problem)
+
+
+def fail(tickets: Sequence[Ticket], problem: Problem) -> None:
+    """From the engine's thread: these tickets get no scores."""
+    for ticket in dict.fromkeys(tickets):
+        ticket.loop.call_soon_threadsafe(resolve, ticket, problem)
