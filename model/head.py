@@ -45,12 +45,10 @@ class Head:
         return Head(self.weight.to(device), self.bias.to(device), self.sharpness)
 
 
-def solve_discriminant(moments: ClassMoments, shrinkage: float) -> tuple[Tensor, Tensor]:
-    """Weight [F, C] and bias [C] from the moments of features."""
-    if not moments.labels:
-        return torch.zeros(moments.width, 0), torch.zeros(0)
+def solve_discriminant(moments: ClassMoments, cholesky: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight [F, C] and bias [C] from the moments of features. cholesky: what `factorise` makes of them."""
     means = moments.means
-    weight = torch.cholesky_solve(means.mT, factorise(moments, shrinkage))
+    weight = torch.cholesky_solve(means.mT, cholesky)
     return weight.float(), (-0.5 * (means * weight.mT).sum(dim=1)).float()
 
 

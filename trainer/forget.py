@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from model.head import Head, solve_discriminant
+from model.head import Head, factorise, solve_discriminant
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.validation import Report
@@ -31,11 +31,11 @@ def without_classes(learner: Learner, state: LearnerState, task: str) -> Learner
     """The state with a task's own classes gone from the head; its slots stay."""
     labels = own_labels(state, task)
     features = state.features.without(labels)
-    weight, bias = solve_discriminant(features, learner.config.shrinkage)
+    cholesky = factorise(features, learner.config.shrinkage)
     return replace(
         state,
         features=features,
-        head=Head(weight, bias, state.head.sharpness),
+        head=Head(*solve_discriminant(features, cholesky), state.head.sharpness),
         taught={other: taught for other, taught in state.taught.items() if other != task},
         last={other: value for other, value in state.last.items() if other != task},
         best={other: value for other, value in state.best.items() if other != task},

@@ -21,7 +21,7 @@ from model.budget import BudgetBatch
 from model.calibration import fit_sharpness
 from model.checkpoint import Checkpoint, feature_space
 from model.deliberation import Memory
-from model.head import Head, solve_discriminant
+from model.head import Head, factorise, solve_discriminant
 from model.moments import fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
@@ -152,13 +152,13 @@ class Learner:
         if known is not None and known[0] is pools:
             return known[1]
         order, done = interleaved(task.labels), 0
-        turned = torch.empty(len(order), self.network.backbone.width)  # in that order
+        taken = torch.empty(len(order), self.network.backbone.width)  # in that order
         for rows in order.split(self.config.batch):
-            turned[done : done + len(rows)] = self.extract(pools, task.pixels[rows])
+            taken[done : done + len(rows)] = self.extract(pools, task.pixels[rows])
             done += len(rows)
             if follow:
-                follow(turned[:done], order[:done])
-        features = turned[order.argsort()]
+                follow(taken[:done], order[:done])
+        features = taken[order.argsort()]
         self.latest[task] = pools, features
         return features
 
@@ -179,15 +179,18 @@ class Learner:
 
     def absorb(self, state: LearnerState, features: Tensor, task: Task) -> LearnerState:
         """Add features [n, F] of a task to the statistics, solve the head anew and fit its sharpness to the task."""
-        state = self.observe(state, features, task.labels)
-        rows = label_rows(task.labels, state.labels)
-        sharpness = fit_sharpness(state.features, self.config.shrinkage, features, rows)
-        return state if sharpness is None else replace(state, head=replace(state.head, sharpness=sharpness))
+        moments = state.features.observe(features, task.labels)
+        cholesky = factorise(moments, self.config.shrinkage)
+        sharpness = fit_sharpness(moments, cholesky, features, label_rows(task.labels, moments.labels))
+        if sharpness is None:
+            sharpness = state.head.sharpness
+        return replace(state, features=moments, head=Head(*solve_discriminant(moments, cholesky), sharpness))
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F] to the statistics, and solve the head anew; its sharpness stays."""
         moments = state.features.observe(features, labels)
-        head = Head(*solve_discriminant(moments, self.config.shrinkage), state.head.sharpness)
+        cholesky = factorise(moments, self.config.shrinkage)
+        head = Head(*solve_discriminant(moments, cholesky), state.head.sharpness)
         return replace(state, features=moments, head=head)
 
     def space(self, pools: Pools) -> str:

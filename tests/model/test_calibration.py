@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.calibration import fit_sharpness, left_out_logits
-from model.head import Head, solve_discriminant
+from model.calibration import MOST, fit_sharpness, left_out_logits
+from model.head import Head, factorise, solve_discriminant
 from model.moments import ClassMoments, label_rows
 
 SHRINKAGE = 0.1
@@ -28,10 +28,14 @@ def learned(vectors: Tensor, labels: tuple[str, ...]) -> tuple[ClassMoments, Ten
     return moments, label_rows(labels, moments.labels)
 
 
+def fit(moments: ClassMoments, vectors: Tensor, rows: Tensor) -> float | None:
+    return fit_sharpness(moments, factorise(moments, SHRINKAGE), vectors, rows)
+
+
 def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
     vectors, labels = images(per_class=6, seed=1)
     moments, rows = learned(vectors, labels)
-    found = left_out_logits(moments, SHRINKAGE, vectors, rows)
+    found = left_out_logits(moments, factorise(moments, SHRINKAGE), vectors, rows)
     shrunk = SHRINKAGE * moments.covariance.diagonal().mean() * torch.eye(DIM)
     for row in (0, 7, 29):
         others = [i for i in range(len(labels)) if i != row]
@@ -46,9 +50,10 @@ def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
 def test_scores_are_as_sure_as_answers_to_new_images_are_right(per_class: int) -> None:
     vectors, labels = images(per_class, seed=1)
     moments, rows = learned(vectors, labels)
-    sharpness = fit_sharpness(moments, SHRINKAGE, vectors, rows)
+    cholesky = factorise(moments, SHRINKAGE)
+    sharpness = fit_sharpness(moments, cholesky, vectors, rows)
     assert sharpness is not None
-    head = Head(*solve_discriminant(moments, SHRINKAGE), sharpness)
+    head = Head(*solve_discriminant(moments, cholesky), sharpness)
     unseen, names = images(400, seed=2)
     sure, answers = head.logits(unseen).softmax(dim=1).max(dim=1)
     right = (answers == label_rows(names, moments.labels)).float().mean().item()
@@ -58,6 +63,46 @@ def test_scores_are_as_sure_as_answers_to_new_images_are_right(per_class: int) -
 def test_images_alone_in_their_class_say_nothing() -> None:
     vectors, labels = images(per_class=1, seed=1)
     moments, rows = learned(vectors, labels)
-    assert fit_sharpness(moments, SHRINKAGE, vectors, rows) is None
+    assert fit(moments, vectors, rows) is None
     more = moments.observe(vectors[:1] + 0.1, labels[:1])
-    assert fit_sharpness(more, SHRINKAGE, vectors, rows) is not None  # by the one class that has two
+    assert fit(more, vectors, rows) is not None  # by the one class that has two
+
+
+def test_no_order_of_images_keeps_a_class_from_being_judged() -> None:
+    vectors, labels = images(per_class=MOST, seed=1)
+    vectors[MOST:] += 2 * vectors[MOST:].roll(1, dims=0)  # all but the first class are hard to tell
+    moments, rows = learned(vectors, labels)
+    in_turns = torch.arange(len(rows)).view(CLASSES, MOST).T.flatten()
+    sharpness = fit(moments, vectors, rows)
+    assert sharpness is not None
+    assert fit(moments, vectors[in_turns], rows[in_turns]) == pytest.approx(sharpness, rel=0.5)
+
+
+@pytest.mark.parametrize("per_class", [2, 3])
+def test_images_that_are_all_alike_leave_the_scores_finite(per_class: int) -> None:
+    vectors, labels = images(per_class, seed=1)
+    for same in (vectors[:1].expand_as(vectors), vectors[::per_class].repeat_interleave(per_class, dim=0)):
+        moments, rows = learned(same, labels)
+        sharpness = fit(moments, same, rows)
+        assert sharpness is not None
+        head = Head(*solve_discriminant(moments, factorise(moments, SHRINKAGE)), sharpness)
+        assert torch.isfinite(head.logits(same).softmax(dim=1)).all()
+
+
+def test_classes_that_moved_were_forgotten_or_come_again_are_still_judged() -> None:
+    vectors, labels = images(per_class=6, seed=1)
+    moments, _ = learned(vectors, labels)
+    moved = torch.randn(CLASSES, DIM, generator=torch.Generator().manual_seed(3)).double()
+    more, names = images(per_class=3, seed=2)
+    carried, all_but_one, none = (
+        moments.shifted(5 * moved),
+        moments.without(frozenset(labels[6:])),
+        moments.without(frozenset(labels)),
+    )
+    for before in (carried, all_but_one, none):
+        after = before.observe(more, names)
+        rows = label_rows(names, after.labels)
+        found = left_out_logits(after, factorise(after, SHRINKAGE), more, rows)
+        own = found.gather(1, rows.unsqueeze(1))
+        assert torch.isfinite(found).all()
+        assert (own <= 0).all(), "half a squared distance, negated"

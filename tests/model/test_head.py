@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.head import solve_discriminant
+from model.head import factorise, solve_discriminant
 from model.moments import ClassMoments, fit_drift, label_rows
 
 
@@ -18,9 +18,13 @@ def blobs(per_class: int = 40, classes: int = 5, dim: int = 16) -> tuple[torch.T
     return vectors, tuple(f"class {i}" for i in range(classes) for _ in range(per_class))
 
 
+def solved(moments: ClassMoments) -> tuple[torch.Tensor, torch.Tensor]:
+    return solve_discriminant(moments, factorise(moments, shrinkage=0.1))
+
+
 def columns_by_label(moments: ClassMoments) -> dict[str, torch.Tensor]:
     """Weight and bias of each class, [F + 1]."""
-    weight, bias = solve_discriminant(moments, shrinkage=0.1)
+    weight, bias = solved(moments)
     return dict(zip(moments.labels, torch.cat([weight, bias[None]]).T, strict=True))
 
 
@@ -38,7 +42,7 @@ def test_any_order_and_any_split_give_the_same_head() -> None:
 def test_the_head_is_the_bayes_classifier_of_gaussians_with_one_covariance() -> None:
     vectors, labels = blobs()
     moments = ClassMoments.empty(16).observe(vectors, labels)
-    weight, bias = solve_discriminant(moments, shrinkage=0.1)
+    weight, bias = solved(moments)
     covariance = moments.covariance + 0.1 * moments.covariance.diagonal().mean() * torch.eye(16)
     density = torch.distributions.MultivariateNormal
     likelihood = torch.stack(
@@ -55,18 +59,18 @@ def test_a_class_counts_the_same_however_many_images_it_brought() -> None:
     rows = torch.tensor([i for i, label in enumerate(labels) if label == "class 0"] * 9)
     skewed = once.observe(vectors[rows], ("class 0",) * len(rows))
     torch.testing.assert_close(skewed.means, once.means, rtol=1e-4, atol=1e-4)
-    weight, bias = solve_discriminant(skewed, shrinkage=0.1)
+    weight, bias = solved(skewed)
     others = torch.tensor([i for i, label in enumerate(labels) if label != "class 0"])
     answers = (vectors[others] @ weight + bias).argmax(dim=1)
     assert (answers == 0).float().mean() < 0.02
 
 
 def test_no_class_yet_is_no_column_and_one_image_is_a_class() -> None:
-    weight, bias = solve_discriminant(ClassMoments.empty(16), 0.1)
+    weight, bias = solved(ClassMoments.empty(16))
     assert weight.shape == (16, 0)
     assert bias.shape == (0,)
     alone = ClassMoments.empty(16).observe(torch.ones(1, 16), ("only",))
-    assert all(torch.isfinite(part).all() for part in solve_discriminant(alone, 0.1))
+    assert all(torch.isfinite(part).all() for part in solved(alone))
 
 
 def test_labels_may_recur_and_must_match_in_number() -> None:
