@@ -53,7 +53,7 @@ def rests_on(state: LearnerState, task: str, before: Report, after: Report) -> b
     before, after: what the others know with its slots and without. Where there is no image to tell by, those count as
     needed that something was learned on top of.
     """
-    if not before.now:
+    if not before.images:
         return state.tasks[-1] != task
     falls = [value - after.now[other] for other, value in before.now.items()]
     return sum(falls) / len(falls) > max(TOLERATED_LOSS, 1.01 / before.images)

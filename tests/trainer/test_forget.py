@@ -69,6 +69,7 @@ def test_slots_stay_where_others_rest_on_them(learner: Learner, first: Task, sec
     nothing = Report({}, {}, {}, {}, 0)
     assert rests_on(state, "t1", nothing, nothing)
     assert not rests_on(state, "t2", nothing, nothing)
+    assert rests_on(state, "t1", report(1.0, 0), report(1.0, 0)), "seen now, but by no version before"
 
 
 def test_a_learned_task_is_forgotten_once_and_for_good(bench: Bench, first: Task, second: Task) -> None:
