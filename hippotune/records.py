@@ -123,7 +123,7 @@ class Task:
 class Version:
     """One immutable state of the model.
 
-    kind: "fast" (new classes in the head only) or "consolidated" (pools trained).
+    kind: "fast" (its newest tasks are in the head only) or "consolidated" (all learned for good).
     consolidated, fast: ids of the tasks learned fully, and in the head only.
     current, canary: whether it answers, and the share of requests that it is tried on; in a list alone.
     """

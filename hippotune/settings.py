@@ -212,7 +212,7 @@ class Settings(BaseSettings):
     enough: Annotated[Share, Part.TRAINER, Doc("Share of images answered rightly that ends training.")] = None
     mirror: Annotated[Share, Part.TRAINER, Doc("Share of images mirrored while slots train.")] = None
     turned: Annotated[
-        Share, Part.TRAINER, Doc("Share of images upside down, as classes of their own, while slots train.")
+        Share, Part.TRAINER, Doc("Share of the first task's images upside down, as classes of their own.")
     ] = None
     batch: Annotated[Count, Part.TRAINER, Doc("Images a training step.")] = None
     lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None
@@ -223,9 +223,9 @@ class Settings(BaseSettings):
     bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that carry a gradient; else all.")] = None
     shrinkage: Annotated[Positive, Part.TRAINER, Doc("Added to each variance of the head, in means.")] = None
     drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None
-    seed: Annotated[
-        Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Seed of everything random in training.")
-    ] = None
+    seed: Annotated[Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Seed of where slots start.")] = (
+        None
+    )
 
     validation_share: Annotated[
         Share, Part.TRAINER, Doc("Share of each class held out to measure forgetting; 0 holds out none.")

@@ -20,7 +20,8 @@ class LearnerConfig:
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
     enough: training ends early with an epoch that answered this share of the images rightly.
     mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
-    turned: share of images of the first task shown upside down while its slots train, as classes of their own.
+    turned: share of images of the first task shown upside down while its slots train, as classes of their own; 0 for
+        classes that are each other upside down.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots.
     lambda_orth, lambda_ent: weights of the paper's orthogonality and entropy terms.
@@ -29,7 +30,7 @@ class LearnerConfig:
     bptt: loop steps that carry a gradient; None carries all.
     shrinkage: added to every variance of the head's covariance, as a multiple of their mean.
     drift_ridge: how strongly the drift map is pulled towards the identity.
-    seed: of the slots' start and the image order.
+    seed: of where slots and the linear head that teaches them start; images come in the same order whatever it is.
     """
 
     slots: int = 10

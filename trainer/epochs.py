@@ -36,9 +36,12 @@ class TaskTraining:
     The head sees this task's classes only (masked logits), so that learning new classes never pushes old ones down,
     and is thrown away afterwards.
 
-    The task that shapes the pools also shows images upside down, as classes of their own: what tells ten classes
-    apart both ways up serves the classes that come later better than what tells them apart once (self-supervised
-    label augmentation: Lee et al., ICML 2020; for continual learning Zhu et al., PASS, CVPR 2021).
+    A task that nothing was learned before also shows images upside down, as classes of their own: what tells ten
+    classes apart both ways up serves the classes that come later better than what tells them apart once
+    (self-supervised label augmentation: Lee et al., ICML 2020; for continual learning Zhu et al., PASS, CVPR 2021).
+
+    Where anything was learned before, be it by the head alone, slots train more slowly, and features are held where
+    they were: the means of those classes can only follow.
     """
 
     def __init__(
@@ -121,7 +124,10 @@ class TaskTraining:
         return self.pools.freeze(self.task).to("cpu")
 
     def step(self, rows: Tensor, mirrored: Tensor, turned: Tensor) -> dict[str, float]:
-        """One update on the images `rows` [b], some `mirrored` [b], some `turned` [b]; returns loss and accuracy."""
+        """One update on the images `rows` [b], some `mirrored` [b], some `turned` [b]; returns loss and accuracy.
+
+        An answer counts as right when it names the class, whichever way up it takes the image to be.
+        """
         pixels, targets = self.pixels[rows].to(self.device), self.targets[rows].to(self.device)
         turned = turned.to(self.device)
         pixels = torch.where(mirrored.view(-1, 1, 1, 1).to(self.device), pixels.flip(-1), pixels)
@@ -154,7 +160,7 @@ class TaskTraining:
 
     @torch.no_grad()
     def restore(self, state: EpochState) -> None:
-        """Continue from a snapshot of the same task. Raises KeyError when it is of another shape of training."""
+        """Continue from a snapshot of the same task under the same configuration; `Lineage.basis` tells."""
         for name, parameter in self.parameters.items():
             parameter.copy_(state.tensors[f"parameter.{name}"])
             prefix = f"adam.{name}/"

@@ -84,7 +84,9 @@ class Learner:
         preview: Callable[[LearnerState], None] | None = None,
         patience_s: float = 0.3,
     ) -> LearnerState:
-        """Add a task to the head alone; the pools stay as they are. Exact in any order of tasks and images.
+        """Add a task to the head alone; the pools stay as they are.
+
+        Weight and bias are the same for any order of tasks and images; how sharp scores are follows the newest task.
 
         preview: called once with what is known after `patience_s` seconds, as soon as that includes every class of a
         task whose images take longer; so new classes are served soon however many images there are.
