@@ -94,8 +94,8 @@ METHODS = Figure(
     "CIFAR-100 in ten tasks, 50 images a class, DeiT-Tiny at 128 px, right at the end: HippoTune; RanPAC, SLCA, L2P, "
     "CODA-Prompt in the same harness",
     "continual.json",
-    "{quick[hippotune][last]:.1f} %; {quick[ranpac][last]:.1f}, {quick[slca][last]:.1f}, {quick[l2p][last]:.1f}, "
-    "{quick[coda][last]:.1f} %",
+    "{quick[hippotune][last]:.1f}%; {quick[ranpac][last]:.1f}, {quick[slca][last]:.1f}, {quick[l2p][last]:.1f}, "
+    "{quick[coda][last]:.1f}%",
     "python -m benchmarks.continual.suite --protocol quick",
 )
 SPEED = Figure(
