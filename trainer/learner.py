@@ -98,10 +98,10 @@ class Learner:
             # The order is round-robin: with as many images as classes, each class is in.
             partial = classes <= len(rows) < len(task.labels)
             if preview and partial and time.monotonic() - began > patience_s:
-                preview(self.absorb(state, features, task.pick(rows.tolist())))
+                preview(self.absorb(state, features, tuple(task.labels[row] for row in rows.tolist())))
                 preview = None
 
-        return self.absorb(state, self.described(state.pools, task, follow), task)
+        return self.absorb(state, self.described(state.pools, task, follow), task.labels)
 
     def consolidate(
         self,
@@ -126,7 +126,7 @@ class Learner:
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
         carried = replace(carried, drifts=(*state.drifts, step)[-KEPT_DRIFTS:])
-        return self.absorb(carried, after, task).having_learned(task.id, task.labels)
+        return self.absorb(carried, after, task.labels).having_learned(task.id, task.labels)
 
     def adopt(self, state: LearnerState, task: Task) -> LearnerState:
         """Learn a task for good with the head alone, which moves no feature of any other class."""
@@ -179,11 +179,11 @@ class Learner:
         budgets = BudgetBatch.repeat(self.network.loop.budget, len(pixels), pixels.device)
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
-    def absorb(self, state: LearnerState, features: Tensor, task: Task) -> LearnerState:
-        """Add features [n, F] of a task to the statistics, solve the head anew and fit its sharpness to the task."""
-        moments = state.features.observe(features, task.labels)
+    def absorb(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
+        """Add labelled features [n, F] to the statistics, solve the head anew, fit its sharpness to them."""
+        moments = state.features.observe(features, labels)
         cholesky = factorise(moments, self.config.shrinkage)
-        sharpness = fit_sharpness(moments, cholesky, features, label_rows(task.labels, moments.labels))
+        sharpness = fit_sharpness(moments, cholesky, features, label_rows(labels, moments.labels))
         if sharpness is None:
             sharpness = state.head.sharpness
         return replace(state, features=moments, head=Head(*solve_discriminant(moments, cholesky), sharpness))
