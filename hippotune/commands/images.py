@@ -13,9 +13,9 @@ from hippotune import completion
 from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.flags import Json, with_settings
-from hippotune.latency import latency, noise
+from hippotune.latency import Latency, latency, noise
 from hippotune.output import print_json, print_table
-from hippotune.records import Budget
+from hippotune.records import Budget, Classification
 from hippotune.settings import Part, Settings
 
 Images = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG or WebP files.")]
@@ -67,23 +67,7 @@ def classify(
     if as_json:
         print_json([{"file": path, "answer": answer} for path, answer in answers])
         return
-    last = answers[-1][1]
-    print_table(
-        f"version {last.version}, {granted([answer.budget for _, answer in answers])}",
-        ["image", "label", "score", "next", "steps", "ms"],
-        [
-            [
-                path,
-                answer.label or "(knows no class yet)",
-                f"{answer.predictions[0].score:.3f}" if answer.predictions else "",
-                ", ".join(f"{p.label} {p.score:.2f}" for p in answer.predictions[1:3]),
-                " ".join(map(str, answer.steps)),
-                f"{answer.timings_ms.total:.1f}" if answer.timings_ms else "",
-            ]
-            for path, answer in answers
-        ],
-        spare=("steps", "next"),
-    )
+    print_answers(answers)
     for path, answer in answers if explain else ():
         print_trace(str(path), answer.trace)
 
@@ -119,8 +103,46 @@ def bench(
     if as_json:
         print_json([{"asked": ask, "measured": found} for ask, found in zip(budgets, measured, strict=True)])
         return
+    print_latencies(f"{requests} requests each, {concurrency} at a time", budgets, measured)
+
+
+def asked(**values: Any) -> Ask:
+    """Those of the values that say something."""
+    return cast(Ask, {name: value for name, value in values.items() if value is not None})
+
+
+def granted(budgets: Sequence[Budget]) -> str:
+    """The budgets of answers in a line; shares of tokens differ where the server chose them."""
+    least, most = (choose(budget.keep for budget in budgets) for choose in (min, max))
+    kept = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+    return f"tmax {budgets[-1].tmax}, epsilon {budgets[-1].epsilon:g}, topk {budgets[-1].topk}, keep {kept}"
+
+
+def print_answers(answers: Sequence[tuple[Path, Classification]]) -> None:
+    """A line an image; the title tells what answered all of them."""
+    last = answers[-1][1]
     print_table(
-        f"{requests} requests each, {concurrency} at a time",
+        f"version {last.version}, {granted([answer.budget for _, answer in answers])}",
+        ["image", "label", "score", "next", "steps", "ms"],
+        [
+            [
+                path,
+                answer.label or "(knows no class yet)",
+                f"{answer.predictions[0].score:.3f}" if answer.predictions else "",
+                ", ".join(f"{p.label} {p.score:.2f}" for p in answer.predictions[1:3]),
+                " ".join(map(str, answer.steps)),
+                f"{answer.timings_ms.total:.1f}" if answer.timings_ms else "",
+            ]
+            for path, answer in answers
+        ],
+        spare=("steps", "next"),
+    )
+
+
+def print_latencies(title: str, budgets: Sequence[Ask], measured: Sequence[Latency]) -> None:
+    """A line a budget."""
+    print_table(
+        title,
         ["asked", "kept", "p50 ms", "p99 ms", "mean ms", "per second", "failed"],
         [
             [
@@ -136,18 +158,6 @@ def bench(
         ],
         spare=("mean ms", "failed"),
     )
-
-
-def asked(**values: Any) -> Ask:
-    """Those of the values that say something."""
-    return cast(Ask, {name: value for name, value in values.items() if value is not None})
-
-
-def granted(budgets: Sequence[Budget]) -> str:
-    """The budgets of answers in a line; shares of tokens differ where the server chose them."""
-    least, most = (choose(budget.keep for budget in budgets) for choose in (min, max))
-    kept = f"{least:g}" if least == most else f"{least:g} to {most:g}"
-    return f"tmax {budgets[-1].tmax}, epsilon {budgets[-1].epsilon:g}, topk {budgets[-1].topk}, keep {kept}"
 
 
 def print_trace(image: str, trace: Sequence[Mapping[str, Any]]) -> None:
