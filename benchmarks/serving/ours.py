@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.serving.models import runtime_for, spec_of
 from benchmarks.serving.scene import Scene, free_port
 from exchange.queue import QueueConfig
+from hippotune import logs
 from hippotune.processes import end_with_stdin
 from service.app import create_app
 from service.config import ServiceConfig
@@ -18,6 +19,7 @@ from service.server import OwnProcessServer
 
 
 def main() -> None:
+    logs.configure("info")  # to stderr: nobody reads on from stdout, and a full pipe would stop the server
     scene = Scene(**json.loads(sys.stdin.readline()))
     config = ServiceConfig(
         scene.redis_url,
