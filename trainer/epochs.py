@@ -36,9 +36,9 @@ class TaskTraining:
     The head sees this task's classes only (masked logits), so that learning new classes never pushes old ones down,
     and is thrown away afterwards.
 
-    A task that nothing was learned before also shows images upside down, as classes of their own: what tells ten
-    classes apart both ways up serves the classes that come later better than what tells them apart once
-    (self-supervised label augmentation: Lee et al., ICML 2020; for continual learning Zhu et al., PASS, CVPR 2021).
+    A task that nothing was learned before also shows images upside down, as classes of their own: slots that tell its
+    classes apart both ways up are less fitted to them alone, and more come later (self-supervised label augmentation:
+    Lee et al., ICML 2020; for continual learning Zhu et al., PASS, CVPR 2021).
 
     Where anything was learned before, be it by the head alone, slots train more slowly, and features are held where
     they were: the means of those classes can only follow.
