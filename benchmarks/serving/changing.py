@@ -78,10 +78,12 @@ def paced(turns: int) -> Iterator[int]:
 
 
 def wait_for(caller: httpx.Client, version: int) -> None:
-    """Until an answer is by this version."""
+    """Until an answer is by this version. Raises TimeoutError."""
     photo, kind = photographs(1)[0], {"Content-Type": "image/jpeg"}
+    ends = time.monotonic() + PATIENCE_S
     while caller.post("/classify", content=photo, headers=kind).json()["version"] != version:
-        pass
+        if time.monotonic() > ends:
+            raise TimeoutError(f"version {version} did not answer within {PATIENCE_S} s")
 
 
 @contextmanager

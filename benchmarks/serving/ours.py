@@ -17,6 +17,9 @@ from service.config import ServiceConfig
 from service.runtimes.load import load_runtime
 from service.server import OwnProcessServer
 
+REMEMBERED = 100
+"""Answers that can be corrected: so few that their memory is full at once, and what grows later is something else."""
+
 
 def main() -> None:
     logs.configure("info")  # to stderr: nobody reads on from stdout, and a full pipe would stop the server
@@ -31,6 +34,7 @@ def main() -> None:
         threads=scene.threads,
         max_batch=scene.max_batch,
         queue_images=4096,
+        feedback_answers=REMEMBERED,
     )
     load = load_runtime if scene.model == "product" else lambda _config, _threads: runtime_for(scene)
     port = free_port()
