@@ -123,9 +123,12 @@ class Pass:
 
     def run(self, own: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The graph's outputs in order, for what this pass brings."""
+        arrays = {
+            name: np.ascontiguousarray(array) for name, array in own.items()
+        }  # alive until the pass is over
         with self._running:
-            for name, array in own.items():
-                self._binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            for name, array in arrays.items():
+                self._binding.bind_cpu_input(name, array)
             for name in self._outputs:
                 self._binding.bind_output(name)  # anew, since its shape may have changed
             self.session.run_with_iobinding(self._binding)
