@@ -9,6 +9,8 @@ then fitted to those answers, as in Guo et al., On calibration of modern neural 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,21 +21,39 @@ MOST = 1024
 """Images that a factor is fitted to at most; more would cost time and move it little."""
 SHARPNESSES = tuple(2.0 ** (power / 2) for power in range(-24, 25))
 """What a factor is chosen from."""
+ASSUMED = 0.9
+"""Score of a taught image against one other class where nothing tells how sure to be."""
 
 
 def fit_sharpness(moments: ClassMoments, cholesky: Tensor, features: Tensor, rows: Tensor) -> float | None:
     """The factor that gives the classes `rows` [n] of features [n, F] the least cross-entropy, each image left out.
 
-    moments: of these features and all others.  cholesky: what `model.head.factorise` makes of them.  None when every
-    image is the only one of its class: without it the class would not be there.
+    moments: of these features and all others.  cholesky: what `model.head.factorise` makes of them.  An image that is
+    the only one of its class cannot be left out: where all of them are, the factor is None if another class has more,
+    and `assumed_sharpness` if none has.
     """
     judged = (moments.counts[rows] > 1).nonzero().squeeze(1)
     if not len(judged):
-        return None
+        return None if (moments.counts > 1).any() else assumed_sharpness(moments, cholesky)
     if len(judged) > MOST:  # drawn: every n-th would be of few classes where classes take turns
         judged = judged[torch.randperm(len(judged), generator=torch.Generator().manual_seed(0))[:MOST]]
     logits, targets = left_out_logits(moments, cholesky, features[judged], rows[judged]), rows[judged]
     return min(SHARPNESSES, key=lambda factor: F.cross_entropy(factor * logits, targets).item())
+
+
+def assumed_sharpness(moments: ClassMoments, cholesky: Tensor) -> float:
+    """The factor by which a class mean scores `ASSUMED` beside another class as far away as they are on average.
+
+    1 for a class alone, which nothing is told from.
+    """
+    means = moments.means  # [C, F]
+    if len(means) == 1:
+        return 1.0
+    likeness = means @ torch.cholesky_solve(means.mT, cholesky)  # [C, C]
+    own = likeness.diagonal()
+    gaps = 0.5 * (own.unsqueeze(1) + own) - likeness  # [C, C], half the squared distances
+    average = gaps.sum() / (len(means) * (len(means) - 1))
+    return math.log(ASSUMED / (1 - ASSUMED)) / max(average.item(), 1e-12)
 
 
 def left_out_logits(moments: ClassMoments, cholesky: Tensor, features: Tensor, rows: Tensor) -> Tensor:

@@ -60,12 +60,31 @@ def test_scores_are_as_sure_as_answers_to_new_images_are_right(per_class: int) -
     assert sure.mean().item() == pytest.approx(right, abs=0.1)
 
 
-def test_images_alone_in_their_class_say_nothing() -> None:
+def test_images_alone_in_their_class_say_nothing_once_other_classes_did() -> None:
     vectors, labels = images(per_class=1, seed=1)
+    more = ClassMoments.empty(DIM).observe(*images(per_class=12, seed=2)).observe(vectors[:1], ("new",))
+    assert fit(more, vectors[:1], label_rows(("new",), more.labels)) is None
+    assert fit(more, vectors, label_rows(("new", *labels[1:]), more.labels)) is not None
+
+
+@pytest.mark.parametrize("known", [2, CLASSES])
+def test_one_image_a_class_is_taken_as_neither_certain_nor_idle(known: int) -> None:
+    vectors, labels = (part[:known] for part in images(per_class=1, seed=1))
     moments, rows = learned(vectors, labels)
-    assert fit(moments, vectors, rows) is None
-    more = moments.observe(vectors[:1] + 0.1, labels[:1])
-    assert fit(more, vectors, rows) is not None  # by the one class that has two
+    sharpness = fit(moments, vectors, rows)
+    assert sharpness is not None
+    head = Head(*solve_discriminant(moments, factorise(moments, SHRINKAGE)), sharpness)
+    taught = head.logits(vectors).softmax(dim=1).diagonal()
+    assert (taught > 0.6).all()
+    assert (taught < 0.99).all()
+    between = head.logits(vectors[:2].mean(dim=0, keepdim=True)).softmax(dim=1)[0]
+    assert between[0].item() == pytest.approx(between[1].item(), abs=0.01)
+
+
+def test_a_class_alone_is_certain() -> None:
+    vectors, labels = (part[:1] for part in images(per_class=1, seed=1))
+    moments, rows = learned(vectors, labels)
+    assert fit(moments, vectors, rows) == 1
 
 
 def test_no_order_of_images_keeps_a_class_from_being_judged() -> None:
