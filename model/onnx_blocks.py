@@ -2,7 +2,7 @@
 
 Written out, attention moves its queries, keys and values between layouts a dozen times; the node `Attention` of
 onnxruntime's own operator set does not. It makes queries of all tokens it is given, so those of the recalled vectors
-are computed too and dropped: a thousandth of a ViT's work, and less time than keeping the two kinds apart.
+are computed too and dropped: some more arithmetic, and less time than keeping the two kinds apart.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
 def to_pixels(image: Image.Image, px: int) -> NDArray[np.uint8]:
     """RGB pixels [3, px, px]: the largest centred square, resized (bicubic).
 
-    Resized by torch: no value is further than 1 from Pillow's, in a fourth of the time.
+    Resized by torch, for the speed of serving files; no value is further than 1 from Pillow's.
     """
     image = to_rgb(image)
     width, height = image.size
