@@ -211,9 +211,6 @@ class Settings(BaseSettings):
     ] = None
     enough: Annotated[Share, Part.TRAINER, Doc("Share of images answered rightly that ends training.")] = None
     mirror: Annotated[Share, Part.TRAINER, Doc("Share of images mirrored while slots train.")] = None
-    turned: Annotated[
-        Share, Part.TRAINER, Doc("Share of the first task's images upside down, as classes of their own.")
-    ] = None
     batch: Annotated[Count, Part.TRAINER, Doc("Images a training step.")] = None
     lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None
     later_lr: Annotated[Positive, Part.TRAINER, Doc("Factor on it for later tasks.")] = None

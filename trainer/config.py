@@ -20,8 +20,6 @@ class LearnerConfig:
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
     enough: training ends early with an epoch that answered this share of the images rightly.
     mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
-    turned: share of images of the first task shown upside down while its slots train, as classes of their own; 0 for
-        classes that are each other upside down.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots.
     lambda_orth, lambda_ent: weights of the paper's orthogonality and entropy terms.
@@ -40,7 +38,6 @@ class LearnerConfig:
     least_steps: int = 50
     enough: float = 1.0
     mirror: float = 0.5
-    turned: float = 0.5
     batch: int = 16
     lr: float = 0.003
     later_lr: float = 0.33

@@ -36,10 +36,6 @@ class TaskTraining:
     The head sees this task's classes only (masked logits), so that learning new classes never pushes old ones down,
     and is thrown away afterwards.
 
-    A task that nothing was learned before also shows images upside down, as classes of their own: slots that tell its
-    classes apart both ways up are less fitted to them alone, and more come later (self-supervised label augmentation:
-    Lee et al., ICML 2020; for continual learning Zhu et al., PASS, CVPR 2021).
-
     Where anything was learned before, be it by the head alone, slots train more slowly, and features are held where
     they were: the means of those classes can only follow.
     """
@@ -57,17 +53,15 @@ class TaskTraining:
         """before: [n, d], the images' features, of length one, under the pools so far."""
         self.network, self.config, self.task = network, config, task
         self.first = not state.tasks
-        self.turned = config.turned if self.first else 0.0
         self.device = next(network.parameters()).device
         self.pixels, self.before = pixels, before
         classes = tuple(dict.fromkeys(labels))
-        self.targets, self.classes = label_rows(labels, classes), len(classes)
+        self.targets = label_rows(labels, classes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + len(state.tasks))
             base = state.pools.to(self.device)
             self.pools = GrowingPools(base, *self.first_slots()).to(self.device)
-            ways = 2 if self.turned else 1
-            self.classifier = nn.Linear(network.backbone.width, ways * len(classes)).to(self.device)
+            self.classifier = nn.Linear(network.backbone.width, len(classes)).to(self.device)
         self.parameters = dict(self.pools.named_parameters()) | {
             f"classifier.{name}": parameter for name, parameter in self.classifier.named_parameters()
         }
@@ -111,10 +105,9 @@ class TaskTraining:
             generator = torch.Generator().manual_seed(epoch)
             order = torch.randperm(len(self.pixels), generator=generator)
             mirrored = torch.rand(len(self.pixels), generator=generator) < self.config.mirror
-            turned = torch.rand(len(self.pixels), generator=generator) < self.turned
             right = 0.0
             for step, rows in enumerate(order.split(self.config.batch)):
-                figures = self.step(rows, mirrored[rows], turned[rows])
+                figures = self.step(rows, mirrored[rows])
                 right += figures["train_accuracy"] * len(rows)
                 if progress:
                     progress((epoch + (step + 1) / steps) / self.epochs, figures)
@@ -123,21 +116,16 @@ class TaskTraining:
                 on_epoch(self.snapshot(epoch))
         return self.pools.freeze(self.task).to("cpu")
 
-    def step(self, rows: Tensor, mirrored: Tensor, turned: Tensor) -> dict[str, float]:
-        """One update on the images `rows` [b], some `mirrored` [b], some `turned` [b]; returns loss and accuracy.
-
-        An answer counts as right when it names the class, whichever way up it takes the image to be.
-        """
+    def step(self, rows: Tensor, mirrored: Tensor) -> dict[str, float]:
+        """One update on the images `rows` [b], some of them `mirrored` [b]; returns its loss and accuracy."""
         pixels, targets = self.pixels[rows].to(self.device), self.targets[rows].to(self.device)
-        turned = turned.to(self.device)
         pixels = torch.where(mirrored.view(-1, 1, 1, 1).to(self.device), pixels.flip(-1), pixels)
-        pixels = torch.where(turned.view(-1, 1, 1, 1), pixels.flip((-2, -1)), pixels)
         loop = self.network.loop
         budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
         with training_precision(self.device):
             features = self.network(pixels, self.pools.memories(loop), budgets, self.config.bptt)
         logits = self.classifier(FEATURE_LENGTH * features.vectors)
-        loss = F.cross_entropy(logits, targets + self.classes * turned)
+        loss = F.cross_entropy(logits, targets)
         loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
         if self.config.lambda_ent:
             loss = loss + self.config.lambda_ent * retrieval_entropy(features.found)
@@ -147,7 +135,7 @@ class TaskTraining:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        accuracy = (logits.argmax(dim=1) % self.classes == targets).float().mean()
+        accuracy = (logits.argmax(dim=1) == targets).float().mean()
         return {"loss": loss.item(), "train_accuracy": accuracy.item()}
 
     def snapshot(self, epoch: int) -> EpochState:

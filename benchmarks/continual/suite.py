@@ -62,7 +62,6 @@ ABLATIONS = (
     Entry("gradient through the last step", "hippotune", ("learner.bptt=1",)),
     Entry("slots for every task", "hippotune", ("learner.settled=1000",)),
     Entry("without mirroring", "hippotune", ("learner.mirror=0.0",)),
-    Entry("without turning", "hippotune", ("learner.turned=0.0",)),
     Entry("other budgets", "hippotune", ("sweep=True",), once=True),
 )
 

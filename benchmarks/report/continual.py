@@ -26,8 +26,7 @@ INTRODUCTION = """# Learning quality
 
 Every method learns the same tasks in the same order from the same pixels, on the same frozen DeiT-Tiny (supervised on
 ImageNet-1k), with the same batches and share of images mirrored and at most as many passes: `hippotune` trains its
-pools on the first task and takes the others up in closed form, as `ranpac` does. It alone sees half of the first task
-upside down; the row *without turning*, where there is one, says what that is worth. Class order is
+pools on the first task and takes the others up in closed form, as `ranpac` does. Class order is
 `numpy.random.default_rng(1993 + seed).permutation(100)`; a seed also sets first parameters and projections. Learning
 rates of the prompt methods come from a small grid on images cut from training data
 (`python -m benchmarks.continual.tune`), those of the others lie near what their papers state.

@@ -115,31 +115,6 @@ def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task
     assert not torch.allclose(trained(0.5), trained(0.0))
 
 
-def test_an_image_upside_down_is_of_a_class_of_its_own(network: RetrievalViT, first: Task) -> None:
-    learner = Learner(network, LearnerConfig(slots=4, batch=8))
-    before = learner.extract(learner.start().pools, first.pixels)
-
-    def training(pixels: torch.Tensor) -> TaskTraining:
-        return TaskTraining(network, learner.config, learner.start(), pixels, first.labels, before, "t1")
-
-    rows, none = torch.arange(8), torch.zeros(8, dtype=torch.bool)
-    turned, upright = training(first.pixels), training(first.pixels.flip((-2, -1)))
-    with torch.no_grad():  # what one calls a class upside down, the other calls the class itself
-        for parameter in upright.classifier.parameters():
-            parameter.copy_(parameter.roll(upright.classes, dims=0))
-    assert turned.step(rows, none, ~none) == upright.step(rows, none, none)
-
-
-def test_only_the_task_that_shapes_the_pools_is_turned(
-    network: RetrievalViT, first: Task, second: Task
-) -> None:
-    learner = Learner(network, LearnerConfig(slots=4, epochs=1, batch=8, settled=100))
-    after = learner.consolidate(learner.start(), first)
-    before = learner.extract(after.pools, second.pixels)
-    later = TaskTraining(network, learner.config, after, second.pixels, second.labels, before, "t2")
-    assert later.classifier.out_features == len(set(second.labels))
-
-
 def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: Task, second: Task) -> None:
     before = learner.consolidate(learner.start(), first)
     epochs: list[EpochState] = []
