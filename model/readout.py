@@ -1,4 +1,4 @@
-"""What the head reads of an image: class token and mean patch token, at three depths.
+"""What the head reads of an image: class token and mean patch token, at four depths.
 
 The last block of a pretrained transformer keeps what told its own classes apart and lets go of much else; blocks
 before it still hold that. Ahrens et al., Read Between the Layers (LayUP, TMLR 2024), read several of them into a
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DEPTHS = (2 / 3, 5 / 6, 1.0)
-"""Where to read, as shares of the backbone's depth."""
+DEPTHS = (1 / 2, 2 / 3, 5 / 6, 1.0)
+"""Where to read, as shares of the backbone's depth: of twelve blocks the 6th, 8th, 10th and 12th."""
 
 
 def blocks_read(depth: int) -> tuple[int, ...]:

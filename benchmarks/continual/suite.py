@@ -45,8 +45,8 @@ CHEAPEST_FIRST = (
     "hippotune", "joint", "dualprompt", "coda", "l2p", "der",
 )  # fmt: skip
 
-# How much of our lead is the three depths that the head reads? Any closed-form head can read them.
-DEEP_RANPAC = Entry("ranpac, three depths", "ranpac", ("first.body.depths=True",))
+# How much of our lead is the depths that the head reads? Any closed-form head can read them.
+DEEP_RANPAC = Entry("ranpac, four depths", "ranpac", ("first.body.depths=True",))
 METHODS = (*(Entry(name, name) for name in CHEAPEST_FIRST), DEEP_RANPAC)
 
 ABLATIONS = (

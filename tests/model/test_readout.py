@@ -11,9 +11,12 @@ from model.readout import blocks_read, read_block, read_out
 
 
 @pytest.mark.parametrize(
-    ("depth", "read"), [(12, (8, 10, 12)), (24, (16, 20, 24)), (9, (6, 8, 9)), (2, (1, 2)), (1, (1,))]
+    ("depth", "read"),
+    [(12, (6, 8, 10, 12)), (24, (12, 16, 20, 24)), (9, (4, 6, 8, 9)), (2, (1, 2)), (1, (1,))],
 )
-def test_three_depths_are_read_and_the_last_is_one_of_them(depth: int, read: tuple[int, ...]) -> None:
+def test_four_depths_are_read_where_there_are_so_many_and_the_last_is_one_of_them(
+    depth: int, read: tuple[int, ...]
+) -> None:
     assert blocks_read(depth) == read
 
 

@@ -196,8 +196,9 @@ def test_a_correction_from_another_branch_fails_and_says_why(bench: Bench, first
         newest = bench.registry.current()
         bench.registry.activate(kept)
         assert newest is not None
-        space = Checkpoint.load(bench.registry.path(newest, "serving")).space
-        stray = bench.queue.submit("stray", [Sample(bench.queue.blobs.put(b"\0" * 1152 * 4), "elk", space)])
+        served = Checkpoint.load(bench.registry.path(newest, "serving"))
+        features = bench.queue.blobs.put(bytes(4 * len(served.head.weight)))
+        stray = bench.queue.submit("stray", [Sample(features, "elk", served.space)])
         failed = bench.wait_for(stray.task.id, TaskState.FAILED)
     assert failed.error is not None
     assert "does not descend" in failed.error
