@@ -49,7 +49,8 @@ class Timings:
 class Classification:
     """One image's answer.
 
-    id: names the answer in `feedback`, for as long as the server remembers it.
+    id: names the answer in `feedback`, for as long as the server remembers it; one within a budget of its own cannot
+        be corrected.
     predictions: best first; empty when the version knows no class.
     version: what answered.
     steps: loop steps really run in each retrieval layer.

@@ -42,7 +42,8 @@ class Classification(BaseModel):
     """One image's answer."""
 
     id: str = Field(
-        description="Names this answer in POST /feedback, for as long as the server remembers it."
+        description="Names this answer in POST /feedback, for as long as the server remembers it. "
+        "An answer within a budget of its own cannot be corrected."
     )
     predictions: list[Prediction] = Field(description="Best first.")
     version: int = Field(description="The version that answered.")

@@ -32,10 +32,15 @@ that is being written waits for it to come back."""
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """features: [d] float32 of length one, from which the answer was read.  space: see `Checkpoint.space`."""
+    """features: [F], a row of `Output.features`.  space: see `Checkpoint.space`."""
 
     features: NDArray[np.float32]
     space: str
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a head may be taught from the features."""
+        return not np.isnan(self.features).any()
 
     def to_bytes(self) -> bytes:
         return self.space.encode() + self.features.astype("<f4").tobytes()

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from exchange.errors import IdempotencyMismatch
 from exchange.records import Sample, TaskRecord
 from service import examples
-from service.problems import Problem, documented
+from service.problems import Problem, documented, refused
 from service.receive import read_body
 from service.records import TaskView
 from service.services import Services, TheServices
@@ -22,6 +22,11 @@ from service.uploads import MAX_LABEL, PRINTABLE, check_text
 router = APIRouter(tags=["tasks"])
 
 MOST_BYTES = 16_384
+
+FULL = (
+    "name an answer within the version's own budget, in float32, since the head is taught from no other: ask again "
+    "without tmax, epsilon, topk, keep and budget_ms, and with explain=true where the server runs onnx-int8"
+)
 
 
 class Feedback(BaseModel):
@@ -58,7 +63,9 @@ BODY = {
 async def feedback(request: Request, response: Response, services: TheServices) -> TaskView:
     """Teaches the head the label of an image that was answered lately, without the image.
 
-    It counts as much as that image in a task would. The same feedback again gives the same task.
+    It counts as much as that image in a task would, and so the answer must be one within the version's own budget,
+    `tmax`, `epsilon`, `topk` and `keep` at their defaults, and computed in float32: an answer by the runtime onnx-int8
+    only with `explain=true`. Others are refused. The same feedback again gives the same task.
     """
     services.require_open()
     body = await read_body(request, MOST_BYTES, services.config.read_timeout_s)
@@ -81,6 +88,8 @@ def teach(services: Services, id_: str, label: str) -> TaskRecord:
             f"no answer {id_!r} is remembered: each server keeps its newest {config.feedback_answers} answers for "
             f"{config.feedback_ttl_s:.0f} s and until it stops; hand the image in with POST /tasks instead",
         )
+    if not remembered.teaches:
+        raise refused("id", id_, FULL)
     blob = services.blobs.put(remembered.features.astype("<f4").tobytes())
     digest = hashlib.sha256(label.encode()).hexdigest()
     sample = Sample(blob, label, remembered.space)

@@ -43,13 +43,28 @@ class Output:
     """A batch, answered.
 
     scores: [B, C] float32 probabilities.  steps: [B, L] int64.  trace: L layers, or none unless asked.
-    features: [B, d] float32, what the scores were read from, of length one.
+    features: [B, F] float32 of length one, what a head may be taught from; NaN where it may not,
+        see `as_taught`.
     """
 
     scores: NDArray[np.float32]
     steps: NDArray[np.int64]
     features: NDArray[np.float32]
     trace: tuple[LayerTrace, ...]
+
+
+def as_taught(
+    features: NDArray[np.float32], budgets: Sequence[Budget], full: Budget, slots: int
+) -> NDArray[np.float32]:
+    """Features [B, F] with NaN in the rows that lie elsewhere than those a learner takes.
+
+    That is where a sample's budget is another than `full`, the loop's own: fewer steps or slots, an early stop and
+    merged tokens all move features. Without slots there is no loop, and only merging does.
+    """
+    elsewhere = [budget.keep != full.keep or (slots > 0 and budget != full) for budget in budgets]
+    return (
+        np.where(np.array(elsewhere)[:, None], np.float32(np.nan), features) if any(elsewhere) else features
+    )
 
 
 class Classifier(Protocol):

@@ -15,7 +15,7 @@ from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.export import GraphKind, version_inputs
-from service.runtimes import Classifier, Output
+from service.runtimes import Classifier, Output, as_taught
 from service.runtimes.graphs import Graphs
 from service.runtimes.torch import TorchRuntime
 
@@ -49,7 +49,7 @@ class OnnxRuntime:
         pairs = self._beside.backbone.pairs
         sessions = self._sessions_of(checkpoint.loop)
         with self._beside.one_thread():
-            return OnnxClassifier(sessions, checkpoint, explainer, pairs)
+            return OnnxClassifier(sessions, checkpoint, explainer, pairs, self._graphs.int8)
 
     def close(self) -> None:
         self._graphs.stop()
@@ -75,13 +75,15 @@ class OnnxClassifier:
         checkpoint: Checkpoint,
         explainer: Classifier,
         pairs: Callable[[float], int],
+        rounded: bool = False,
     ) -> None:
-        """pairs: tokens merged in a block for a share kept."""
+        """pairs: tokens merged in a block for a share kept.  rounded: whether the sessions compute in eight bits."""
         self._explainer = explainer
         self._pairs = pairs
         self._slots = checkpoint.pools.slots
         self._labels = len(checkpoint.labels)
-        self._tmax, self._layers = checkpoint.loop.tmax, len(checkpoint.loop.layers)
+        self._full, self._layers = checkpoint.loop.budget, len(checkpoint.loop.layers)
+        self._rounded = rounded
         tensors = version_inputs(checkpoint).items()
         values = {name: value(tensor.cpu().numpy()) for name, tensor in tensors}
         self.passes = {kind: Pass(session, values) for kind, session in sessions.items()}
@@ -99,14 +101,17 @@ class OnnxClassifier:
             own["pairs"] = np.arange(pairs)
         scores, features, *steps = self.passes[kind].run(own)
         if not steps:
-            steps = [np.full((len(pixels), self._layers), self._tmax)]
+            steps = [np.full((len(pixels), self._layers), self._full.tmax)]
+        if self._rounded:  # no learner takes features so
+            features = np.full_like(features, np.nan)
+        features = as_taught(features, budgets, self._full, self._slots)
         return Output(scores, steps[0][:, : self._layers if self._slots else 0], features, trace=())
 
     def _kind(self, budgets: Sequence[Budget], pairs: int) -> GraphKind:
         first = budgets[0]
         if pairs:
             return GraphKind.MERGING
-        whole = first.tmax == self._tmax and first.epsilon == 0 and self._slots > 0
+        whole = first.tmax == self._full.tmax and first.epsilon == 0 and self._slots > 0
         return GraphKind.EVEN if whole and all(budget == first for budget in budgets) else GraphKind.MIXED
 
 

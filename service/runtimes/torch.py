@@ -18,7 +18,7 @@ from model.classify import classify
 from model.deliberation import LoopConfig, Recall
 from model.device import pick_device
 from model.network import RetrievalViT
-from service.runtimes import Classifier, LayerTrace, Output
+from service.runtimes import Classifier, LayerTrace, Output, as_taught
 
 
 class TorchRuntime:
@@ -76,7 +76,7 @@ class TorchClassifier:
         self.network = RetrievalViT(backbone, checkpoint.loop)
         self.memories = checkpoint.pools.memories(checkpoint.loop)
         self.head = checkpoint.head
-        self.layers = checkpoint.loop.layers
+        self.slots = checkpoint.pools.slots
         self.device = device
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
@@ -84,11 +84,12 @@ class TorchClassifier:
         answer = classify(
             self.network, self.memories, self.head, images, BudgetBatch.of(budgets, self.device)
         )
-        found = zip(self.layers, answer.found, strict=False) if explain else ()
+        loop = self.network.loop
+        found = zip(loop.layers, answer.found, strict=False) if explain else ()
         return Output(
             scores=array(answer.scores),
             steps=array(answer.steps),
-            features=array(answer.features),
+            features=as_taught(array(answer.features), budgets, loop.budget, self.slots),
             trace=tuple(layer_trace(layer, recall) for layer, recall in found),
         )
 

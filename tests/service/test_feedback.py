@@ -13,9 +13,11 @@ from redis import Redis
 
 from exchange.records import Sample
 from exchange.relay import Relay
+from model.budget import Budget
 from model.network import RetrievalViT
 from model.preprocess import decode
 from service.memory import AnswerMemory, Remembered, SharedMemory
+from service.runtimes import as_taught
 from tests.service.conftest import LABELS
 from tests.service.support import Running, picture, random_version, running
 from trainer.config import LearnerConfig
@@ -54,6 +56,39 @@ def test_a_correction_carries_the_features_of_the_image(server: Running) -> None
     (wanted,) = learner.extract(version.pools, pixels).numpy()
     found = np.frombuffer(server.services.blobs.get(sample.blob), dtype="<f4")
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [{"tmax": 1}, {"topk": 1}, {"epsilon": 9}, {"keep": 0.5}, {"budget_ms": 1}],
+    ids=lambda budget: next(iter(budget)),
+)
+def test_an_answer_within_a_budget_of_its_own_cannot_be_corrected(
+    server: Running, budget: dict[str, float]
+) -> None:
+    ask(server, seed=4)  # how long a pass takes is known from then on
+    response = server.client.post("/feedback", json={"id": ask(server, seed=4, **budget), "label": "cat"})
+    assert response.status_code == 422, response.text
+    assert "ask again without tmax, epsilon, topk, keep and budget_ms" in response.json()["detail"]
+
+
+def test_a_budget_that_is_the_versions_own_can_be_named(server: Running) -> None:
+    own = random_version(server.backbone, LABELS).loop.budget
+    budget = {"tmax": own.tmax, "topk": own.topk, "epsilon": 0, "keep": 1}
+    named, unnamed = ask(server, seed=5, **budget), ask(server, seed=5)
+    blobs = []
+    for id_ in (named, unnamed):
+        assert server.client.post("/feedback", json={"id": id_, "label": "cat"}).status_code == 202
+        blobs.append(queued(server).blob)
+    assert blobs[0] == blobs[1]
+
+
+def test_without_slots_no_step_is_missing() -> None:
+    features, full = np.ones((3, 2), np.float32), Budget()
+    budgets = [full, Budget(tmax=1), Budget(keep=0.5)]
+    assert np.isnan(as_taught(features, budgets, full, slots=9)[:, 0]).tolist() == [False, True, True]
+    assert np.isnan(as_taught(features, budgets, full, slots=0)[:, 0]).tolist() == [False, False, True]
+    assert as_taught(features, [full] * 3, full, slots=9) is features
 
 
 def test_the_same_correction_again_is_the_same_task_and_another_is_refused(server: Running) -> None:

@@ -129,12 +129,14 @@ def test_eight_bits_answer_nearly_as_float32_does(beside: TorchRuntime, tmp_path
     assert OnnxRuntime(beside, graphs, threads=1).name == "onnx cpu int8"
     version, whole = sample_version(beside, LOOP, slots=12, classes=6), [Budget(3, 0, 4)] * 4
     exact = beside.prepare(version)
-    rounded = OnnxClassifier(
-        {GraphKind.EVEN: open_session(str(path), 1)}, version, exact, beside.backbone.pairs
-    )
+    sessions = {GraphKind.EVEN: open_session(str(path), 1)}
+    rounded = OnnxClassifier(sessions, version, exact, beside.backbone.pairs)
     got, wanted = (one.classify(images(4), whole, explain=False).features for one in (rounded, exact))
     assert (got * wanted).sum(axis=1).min() > 0.99
     assert not np.allclose(got, wanted, atol=1e-4)
+    honest = OnnxClassifier(sessions, version, exact, beside.backbone.pairs, rounded=True)
+    assert np.isnan(honest.classify(images(4), whole, explain=False).features).all()
+    np.testing.assert_array_equal(honest.classify(images(4), whole, explain=True).features, wanted)
 
 
 def test_a_backbone_that_normalises_its_queries_keeps_attention_written_out(tmp_path: Path) -> None:

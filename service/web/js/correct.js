@@ -1,14 +1,16 @@
-// The right label for the answer on show: the server still has its features, the image need not be sent again.
+// The right label for the answer on show: the server still has its features, the image need not be sent again, unless
+// it was asked within a budget of its own, whose features teach nothing.
 
-import { correct } from "./api.js";
+import { classify, correct } from "./api.js";
 import { byId, h, tell } from "./dom.js";
 
 export class Correct {
   #id = null; // of the answer
+  #image = null;
 
   constructor(world, ask) {
     this.world = world;
-    ask.addEventListener("answer", (event) => this.#offer(event.detail.answer));
+    ask.addEventListener("answer", (event) => this.#offer(event.detail));
     ask.addEventListener("image", () => tell(byId("correct-message"), ""));
     world.addEventListener("change", () => this.#know());
     byId("correct").addEventListener("submit", (event) => {
@@ -17,8 +19,9 @@ export class Correct {
     });
   }
 
-  #offer({ id }) {
-    this.#id = id;
+  #offer({ answer, image }) {
+    this.#id = answer.id;
+    this.#image = image;
     byId("correct").hidden = false;
   }
 
@@ -29,12 +32,22 @@ export class Correct {
 
   async #send(label) {
     try {
-      await correct(this.#id, label);
+      await this.#correct(label);
       byId("correct-label").value = "";
       tell(byId("correct-message"), `Noted as “${label}”. It asks again once that is learned.`);
       this.world.refresh();
     } catch (problem) {
       tell(byId("correct-message"), problem.message, true);
+    }
+  }
+
+  async #correct(label) {
+    try {
+      await correct(this.#id, label);
+    } catch (problem) {
+      if (problem.status !== 422) throw problem;
+      const { answer } = await classify(this.#image, {}, { explain: true }); // in full, whatever the runtime
+      await correct(answer.id, label);
     }
   }
 }

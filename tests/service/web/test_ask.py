@@ -124,6 +124,25 @@ def test_a_time_budget_lets_the_server_choose_the_detail(page: Page) -> None:
     assert "budget_ms" not in budget_of(sent.value)
 
 
+def test_an_answer_of_fewer_steps_is_asked_for_in_full_to_be_corrected(
+    chromium: Browser, server: Running
+) -> None:
+    with opened(chromium, server.url) as (page, errors):
+        show(page)
+        answered(page)
+        page.locator("#tmax").press("ArrowLeft")
+        expect(page.locator("#ask-time")).to_contain_text("21 steps in 7 layers")
+        page.get_by_label("Wrong? It is").fill("moon")
+        page.get_by_role("button", name="Correct it").click()
+        expect(page.locator("#correct-message")).to_contain_text("Noted as “moon”.")
+    claim = server.queue.claim("test", 0)
+    assert claim is not None
+    assert (claim.corrects, [sample.label for sample in claim.samples]) == (True, ["moon"])
+    server.queue.finish(claim)
+    assert len(errors) == 1  # the browser's own, of the first try
+    assert "422" in errors[0]
+
+
 def test_one_step_stands_beside_many(page: Page) -> None:
     show(page)
     answered(page)
