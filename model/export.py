@@ -32,7 +32,7 @@ from model.onnx_blocks import OnnxViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 12
+FORMAT = 13
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
