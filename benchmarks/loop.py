@@ -3,7 +3,7 @@
 Time: the same runtime, images and head, with pools of 100 slots at full depth and without any, in turns within one
 run, so that a busy moment hits both alike; reported is the median of the ratios of neighbours. With onnxruntime the
 plain one is measured twice: with attention in one node, as our graphs have it, and as torch exports it. Work:
-multiply-adds counted on ViT-B/16.
+multiply-adds counted on ViT-B/16, whose time `--backbone vit_base_patch16_224 --untrained` measures.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ import timm
 import torch
 import typer
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
@@ -158,10 +160,51 @@ def multiply_adds(loop: LoopConfig, slots: int) -> dict[str, float]:
     return {**counted, "ratio": counted["looped_g"] / counted["plain_g"]}
 
 
+def untrained(name: str, folder: Path) -> BackboneSpec:
+    """A timm backbone with the weights it is born with: no time depends on them, and none need fetching."""
+    torch.manual_seed(0)
+    path = folder / f"{name}.safetensors"
+    save_file(timm.create_model(name, pretrained=False, num_classes=0).state_dict(), path)
+    return BackboneSpec(name, path)
+
+
+def figures_of(spec: BackboneSpec, graphs: Path, slots: int, cores: int, seconds: float) -> dict[str, Any]:
+    """What the loop costs on one backbone: times in torch and onnxruntime, and which of them `auto` takes."""
+    on_torch = TorchRuntime.load(spec, "cpu", cores)
+    on_onnx = OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs), cores)
+    version = sample_version(on_torch, LoopConfig(), slots)
+    torch_looped, onnx_looped = on_torch.prepare(version), on_onnx.prepare(version)
+    pairs: dict[str, tuple[Classifier, Classifier]] = {
+        "torch": (on_torch.prepare(without_slots(version, on_torch.backbone.dim)), torch_looped),
+        "onnx": (PlainOnnx(on_torch.backbone, version, graphs, cores), onnx_looped),
+        "onnx_over_plain_as_exported": (
+            PlainOnnx(on_torch.backbone, version, graphs, cores, as_exported=True),
+            onnx_looped,
+        ),
+    }
+    choice = measure(torch_looped, onnx_looped, version)
+    px, budget = on_torch.identity.px, version.loop.budget
+    return {
+        "backbone": asdict(on_torch.identity),
+        "threads": cores,
+        "slots": slots,
+        "budget": asdict(budget),
+        "auto_takes": "onnx" if choice.onnx else "torch",
+        "onnx_over_torch": dict(zip((f"batch_{batch}" for batch in BATCHES), choice.speedups, strict=True)),
+        "time": {
+            name: {f"batch_{batch}": asdict(compare(*pair, px, batch, budget, seconds)) for batch in BATCHES}
+            for name, pair in pairs.items()
+        },
+    }
+
+
 def main(
     out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
     backbone: Annotated[str | None, typer.Option(help="A timm name or `bundled`.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its safetensors file.")] = None,
+    random: Annotated[
+        bool, typer.Option("--untrained", help="Random weights instead of trained ones.")
+    ] = False,
     slots: Annotated[int, typer.Option(help="Slots in each layer.")] = 100,
     threads: Annotated[int | None, typer.Option(help="CPU threads; else what the machine grants.")] = None,
     seconds: Annotated[float, typer.Option(help="Least time for each comparison.")] = 30.0,
@@ -169,46 +212,14 @@ def main(
 ) -> None:
     """Measure the loop."""
     default = DEIT if DEIT.weights is not None and DEIT.weights.exists() else BackboneSpec()
-    spec = default if backbone is None else BackboneSpec(backbone, weights)
     cores = threads or available_cpus()
-    on_torch = TorchRuntime.load(spec, "cpu", cores)
-    on_onnx = OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs), cores)
-    version = sample_version(on_torch, LoopConfig(), slots)
-    onnx = on_onnx.prepare(version)
-    looped = {"torch": on_torch.prepare(version), "onnx": onnx, "onnx_over_plain_as_exported": onnx}
-    plain: dict[str, Classifier] = {
-        "torch": on_torch.prepare(without_slots(version, on_torch.backbone.dim)),
-        "onnx": PlainOnnx(on_torch.backbone, version, graphs, cores),
-        "onnx_over_plain_as_exported": PlainOnnx(on_torch.backbone, version, graphs, cores, True),
-    }
-    choice = measure(looped["torch"], looped["onnx"], version)
-    time = {
-        name: {
-            f"batch_{batch}": asdict(
-                compare(
-                    plain[name],
-                    looped[name],
-                    spec.px or on_torch.identity.px,
-                    batch,
-                    version.loop.budget,
-                    seconds,
-                )
-            )
-            for batch in BATCHES
-        }
-        for name in looped
-    }
-    figures = {
-        "backbone": asdict(on_torch.identity),
-        "threads": cores,
-        "slots": slots,
-        "budget": asdict(version.loop.budget),
-        "auto_takes": "onnx" if choice.onnx else "torch",
-        "onnx_over_torch": dict(zip((f"batch_{batch}" for batch in BATCHES), choice.speedups, strict=True)),
-        "time": time,
-        "multiply_adds_vit_b16": multiply_adds(version.loop, slots),
-    }
-    keep(figures, out)
+    with TemporaryDirectory() as folder:
+        if backbone is None:
+            spec = default
+        else:
+            spec = untrained(backbone, Path(folder)) if random else BackboneSpec(backbone, weights)
+        figures = figures_of(spec, graphs, slots, cores, seconds)
+    keep({**figures, "multiply_adds_vit_b16": multiply_adds(LoopConfig(), slots)}, out)
 
 
 if __name__ == "__main__":
