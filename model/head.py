@@ -45,18 +45,34 @@ class Head:
         return Head(self.weight.to(device), self.bias.to(device), self.sharpness)
 
 
-def solve_discriminant(moments: ClassMoments, cholesky: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight [F, C] and bias [C] from the moments of features. cholesky: what `factorise` makes of them."""
-    means = moments.means
-    weight = torch.cholesky_solve(means.mT, cholesky)
-    return weight.float(), (-0.5 * (means * weight.mT).sum(dim=1)).float()
+@dataclass(frozen=True, slots=True)
+class Discriminant:
+    """What the moments of features give, solved.
 
-
-def factorise(moments: ClassMoments, shrinkage: float) -> Tensor:
-    """Cholesky factor [F, F] of Sigma + lambda I, float64; lambda is `shrinkage` times the mean variance of a channel.
-
-    One image a class has no variance; any positive lambda then makes this the nearest class mean.
+    moments: of features of width F, C classes.  cholesky: [F, F] of Sigma + lambda I, its lower factor.
+    weight: [F, C], (Sigma + lambda I)^-1 mu_c.  All in float64.
     """
-    covariance = moments.covariance.clone()
-    covariance.diagonal().add_(shrinkage * covariance.diagonal().mean().clamp_min(1e-9))
-    return torch.linalg.cholesky(covariance)
+
+    moments: ClassMoments
+    cholesky: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, moments: ClassMoments, shrinkage: float) -> Discriminant:
+        """lambda is `shrinkage` times the mean variance of a channel.
+
+        One image a class has no variance; any positive lambda then makes this the nearest class mean.
+        """
+        covariance = moments.covariance.clone()
+        covariance.diagonal().add_(shrinkage * covariance.diagonal().mean().clamp_min(1e-9))
+        cholesky = torch.linalg.cholesky(covariance)
+        return cls(moments, cholesky, torch.cholesky_solve(moments.means.mT, cholesky))
+
+    @property
+    def bias(self) -> Tensor:
+        """[C], -w_c . mu_c / 2."""
+        return -0.5 * (self.moments.means * self.weight.mT).sum(dim=1)
+
+    def head(self, sharpness: float = 1.0) -> Head:
+        """The same in float32, to be served."""
+        return Head(self.weight.float(), self.bias.float(), sharpness)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from model.head import Head, factorise, solve_discriminant
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.validation import Report
@@ -29,13 +28,8 @@ def own_labels(state: LearnerState, task: str) -> frozenset[str]:
 
 def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
     """The state with a task's own classes gone from the head; its slots stay."""
-    labels = own_labels(state, task)
-    features = state.features.without(labels)
-    cholesky = factorise(features, learner.config.shrinkage)
     return replace(
-        state,
-        features=features,
-        head=Head(*solve_discriminant(features, cholesky), state.head.sharpness),
+        learner.resolved(state, state.features.without(own_labels(state, task))),
         taught={other: taught for other, taught in state.taught.items() if other != task},
         last={other: value for other, value in state.last.items() if other != task},
         best={other: value for other, value in state.best.items() if other != task},

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.budget import BudgetBatch
-from model.calibration import fit_sharpness
+from model.calibration import Sharpness, fit_sharpness
 from model.checkpoint import Checkpoint, feature_space
 from model.deliberation import Memory
-from model.head import Head, factorise, solve_discriminant
-from model.moments import fit_drift, label_rows
+from model.head import Discriminant
+from model.moments import ClassMoments, fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
 from trainer.config import LearnerConfig
@@ -86,7 +86,7 @@ class Learner:
     ) -> LearnerState:
         """Add a task to the head alone; the pools stay as they are.
 
-        Weight and bias are the same for any order of tasks and images; how sharp scores are follows the newest task.
+        Weight and bias are the same for any order of tasks and images; how sharp scores are depends on it a little.
 
         preview: called once with what is known after `patience_s` seconds, as soon as that includes every class of a
         task whose images take longer; so new classes are served soon however many images there are.
@@ -180,20 +180,23 @@ class Learner:
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
     def absorb(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
-        """Add labelled features [n, F] to the statistics, solve the head anew, fit its sharpness to them."""
-        moments = state.features.observe(features, labels)
-        cholesky = factorise(moments, self.config.shrinkage)
-        sharpness = fit_sharpness(moments, cholesky, features, label_rows(labels, moments.labels))
-        if sharpness is None:
-            sharpness = state.head.sharpness
-        return replace(state, features=moments, head=Head(*solve_discriminant(moments, cholesky), sharpness))
+        """Add labelled features [n, F] to the statistics, solve the head anew, and let them say how sharp it is."""
+        found = self.solve(state.features.observe(features, labels))
+        fitted = fit_sharpness(found, features, label_rows(labels, found.moments.labels))
+        sharpness = Sharpness(state.head.sharpness, state.judged).pooled(fitted)
+        head = found.head(sharpness.factor)
+        return replace(state, features=found.moments, head=head, judged=sharpness.weight)
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F] to the statistics, and solve the head anew; its sharpness stays."""
-        moments = state.features.observe(features, labels)
-        cholesky = factorise(moments, self.config.shrinkage)
-        head = Head(*solve_discriminant(moments, cholesky), state.head.sharpness)
-        return replace(state, features=moments, head=head)
+        return self.resolved(state, state.features.observe(features, labels))
+
+    def resolved(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
+        """The state with other moments, and the head solved from them; its sharpness stays."""
+        return replace(state, features=moments, head=self.solve(moments).head(state.head.sharpness))
+
+    def solve(self, moments: ClassMoments) -> Discriminant:
+        return Discriminant.of(moments, self.config.shrinkage)
 
     def space(self, pools: Pools) -> str:
         """Where features under some pools lie; see `feature_space`."""

@@ -31,6 +31,7 @@ class LearnerState:
 
     pools: slots of all tasks.  head: the classifier.
     features: moments of what the head reads, from which it is solved.
+    judged: what the head's sharpness rests on, the weight of a `model.calibration.Sharpness`.
     taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
     last, best: each task's newest and best accuracy on its held-out images, where there are any.
     drifts: how the newest consolidations moved features, oldest first.
@@ -43,6 +44,7 @@ class LearnerState:
     taught: Mapping[str, tuple[str, ...]]
     last: Mapping[str, float]
     best: Mapping[str, float]
+    judged: float = 0.0
     drifts: tuple[Drift, ...] = ()
     corrected: tuple[str, ...] = ()
 
@@ -91,6 +93,7 @@ class LearnerState:
             "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
+            "judged": self.judged,
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
         }
@@ -108,6 +111,7 @@ class LearnerState:
                 tuple(facts["labels"]),
             )
             pools, head = put_together(tensors, facts)
+            judged = float(facts["judged"])
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
             drifts = tuple(
@@ -115,6 +119,6 @@ class LearnerState:
                 for number, (before, after) in enumerate(facts["drifts"])
             )
             corrected = tuple(facts["corrected"])
-            return cls(pools, head, features, taught, last, best, drifts, corrected)
+            return cls(pools, head, features, taught, last, best, judged, drifts, corrected)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error

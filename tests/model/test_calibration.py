@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from model.calibration import MOST, fit_sharpness, left_out_logits
-from model.head import Head, factorise, solve_discriminant
+from model.calibration import MOST, Sharpness, fit_sharpness, fitted_factor, left_out_logits
+from model.head import Discriminant
 from model.moments import ClassMoments, label_rows
 
 SHRINKAGE = 0.1
@@ -28,14 +29,18 @@ def learned(vectors: Tensor, labels: tuple[str, ...]) -> tuple[ClassMoments, Ten
     return moments, label_rows(labels, moments.labels)
 
 
-def fit(moments: ClassMoments, vectors: Tensor, rows: Tensor) -> float | None:
-    return fit_sharpness(moments, factorise(moments, SHRINKAGE), vectors, rows)
+def solved(moments: ClassMoments) -> Discriminant:
+    return Discriminant.of(moments, SHRINKAGE)
+
+
+def fit(moments: ClassMoments, vectors: Tensor, rows: Tensor) -> Sharpness:
+    return fit_sharpness(solved(moments), vectors, rows)
 
 
 def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
     vectors, labels = images(per_class=6, seed=1)
     moments, rows = learned(vectors, labels)
-    found = left_out_logits(moments, factorise(moments, SHRINKAGE), vectors, rows)
+    found = left_out_logits(solved(moments), vectors, rows)
     shrunk = SHRINKAGE * moments.covariance.diagonal().mean() * torch.eye(DIM)
     for row in (0, 7, 29):
         others = [i for i in range(len(labels)) if i != row]
@@ -50,30 +55,64 @@ def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
 def test_scores_are_as_sure_as_answers_to_new_images_are_right(per_class: int) -> None:
     vectors, labels = images(per_class, seed=1)
     moments, rows = learned(vectors, labels)
-    cholesky = factorise(moments, SHRINKAGE)
-    sharpness = fit_sharpness(moments, cholesky, vectors, rows)
-    assert sharpness is not None
-    head = Head(*solve_discriminant(moments, cholesky), sharpness)
+    head = solved(moments).head(fit(moments, vectors, rows).factor)
     unseen, names = images(400, seed=2)
     sure, answers = head.logits(unseen).softmax(dim=1).max(dim=1)
     right = (answers == label_rows(names, moments.labels)).float().mean().item()
     assert sure.mean().item() == pytest.approx(right, abs=0.1)
 
 
+def test_no_factor_beside_the_fitted_one_pleases_the_answers_more() -> None:
+    logits = torch.randn(200, CLASSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    targets = torch.where(torch.arange(200) % 3 > 0, logits.argmax(dim=1), 0)
+    found = fitted_factor(logits, targets)
+    best = F.cross_entropy(found * logits, targets)
+    for other in (found / 1.01, found * 1.01, found / 2, found * 2):
+        assert F.cross_entropy(other * logits, targets) > best
+
+
+def test_answers_that_are_all_right_ask_for_no_more_than_they_gain_by() -> None:
+    logits = torch.eye(CLASSES, dtype=torch.float64)
+    sure = (fitted_factor(logits, torch.arange(CLASSES)) * logits).softmax(dim=1).diagonal()
+    assert (sure > 1 - 1e-6).all()
+    assert (sure < 1).all()
+    assert fitted_factor(torch.ones_like(logits), torch.arange(CLASSES)) < 1e-3
+
+
+def test_a_few_images_that_nobody_can_tell_make_not_everybody_unsure() -> None:
+    vectors, labels = images(per_class=100, seed=1)
+    moments, rows = learned(vectors, labels)
+    before = fit(moments, vectors, rows)
+    strange = torch.randn(4, DIM, generator=torch.Generator().manual_seed(5))
+    names = ("odd", "odd", "even", "even")
+    more = moments.observe(strange, names)
+    few = fit(more, strange, label_rows(names, more.labels))
+    assert few.factor < 0.5 * before.factor
+    both = before.pooled(few)
+    assert both.factor == pytest.approx(before.factor, rel=0.1)
+    assert both.weight == before.weight + few.weight
+    assert few.pooled(before).factor == pytest.approx(both.factor)
+
+
+def test_what_heads_of_few_images_were_judged_by_fades() -> None:
+    early, late = Sharpness(0.01, weight=50 * 50), Sharpness(1.0, weight=50 * 450)
+    assert early.pooled(late).factor == pytest.approx(0.01**0.1)
+
+
 def test_images_alone_in_their_class_say_nothing_once_other_classes_did() -> None:
     vectors, labels = images(per_class=1, seed=1)
     more = ClassMoments.empty(DIM).observe(*images(per_class=12, seed=2)).observe(vectors[:1], ("new",))
-    assert fit(more, vectors[:1], label_rows(("new",), more.labels)) is None
-    assert fit(more, vectors, label_rows(("new", *labels[1:]), more.labels)) is not None
+    alone = fit(more, vectors[:1], label_rows(("new",), more.labels))
+    assert Sharpness(0.3, weight=9).pooled(alone) == Sharpness(0.3, weight=9)
+    assert Sharpness().pooled(alone) == alone
+    assert fit(more, vectors, label_rows(("new", *labels[1:]), more.labels)).weight == 4 * 61
 
 
 @pytest.mark.parametrize("known", [2, CLASSES])
 def test_one_image_a_class_is_taken_as_neither_certain_nor_idle(known: int) -> None:
     vectors, labels = (part[:known] for part in images(per_class=1, seed=1))
     moments, rows = learned(vectors, labels)
-    sharpness = fit(moments, vectors, rows)
-    assert sharpness is not None
-    head = Head(*solve_discriminant(moments, factorise(moments, SHRINKAGE)), sharpness)
+    head = solved(moments).head(fit(moments, vectors, rows).factor)
     taught = head.logits(vectors).softmax(dim=1).diagonal()
     assert (taught > 0.6).all()
     assert (taught < 0.99).all()
@@ -84,7 +123,7 @@ def test_one_image_a_class_is_taken_as_neither_certain_nor_idle(known: int) -> N
 def test_a_class_alone_is_certain() -> None:
     vectors, labels = (part[:1] for part in images(per_class=1, seed=1))
     moments, rows = learned(vectors, labels)
-    assert fit(moments, vectors, rows) == 1
+    assert fit(moments, vectors, rows).factor == 1
 
 
 def test_no_order_of_images_keeps_a_class_from_being_judged() -> None:
@@ -92,9 +131,8 @@ def test_no_order_of_images_keeps_a_class_from_being_judged() -> None:
     vectors[MOST:] += 2 * vectors[MOST:].roll(1, dims=0)  # all but the first class are hard to tell
     moments, rows = learned(vectors, labels)
     in_turns = torch.arange(len(rows)).view(CLASSES, MOST).T.flatten()
-    sharpness = fit(moments, vectors, rows)
-    assert sharpness is not None
-    assert fit(moments, vectors[in_turns], rows[in_turns]) == pytest.approx(sharpness, rel=0.5)
+    factor = fit(moments, vectors, rows).factor
+    assert fit(moments, vectors[in_turns], rows[in_turns]).factor == pytest.approx(factor, rel=0.5)
 
 
 @pytest.mark.parametrize("per_class", [2, 3])
@@ -102,9 +140,7 @@ def test_images_that_are_all_alike_leave_the_scores_finite(per_class: int) -> No
     vectors, labels = images(per_class, seed=1)
     for same in (vectors[:1].expand_as(vectors), vectors[::per_class].repeat_interleave(per_class, dim=0)):
         moments, rows = learned(same, labels)
-        sharpness = fit(moments, same, rows)
-        assert sharpness is not None
-        head = Head(*solve_discriminant(moments, factorise(moments, SHRINKAGE)), sharpness)
+        head = solved(moments).head(fit(moments, same, rows).factor)
         assert torch.isfinite(head.logits(same).softmax(dim=1)).all()
 
 
@@ -121,7 +157,7 @@ def test_classes_that_moved_were_forgotten_or_come_again_are_still_judged() -> N
     for before in (carried, all_but_one, none):
         after = before.observe(more, names)
         rows = label_rows(names, after.labels)
-        found = left_out_logits(after, factorise(after, SHRINKAGE), more, rows)
+        found = left_out_logits(solved(after), more, rows)
         own = found.gather(1, rows.unsqueeze(1))
         assert torch.isfinite(found).all()
         assert (own <= 0).all(), "half a squared distance, negated"

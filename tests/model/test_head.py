@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.head import factorise, solve_discriminant
+from model.head import Discriminant
 from model.moments import ClassMoments, fit_drift, label_rows
 
 
@@ -19,7 +19,8 @@ def blobs(per_class: int = 40, classes: int = 5, dim: int = 16) -> tuple[torch.T
 
 
 def solved(moments: ClassMoments) -> tuple[torch.Tensor, torch.Tensor]:
-    return solve_discriminant(moments, factorise(moments, shrinkage=0.1))
+    head = Discriminant.of(moments, shrinkage=0.1).head()
+    return head.weight, head.bias
 
 
 def columns_by_label(moments: ClassMoments) -> dict[str, torch.Tensor]:
