@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typing_extensions import Doc
 
 from hippotune.client import URL
+from trainer.config import LEAST_SHRINKAGE
 
 if TYPE_CHECKING:
     from exchange.queue import QueueConfig
@@ -31,8 +32,8 @@ C = TypeVar("C")
 
 Count = Annotated[int, Field(gt=0)] | None
 Share = Annotated[float, Field(ge=0, le=1)] | None
-Positive = Annotated[float, Field(gt=0)] | None
-Weight = Annotated[float, Field(ge=0)] | None
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
 
 
 class Part(Enum):
@@ -218,7 +219,11 @@ class Settings(BaseSettings):
     lambda_ent: Annotated[Weight, Part.TRAINER, Doc("Weight of retrieval being decided.")] = None
     drift_weight: Annotated[Weight, Part.TRAINER, Doc("Weight of features staying where they were.")] = None
     bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that carry a gradient; else all.")] = None
-    shrinkage: Annotated[Positive, Part.TRAINER, Doc("Added to each variance of the head, in means.")] = None
+    shrinkage: Annotated[
+        Annotated[float, Field(ge=LEAST_SHRINKAGE, allow_inf_nan=False)] | None,
+        Part.TRAINER,
+        Doc("Added to each variance of the head, in means."),
+    ] = None
     drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None
     seed: Annotated[Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Seed of where slots start.")] = (
         None

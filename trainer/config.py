@@ -5,7 +5,11 @@ The process around it has its own, in `trainer.process`: learning alone needs no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+LEAST_SHRINKAGE = 1e-4
+"""With less, and images that are all alike, the head's covariance is singular within what float64 tells apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class LearnerConfig:
     drift_weight: weight of keeping what the head reads of this task's images where the pools before it put it, as a
         share of its squared length; 0 lets it go. The first task has nothing to keep.
     bptt: loop steps that carry a gradient; None carries all.
-    shrinkage: added to every variance of the head's covariance, as a multiple of their mean.
+    shrinkage: added to every variance of the head's covariance, in means of them; `LEAST_SHRINKAGE` or more.
     drift_ridge: how strongly the drift map is pulled towards the identity.
     seed: of where slots and the linear head that teaches them start; images come in the same order whatever it is.
     """
@@ -48,6 +52,12 @@ class LearnerConfig:
     shrinkage: float = 0.3
     drift_ridge: float = 0.01
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not LEAST_SHRINKAGE <= self.shrinkage < math.inf:
+            raise ValueError(
+                f"shrinkage is {self.shrinkage}; it must be finite and at least {LEAST_SHRINKAGE}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

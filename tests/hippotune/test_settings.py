@@ -78,6 +78,9 @@ def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch)
     [
         ("port", "99999"),
         ("lr", "-1"),
+        ("lr", "inf"),
+        ("lambda_orth", "nan"),
+        ("shrinkage", "0.00001"),
         ("alpha", "1.5"),
         ("log_level", "loud"),
         ("tmax", "x"),
@@ -88,6 +91,12 @@ def test_nonsense_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings(**{name: value})
     assert caught.value.errors()[0]["loc"] == (name,)
+
+
+@pytest.mark.parametrize("shrinkage", [1e-5, 0, -1, float("inf"), float("nan")])
+def test_a_head_that_could_not_be_solved_is_refused(shrinkage: float) -> None:
+    with pytest.raises(ValueError, match=r"shrinkage is .*; it must be finite and at least 0.0001"):
+        LearnerConfig(shrinkage=shrinkage)
 
 
 def test_every_setting_says_whom_it_concerns() -> None:

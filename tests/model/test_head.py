@@ -7,6 +7,7 @@ import torch
 
 from model.head import Discriminant
 from model.moments import ClassMoments, fit_drift, label_rows
+from trainer.config import LEAST_SHRINKAGE
 
 
 def blobs(per_class: int = 40, classes: int = 5, dim: int = 16) -> tuple[torch.Tensor, tuple[str, ...]]:
@@ -72,6 +73,16 @@ def test_no_class_yet_is_no_column_and_one_image_is_a_class() -> None:
     assert bias.shape == (0,)
     alone = ClassMoments.empty(16).observe(torch.ones(1, 16), ("only",))
     assert all(torch.isfinite(part).all() for part in solved(alone))
+
+
+def test_images_that_are_all_alike_are_solved_at_the_least_shrinkage() -> None:
+    width = 600
+    vectors = torch.nn.functional.normalize(torch.randn(4, width, generator=torch.Generator().manual_seed(0)))
+    moments = ClassMoments.empty(width).observe(vectors.repeat(50, 1), ("a", "b", "c", "d") * 50)
+    head = Discriminant.of(moments, LEAST_SHRINKAGE).head()
+    assert head.logits(vectors).argmax(dim=1).tolist() == [0, 1, 2, 3]
+    with pytest.raises(torch.linalg.LinAlgError):
+        Discriminant.of(moments, 1e-12)
 
 
 def test_labels_may_recur_and_must_match_in_number() -> None:
