@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import simplejpeg
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ Image.MAX_IMAGE_PIXELS = None
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """The decoders ever reached. Open formats beyond these are where an image library's vulnerabilities are."""
+APP1 = b"\xff\xe1"
+"""The marker of a JPEG's metadata, which may say that the picture is to be turned. Never part of compressed pixels."""
 
 
 class UndecodableImage(ValueError):
@@ -31,6 +34,9 @@ def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
     The header is read, and `max_pixels` checked, before anything is decompressed. A JPEG at least twice the size
     wanted is decoded at a half, a quarter or an eighth, which its format makes cheap.
     """
+    plain = decode_plain_jpeg(data, px, max_pixels)
+    if plain is not None:
+        return square_pixels(plain, px)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -39,7 +45,8 @@ def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
                     f"image is {width} x {height} pixels; at most {max_pixels} pixels are allowed"
                 )
             image.draft("RGB", (2 * px, 2 * px))
-            return to_pixels(ImageOps.exif_transpose(image), px)
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_pixels(image, px)
     except UnidentifiedImageError as error:
         raise UndecodableImage("not a JPEG, PNG or WebP image") from error
     except UndecodableImage:
@@ -48,18 +55,39 @@ def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
         raise UndecodableImage(f"image cannot be decoded: {error}") from error
 
 
+def decode_plain_jpeg(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8] | None:
+    """[height, width, 3] of a JPEG that is to be taken as it is: in colour or grey, whole, not to be turned or scaled.
+
+    None for all else, which is Pillow's. Both stand on libjpeg-turbo and give the same pixels; this one takes half the
+    time and holds up Python's other threads a third as often.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or APP1 in data:
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        scaled = min(width, height) >= 4 * px
+        if scaled or width * height > max_pixels or colours not in ("YCbCr", "Gray"):
+            return None
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
+    except ValueError:  # Pillow knows more kinds, and says what is wrong with a damaged one
+        return None
+    return pixels
+
+
 def to_pixels(image: Image.Image, px: int) -> NDArray[np.uint8]:
-    """RGB pixels [3, px, px]: the largest centred square, resized (bicubic).
+    """RGB pixels [3, px, px]: the largest centred square, resized (bicubic)."""
+    return square_pixels(np.array(to_rgb(image)), px)
+
+
+def square_pixels(image: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
+    """RGB [height, width, 3] -> [3, px, px]: the largest centred square, resized (bicubic).
 
     Resized by torch, for the speed of serving files; no value is further than 1 from Pillow's.
     """
-    image = to_rgb(image)
-    width, height = image.size
+    height, width, _ = image.shape
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    if width != height:
-        image = image.crop((left, top, left + side, top + side))
-    square = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # [3, side, side]
+    square = torch.from_numpy(image[top : top + side, left : left + side]).permute(2, 0, 1)  # [3, side, side]
     if side != px:
         square = F.interpolate(square[None], size=(px, px), mode="bicubic", antialias=True)[0]
     pixels: NDArray[np.uint8] = square.contiguous().numpy()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.preprocess import UndecodableImage, decode, to_pixels
+from model.preprocess import UndecodableImage, decode, decode_plain_jpeg, to_pixels
 
 LIMIT = 1_000_000
 
@@ -57,8 +57,37 @@ def test_transparency_is_laid_on_white() -> None:
 def test_a_photo_taken_sideways_is_turned() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate 90 degrees clockwise to view
-    turned = decode(encoded(gradient(64, 64), "PNG", exif=exif.tobytes()), 32, LIMIT)
-    np.testing.assert_allclose(turned[0], to_pixels(gradient(64, 64).rotate(-90), 32)[0], atol=1)
+    for kind in ("PNG", "JPEG"):
+        turned = decode(encoded(gradient(64, 64), kind, exif=exif.tobytes()), 32, LIMIT)
+        np.testing.assert_allclose(turned[0], to_pixels(gradient(64, 64).rotate(-90), 32)[0], atol=2)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (200, 64), (31, 127), (1, 1)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 20}])
+def test_a_plain_jpeg_s_pixels_are_pillow_s(
+    size: tuple[int, int], mode: str, options: dict[str, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+    data = encoded(image, "JPEG", **options)
+    plain = decode_plain_jpeg(data, 32, LIMIT)
+    assert plain is not None
+    np.testing.assert_array_equal(plain, Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_what_is_no_plain_jpeg_is_left_to_pillow() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for data, limit in (
+        (encoded(gradient(64, 64), "JPEG", exif=exif.tobytes()), LIMIT),
+        (encoded(gradient(128, 128), "JPEG"), LIMIT),  # large enough to be scaled
+        (encoded(Image.new("CMYK", (20, 10)), "JPEG"), LIMIT),
+        (encoded(gradient(64, 64), "JPEG"), 64 * 64 - 1),
+        (encoded(gradient(64, 64), "JPEG")[:-9], LIMIT),
+        (encoded(gradient(64, 64), "PNG"), LIMIT),
+    ):
+        assert decode_plain_jpeg(data, 32, limit) is None
 
 
 def test_scaled_decoding_of_a_large_jpeg_changes_little() -> None:
