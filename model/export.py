@@ -133,9 +133,23 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
     Outputs: `scores` [B, C], `features` [B, F] and, unless batches are even, `steps` [B, L].
     B, k, r, M and C vary freely.
     """
+    parts = example_inputs(backbone, loop, kind)
+    first, *lists = ([example for example, _ in part.values()] for part in parts)
+    varying, *others = ([shape for _, shape in part.values()] for part in parts)
+    write_onnx(
+        DeliberatingGraph(OnnxViT(backbone, loop), kind),
+        (*first, *lists),
+        (*varying, *others),
+        [name for part in parts for name in part],
+        ("scores", "features") if kind is GraphKind.EVEN else ("scores", "features", "steps"),
+        path,
+    )
+
+
+def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tuple[Inputs, Inputs, Inputs]:
+    """What `DeliberatingGraph` is exported with: its first arguments, its memories, and what is a batch's own."""
     batch, kept, slots, classes = (Dim(name) for name in ("batch", "kept", "slots", "classes"))
-    most = most_pairs(backbone.patches, backbone.depth)
-    merged = Dim("merged", max=most)
+    # Any sizes but 0 and 1, which the exporter takes for fixed.
     dim, b, k, r, m, c = backbone.dim, 3, 5, 2, 11, 7
     first: Inputs = {
         "pixels": (torch.zeros(b, 3, backbone.px, backbone.px, dtype=torch.uint8), {0: batch}),
@@ -154,19 +168,8 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
         own["epsilon"] = (torch.zeros(b), {0: batch})
         own["topk"] = (torch.full((b,), k), {0: batch})
     if kind is GraphKind.MERGING:
-        own["pairs"] = (torch.arange(r), {0: merged})
-    graph = DeliberatingGraph(OnnxViT(backbone, loop), kind)
-    examples = [[example for example, _ in part.values()] for part in (first, memories, own)]
-    shapes = [[shape for _, shape in part.values()] for part in (first, memories, own)]
-    outputs = ("scores", "features") if kind is GraphKind.EVEN else ("scores", "features", "steps")
-    write_onnx(
-        graph,
-        (*examples[0], *examples[1:]),
-        (*shapes[0], *shapes[1:]),
-        (*first, *memories, *own),
-        outputs,
-        path,
-    )
+        own["pairs"] = (torch.arange(r), {0: Dim("merged", max=most_pairs(backbone.patches, backbone.depth))})
+    return first, memories, own
 
 
 def write_onnx(

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
+from redis import Redis
 
 from exchange.blobs import BlobStore
 from exchange.connection import connect
@@ -76,16 +77,7 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.lifecycle, app.state.metrics = lifecycle, metrics
-    app.add_middleware(FastPath, route=classify.route(), handlers=app.exception_handlers)
-    app.add_middleware(HeadRequests)
-    if config.api_keys_file is not None or len(
-        keys
-    ):  # a file that is still empty lets nobody in, rather than all
-        app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
-    else:
-        app.add_middleware(OriginGuard, insecure=config.insecure, metrics=metrics)
-    app.add_middleware(RequestMetrics, metrics=metrics)
-    app.add_middleware(ProtocolErrors)
+    wrap(app, config, keys, metrics)
     problems.install(app, metrics)
     for noun in (classify, feedback, tasks, versions, operations, inference, page):
         app.include_router(noun.router)
@@ -93,40 +85,27 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
     return app
 
 
+def wrap(app: FastAPI, config: ServiceConfig, keys: Keyring, metrics: Metrics) -> None:
+    """What a request passes before it reaches a route; what is added last is passed first."""
+    app.add_middleware(FastPath, route=classify.route(), handlers=app.exception_handlers)
+    app.add_middleware(HeadRequests)
+    if config.api_keys_file is not None or len(keys):  # a file that is still empty lets nobody in, not all
+        app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
+    else:
+        app.add_middleware(OriginGuard, insecure=config.insecure, metrics=metrics)
+    app.add_middleware(RequestMetrics, metrics=metrics)
+    app.add_middleware(ProtocolErrors)
+
+
 @asynccontextmanager
 async def running(
     config: ServiceConfig, load: LoadRuntime, metrics: Metrics, lifecycle: Lifecycle
 ) -> AsyncIterator[Services]:
     """Everything behind the routes, from a warm backbone on."""
-    threads = config.threads or available_cpus()
-    served, redis, blobs = Served(), connect(config.redis_url), BlobStore(config.store / "blobs")
+    threads, redis = config.threads or available_cpus(), connect(config.redis_url)
     runtime = await to_thread.run_sync(load, config, threads)
-    engine = Engine(served, config.max_batch, config.queue_images, metrics, Pace())
-    registry = Registry(redis, config.store / "versions", config.queue.prefix)
-    watcher = Watcher(registry, runtime, engine, served, metrics)
-    memory = SharedMemory(
-        AnswerMemory(config.feedback_answers, config.feedback_ttl_s), Relay(redis, config.queue.prefix)
-    )
-    decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    services = Services(
-        config=config,
-        metrics=metrics,
-        lifecycle=lifecycle,
-        runtime=runtime,
-        served=served,
-        engine=engine,
-        watcher=watcher,
-        queue=TaskQueue(redis, blobs, config.queue),
-        blobs=blobs,
-        registry=registry,
-        memory=memory,
-        bodies=Bodies(config.max_held_bytes),
-        # The files of a form stay in memory while each is small, so that forms are counted as if all of it did.
-        uploads=Bodies(2 * config.max_task_bytes),
-        decoders=decoders,
-        submissions=CapacityLimiter(config.max_submissions),
-        streams=CapacityLimiter(config.max_event_streams),
-    )
+    services = assembled(config, runtime, redis, threads, metrics, lifecycle)
+    engine, watcher, memory = services.engine, services.watcher, services.memory
     engine.start()
     try:
         await to_thread.run_sync(warm_backbone, engine, runtime)
@@ -142,8 +121,45 @@ async def running(
         # Only what was started: a complaint about the rest would hide why the start failed.
         await to_thread.run_sync(engine.stop)
         await to_thread.run_sync(runtime.close)
-        decoders.shutdown(cancel_futures=True)
+        services.decoders.shutdown(cancel_futures=True)
         redis.close()
+
+
+def assembled(
+    config: ServiceConfig,
+    runtime: Runtime,
+    redis: Redis,
+    threads: int,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
+) -> Services:
+    """The parts of a server, none of them started."""
+    served, blobs = Served(), BlobStore(config.store / "blobs")
+    engine = Engine(served, config.max_batch, config.queue_images, metrics, Pace())
+    registry = Registry(redis, config.store / "versions", config.queue.prefix)
+    watcher = Watcher(registry, runtime, engine, served, metrics)
+    memory = SharedMemory(
+        AnswerMemory(config.feedback_answers, config.feedback_ttl_s), Relay(redis, config.queue.prefix)
+    )
+    return Services(
+        config=config,
+        metrics=metrics,
+        lifecycle=lifecycle,
+        runtime=runtime,
+        served=served,
+        engine=engine,
+        watcher=watcher,
+        queue=TaskQueue(redis, blobs, config.queue),
+        blobs=blobs,
+        registry=registry,
+        memory=memory,
+        bodies=Bodies(config.max_held_bytes),
+        # The files of a form stay in memory while each is small, so that forms are counted as if all of it did.
+        uploads=Bodies(2 * config.max_task_bytes),
+        decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
+        submissions=CapacityLimiter(config.max_submissions),
+        streams=CapacityLimiter(config.max_event_streams),
+    )
 
 
 def warm_backbone(engine: Engine, runtime: Runtime) -> None:

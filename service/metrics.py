@@ -37,7 +37,13 @@ class Metrics:
     """The collectors, and the children the hot path uses looked up once."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self._count_requests()
+        self._count_versions()
+        self._count_learning()
+
+    def _count_requests(self) -> None:
+        registry = self.registry
         self.requests = Histogram(
             "hippotune_request_duration_seconds",
             "From the first byte of a request to the last of its answer.",
@@ -71,6 +77,9 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+
+    def _count_versions(self) -> None:
+        registry = self.registry
         self.version_info = Gauge(
             "hippotune_version_info", "1 for the version being served.", ("version",), registry=registry
         )
@@ -100,6 +109,9 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+
+    def _count_learning(self) -> None:
+        registry = self.registry
         self.task_state = Gauge(
             "hippotune_task_state", "Tasks in each state, of the newest 1000.", ("state",), registry=registry
         )
