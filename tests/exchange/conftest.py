@@ -6,6 +6,7 @@ from redis import Redis
 from exchange.blobs import BlobStore
 from exchange.queue import QueueConfig, TaskQueue
 from exchange.records import Sample
+from exchange.registry import Registry
 
 
 @pytest.fixture
@@ -40,3 +41,8 @@ def after_the_lease(config):
 def other(redis, blobs, config):
     """The same queue as another process sees it."""
     return TaskQueue(redis, blobs, config)
+
+
+@pytest.fixture
+def registry(redis, tmp_path):
+    return Registry(redis, tmp_path / "versions")

@@ -1,51 +1,15 @@
+"""Versions behind one pointer: published whole or not at all, moved back and forth, waited for."""
+
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from exchange.errors import (
-    LeaseLost,
-    PointerMoved,
-    StoreUnavailable,
-    VersionCorrupt,
-    VersionNotFound,
-    VersionUnreadable,
-)
+from exchange.errors import LeaseLost, PointerMoved, StoreUnavailable, VersionNotFound
 from exchange.lease import Lease
-from exchange.records import Backbone, Canary
-from exchange.registry import Registry
-
-
-@pytest.fixture
-def registry(redis, tmp_path):
-    return Registry(redis, tmp_path / "versions")
-
-
-def publish(registry, expected=None, kind="fast", **changes):
-    fields = {
-        "kind": kind,
-        "parent": expected,
-        "backbone": Backbone("vit_tiny", 224, "ab"),
-        "labels": ["cat"],
-        "consolidated": [],
-        "fast": ["t1"],
-        "slots": 0,
-        "metrics": {"accuracy": 0.5},
-        "files": {"serving": lambda path: path.write_bytes(b"weights")},
-        "expected": expected,
-    }
-    return registry.publish(**fields | changes)
-
-
-def publish_chain(registry, kinds):
-    """Versions 1, 2, ... each the child of the one before."""
-    for version, kind in enumerate(kinds):
-        publish(registry, version or None, kind)
-
-
-def files_of(registry):
-    return sorted(path.name for path in registry.shelf.root.iterdir())
+from exchange.records import Canary
+from tests.exchange.publishing import files_of, publish, publish_chain
 
 
 def test_a_version_is_published_served_and_whole(registry):
@@ -134,40 +98,6 @@ def test_a_role_is_a_plain_word(registry):
         publish(registry, files={"../serving": lambda path: path.write_bytes(b"")})
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:3], lambda data: b"", lambda data: b"W" + data[1:]])
-def test_a_damaged_file_is_noticed(registry, damage):
-    publish(registry)
-    path = registry.path(1, "serving")
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(VersionCorrupt, match="000001"):
-        registry.verify(1, "serving")
-
-
-def test_a_missing_file_is_noticed(registry):
-    publish(registry)
-    registry.path(1, "serving").unlink()
-    with pytest.raises(VersionUnreadable):
-        registry.verify(1, "serving")
-
-
-def test_a_damaged_manifest_is_noticed_and_the_others_are_listed(registry):
-    publish_chain(registry, ["fast", "fast"])
-    manifest = registry.shelf.root / "000001.json"
-    manifest.write_bytes(manifest.read_bytes()[:-10])
-    with pytest.raises(VersionCorrupt, match="version 1"):
-        registry.manifest(1)
-    assert [manifest.version for manifest in registry.manifests()] == [2]
-
-
-def test_a_manifest_that_the_disk_does_not_give_is_not_taken_for_damaged(registry):
-    publish(registry)
-    manifest = registry.shelf.root / "000001.json"
-    manifest.unlink()
-    manifest.mkdir()  # so that opening it fails, for root too
-    with pytest.raises(VersionUnreadable, match="version 1 cannot be read"):
-        registry.manifest(1)
-
-
 def test_what_does_not_exist_is_named(registry):
     publish(registry)
     with pytest.raises(VersionNotFound, match="99"):
@@ -222,128 +152,6 @@ def test_a_lost_notification_is_made_up_for(registry, redis):
     timer.start()
     assert registry.wait(after=1, timeout_s=5) == 2
     timer.join()
-
-
-def test_a_crash_between_writing_and_naming_leaves_nothing_visible(registry, monkeypatch):
-    publish(registry)
-
-    def crash(*arguments):
-        raise SystemExit
-
-    with monkeypatch.context() as patch:
-        patch.setattr(registry.shelf, "remove", lambda version: None)  # a dead process cleans nothing up
-        patch.setattr(registry.shelf, "write_manifest", crash)
-        with pytest.raises(SystemExit):
-            publish(registry, 1)
-    assert "000002.serving.safetensors" in files_of(registry)
-    assert [manifest.version for manifest in registry.manifests()] == [1]
-    with pytest.raises(VersionNotFound):
-        registry.manifest(2)
-    with pytest.raises(VersionNotFound):
-        registry.activate(2)
-    assert publish(registry, 1).version == 3
-    registry.prune(keep=10)
-    assert not [name for name in files_of(registry) if "000002" in name]
-
-
-def test_a_crash_just_before_the_pointer_moves_leaves_nothing_visible(registry, monkeypatch):
-    publish(registry)
-
-    def crash(*arguments):
-        raise SystemExit
-
-    with monkeypatch.context() as patch:
-        patch.setattr(registry, "_move", crash)
-        with pytest.raises(SystemExit):
-            publish(registry, 1)
-    assert registry.current() == 1
-    assert [manifest.version for manifest in registry.manifests()] == [1]
-    with pytest.raises(VersionNotFound):
-        registry.activate(2)
-
-
-def test_a_fresh_redis_recovers_the_newest_whole_version(registry, redis):
-    publish_chain(registry, ["consolidated", "fast", "fast"])
-    registry.path(3, "serving").write_bytes(b"torn")
-    redis.flushall()
-    assert registry.current() is None
-    assert registry.recover() == 2
-    assert registry.current() == 2
-    assert [manifest.version for manifest in registry.manifests()] == [2, 1]
-    assert publish(registry, 2).version == 4
-
-
-def test_recovering_changes_nothing_where_there_is_a_pointer(registry):
-    assert registry.recover() is None
-    publish_chain(registry, ["fast", "fast"])
-    registry.activate(1)
-    assert registry.recover() == 1
-
-
-def test_a_number_is_never_given_out_twice(registry, redis):
-    publish_chain(registry, ["fast", "fast"])
-    (registry.shelf.root / ".000007.partial").mkdir()
-    redis.flushall()
-    registry.recover()
-    assert publish(registry, 2).version == 8
-
-
-def test_pruning_keeps_what_is_needed(registry):
-    publish_chain(registry, ["consolidated", "fast", "consolidated", "fast", "fast", "consolidated", "fast"])
-    registry.activate(2)
-    assert registry.prune(keep=2) == [5, 4, 3]
-    assert [manifest.version for manifest in registry.manifests()] == [7, 6, 2, 1]
-    registry.activate(7)
-    assert registry.prune(keep=1) == [2, 1]
-    assert {name[:6] for name in files_of(registry)} == {"000006", "000007"}
-    assert registry.newest_consolidated().version == 6
-
-
-def test_pruning_takes_nothing_that_becomes_canary_or_is_activated_meanwhile(registry, monkeypatch):
-    publish_chain(registry, ["consolidated", "fast", "consolidated", "consolidated"])
-    lineage = registry._lineage
-    for meanwhile in (lambda: registry.set_canary(2, 0.5), lambda: registry.activate(2)):
-        monkeypatch.setattr(registry, "_lineage", lambda version, act=meanwhile: act() and lineage(version))
-        assert registry.prune(keep=1) == []
-        monkeypatch.undo()
-        assert registry.prune(keep=1) in ([3], [])
-        assert {name[:6] for name in files_of(registry)} == {"000001", "000002", "000004"}
-
-
-@pytest.mark.parametrize("trouble", ["unreadable", "late"])
-def test_pruning_waits_where_the_disk_does_not_tell_what_is_needed(registry, trouble):
-    publish_chain(registry, ["consolidated", "fast", "consolidated"])
-    registry.activate(2)
-    manifest = registry.shelf.root / "000002.json"
-    hidden = manifest.rename(manifest.with_suffix(".away"))
-    if trouble == "unreadable":
-        manifest.mkdir()
-        with pytest.raises(VersionUnreadable):
-            registry.prune(keep=1)
-        manifest.rmdir()
-    else:
-        assert registry.prune(keep=1) == []
-    hidden.rename(manifest)
-    assert registry.prune(keep=1) == []
-    assert registry.known_tasks() == {task for m in registry.manifests() for task in m.applied}
-
-
-def test_recovering_waits_for_a_disk_that_does_not_tell_what_is_whole(registry, redis):
-    publish_chain(registry, ["consolidated", "consolidated"])
-    redis.flushall()
-    manifest = registry.shelf.root / "000002.json"
-    hidden = manifest.rename(manifest.with_suffix(".away"))
-    manifest.mkdir()
-    with pytest.raises(VersionUnreadable):
-        registry.recover()
-    assert registry.current() is None
-    manifest.rmdir()
-    hidden.rename(manifest)
-    assert registry.recover() == 2
-
-
-def test_pruning_an_empty_registry_does_nothing(registry):
-    assert registry.prune(keep=1) == []
 
 
 def test_a_canary_is_one_published_version_and_stays_on_disk(registry):

@@ -1,0 +1,118 @@
+"""Versions whose files or records are damaged, late or gone, and writers that crash."""
+
+import pytest
+
+from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
+from tests.exchange.publishing import files_of, publish, publish_chain
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:3], lambda data: b"", lambda data: b"W" + data[1:]])
+def test_a_damaged_file_is_noticed(registry, damage):
+    publish(registry)
+    path = registry.path(1, "serving")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(VersionCorrupt, match="000001"):
+        registry.verify(1, "serving")
+
+
+def test_a_missing_file_is_noticed(registry):
+    publish(registry)
+    registry.path(1, "serving").unlink()
+    with pytest.raises(VersionUnreadable):
+        registry.verify(1, "serving")
+
+
+def test_a_damaged_manifest_is_noticed_and_the_others_are_listed(registry):
+    publish_chain(registry, ["fast", "fast"])
+    manifest = registry.shelf.root / "000001.json"
+    manifest.write_bytes(manifest.read_bytes()[:-10])
+    with pytest.raises(VersionCorrupt, match="version 1"):
+        registry.manifest(1)
+    assert [manifest.version for manifest in registry.manifests()] == [2]
+
+
+def test_a_manifest_that_the_disk_does_not_give_is_not_taken_for_damaged(registry):
+    publish(registry)
+    manifest = registry.shelf.root / "000001.json"
+    manifest.unlink()
+    manifest.mkdir()  # so that opening it fails, for root too
+    with pytest.raises(VersionUnreadable, match="version 1 cannot be read"):
+        registry.manifest(1)
+
+
+def test_a_crash_between_writing_and_naming_leaves_nothing_visible(registry, monkeypatch):
+    publish(registry)
+
+    def crash(*arguments):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.shelf, "remove", lambda version: None)  # a dead process cleans nothing up
+        patch.setattr(registry.shelf, "write_manifest", crash)
+        with pytest.raises(SystemExit):
+            publish(registry, 1)
+    assert "000002.serving.safetensors" in files_of(registry)
+    assert [manifest.version for manifest in registry.manifests()] == [1]
+    with pytest.raises(VersionNotFound):
+        registry.manifest(2)
+    with pytest.raises(VersionNotFound):
+        registry.activate(2)
+    assert publish(registry, 1).version == 3
+    registry.prune(keep=10)
+    assert not [name for name in files_of(registry) if "000002" in name]
+
+
+def test_a_crash_just_before_the_pointer_moves_leaves_nothing_visible(registry, monkeypatch):
+    publish(registry)
+
+    def crash(*arguments):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_move", crash)
+        with pytest.raises(SystemExit):
+            publish(registry, 1)
+    assert registry.current() == 1
+    assert [manifest.version for manifest in registry.manifests()] == [1]
+    with pytest.raises(VersionNotFound):
+        registry.activate(2)
+
+
+def test_a_fresh_redis_recovers_the_newest_whole_version(registry, redis):
+    publish_chain(registry, ["consolidated", "fast", "fast"])
+    registry.path(3, "serving").write_bytes(b"torn")
+    redis.flushall()
+    assert registry.current() is None
+    assert registry.recover() == 2
+    assert registry.current() == 2
+    assert [manifest.version for manifest in registry.manifests()] == [2, 1]
+    assert publish(registry, 2).version == 4
+
+
+def test_recovering_changes_nothing_where_there_is_a_pointer(registry):
+    assert registry.recover() is None
+    publish_chain(registry, ["fast", "fast"])
+    registry.activate(1)
+    assert registry.recover() == 1
+
+
+def test_a_number_is_never_given_out_twice(registry, redis):
+    publish_chain(registry, ["fast", "fast"])
+    (registry.shelf.root / ".000007.partial").mkdir()
+    redis.flushall()
+    registry.recover()
+    assert publish(registry, 2).version == 8
+
+
+def test_recovering_waits_for_a_disk_that_does_not_tell_what_is_whole(registry, redis):
+    publish_chain(registry, ["consolidated", "consolidated"])
+    redis.flushall()
+    manifest = registry.shelf.root / "000002.json"
+    hidden = manifest.rename(manifest.with_suffix(".away"))
+    manifest.mkdir()
+    with pytest.raises(VersionUnreadable):
+        registry.recover()
+    assert registry.current() is None
+    manifest.rmdir()
+    hidden.rename(manifest)
+    assert registry.recover() == 2
