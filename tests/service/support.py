@@ -175,3 +175,9 @@ def weights_file(path: Path) -> Path:
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0)
     save_file(vit.state_dict(), path)
     return path
+
+
+def serving(server: Running) -> int | None:
+    """The version that a server answers with."""
+    answer: int | None = server.client.get("/versions").json()["serving"]
+    return answer

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -169,3 +171,10 @@ def test_insecure_answers_to_any_name(config: ServiceConfig) -> None:
 
     with running(replace(config, insecure=True)) as server:
         assert server.client.get("/tasks", headers={"Host": "hippotune.lan"}).status_code == 200
+
+
+def test_a_key_file_that_is_still_empty_lets_nobody_in(config: ServiceConfig, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("# none yet\n")
+    with running(replace(config, api_keys_file=tmp_path / "keys")) as server:
+        assert server.client.get("/versions").status_code == 401
+        assert server.client.get("/healthz").status_code == 200

@@ -1,0 +1,109 @@
+"""A version that cannot be served is refused and reported, and the one before goes on answering."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from structlog.testing import capture_logs
+
+from model.checkpoint import Checkpoint
+from service.config import ServiceConfig
+from tests.service.support import picture, random_version, running, serving, wait_for
+
+PNG = {"Content-Type": "image/png"}
+
+
+def test_bad_versions_are_refused_and_reported(config: ServiceConfig, tmp_path: Path) -> None:
+    with running(config) as server:
+        good = random_version(server.backbone, ("cat", "dog"))
+        version = server.serve(good).version
+        poisoned = random_version(server.backbone, ("cat", "dog"))
+        poisoned.head.weight[0, 0] = torch.nan
+        elsewhere = Checkpoint(
+            type(good.identity)("other", 32, "0" * 64), good.loop, good.pools, good.head, good.labels
+        )
+        bad = [server.publish(poisoned), server.publish(good, labels=("cat",)), server.publish(elsewhere)]
+        wait_for(
+            lambda: (
+                bad[-1].version in {r["version"] for r in server.client.get("/versions").json()["refused"]}
+            )
+        )
+        refused = {r["version"]: r["reason"] for r in server.client.get("/versions").json()["refused"]}
+        assert "backbone" in refused[bad[2].version]
+        answer = server.client.post("/classify", content=picture(), headers=PNG)
+        assert answer.json()["version"] == version
+        assert server.client.post(f"/versions/{bad[2].version}/activate").status_code == 409
+        path = server.registry.path(version, "serving")
+        shutil.copy(path, tmp_path / "copy")
+        with path.open("r+b") as file:
+            file.seek(-1, 2)
+            file.write(b"\xff")
+        assert server.client.post(f"/versions/{version}/activate").status_code == 409
+        assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == version
+
+
+def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
+    config: ServiceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(config) as server, capture_logs() as lines:
+        first, second = (
+            server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version
+            for seed in range(2)
+        )
+        server.registry.activate(first)
+        wait_for(lambda: serving(server) == first)
+        path = server.registry.path(second, "serving")
+        shutil.move(path, tmp_path / "late")
+        server.registry.activate(second)
+        wait_for(lambda: "version cannot be read, trying on" in [line["event"] for line in lines])
+        shutil.move(tmp_path / "late", path)
+        wait_for(lambda: serving(server) == second)
+        assert server.client.get("/versions").json()["refused"] == []
+        monkeypatch.setattr("service.watcher.READ_PAUSES_S", (0.01,))
+        monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+        path = server.registry.path(first, "serving")
+        shutil.move(path, tmp_path / "later still")
+        server.registry.activate(first)
+        wait_for(lambda: server.client.get("/versions").json()["refused"])
+        assert serving(server) == second
+        time.sleep(1.5)
+        assert len(server.client.get("/versions").json()["refused"]) == 1
+        shutil.move(tmp_path / "later still", path)
+        wait_for(lambda: serving(server) == first)
+
+
+def test_a_server_that_starts_at_a_bad_version_serves_the_newest_good_one(config: ServiceConfig) -> None:
+    with running(config) as server:
+        good = server.serve(random_version(server.backbone, ("cat", "dog"))).version
+        bad = server.publish(random_version(server.backbone, ("cat", "dog"), seed=2)).version
+        path = server.registry.path(bad, "serving")
+        path.unlink()  # a new file: the server has mapped the old one, and must not lose it under its feet
+        path.write_bytes(b"torn")
+    with running(config) as server:
+        assert serving(server) == good
+        listed = server.client.get("/versions").json()
+        assert listed["current"] == bad
+        assert [refusal["version"] for refusal in listed["refused"]] == [bad]
+
+
+def test_a_version_that_a_runtime_cannot_prepare_is_refused_and_not_tried_for_ever(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(config) as server:
+        good = server.serve(random_version(server.backbone, ("cat", "dog"))).version
+        tries = []
+
+        def fail(checkpoint: Checkpoint) -> None:
+            tries.append(checkpoint)
+            raise RuntimeError("the exporter does not know this operator")
+
+        monkeypatch.setattr(server.services.runtime, "prepare", fail)
+        bad = server.publish(random_version(server.backbone, ("cat", "dog", "emu"))).version
+        wait_for(lambda: [r["version"] for r in server.client.get("/versions").json()["refused"]] == [bad])
+        assert "does not know" in server.client.get("/versions").json()["refused"][0]["reason"]
+        assert serving(server) == good
+        assert len(tries) == 1
