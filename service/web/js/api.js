@@ -5,7 +5,7 @@ import { anotherKey, authorization, currentKey } from "./key.js";
 const RECONNECT_MS = 2000;
 
 /** An answer other than success, in the words of its problem document. */
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;
