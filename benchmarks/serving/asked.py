@@ -49,6 +49,11 @@ ASKED = (
     Asked("from pointer to first answer, p50, ms", "swaps.pointer_to_first_answer_ms_p50", most=50),
     Asked("latency with 100 tasks over one", "scale.tasks_100.over_1", most=1.1),
     Asked("latency with 1,000 tasks over one", "scale.tasks_1000.over_1", most=1.25),
+    Asked(
+        "the same as the defaults learn, 1,000 tasks",
+        "scale.as_the_defaults_learn.tasks_1000.over_1",
+        most=1.25,
+    ),
     Asked("from start to ready, s", "start.start_to_ready_s", most=10),
 )
 

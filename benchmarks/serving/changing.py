@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +24,8 @@ LOAD = 0.3
 """Of what the bare runtime can do, while versions are swapped."""
 EVERY_S = 0.12
 """Between two swaps: a trainer publishes every few seconds at most."""
+TASK = 10
+"""Classes of a task, and slots where it brings some."""
 
 
 def starting(scene: Scene, effort: Effort) -> Figures:
@@ -110,19 +112,32 @@ def background_load(port: int, how: Figures) -> Iterator[Measured]:
 
 
 def scale(port: int, versions: Versions, effort: Effort) -> Figures:
-    """One caller, versions that know more and more tasks of ten slots and ten classes each."""
-    numbers = {
-        tasks: versions.publish(versions.checkpoint(10 * tasks, 10 * tasks)).version for tasks in effort.tasks
-    }
-    photos, found = photographs(32), {tasks: list[float]() for tasks in numbers}
+    """One caller, versions that know more and more tasks of ten classes each.
+
+    Each task with ten slots of its own; and as the defaults learn, where only the first brings slots.
+    """
+    sizes = {size for tasks in effort.tasks for size in ((TASK * tasks, TASK * tasks), (TASK, TASK * tasks))}
+    numbers = {size: versions.publish(versions.checkpoint(*size)).version for size in sorted(sizes)}
+    photos, found = photographs(32), {size: list[float]() for size in numbers}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as caller:
         for _ in range(effort.rounds):
-            for tasks, version in numbers.items():
+            for size, version in numbers.items():
                 versions.registry.activate(version)
                 wait_for(caller, version)
-                found[tasks].append(median(ask(port, photos, seconds=effort.seconds / 2).latencies_ms))
+                found[size].append(median(ask(port, photos, seconds=effort.seconds / 2).latencies_ms))
+    return curves(found)
+
+
+def curves(found: Mapping[tuple[int, int], Sequence[float]]) -> Figures:
+    """Latencies by (slots, classes) as two curves over tasks, each over that of the fewest."""
     base = found[min(found)]
-    return {
-        f"tasks_{tasks}": {"latency_p50_ms": median(values), "over_1": ratio(values, base)}
-        for tasks, values in found.items()
-    }
+
+    def curve(measured: Mapping[tuple[int, int], Sequence[float]]) -> Figures:
+        return {
+            f"tasks_{classes // TASK}": {"latency_p50_ms": median(values), "over_1": ratio(values, base)}
+            for (_, classes), values in measured.items()
+        }
+
+    with_slots = {size: values for size, values in found.items() if size[0] == size[1]}
+    settled = {size: values for size, values in found.items() if size[0] == min(found)[0]}
+    return {**curve(with_slots), "as_the_defaults_learn": curve(settled)}

@@ -24,7 +24,7 @@ TITLES = {
     "alone": "One caller",
     "budgets": "Mixed budgets beside uniform ones",
     "swaps": "Swaps under load",
-    "scale": "More and more tasks, ten slots and ten classes each",
+    "scale": "More and more tasks of ten classes: ten slots each; as the defaults learn, ten slots in all",
     "start": "Starting",
 }
 BESIDE = {

@@ -21,6 +21,7 @@ pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extra
 from benchmarks.serving.__main__ import kept
 from benchmarks.serving.asked import ASKED, rows
 from benchmarks.serving.beside import against
+from benchmarks.serving.changing import curves
 from benchmarks.serving.client import Caller, Load, Measured, rate
 from benchmarks.serving.page import page, plots
 from benchmarks.serving.scene import Scene, child, free_port, multipart, photographs, stored
@@ -192,6 +193,18 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     (row,) = rows({"alone": {"overhead_p50_ms": 1.2}})
     assert row[1:] == ("<= 1.5", "1.2", "yes")
     assert len({asked.path for asked in ASKED}) == len(ASKED)
+
+
+def test_growth_is_told_with_slots_for_every_task_and_as_the_defaults_learn() -> None:
+    found = curves({(10, 10): [10.0, 12.0], (10, 1000): [11.0, 12.0], (1000, 1000): [15.0, 18.0]})
+    assert found["tasks_1"] == {"latency_p50_ms": 11.0, "over_1": 1.0}
+    assert found["tasks_100"] == {"latency_p50_ms": 16.5, "over_1": 1.5}
+    settled = found["as_the_defaults_learn"]
+    assert list(settled) == ["tasks_1", "tasks_100"]
+    assert settled["tasks_100"]["over_1"] == pytest.approx(1.05)
+    where = {"machine": {"processor": "a CPU", "load": 0.25}, "threads": 2, "date": "2026-01-01"}
+    text = page({**where, "command": "it", "backbone": "deit", "scale": found}, None)
+    assert "| as the defaults learn: tasks 100: latency p50 ms | 11.5 |" in text
 
 
 def test_a_run_that_was_cut_keeps_its_parts_and_only_those_of_its_setting(tmp_path: Path) -> None:
