@@ -182,8 +182,10 @@ class Watcher:
         manifest, checkpoint = self._read_patiently(version)
         check_agreement(manifest, checkpoint)
         classifier = self._runtime.prepare(checkpoint)
-        self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px)).result(WARM_UP_S)
-        return Snapshot.of(manifest, checkpoint, classifier)
+        warmed = self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px))
+        snapshot = Snapshot.of(manifest, checkpoint, classifier)  # while the engine ends what it has
+        warmed.result(WARM_UP_S)
+        return snapshot
 
     def _read_patiently(self, version: int) -> tuple[Manifest, Checkpoint]:
         """What lies on the disk of a version. Raises what the last reading raised; damage at once."""

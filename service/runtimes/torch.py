@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from model.backbone import Backbone, BackboneIdentity, BackboneSpec, load_backbo
 from model.budget import Budget, BudgetBatch
 from model.checkpoint import Checkpoint
 from model.classify import classify
-from model.deliberation import LoopConfig, Recall
+from model.deliberation import LoopConfig, Memory, Recall
 from model.device import pick_device
 from model.network import RetrievalViT
 from service.runtimes import Classifier, LayerTrace, Output, as_taught
@@ -70,14 +71,17 @@ class TorchRuntime:
 
 
 class TorchClassifier:
-    """One version's pools and head on the runtime's device, the pools laid out for the loop."""
+    """One version's pools and head on the runtime's device."""
 
     def __init__(self, backbone: Backbone, checkpoint: Checkpoint, device: torch.device) -> None:
         self.network = RetrievalViT(backbone, checkpoint.loop)
-        self.memories = checkpoint.pools.memories(checkpoint.loop)
-        self.head = checkpoint.head
-        self.slots = checkpoint.pools.slots
+        self.pools, self.head = checkpoint.pools, checkpoint.head
         self.device = device
+
+    @cached_property
+    def memories(self) -> list[Memory]:
+        """Laid out by the first pass: beside onnxruntime, most versions go before torch is asked for one."""
+        return self.pools.memories(self.network.loop)
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
         images = torch.from_numpy(pixels).to(self.device)  # [B, 3, px, px]
@@ -89,7 +93,7 @@ class TorchClassifier:
         return Output(
             scores=array(answer.scores),
             steps=array(answer.steps),
-            features=as_taught(array(answer.features), budgets, loop.budget, self.slots),
+            features=as_taught(array(answer.features), budgets, loop.budget, self.pools.slots),
             trace=tuple(layer_trace(layer, recall) for layer, recall in found),
         )
 
