@@ -35,6 +35,9 @@ from service.tickets import Batch, Item, Scored, Ticket, fail, resolve
 
 log = structlog.get_logger(__name__)
 
+ANSWERING_S = 0.001
+"""What it takes to write an answer, and more."""
+
 
 class Engine:
     """Scores images in a thread of its own. Call `start` and `stop` once each."""
@@ -226,10 +229,16 @@ class Engine:
         for ticket in dict.fromkeys(tickets):
             if len(ticket.scored) == len(ticket.images):
                 ticket.loop.call_soon_threadsafe(resolve, ticket)
+        self._let_answers_go()
         try:
             self._note(batch, budgets[0].keep, output, ended - began)
         except Exception:  # everybody has an answer: what fails here must not end the thread
             log.exception("a pass could not be noted", version=batch.snapshot.version)
+
+    def _let_answers_go(self) -> None:
+        """Wait a moment unless there is work: counting a pass would hold the interpreter that the answers need."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._waiting or self._calls, ANSWERING_S)
 
     def _note(self, batch: Batch, keep: float, output: Output, seconds: float) -> None:
         """Learn from a pass how long passes take, and count it."""
