@@ -19,6 +19,9 @@ from model.deliberation import LoopConfig
 from model.head import Head
 from model.pools import Pools
 
+LARGEST = 1e15
+"""Numbers beyond could overflow where the network squares them; with smaller ones scores are probabilities."""
+
 
 class InvalidCheckpoint(ValueError):
     """The file is damaged, is no checkpoint, or belongs to another backbone; the message says which."""
@@ -65,7 +68,7 @@ class Checkpoint:
         return checkpoint
 
     def check(self) -> None:
-        """Raise InvalidCheckpoint when parts do not fit each other or hold numbers that are not finite."""
+        """Raise InvalidCheckpoint when parts do not fit each other or hold numbers that could not answer."""
         if not self.head.weight.shape[1] == len(self.head.bias) == len(self.labels):
             raise InvalidCheckpoint(f"head of {len(self.head.bias)} classes for {len(self.labels)} labels")
         if len(self.pools.keys) != len(self.loop.layers):
@@ -73,15 +76,25 @@ class Checkpoint:
                 f"pools of {len(self.pools.keys)} layers for a loop over {len(self.loop.layers)}"
             )
         pools, head = self.pools, self.head
-        parts = (pools.keys, pools.values, pools.feedback, head.weight, head.bias)
-        if not all(bool(torch.isfinite(part).all()) for part in parts):
-            raise InvalidCheckpoint("a tensor holds NaN or infinity")
+        parts = (
+            pools.keys,
+            pools.values,
+            pools.feedback,
+            head.sharpness * head.weight,
+            head.sharpness * head.bias,
+        )
+        if not all(bool((part.abs() <= LARGEST).all()) for part in parts):  # false of NaN, too
+            raise InvalidCheckpoint("a tensor holds NaN, infinity, or a number too large to square")
 
     def check_fits(self, backbone: Backbone) -> None:
-        """Raise InvalidCheckpoint unless it was learned on exactly this backbone."""
+        """Raise InvalidCheckpoint unless it was learned on exactly this backbone, and on as much as is read of it."""
         if self.identity != backbone.identity:
             raise InvalidCheckpoint(
                 f"learned on {self.identity}, but the backbone here is {backbone.identity}"
+            )
+        if (read := len(self.head.weight)) != backbone.width:
+            raise InvalidCheckpoint(
+                f"its head reads {read} numbers of an image, but the backbone here gives {backbone.width}"
             )
 
     def to(self, device: torch.device | str) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Follows the version pointer: loads, checks and warms a version, then swaps one reference.
+"""Follows the version pointer: loads and checks a version, warms a new loop, then swaps one reference.
 
 A version that fails on the way is reported and never served; the one before it stays. Redis may go away for
 as long as it likes: the watcher keeps trying, more slowly, and the version in memory keeps answering.
@@ -17,6 +17,7 @@ from exchange.errors import ExchangeUnavailable, VersionNotFound, VersionUnreada
 from exchange.records import Canary, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
 from service.engine import Engine
 from service.metrics import Metrics
 from service.runtimes import Classifier, Runtime, fault_of
@@ -67,6 +68,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.refusals: tuple[Refusal, ...] = ()
         self._canary: Canary | None = None
+        self._warmed: set[LoopConfig] = set()  # what differs between versions of one loop has nothing to warm
         self._again: float | None = None
         self.caught_up = False
         """True once the registry was read and what it pointed to was served or refused."""
@@ -182,10 +184,11 @@ class Watcher:
         manifest, checkpoint = self._read_patiently(version)
         check_agreement(manifest, checkpoint)
         classifier = self._runtime.prepare(checkpoint)
-        warmed = self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px))
-        snapshot = Snapshot.of(manifest, checkpoint, classifier)  # while the engine ends what it has
-        warmed.result(WARM_UP_S)
-        return snapshot
+        if checkpoint.loop not in self._warmed:
+            warmed = self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px))
+            warmed.result(WARM_UP_S)
+            self._warmed.add(checkpoint.loop)
+        return Snapshot.of(manifest, checkpoint, classifier)
 
     def _read_patiently(self, version: int) -> tuple[Manifest, Checkpoint]:
         """What lies on the disk of a version. Raises what the last reading raised; damage at once."""

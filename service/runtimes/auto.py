@@ -68,6 +68,8 @@ class AutoRuntime:
         self._graphs = graphs
         self._onnx = OnnxRuntime(beside, graphs, threads)
         self._choices: dict[LoopConfig, Choice | None] = {}
+        self.agreed: set[LoopConfig] = set()
+        """Loops of which one version answered alike by onnx and torch: another has other tensors in the same graph."""
         self._deciding = Lock()
         self._background = ThreadPoolExecutor(1, thread_name_prefix="export")
 
@@ -133,12 +135,14 @@ class AutoClassifier:
         return (self._faster or self._first).classify(pixels, budgets, explain)
 
     def _move(self) -> None:
-        """Over to onnx once it was chosen; the version passes the check of a new one first, or stays."""
+        """Over to onnx once it was chosen; the first version of a loop to do so is compared first, or stays."""
         try:
             faster = self._runtime.prepare_faster(self._checkpoint)
             if faster is None:
                 return
-            self._check(faster)
+            if self._checkpoint.loop not in self._runtime.agreed:
+                self._check(faster)
+                self._runtime.agreed.add(self._checkpoint.loop)
         except Exception as error:  # onnxruntime raises what it likes; torch needs none of it
             log.error("a version stays on torch", reason=str(error))
         else:

@@ -53,6 +53,7 @@ def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: 
     bad_head = replace(checkpoint.head, weight=torch.full((20, 2), torch.nan))
     for broken, why in (
         (replace(checkpoint, head=bad_head), "NaN"),
+        (replace(checkpoint, head=replace(checkpoint.head, sharpness=1e30)), "too large"),
         (replace(checkpoint, labels=("cat",)), "labels"),
         (replace(checkpoint, loop=LoopConfig(layers=(1, 2))), "layers"),
     ):
@@ -66,3 +67,6 @@ def test_another_backbone_is_refused(checkpoint: Checkpoint, backbone: Backbone)
     other = replace(checkpoint, identity=BackboneIdentity("test", 32, "0" * 64))
     with pytest.raises(InvalidCheckpoint, match="learned on"):
         other.check_fits(backbone)
+    narrower = replace(checkpoint, head=Head(checkpoint.head.weight[1:], checkpoint.head.bias))
+    with pytest.raises(InvalidCheckpoint, match="numbers of an image"):
+        narrower.check_fits(backbone)
