@@ -156,7 +156,8 @@ def test_the_async_twin_does_the_same(server: Up, tasks: list[DemoTask], tmp_pat
             answers = await asyncio.gather(*(client.classify(image, tmax=1) for image in images))
             assert all(set(answer.steps) == {1} for answer in answers)
             assert len(await client.classify_many(images)) == len(images)
-            assert (await client.feedback(answers[0], "corrected")).labels == ("corrected",)
+            in_full = await client.classify(images[0])
+            assert (await client.feedback(in_full, "corrected")).labels == ("corrected",)
             newest = (await client.versions())[0]
             assert (await client.version(newest.version)).labels == newest.labels
             assert (await client.activate(newest.version)).version == newest.version

@@ -78,6 +78,6 @@ def test_a_canary_that_cannot_answer_says_why(chromium: Browser, config: Service
         server.registry.activate(good)
         server.registry.set_canary(bad, 0.25)
         with opened(chromium, server.url) as (page, errors):
-            expect(page.locator("#canary .error")).to_have_text("a tensor holds NaN or infinity")
+            expect(page.locator("#canary .error")).to_contain_text("a tensor holds NaN")
             expect(page.locator("#canary select")).to_have_value("0.25")
             assert errors == []
