@@ -27,6 +27,8 @@ REACH, HALVINGS = 12.0, 12
 """A factor lies within 2^-REACH..2^REACH, and is found to 2^(REACH / 2^HALVINGS), a fifth of a per cent."""
 LEAST_GAIN = 1e-6
 """Fall of the cross-entropy, in nats for a factor e times as large, that still makes scores sharper."""
+ALIKE = 1e-9
+"""Share of their own likeness by which means must lie apart for that to be more than rounding."""
 ASSUMED = 0.9
 """Score of a taught image against one other class where nothing tells how sure to be."""
 
@@ -79,7 +81,7 @@ def fitted_factor(logits: Tensor, targets: Tensor) -> float:
 def assumed_sharpness(found: Discriminant) -> float:
     """The factor by which a class mean scores `ASSUMED` beside another class as far away as they are on average.
 
-    1 for a class alone, which nothing is told from.
+    1 where nothing is told from anything: for a class alone, and for classes of the same images.
     """
     means = found.moments.means  # [C, F]
     if len(means) == 1:
@@ -87,8 +89,10 @@ def assumed_sharpness(found: Discriminant) -> float:
     likeness = means @ found.weight  # [C, C]
     own = likeness.diagonal()
     gaps = 0.5 * (own.unsqueeze(1) + own) - likeness  # [C, C], half the squared distances
-    average = gaps.sum() / (len(means) * (len(means) - 1))
-    return math.log(ASSUMED / (1 - ASSUMED)) / max(average.item(), 1e-12)
+    average = (gaps.sum() / (len(means) * (len(means) - 1))).item()
+    if average <= ALIKE * own.mean().item():
+        return 1.0
+    return math.log(ASSUMED / (1 - ASSUMED)) / average
 
 
 def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:

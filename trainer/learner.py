@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.budget import BudgetBatch
-from model.calibration import Sharpness, fit_sharpness
+from model.calibration import Sharpness, assumed_sharpness, fit_sharpness
 from model.checkpoint import Checkpoint, feature_space
 from model.deliberation import Memory
 from model.head import Discriminant
@@ -188,12 +188,15 @@ class Learner:
         return replace(state, features=found.moments, head=head, judged=sharpness.weight)
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
-        """Add labelled features [n, F] to the statistics, and solve the head anew; its sharpness stays."""
+        """Add labelled features [n, F] to the statistics, and solve the head anew; see `resolved`."""
         return self.resolved(state, state.features.observe(features, labels))
 
     def resolved(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
-        """The state with other moments, and the head solved from them; its sharpness stays."""
-        return replace(state, features=moments, head=self.solve(moments).head(state.head.sharpness))
+        """The state with other moments, and the head solved from them; its sharpness stays, or is assumed anew."""
+        found = self.solve(moments)
+        stays = state.judged > 0 or not moments.labels
+        sharpness = state.head.sharpness if stays else assumed_sharpness(found)
+        return replace(state, features=moments, head=found.head(sharpness))
 
     def solve(self, moments: ClassMoments) -> Discriminant:
         return Discriminant.of(moments, self.config.shrinkage)

@@ -161,3 +161,9 @@ def test_classes_that_moved_were_forgotten_or_come_again_are_still_judged() -> N
         own = found.gather(1, rows.unsqueeze(1))
         assert torch.isfinite(found).all()
         assert (own <= 0).all(), "half a squared distance, negated"
+
+
+def test_classes_taught_the_same_image_are_told_apart_by_nothing() -> None:
+    vectors, _ = images(1, seed=1)
+    moments, rows = learned(vectors[:1].repeat(2, 1), ("a", "b"))
+    assert fit(moments, vectors[:1].repeat(2, 1), rows).factor == 1

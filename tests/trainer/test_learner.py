@@ -15,6 +15,8 @@ from trainer.epochs import EpochState, TaskTraining, drift_of
 from trainer.learner import Learner, Task, interleaved
 from trainer.state import LearnerState
 
+from .conftest import stripes
+
 
 def accuracy(learner: Learner, state: LearnerState, task: Task) -> float:
     checkpoint = learner.checkpoint(state)
@@ -225,3 +227,12 @@ def test_each_image_passes_the_backbone_once(network: RetrievalViT, first: Task)
     assert len(batches) == 3
     learner.learn_fast(learner.start(), first)
     assert len(batches) == 6, "other pools, other features"
+
+
+def test_a_correction_leaves_scores_as_sure_where_each_class_had_one_image(learner: Learner) -> None:
+    task = stripes("t", ("cat", "dog"))
+    cats, dog = [row for row, label in enumerate(task.labels) if label == "cat"], task.labels.index("dog")
+    state = learner.learn_fast(learner.start(), task.pick([cats[0], dog]))
+    more = learner.observe(state, learner.extract(state.pools, task.pixels[cats[1:2]]), ("cat",))
+    scores = more.head.logits(learner.extract(more.pools, task.pixels[[cats[0], dog]])).softmax(dim=1)
+    assert scores.diagonal().min() > 0.6
