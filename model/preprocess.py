@@ -69,7 +69,7 @@ def decode_plain_jpeg(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8
         if scaled or width * height > max_pixels or colours not in ("YCbCr", "Gray"):
             return None
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
-    except ValueError:  # Pillow knows more kinds, and says what is wrong with a damaged one
+    except (ValueError, KeyError):  # Pillow knows more kinds, and says what is wrong with a damaged one
         return None
     return pixels
 

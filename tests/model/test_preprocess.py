@@ -121,3 +121,10 @@ def test_other_formats_and_no_image_at_all_are_refused() -> None:
     ):
         with pytest.raises(UndecodableImage):
             decode(data, 32, LIMIT)
+
+
+def test_a_jpeg_of_rare_subsampling_is_decoded_all_the_same() -> None:
+    data = bytearray(encoded(gradient(32, 64), "JPEG", subsampling="4:2:0"))
+    data[data.index(b"\xff\xc0") + 11] = 0x14  # luma one by four, as many blocks as two by two: 4:4:1
+    assert decode_plain_jpeg(bytes(data), 32, LIMIT) is None
+    assert decode(bytes(data), 32, LIMIT).shape == (3, 32, 32)
