@@ -92,6 +92,10 @@ class Checkpoint:
             raise InvalidCheckpoint(
                 f"learned on {self.identity}, but the backbone here is {backbone.identity}"
             )
+        if (channels := self.pools.keys.shape[-1]) != backbone.dim:
+            raise InvalidCheckpoint(
+                f"its slots have {channels} channels, but the backbone here has {backbone.dim}"
+            )
         if (read := len(self.head.weight)) != backbone.width:
             raise InvalidCheckpoint(
                 f"its head reads {read} numbers of an image, but the backbone here gives {backbone.width}"

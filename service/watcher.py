@@ -68,7 +68,9 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.refusals: tuple[Refusal, ...] = ()
         self._canary: Canary | None = None
-        self._warmed: set[LoopConfig] = set()  # what differs between versions of one loop has nothing to warm
+        self._warmed: set[tuple[LoopConfig, bool]] = (
+            set()
+        )  # loops, with slots or without: versions share their passes
         self._again: float | None = None
         self.caught_up = False
         """True once the registry was read and what it pointed to was served or refused."""
@@ -184,10 +186,11 @@ class Watcher:
         manifest, checkpoint = self._read_patiently(version)
         check_agreement(manifest, checkpoint)
         classifier = self._runtime.prepare(checkpoint)
-        if checkpoint.loop not in self._warmed:
+        passes = checkpoint.loop, checkpoint.pools.slots > 0
+        if passes not in self._warmed:
             warmed = self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px))
             warmed.result(WARM_UP_S)
-            self._warmed.add(checkpoint.loop)
+            self._warmed.add(passes)
         return Snapshot.of(manifest, checkpoint, classifier)
 
     def _read_patiently(self, version: int) -> tuple[Manifest, Checkpoint]:

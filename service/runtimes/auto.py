@@ -68,8 +68,8 @@ class AutoRuntime:
         self._graphs = graphs
         self._onnx = OnnxRuntime(beside, graphs, threads)
         self._choices: dict[LoopConfig, Choice | None] = {}
-        self.agreed: set[LoopConfig] = set()
-        """Loops of which one version answered alike by onnx and torch: another has other tensors in the same graph."""
+        self.agreed: set[tuple[LoopConfig, bool]] = set()
+        """Loops, with slots or without, of which one version answered alike by both: others share its graph."""
         self._deciding = Lock()
         self._background = ThreadPoolExecutor(1, thread_name_prefix="export")
 
@@ -140,9 +140,11 @@ class AutoClassifier:
             faster = self._runtime.prepare_faster(self._checkpoint)
             if faster is None:
                 return
-            if self._checkpoint.loop not in self._runtime.agreed:
+            passes = self._checkpoint.loop, self._checkpoint.pools.slots > 0
+            if passes not in self._runtime.agreed:
                 self._check(faster)
-                self._runtime.agreed.add(self._checkpoint.loop)
+                if self._checkpoint.labels:
+                    self._runtime.agreed.add(passes)
         except Exception as error:  # onnxruntime raises what it likes; torch needs none of it
             log.error("a version stays on torch", reason=str(error))
         else:
