@@ -42,11 +42,12 @@ export class Correct {
   }
 
   async #correct(label) {
+    const [id, image] = [this.#id, this.#image]; // another answer may come meanwhile
     try {
-      await correct(this.#id, label);
+      await correct(id, label);
     } catch (problem) {
       if (problem.status !== 422) throw problem;
-      const { answer } = await classify(this.#image, {}, { explain: true }); // in full, whatever the runtime
+      const { answer } = await classify(image, {}, { explain: true }); // in full, whatever the runtime
       await correct(answer.id, label);
     }
   }
