@@ -68,9 +68,8 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.refusals: tuple[Refusal, ...] = ()
         self._canary: Canary | None = None
-        self._warmed: set[tuple[LoopConfig, bool]] = (
-            set()
-        )  # loops, with slots or without: versions share their passes
+        # Loops, with slots or without: versions that agree there share their passes.
+        self._warmed: set[tuple[LoopConfig, bool]] = set()
         self._again: float | None = None
         self.caught_up = False
         """True once the registry was read and what it pointed to was served or refused."""

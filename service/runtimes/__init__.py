@@ -62,9 +62,9 @@ def as_taught(
     merged tokens all move features. Without slots there is no loop, and only merging does.
     """
     elsewhere = [budget.keep != full.keep or (slots > 0 and budget != full) for budget in budgets]
-    return (
-        np.where(np.array(elsewhere)[:, None], np.float32(np.nan), features) if any(elsewhere) else features
-    )
+    if not any(elsewhere):
+        return features
+    return np.where(np.array(elsewhere)[:, None], np.float32(np.nan), features)
 
 
 class Classifier(Protocol):

@@ -128,9 +128,8 @@ class Pass:
 
     def run(self, own: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The graph's outputs in order, for what this pass brings."""
-        arrays = {
-            name: np.ascontiguousarray(array) for name, array in own.items()
-        }  # alive until the pass is over
+        # Bound by address: they must live until the pass is over.
+        arrays = {name: np.ascontiguousarray(array) for name, array in own.items()}
         with self._running:
             for name, array in arrays.items():
                 self._binding.bind_cpu_input(name, array)

@@ -22,6 +22,8 @@ from model.backbone import BackboneSpec
 from model.checkpoint import Checkpoint
 from service.app import create_app
 from service.config import ServiceConfig
+from service.runtimes import Classifier
+from service.watcher import warm
 from tests.service.support import Running, picture, random_version, running, serving, wait_for
 
 PNG = {"Content-Type": "image/png"}
@@ -235,3 +237,20 @@ def test_whoever_came_while_there_were_labels_is_answered_when_there_are_none(co
         assert waiting.result().json()["version"] == 1
         assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 409
         assert server.client.get("/healthz").status_code == 200
+
+
+def test_a_pass_is_warmed_once_and_not_for_each_version(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed: list[int] = []
+
+    def note(classifier: Classifier, checkpoint: Checkpoint, px: int) -> None:
+        warmed.append(checkpoint.pools.slots)
+        warm(classifier, checkpoint, px)
+
+    monkeypatch.setattr("service.watcher.warm", note)
+    with running(config) as server:
+        for slots, seed in ((0, 1), (12, 2), (12, 3), (24, 4)):
+            server.serve(random_version(server.backbone, ("cat", "dog"), slots, seed))
+        assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == 4
+    assert warmed == [0, 12]
