@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from exchange.records import Manifest
@@ -80,7 +80,11 @@ class Served:
         return canary.snapshot if canary is not None and place < canary.share else self.snapshot
 
 
-def place_of(images: Sequence[bytes]) -> float:
+NEVER_CANARY = 1.0
+"""The place of a request that the canary never answers."""
+
+
+def place_of(images: Iterable[bytes]) -> float:
     """Where a request lies, 0 to 1: spread evenly, and the same whenever it comes again."""
     digest = hashlib.blake2b(digest_size=8)
     for image in images:

@@ -24,6 +24,9 @@ IMAGE = "image"
 DATATYPES = {"labels": "BYTES", "scores": "FP32", "steps": "INT64", "ids": "BYTES"}
 """What can be asked for, by name."""
 
+Images = list[bytes] | NDArray[np.uint8]
+"""What came in: encoded files, or pixels [n, 3, px, px]."""
+
 Rows = list[list[str]] | NDArray[Any]
 """A tensor on its way out: BYTES as lists of text, any other as an array; the first axis is the image."""
 
@@ -32,12 +35,13 @@ class InputTensor(BaseModel):
     """The images of a request."""
 
     name: str = Field(description="There is one input.", json_schema_extra={"enum": [IMAGE]})
-    shape: list[int] = Field(description="[n] or [n, 1] for n images.")
+    shape: list[int] = Field(description="BYTES: [n] or [n, 1] for n images. UINT8: [n, 3, px, px].")
     datatype: str = Field(
-        description="Each element a JPEG, PNG or WebP file.", json_schema_extra={"enum": ["BYTES"]}
+        description="BYTES: each element a JPEG, PNG or WebP file. UINT8: pixels, RGB, of the backbone's own size.",
+        json_schema_extra={"enum": ["BYTES", "UINT8"]},
     )
     parameters: dict[str, Any] = Field({}, description="`binary_data_size` where the data follow the JSON.")
-    data: list[Any] | None = Field(None, description="Images, each in base64.")
+    data: list[Any] | None = Field(None, description="BYTES: each image in base64. UINT8: numbers.")
 
 
 class OutputRequest(BaseModel):
@@ -74,11 +78,11 @@ def schemas() -> dict[str, Any]:
     return {**schema.pop("$defs"), InferRequest.__name__: schema}
 
 
-def parse(body: bytes, header_bytes: int | None, most: int) -> tuple[InferRequest, list[bytes]]:
+def parse(body: bytes, header_bytes: int | None, most: int, px: int) -> tuple[InferRequest, Images]:
     """A request's header and its images.
 
     header_bytes: length of the JSON header, None where it is the whole body; 0 where the body is an image as it is.
-    most: images allowed.  Raises Problem.
+    most: images allowed.  px: side of an image that comes as pixels.  Raises Problem.
     """
     if header_bytes == 0:
         return InferRequest(inputs=[]), [body]
@@ -92,25 +96,48 @@ def parse(body: bytes, header_bytes: int | None, most: int) -> tuple[InferReques
     if [tensor.name for tensor in request.inputs] != [IMAGE]:
         raise refused("inputs", [tensor.name for tensor in request.inputs], f"be one, named {IMAGE}")
     (tensor,) = request.inputs
-    if tensor.datatype != "BYTES":
-        raise refused("datatype", tensor.datatype, "be BYTES: each element a JPEG, PNG or WebP file")
-    images = list(_elements(tensor, binary))
-    count = len(images)
-    if tensor.shape not in ([count], [count, 1]):
-        raise refused("shape", tensor.shape[:4], f"be [{count}], as many as there are elements")
-    if not 1 <= count <= most:
-        raise refused(IMAGE, count, f"hold 1 to {most} images", 413 if images else 422)
+    data = _binary_data(tensor, binary)
+    images: Images
+    if tensor.datatype == "BYTES":
+        images = _files(tensor, data)
+    elif tensor.datatype == "UINT8":
+        images = _pixels(tensor, data, px)
+    else:
+        raise refused("datatype", tensor.datatype, "be BYTES, of image files, or UINT8, of pixels")
+    if not 1 <= len(images) <= most:
+        raise refused(IMAGE, len(images), f"hold 1 to {most} images", 413 if len(images) else 422)
     return request, images
 
 
-def _elements(tensor: InputTensor, binary: bytes) -> Iterator[bytes]:
+def _binary_data(tensor: InputTensor, binary: bytes) -> bytes | None:
+    """The bytes of a tensor that follow the header, None where its data stand in it. Raises Problem."""
     size = tensor.parameters.get("binary_data_size")
-    if size is None:
-        yield from map(_from_base64, _flat(tensor.data or []))
-    elif size != len(binary):
+    if size is not None and size != len(binary):
         raise refused("binary_data_size", size, f"be {len(binary)}, the bytes that follow the header")
-    else:
-        yield from _from_binary(binary)
+    return None if size is None else binary
+
+
+def _files(tensor: InputTensor, data: bytes | None) -> list[bytes]:
+    """The elements of a BYTES tensor. Raises Problem."""
+    encoded = _flat(tensor.data or [])
+    files = list(map(_from_base64, encoded) if data is None else _from_binary(data))
+    if tensor.shape not in ([len(files)], [len(files), 1]):
+        raise refused("shape", tensor.shape[:4], f"be [{len(files)}], as many as there are elements")
+    return files
+
+
+def _pixels(tensor: InputTensor, data: bytes | None, px: int) -> NDArray[np.uint8]:
+    """A UINT8 tensor as [n, 3, px, px]. Raises Problem."""
+    if tensor.shape[1:] != [3, px, px]:
+        raise refused("shape", tensor.shape[:4], f"be [n, 3, {px}, {px}]")
+    try:
+        numbers = bytes(_flat(tensor.data or [])) if data is None else data
+    except (TypeError, ValueError):
+        raise refused("data", "no list of bytes", "hold whole numbers in 0..255") from None
+    pixels = np.frombuffer(numbers, dtype=np.uint8)
+    if tensor.shape[0] * 3 * px * px != len(pixels):
+        raise refused("shape", tensor.shape, f"have as many elements as there are numbers, {len(pixels)}")
+    return pixels.reshape(-1, 3, px, px)
 
 
 def _from_binary(data: bytes) -> Iterator[bytes]:

@@ -117,7 +117,7 @@ def multipart(images: tuple[bytes, ...]) -> bytes:
 
 
 def infer_seeds(images: tuple[bytes, ...]) -> tuple[bytes, bytes]:
-    """A request of the Open Inference Protocol in JSON, and one with its images behind the header."""
+    """Requests of the Open Inference Protocol: files in JSON, pixels in JSON, and files behind the header."""
     tensor: dict[str, Any] = {"name": "image", "shape": [len(images)], "datatype": "BYTES"}
     binary = b"".join(len(data).to_bytes(4, "little") + data for data in images)
     plain = tensor | {"data": [base64.b64encode(data).decode() for data in images]}
@@ -125,15 +125,18 @@ def infer_seeds(images: tuple[bytes, ...]) -> tuple[bytes, bytes]:
     header = json.dumps(
         {"inputs": [behind], "outputs": [{"name": "labels"}], "parameters": {"tmax": 2}}
     ).encode()
-    return b"\xff\xff" + json.dumps({"inputs": [plain]}).encode(), len(header).to_bytes(
-        2, "big"
-    ) + header + binary
+    pixels = {"name": "image", "shape": [1, 3, 2, 2], "datatype": "UINT8", "data": list(range(12))}
+    return (
+        b"\xff\xff" + json.dumps({"inputs": [plain]}).encode(),
+        b"\xff\xff" + json.dumps({"inputs": [pixels]}).encode(),
+        len(header).to_bytes(2, "big") + header + binary,
+    )
 
 
 def infer(data: bytes) -> None:
     """The first two bytes are the announced length of the header; none is announced where both are 255."""
     length = int.from_bytes(data[:2])
-    header, _ = parse_tensors(data[2:], None if length == 0xFFFF else length, 16)
+    header, _ = parse_tensors(data[2:], None if length == 0xFFFF else length, 16, 2)
     header.wanted()
     query_of(header.parameters)
 

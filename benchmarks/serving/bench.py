@@ -11,7 +11,7 @@ from dataclasses import replace
 from statistics import median
 
 from benchmarks.serving.client import percentile
-from benchmarks.serving.scene import Scene, ask, child, multipart, photographs, stored
+from benchmarks.serving.scene import Scene, ask, child, multipart, photographs, tensors
 from benchmarks.serving.subjects import BARE, Effort, Figures, bare, ours
 
 BUDGETS = ("", "?tmax=1", "?tmax=2&topk=3", "?tmax=3&epsilon=2", "?epsilon=5", "?tmax=4&topk=20")
@@ -37,7 +37,7 @@ def ratio(ours_: Sequence[float], theirs: Sequence[float]) -> float:
 def throughput(scene: Scene, px: int, effort: Effort) -> Figures:
     """At saturation, against the bare runtime, the plain transformer, and nothing at all."""
     batch, busy = scene.max_batch, 2 * scene.max_batch
-    photos, ready = photographs(32), stored(px, 8)
+    photos, (ready, json_bytes) = photographs(32), tensors(px, 8)
     parts = [multipart(photo, "file") for photo in photos]
 
     def saturated(port: int, images: Sequence[bytes], media_type: str) -> Callable[[], float]:
@@ -48,6 +48,17 @@ def throughput(scene: Scene, px: int, effort: Effort) -> Figures:
 
         return measure
 
+    def preprocessed() -> float:
+        return ask(
+            ports["looped"],
+            ready,
+            ["/v2/models/hippotune/infer"],
+            "application/octet-stream",
+            headers=[("Inference-Header-Content-Length", str(json_bytes))],
+            connections=busy,
+            seconds=effort.seconds,
+        ).per_second
+
     with ExitStack() as stack:
         looped = stack.enter_context(child(replace(scene, model="looped"), BARE))
         ports = {
@@ -55,7 +66,7 @@ def throughput(scene: Scene, px: int, effort: Effort) -> Figures:
         }
         measure = {
             "bare": lambda: bare(looped, batch, effort.seconds),
-            "preprocessed": saturated(ports["looped"], ready, "image/png"),
+            "preprocessed": preprocessed,
             "jpeg": saturated(ports["looped"], photos, "image/jpeg"),
             "multipart": saturated(ports["looped"], [body for body, _ in parts], parts[0][1]),
             "plain_vit": saturated(ports["plain"], photos, "image/jpeg"),

@@ -27,7 +27,7 @@ PATIENCE_S = 10
 class Load:
     """What to send, how, and for how long.
 
-    paths: one a request in turn, with their queries.  bodies: likewise, in base64.
+    paths: one a request in turn, with their queries.  bodies: likewise, in base64.  headers: besides the usual ones.
     connections: kept open at once; an open loop waits for a free one when all are busy, and that wait counts.
     rate: requests a second at random (Poisson) times, whether answers come or not; None is a closed loop, every
         connection asking again as soon as it was answered.
@@ -40,6 +40,7 @@ class Load:
     paths: Sequence[str]
     bodies: Sequence[str]
     media_type: str
+    headers: Sequence[tuple[str, str]] = ()
     connections: int = 1
     rate: float | None = None
     warm_up_s: float = 1.0
@@ -132,9 +133,10 @@ class Connection(asyncio.Protocol):
 def request(load: Load, turn: int) -> bytes:
     """The bytes of one request."""
     body = base64.b64decode(load.bodies[turn % len(load.bodies)])
+    more = "".join(f"{name}: {value}\r\n" for name, value in load.headers)
     head = (
         f"POST {load.paths[turn % len(load.paths)]} HTTP/1.1\r\nHost: {load.host}:{load.port}\r\n"
-        f"Content-Type: {load.media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: {load.media_type}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
     )
     return head.encode() + body
 

@@ -65,15 +65,13 @@ def photographs(count: int, side: int = SIDE) -> list[bytes]:
     return encoded
 
 
-def stored(px: int, count: int) -> list[bytes]:
-    """Images that need no more preparing: of the model's own size, and not compressed."""
-    random, files = np.random.default_rng(1), []
-    for _ in range(count):
-        file = io.BytesIO()
-        pixels = random.integers(0, 255, (px, px, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(file, "PNG", compress_level=0)
-        files.append(file.getvalue())
-    return files
+def tensors(px: int, count: int) -> tuple[list[bytes], int]:
+    """Images that need no more preparing, as /v2 takes them: bodies, and how long the JSON at their head is."""
+    random, size = np.random.default_rng(1), 3 * px * px
+    image = {"name": "image", "shape": [1, 3, px, px], "datatype": "UINT8"}
+    told = {"inputs": [image | {"parameters": {"binary_data_size": size}}]}
+    header = json.dumps(told).encode()
+    return [header + random.bytes(size) for _ in range(count)], len(header)
 
 
 def multipart(image: bytes, field: str) -> tuple[bytes, str]:

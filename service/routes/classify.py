@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -23,7 +23,7 @@ from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery, parameters
 from service.receive import Hold, file_parts, media_type, read_body, read_form
 from service.services import Services, get_services
-from service.snapshot import Snapshot, budget_for, place_of
+from service.snapshot import NEVER_CANARY, Snapshot, budget_for, place_of
 from service.tickets import Ticket
 
 router = APIRouter(tags=["classify"])
@@ -82,7 +82,9 @@ async def classify(request: Request) -> Response:
         images = await read_images(request, services, hold)
         clock.read = perf_counter() - clock.began
         with services.engine.admit(len(images)):
-            ticket = await score(request, services, images, snapshot, budget, query, clock)
+            pixels = await decode_all(services, images)
+            place = place_for(services, [data for _, data in images])
+            ticket = await score(request, services, pixels, place, snapshot, budget, query, clock)
     return encode(services, ticket, wanted, clock)
 
 
@@ -141,23 +143,26 @@ async def read_images(request: Request, services: Services, hold: Hold) -> list[
         return [(f"file[{index}]", await file.read()) for index, file in enumerate(files)]
 
 
+def place_for(services: Services, images: Iterable[bytes | NDArray[np.uint8]]) -> float:
+    """Where a request lies between the version and its canary, by its images; see `Served.at`."""
+    return place_of(map(bytes, images)) if services.served.canary else NEVER_CANARY
+
+
 async def score(
     request: Request,
     services: Services,
-    images: Sequence[tuple[str, bytes]],
+    pixels: Sequence[NDArray[np.uint8]],
+    place: float,
     snapshot: Snapshot,
     budget: Budget,
     query: ClassifyQuery,
     clock: Clock,
-    may_canary: bool = True,
 ) -> Ticket:
-    """Decode and score; give up when the client leaves or the deadline passes.
+    """Score pixels just decoded, [3, px, px] each; give up when the client leaves or the deadline passes.
 
-    may_canary: whether the canary may answer.
     Raises Problem and ClientDisconnect.
     """
     limit_s = allowed_s(services, query.timeout_ms)
-    pixels = await decode_all(services, images)
     began = perf_counter()
     clock.decode = began - clock.began - clock.read
     ticket = services.engine.enqueue(
@@ -165,7 +170,7 @@ async def score(
         budget,
         query.explain,
         snapshot,
-        place=place_of([data for _, data in images]) if may_canary and services.served.canary else 1.0,
+        place=place,
         deadline=clock.began + limit_s,
         target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
     )

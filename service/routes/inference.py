@@ -7,12 +7,14 @@ parameters under the names of POST /classify.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.answers import Clock, Wanted, predictions
@@ -21,10 +23,10 @@ from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery
 from service.receive import read_body
-from service.routes.classify import able_snapshot, known_labels, observe, score
+from service.routes.classify import able_snapshot, decode_all, known_labels, observe, place_for, score
 from service.services import Services, TheServices
-from service.snapshot import budget_for
-from service.tensors import DATATYPES, IMAGE, InferRequest, Rows, parse, serialise
+from service.snapshot import NEVER_CANARY, budget_for
+from service.tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
 from service.tickets import Ticket
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=documented(404, 422, 503))
@@ -177,6 +179,8 @@ INFER: dict[str, Any] = {
 async def infer(request: Request, services: TheServices) -> Response:
     """Images as one BYTES tensor `image`: binary data, or base64 in JSON; or one image as the whole body.
 
+    Who has pixels already sends UINT8 [n, 3, px, px] instead, RGB, px being the backbone's: nothing is decoded then.
+
     Out come `labels` [B, n] and `scores` [B, n], best first, `steps` [B, layers] and `ids` [B, 1] for POST /feedback.
     """
     return await infer_by(None, request, services)
@@ -204,17 +208,16 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
         raise refused("Content-Encoding", request.headers["content-encoding"], "be left out", 415)
     with services.bodies.hold() as hold:
         body = await read_body(request, config.max_body_bytes, config.read_timeout_s, hold)
-        header, images = parse(body, header_length(request), config.max_classify_files)
+        header, images = parse(body, header_length(request), config.max_classify_files, services.px)
         query, wanted = query_of(header.parameters), header.wanted()
         snapshot = able_snapshot(services)
         budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
         shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
         clock.read = perf_counter() - clock.began
-        parts = [(f"{IMAGE}[{number}]", image) for number, image in enumerate(images)]
-        with services.engine.admit(len(parts)):
-            ticket = await score(
-                request, services, parts, snapshot, budget, query, clock, may_canary=asked is None
-            )
+        place = place_for(services, images) if asked is None else NEVER_CANARY
+        with services.engine.admit(len(images)):
+            pixels = await pixels_of(services, images)
+            ticket = await score(request, services, pixels, place, snapshot, budget, query, clock)
     if asked not in (None, ticket.snapshot.version):
         raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")
     answer = {"model_name": config.model_name, "model_version": str(ticket.snapshot.version)}
@@ -225,6 +228,13 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
     if json_bytes is None:
         return Response(content, media_type="application/json")
     return Response(content, headers={HEADER_LENGTH: str(json_bytes)}, media_type="application/octet-stream")
+
+
+async def pixels_of(services: Services, images: Images) -> Sequence[NDArray[np.uint8]]:
+    """[3, px, px] of each image, decoded where that is needed. Raises Problem."""
+    if isinstance(images, np.ndarray):
+        return list(images)
+    return await decode_all(services, [(f"{IMAGE}[{number}]", image) for number, image in enumerate(images)])
 
 
 def header_length(request: Request) -> int | None:

@@ -24,10 +24,11 @@ from benchmarks.serving.beside import against
 from benchmarks.serving.changing import curves
 from benchmarks.serving.client import Caller, Load, Measured, rate
 from benchmarks.serving.page import page, plots
-from benchmarks.serving.scene import Scene, child, free_port, multipart, photographs, stored
+from benchmarks.serving.scene import Scene, child, free_port, multipart, photographs, tensors
 from benchmarks.serving.subjects import Effort, Versions, ours
 from exchange.embedded import EmbeddedRedis
 from model.preprocess import decode
+from service.tensors import parse
 from tests.service.support import weights_file
 
 WORK_S = 0.02
@@ -114,9 +115,9 @@ def test_a_server_that_is_gone_is_a_failure() -> None:
 
 
 def test_the_images_sent_are_what_they_are_said_to_be() -> None:
-    photo, ready = photographs(1)[0], stored(32, 1)[0]
+    photo, ((ready,), header) = photographs(1)[0], tensors(32, 1)
     assert decode(photo, 64, 10**6).shape == (3, 64, 64)
-    assert len(ready) > 32 * 32 * 3
+    assert parse(ready, header, 1, 32)[1].shape == (1, 3, 32, 32)
     body, kind = multipart(photo, "file")
     assert photo in body
     assert kind.startswith("multipart/form-data; boundary=")

@@ -22,9 +22,12 @@ with warnings.catch_warnings():
     http = pytest.importorskip("tritonclient.http", reason="pip install 'tritonclient[http]'")
 
 from service.config import ServiceConfig
+from service.decode import decode
 from tests.service.conftest import LABELS
 from tests.service.support import Running, picture, running
 
+PX = 32
+"""Side of what the backbone of these tests sees."""
 PNG = {"Content-Type": "image/png"}
 
 
@@ -118,6 +121,47 @@ def test_json_alone_takes_base64(server: Running) -> None:
     assert outputs["labels"]["shape"] == [2, 5]
     assert outputs["labels"]["data"][5] == asked(server, 1)["predictions"][0]["label"]
     assert set(outputs["labels"]["data"]) <= set(LABELS)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_pixels_of_the_backbones_size_are_taken_as_they_are(
+    server: Running, triton: Any, binary: bool
+) -> None:
+    files = [picture(seed, size=(PX, PX)) for seed in range(2)]
+    pixels = np.stack([decode(file, PX, PX * PX) for file in files])
+    image = http.InferInput("image", list(pixels.shape), "UINT8")
+    image.set_data_from_numpy(pixels, binary_data=binary)
+    mine, theirs = (triton.infer("hippotune", [sent]) for sent in (image, tensor(*files)))
+    np.testing.assert_array_equal(mine.as_numpy("labels"), theirs.as_numpy("labels"))
+    np.testing.assert_array_equal(mine.as_numpy("scores"), theirs.as_numpy("scores"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "data", "told"),
+    [
+        ([1, 3, 8, 8], bytes(192), f"it must be \\[n, 3, {PX}, {PX}\\]"),
+        ([3 * PX * PX], bytes(3 * PX * PX), "it must be \\[n, 3"),
+        ([2, 3, PX, PX], bytes(3 * PX * PX), f"as many elements as there are numbers, {3 * PX * PX}"),
+        ([-1, 3, PX, PX], bytes(3 * PX * PX), "as many elements"),
+        ([0, 3, PX, PX], b"", "image is 0"),
+        ([1, 3, PX, PX], [256] * (3 * PX * PX), "whole numbers in 0..255"),
+        ([1, 3, PX, PX], ["1"] * (3 * PX * PX), "whole numbers in 0..255"),
+    ],
+)
+def test_pixels_of_another_shape_are_refused(server: Running, shape: list[int], data: Any, told: str) -> None:
+    image: dict[str, Any] = {"name": "image", "shape": shape, "datatype": "UINT8"}
+    if isinstance(data, bytes):
+        header = json.dumps({"inputs": [image | {"parameters": {"binary_data_size": len(data)}}]}).encode()
+        body = header + data
+    else:
+        header = body = json.dumps({"inputs": [image | {"data": data}]}).encode()
+    response = server.client.post(
+        "/v2/models/hippotune/infer",
+        content=body,
+        headers={"Inference-Header-Content-Length": str(len(header))},
+    )
+    assert response.status_code == 422
+    assert re.search(told, response.json()["error"]), response.text
 
 
 def test_one_image_may_be_the_whole_body(server: Running) -> None:
