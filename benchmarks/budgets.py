@@ -1,9 +1,8 @@
 """What each knob of a budget buys and costs: `python -m benchmarks.budgets --out benchmarks/results/budgets.json`.
 
-Learns a few tasks, then asks about test images with one knob turned at a time, by torch and by onnx; and with none
-turned by onnx in eight bits. Time is the median over rounds of a ratio, the two measured in turns: to the full budget
-for a knob, to float32 for eight bits. Accuracy is over all test images, told by onnx for both: they answer alike.
-`benchmarks.serving.page` shows them.
+Learns a few tasks, then asks about test images with one knob turned at a time, by torch and by onnx. Time is the median
+over rounds of a ratio to the full budget's, the two measured in turns. Accuracy is over all test images, told by onnx
+for both: they answer alike. `benchmarks.serving.page` shows them; what runtimes that round do, `benchmarks.rounding`.
 """
 
 from __future__ import annotations
@@ -148,23 +147,6 @@ def curves(
     }
 
 
-def beside(
-    rounded: Classifier, exact: Classifier, version: Checkpoint, judged: Judged, rounds: int
-) -> dict[str, float]:
-    """What eight bits cost and buy at the full budget. agreement: share of images that both answer alike."""
-    full = version.loop.budget
-    theirs, ours = (answers(one, version, judged, full)[0] for one in (exact, rounded))
-    time = {
-        f"time_batch_{batch}": relative_time((rounded, full), (exact, full), judged.pixels[:batch], rounds)
-        for batch in BATCHES
-    }
-    accuracies = {
-        "accuracy_float32": share(theirs, judged.labels),
-        "accuracy": share(ours, judged.labels),
-    }
-    return {**accuracies, "agreement": share(ours, theirs), **time}
-
-
 def table(figures: Mapping[str, Any]) -> str:
     """Markdown, a row a setting."""
     lines = [
@@ -178,19 +160,6 @@ def table(figures: Mapping[str, Any]) -> str:
                 judged = f"{100 * row['accuracy']:.1f} % | {row['steps']:.2f}"
                 lines.append(f"| {runtime} | {knob} | {row[knob]:g} | {judged} | {times} |")
     return "\n".join(lines)
-
-
-def eight_bits(figures: Mapping[str, float]) -> str:
-    """Markdown, one row."""
-    shares = [f"{100 * figures[name]:.1f} %" for name in ("accuracy_float32", "accuracy", "agreement")]
-    times = [f"{figures[f'time_batch_{batch}']:.2f}x" for batch in BATCHES]
-    return "\n".join(
-        [
-            "| accuracy, float32 | int8 | answered alike | time, batch 1 | batch 8 |",
-            "|---|---|---|---|---|",
-            f"| {' | '.join([*shares, *times])} |",
-        ]
-    )
 
 
 def main(
@@ -211,15 +180,11 @@ def main(
     on_torch = TorchRuntime.load(spec, "cpu", cores)
     tasks, images, judges, rounds = (2, 10, 5, 5) if quick else (5, 20, 15, 10)
     version, judged = learn(on_torch, data, dataset, tasks, images, judges)
-    exact, rounded = (
-        OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs, int8), cores).prepare(version)
-        for int8 in (False, True)
-    )
-    told, runtimes = judge(exact, version, judged), {"torch": on_torch.prepare(version), "onnx": exact}
+    on_onnx = OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs), cores).prepare(version)
+    told, runtimes = judge(on_onnx, version, judged), {"torch": on_torch.prepare(version), "onnx": on_onnx}
     found = {
         name: curves(one, version.loop.budget, told, judged.pixels, rounds) for name, one in runtimes.items()
     }
-    eight_bits = beside(rounded, exact, version, judged, rounds)
     print(table(found))
     setting = {
         "command": f"python -m benchmarks.budgets{' --quick' if quick else ''}",
@@ -231,7 +196,7 @@ def main(
         "test_images": len(judged.labels),
         "threads": cores,
     }
-    keep({**setting, "curves": found, "int8": eight_bits}, out)
+    keep({**setting, "curves": found}, out)
 
 
 if __name__ == "__main__":

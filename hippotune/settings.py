@@ -131,7 +131,9 @@ class Settings(BaseSettings):
         Doc("Seconds to stay open but not ready once asked to stop, for a balancer to notice."),
     ] = 0.5
     runtime: Annotated[
-        str | None, Part.SERVER, Doc("What computes the forward pass: auto, torch, onnx or onnx-int8.")
+        str | None,
+        Part.SERVER,
+        Doc("What computes the forward pass: auto, torch, torch-bf16, onnx or onnx-int8."),
     ] = None
     max_batch: Annotated[Count, Part.SERVER, Doc("Most images in one forward pass.")] = None
     queue_images: Annotated[

@@ -10,7 +10,7 @@ from model.backbone import BackboneSpec
 
 KIB = 1024
 MIB = 1024 * KIB
-RUNTIMES = ("auto", "torch", "onnx", "onnx-int8")
+RUNTIMES = ("auto", "torch", "torch-bf16", "onnx", "onnx-int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class ServiceConfig:
     backbone: the frozen transformer; must be the one the trainer uses.
     queue: names and bounds of the task queue.
     runtime: what computes the forward pass, "torch" or "onnx"; "auto" takes the faster once it has measured both.
-        "onnx-int8" multiplies by the backbone's weights in eight bits, which changes answers and so is never chosen.
+        "torch-bf16" multiplies in bfloat16 and "onnx-int8" by the backbone's weights in eight bits: both change answers
+        and so are never chosen.
     device: torch device; None takes a GPU when there is one.
     threads: CPU threads of the forward pass and of decoding; None takes what the container may use.
     max_batch: most images in one forward pass.

@@ -11,18 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-NATIVE = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""What processors with bfloat16 products call them; others emulate it, more slowly than float32."""
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 pays on this device."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
-        return False
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in NATIVE)
+from model.device import multiplies_bfloat16
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class Load:
     connections: kept open at once; an open loop waits for a free one when all are busy, and that wait counts.
     rate: requests a second at random (Poisson) times, whether answers come or not; None is a closed loop, every
         connection asking again as soon as it was answered.
+    seed: of those times.
     warm_up_s, seconds: the first are not measured.
     compute: read `timings_ms` of each answer, to tell what was not compute.
     """
@@ -43,6 +44,7 @@ class Load:
     headers: Sequence[tuple[str, str]] = ()
     connections: int = 1
     rate: float | None = None
+    seed: int = 0
     warm_up_s: float = 1.0
     seconds: float = 5.0
     compute: bool = False
@@ -187,7 +189,7 @@ class Caller:
         free: asyncio.Queue[Connection] = asyncio.LifoQueue()
         for connection in connections:
             free.put_nowait(connection)
-        times, due, asked = random.Random(0), perf_counter(), set[asyncio.Task[None]]()
+        times, due, asked = random.Random(self.load.seed), perf_counter(), set[asyncio.Task[None]]()
 
         async def one(due: float) -> None:
             connection = await free.get()

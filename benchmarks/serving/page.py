@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.budgets import eight_bits, table
+from benchmarks import rounding
+from benchmarks.budgets import table
 from benchmarks.report.plots import knobs
 from benchmarks.serving.asked import rows
 from benchmarks.serving.beside import OUR_NAME
@@ -36,11 +37,16 @@ HOW = (
     "Every server answers the same JPEGs with the same decoder and model, asked over loopback by the same caller, "
     "which takes its share of the same cores. LitServe is asked with base64 in JSON, BentoML with multipart, Ray "
     "Serve and hippotune with raw bodies. Loads are requests at random times, counted from when each was due; 100 % "
-    "is what the bare runtime does in a loop (four times that for a model of no cost, half of it for torch)."
+    "is what the bare runtime does in a loop (four times that for a model of no cost, half of it for torch). Latencies "
+    "are medians over rounds."
 )
 
 
-def page(serving: dict[str, Any] | None, budgets: dict[str, Any] | None) -> str:
+def page(
+    serving: dict[str, Any] | None = None,
+    budgets: dict[str, Any] | None = None,
+    rounded: dict[str, Any] | None = None,
+) -> str:
     """Markdown."""
     lines = ["# Serving, measured", ""]
     if serving is not None:
@@ -48,7 +54,8 @@ def page(serving: dict[str, Any] | None, budgets: dict[str, Any] | None) -> str:
     if budgets is not None:
         lines += ["## What budgets buy", "", *heading(budgets), table(budgets["curves"]), ""]
         lines += ["![Accuracy against time, a line for each knob](budgets.svg)", ""]
-        lines += ["## What `--runtime onnx-int8` buys, beside `onnx`", "", eight_bits(budgets["int8"]), ""]
+    if rounded is not None:
+        lines += ["## What runtimes that round buy", "", *heading(rounded), rounding.table(rounded), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -169,11 +176,13 @@ def main(
     results: Annotated[Path, typer.Option(help="Folder of the figures.")] = RESULTS,
 ) -> None:
     """Write the page and its plots. Fails when nothing was measured yet."""
-    serving, budgets = read(results / "serving.json"), read(results / "budgets.json")
-    if serving is None and budgets is None:
-        raise typer.BadParameter(f"{results} holds neither serving.json nor budgets.json")
+    serving, budgets, rounded = (
+        read(results / f"{name}.json") for name in ("serving", "budgets", "rounding")
+    )
+    if serving is None and budgets is None and rounded is None:
+        raise typer.BadParameter(f"{results} holds none of serving.json, budgets.json and rounding.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(serving, budgets))
+    out.write_text(page(serving, budgets, rounded))
     if serving is not None:
         plots(serving, out.parent)
     if budgets is not None:

@@ -25,7 +25,8 @@ MOST_BYTES = 16_384
 
 FULL = (
     "name an answer within the version's own budget, in float32, since the head is taught from no other: ask again "
-    "without tmax, epsilon, topk, keep and budget_ms, and with explain=true where the server runs onnx-int8"
+    "without tmax, epsilon, topk, keep and budget_ms, and with explain=true where the server runs onnx-int8 or "
+    "torch-bf16"
 )
 
 
@@ -64,8 +65,8 @@ async def feedback(request: Request, response: Response, services: TheServices) 
     """Teaches the head the label of an image that was answered lately, without the image.
 
     It counts as much as that image in a task would, and so the answer must be one within the version's own budget,
-    `tmax`, `epsilon`, `topk` and `keep` at their defaults, and computed in float32: an answer by the runtime onnx-int8
-    only with `explain=true`. Others are refused. The same feedback again gives the same task.
+    `tmax`, `epsilon`, `topk` and `keep` at their defaults, and computed in float32: an answer by the runtimes onnx-int8
+    and torch-bf16 only with `explain=true`. Others are refused. The same feedback again gives the same task.
     """
     services.require_open()
     body = await read_body(request, MOST_BYTES, services.config.read_timeout_s)

@@ -6,8 +6,10 @@ from importlib.util import find_spec
 
 import structlog
 
+from model.device import multiplies_bfloat16
 from service.config import ServiceConfig
 from service.runtimes import Runtime
+from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
 
 log = structlog.get_logger(__name__)
@@ -21,6 +23,8 @@ def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
     on_torch = TorchRuntime.load(config.backbone, config.device, threads)
     if config.runtime == "torch" or (config.runtime == "auto" and on_torch.device.type != "cpu"):
         return on_torch
+    if config.runtime == "torch-bf16":
+        return mixed(on_torch)
     if on_torch.device.type != "cpu":
         raise ValueError(
             f"runtime is {config.runtime!r}, which computes on the CPU; on {on_torch.device} take torch"
@@ -40,3 +44,13 @@ def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
     graphs = Graphs(config.backbone, on_torch.identity, config.store / "cache", int8)
     kind = AutoRuntime if config.runtime == "auto" else OnnxRuntime
     return kind(on_torch, graphs, threads)
+
+
+def mixed(on_torch: TorchRuntime) -> Runtime:
+    """In bfloat16, with a warning where that costs time instead of saving it."""
+    if not multiplies_bfloat16(on_torch.device):
+        log.warning(
+            "no products in bfloat16 here; they are emulated, slower than float32",
+            device=str(on_torch.device),
+        )
+    return Bfloat16Runtime(on_torch)

@@ -51,7 +51,8 @@ class TorchRuntime:
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         checkpoint.check_fits(self.backbone)
         with self.one_thread():
-            return TorchClassifier(self.backbone, checkpoint.to(self.device), self.device)
+            network = RetrievalViT(self.backbone, checkpoint.loop)
+            return TorchClassifier(network, checkpoint.to(self.device), self.device)
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
@@ -73,8 +74,8 @@ class TorchRuntime:
 class TorchClassifier:
     """One version's pools and head on the runtime's device."""
 
-    def __init__(self, backbone: Backbone, checkpoint: Checkpoint, device: torch.device) -> None:
-        self.network = RetrievalViT(backbone, checkpoint.loop)
+    def __init__(self, network: RetrievalViT, checkpoint: Checkpoint, device: torch.device) -> None:
+        self.network = network
         self.pools, self.head = checkpoint.pools, checkpoint.head
         self.device = device
 

@@ -20,7 +20,7 @@ pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extra
 
 from benchmarks.serving.__main__ import kept
 from benchmarks.serving.asked import ASKED, rows
-from benchmarks.serving.beside import against
+from benchmarks.serving.beside import against, typical
 from benchmarks.serving.changing import curves
 from benchmarks.serving.client import Caller, Load, Measured, rate
 from benchmarks.serving.page import page, plots
@@ -171,6 +171,14 @@ def test_ours_is_set_against_the_best_of_those_that_answered() -> None:
     assert against({**SERVERS, "hippotune": {"failed": "so"}}, Effort(1, 1, 1, (1,), shares=(0.5,))) == {}
 
 
+def test_of_several_rounds_the_median_is_told_and_requests_are_added_up() -> None:
+    rounds = [
+        {"per_second": 1.0, "answered": 2, "failed": n, "latency_p99_ms": p99}
+        for n, p99 in ((0, 9), (1, 5), (0, 80))
+    ]
+    assert typical(rounds) == {"per_second": 1.0, "answered": 6, "failed": 1, "latency_p99_ms": 9}
+
+
 def test_the_page_says_where_another_server_is_better(tmp_path: Path) -> None:
     where = {"machine": {"processor": "a CPU", "load": 0.25}, "threads": 2, "date": "2026-01-01"}
     serving = {
@@ -179,7 +187,7 @@ def test_the_page_says_where_another_server_is_better(tmp_path: Path) -> None:
         "backbone": "deit",
         "same": {"servers": SERVERS, "saturated_over_best": 1.2, "latency_p99_over_best": 1.25},
     }
-    text = page(serving, None)
+    text = page(serving)
     assert "| hippotune | 60 | 20.0 / 50.0 | 0 |" in text
     assert "bentoml did not answer" in text
     assert "Better than hippotune: litserve's p99 at load 50%." in text
@@ -204,7 +212,7 @@ def test_growth_is_told_with_slots_for_every_task_and_as_the_defaults_learn() ->
     assert list(settled) == ["tasks_1", "tasks_100"]
     assert settled["tasks_100"]["over_1"] == pytest.approx(1.05)
     where = {"machine": {"processor": "a CPU", "load": 0.25}, "threads": 2, "date": "2026-01-01"}
-    text = page({**where, "command": "it", "backbone": "deit", "scale": found}, None)
+    text = page({**where, "command": "it", "backbone": "deit", "scale": found})
     assert "| as the defaults learn: tasks 100: latency p50 ms | 11.5 |" in text
 
 
@@ -234,7 +242,7 @@ def test_the_page_says_what_was_measured_and_no_more() -> None:
         "backbone": "deit at 224 px",
         "throughput": {"batch": 16, "images_per_second": {"bare": 61.5}},
     }
-    text = page(serving, None)
+    text = page(serving)
     assert "| images per second: bare | 61.5 |" in text
     assert "a CPU, 2 threads, load 0.2 when it ended" in text
     assert "Swaps" not in text

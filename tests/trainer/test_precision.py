@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from trainer.precision import multiplies_bfloat16, training_precision
+from model.device import multiplies_bfloat16
+from trainer.precision import training_precision
 
 
 def test_products_are_bfloat16_where_that_pays_and_parameters_stay_float32() -> None:

@@ -1,0 +1,103 @@
+"""bfloat16 answers nearly as float32 does, and hands nothing rounded to a learner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from structlog.testing import capture_logs
+from timm.models.vision_transformer import VisionTransformer
+
+from model.backbone import Backbone, BackboneSpec
+from model.budget import Budget
+from model.checkpoint import Checkpoint, InvalidCheckpoint
+from model.deliberation import LoopConfig
+from model.head import Head
+from model.pools import Pools
+from service.config import ServiceConfig
+from service.runtimes import load
+from service.runtimes.bfloat16 import Bfloat16Runtime
+from service.runtimes.torch import TorchRuntime
+
+LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
+WHOLE = Budget(3, 0, 4)
+
+
+@pytest.fixture(scope="module")
+def beside() -> TorchRuntime:
+    """Four random blocks, 17 tokens of 48 channels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
+    return TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+
+
+def version(beside: TorchRuntime) -> Checkpoint:
+    random, backbone = torch.Generator().manual_seed(0), beside.backbone
+    layers, slots, classes = len(LOOP.layers), 12, 6
+    keys = torch.nn.functional.normalize(torch.randn(layers, slots, backbone.dim, generator=random), dim=-1)
+    values = torch.randn(layers, slots, backbone.dim, generator=random)
+    pools = Pools(keys, values, torch.eye(backbone.dim).repeat(layers, 1, 1), ("sample",) * slots)
+    head = Head(torch.randn(backbone.width, classes, generator=random), torch.zeros(classes))
+    return Checkpoint(backbone.identity, LOOP, pools, head, tuple("abcdef"))
+
+
+def images(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 255, (count, 3, 32, 32), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [[WHOLE] * 4, [WHOLE, Budget(1, 0, 1), Budget(3, 1e9, 12)], [Budget(3, 0, 4, 0.5)] * 2],
+    ids=["whole", "mixed", "merging"],
+)
+def test_it_answers_nearly_as_float32_does(beside: TorchRuntime, budgets: list[Budget]) -> None:
+    exact, mixed = (one.prepare(version(beside)) for one in (beside, Bfloat16Runtime(beside)))
+    got, wanted = (one.classify(images(len(budgets)), budgets, False) for one in (mixed, exact))
+    np.testing.assert_allclose(got.scores, wanted.scores, atol=0.05)
+    assert not np.array_equal(got.scores, wanted.scores)
+    np.testing.assert_array_equal(got.steps, wanted.steps)
+    assert got.scores.dtype == np.float32
+
+
+def test_features_are_taken_in_float32_or_not_at_all(beside: TorchRuntime) -> None:
+    exact, mixed = (one.prepare(version(beside)) for one in (beside, Bfloat16Runtime(beside)))
+    assert np.isnan(mixed.classify(images(2), [WHOLE] * 2, explain=False).features).all()
+    explained, wanted = (one.classify(images(2), [WHOLE] * 2, explain=True) for one in (mixed, exact))
+    np.testing.assert_array_equal(explained.features, wanted.features)
+    assert [layer.layer for layer in explained.trace] == [1, 3]
+
+
+def test_the_backbone_beside_it_stays_in_float32_and_is_the_one_that_versions_name(
+    beside: TorchRuntime,
+) -> None:
+    mixed = Bfloat16Runtime(beside)
+    assert {parameter.dtype for parameter in beside.backbone.parameters()} == {torch.float32}
+    assert mixed.identity == beside.identity
+    assert mixed.name == "torch cpu bfloat16"
+    assert mixed.prepare(Checkpoint.empty(beside.backbone, LOOP)).classify(
+        images(1), [WHOLE], False
+    ).scores.shape == (1, 0)
+
+
+def test_a_version_of_another_backbone_is_refused(beside: TorchRuntime) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
+    other = TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+    with pytest.raises(InvalidCheckpoint, match="learned on"):
+        Bfloat16Runtime(other).prepare(version(beside))
+
+
+def test_it_is_taken_when_asked_for_with_a_warning_where_it_does_not_pay(
+    tmp_path: Path, backbone: BackboneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ServiceConfig("redis://x", tmp_path, backbone, runtime="torch-bf16", device="cpu")
+    for able, warnings in ((True, 0), (False, 1)):
+        monkeypatch.setattr(load, "multiplies_bfloat16", lambda device, able=able: able)
+        with capture_logs() as logs:
+            assert isinstance(load.load_runtime(config, 1), Bfloat16Runtime)
+        assert len(logs) == warnings
