@@ -34,11 +34,13 @@ def media_type(image: bytes) -> str:
 
 
 def labelled_files(folder: Path) -> list[tuple[Path, str]]:
-    """Every image below `folder` with the name of the folder it lies in, in a stable order.
+    """Every image below `folder` with the name of the folder it lies in, in a stable order; no hidden ones.
 
     Raises ValueError when there is none, or when an image lies outside a label's folder.
     """
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found = [
+        path for path in sorted(folder.rglob("*")) if _is_image(path.relative_to(folder)) and path.is_file()
+    ]
     if not found:
         raise ValueError(
             f"{folder} holds no image; expected {folder}/LABEL/IMAGE with {', '.join(sorted(SUFFIXES))}"
@@ -47,6 +49,12 @@ def labelled_files(folder: Path) -> list[tuple[Path, str]]:
     if loose is not None:
         raise ValueError(f"{loose} has no label; expected {folder}/LABEL/{loose.name}")
     return [(path, path.parent.name) for path in found]
+
+
+def _is_image(path: Path) -> bool:
+    """By its name. Desktops and tools keep files of their own, named alike, under names that begin with a dot."""
+    junk = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not junk
 
 
 @contextmanager
@@ -70,7 +78,7 @@ def as_archive(source: Path) -> Iterator[tuple[Path, str]]:
 
 def _pack(folder: Path, archive: Path) -> Path:
     """Images are compressed already, so the zip only stores them."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, strict_timestamps=False) as packed:
         for number, (path, label) in enumerate(labelled_files(folder)):
             packed.write(path, f"{label}/{number:07d}{path.suffix.lower()}")
     return archive

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hippotune.samples import image_bytes, labelled_files, media_type
+from hippotune.samples import labelled_files, media_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -80,9 +80,7 @@ def open_source(text: str, data: Path) -> Source:
         )
     if path.is_dir():
         files = labelled_files(path)
-        return Source(
-            path.resolve().name, [label for _, label in files], lambda row: files[row][0].read_bytes()
-        )
+        return Source(path.resolve().name, [label for _, label in files], lambda row: _file(files[row][0]))
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"{path} is no folder, .csv or .parquet; archives are handed in whole")
     return manifest(path)
@@ -107,7 +105,11 @@ def manifest(path: Path) -> Source:
         found = rows[at][image]
         if isinstance(found, Mapping):
             found = found.get("bytes") or found["path"]
-        return found if isinstance(found, bytes) else image_bytes(path.parent / str(found))
+        return (
+            _accepted(found, f"a row of {path}")
+            if isinstance(found, bytes)
+            else _file(path.parent / str(found))
+        )
 
     return Source(path.stem, [str(row[label]) for row in rows], load)
 
@@ -157,7 +159,7 @@ def huggingface(name: str, split: str) -> Source:
 
     def load(at: int) -> bytes:
         row = encoded[at][image]
-        return _accepted(row["bytes"] or Path(row["path"]).read_bytes())
+        return _accepted(row["bytes"] or Path(row["path"]).read_bytes(), f"a row of {name}")
 
     return Source(saved.name, [names(value) for value in rows[label]], load)
 
@@ -196,13 +198,20 @@ def torchvision(name: str, split: str, data: Path) -> Source:
     return Source(name, labels, lambda row: _png(found[row][0]))
 
 
-def _accepted(image: bytes) -> bytes:
-    """The same image, as PNG where servers would not take its format."""
+def _file(path: Path) -> bytes:
+    return _accepted(path.read_bytes(), str(path))
+
+
+def _accepted(image: bytes, name: str) -> bytes:
+    """The same image, as PNG where servers would not take its format. Raises ValueError for what is none."""
     if media_type(image) != "application/octet-stream":
         return image
     from PIL import Image
 
-    return _png(Image.open(io.BytesIO(image)))
+    try:
+        return _png(Image.open(io.BytesIO(image)))
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        raise ValueError(f"{name} is no image that can be read") from None
 
 
 def _png(picture: Picture) -> bytes:
@@ -246,7 +255,8 @@ def _pack(source: Source, limits: Limits, path: Path) -> Iterator[tuple[Path, in
 
 def _check_label(label: str) -> None:
     """Raise ValueError for what cannot be a folder's name in an archive."""
-    if not label or "/" in label or "\\" in label or label in (".", "..") or label.startswith("__MACOSX"):
+    junk = label.startswith(".") or label.lower() in ("__macosx", "thumbs.db", "desktop.ini")
+    if not label or "/" in label or "\\" in label or junk:
         raise ValueError(
             f"label {label!r} cannot name a folder; rename it, or submit from Python, image by image"
         )

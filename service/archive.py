@@ -6,10 +6,12 @@ the growth on unpacking are checked from the archive's own directory before any 
 
 from __future__ import annotations
 
+import stat
 import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
@@ -22,9 +24,13 @@ from service.uploads import Upload
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)
 MAX_NAME = 512
+PLAIN = "be a plain file, no link or device"
 FILES_AN_IMAGE = 3
 """Entries of an archive that may come with one image: the image, its label, its folder or a caption."""
-JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+UTF8_NAME = 0x800
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+"""How gzip, bzip2, xz and Zstandard begin."""
 
 
 def unpack(file: IO[bytes], size: int, media_type: str, config: ServiceConfig) -> list[Upload]:
@@ -62,13 +68,28 @@ def zip_members(file: IO[bytes], size: int, config: ServiceConfig) -> Iterator[M
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
         raise Problem(422, f"body is no sound zip archive: {error}") from error
     for info in archive.infolist():
-        if not wanted(info.filename, info.filename.endswith("/")):  # is_dir() fails on an empty name
+        name = zip_name(info)
+        if not wanted(name, name.endswith("/")):  # is_dir() fails on an empty name
             continue
         if info.flag_bits & 0x1:
-            raise refused(info.filename, "encrypted", "be readable without a password")
+            raise refused(name, "encrypted", "be readable without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise refused(info.filename, f"compression {info.compress_type}", "be stored or deflated")
-        yield Member(info.filename, info.file_size, partial(read_zip, archive, info))
+            raise refused(name, f"compression {info.compress_type}", "be stored or deflated")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise refused(name, "no plain file", PLAIN)
+        yield Member(name, info.file_size, partial(read_zip, archive, info))
+
+
+def zip_name(info: zipfile.ZipInfo) -> str:
+    """The name as its writer meant it, with slashes: some on Windows write backslashes.
+
+    Writers on Unix and macOS use UTF-8 without setting the flag that says so; zipfile then takes it for code page 437.
+    """
+    name = info.filename
+    if not info.flag_bits & UTF8_NAME:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
 
 
 def read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -81,15 +102,15 @@ def read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 def check_directory(file: IO[bytes], size: int, max_entries: int) -> None:
     """Bound the central directory before zipfile reads all of it into objects. Raises Problem."""
-    tail_at = max(0, size - 65_557 - 20)
+    tail_at = max(0, size - 65_557 - 76)
     file.seek(tail_at)
     tail = file.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
         raise refused("body", "no zip archive", "be a zip archive")
     (directory,) = struct.unpack_from("<L", tail, at + 12)
-    if directory == 0xFFFFFFFF or tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
-        raise refused("body", "a zip64 archive", "be a plain zip archive, below 4 GiB and 65,536 entries")
+    if at >= 76 and tail[at - 76 :].startswith(b"PK\x06\x06") and tail[at - 20 :].startswith(b"PK\x06\x07"):
+        (directory,) = struct.unpack_from("<Q", tail, at - 76 + 40)  # zip64, as zipfile finds it
     # 46 bytes of fixed header, a name, and what writers add: times, owners.
     if directory > FILES_AN_IMAGE * max_entries * (46 + 256):
         raise refused("body", f"a directory of {directory} bytes", f"hold at most {max_entries} images", 413)
@@ -98,6 +119,9 @@ def check_directory(file: IO[bytes], size: int, max_entries: int) -> None:
 
 def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
     """Files of an uncompressed tar. Raises Problem."""
+    if file.read(6).startswith(COMPRESSED):
+        raise refused("body", "compressed", "be a plain tar: images are compressed already")
+    file.seek(0)
     try:
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - members are read after this returns
         for seen, info in enumerate(archive):
@@ -106,7 +130,7 @@ def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
             if not wanted(info.name, info.isdir()):
                 continue
             if not info.isreg() or info.issparse():
-                raise refused(info.name, "no plain file", "be a plain file, no link or device")
+                raise refused(info.name, "no plain file", PLAIN)
             yield Member(info.name, info.size, partial(read_tar, archive, info))
     except (tarfile.TarError, ValueError, OSError, OverflowError) as error:
         raise Problem(422, f"body is no sound tar archive: {error}") from error
@@ -121,10 +145,10 @@ def read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 
 
 def wanted(name: str, is_directory: bool) -> bool:
-    """False for directories and what desktops leave behind. Raises Problem for a name that leads elsewhere."""
+    """False for directories and what desktops leave behind, hidden or not. Raises Problem for a name that leads out."""
     if len(name) > MAX_NAME:
         raise refused("name in the archive", name, f"have at most {MAX_NAME} characters")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name[:2]:
         raise refused("name in the archive", name, f"{LAYOUT}, without .., drive or leading slash")
-    return not (is_directory or path.name.startswith(".") or not JUNK.isdisjoint(path.parts))
+    return not (is_directory or any(part.startswith(".") or part.lower() in JUNK for part in path.parts))

@@ -36,11 +36,11 @@ def labelled(members: Sequence[Member]) -> list[Upload]:
 
 
 def folder_of(name: str) -> str:
-    """The label in `label/image.jpg`. Raises Problem."""
+    """The label in `label/image.jpg`: the innermost folder, as most archives have another around. Raises Problem."""
     path = PurePosixPath(name)
-    if len(path.parts) != 2:
+    if len(path.parts) < 2:
         raise refused("name in the archive", name, f"{LAYOUT}: one folder a label, images inside")
-    return path.parts[0]
+    return path.parts[-2]
 
 
 def webdataset(members: Sequence[Member]) -> list[Upload]:

@@ -65,11 +65,17 @@ async def stream_body(
 ) -> AsyncGenerator[bytes]:
     """The body as it comes, counted in `hold` if it is to stay in memory.
 
-    Raises Problem 413 past `limit` bytes, and ClientDisconnect. Raises Problem 408 after `idle_s` of silence, and
-    when the body as a whole takes longer than that and a second for every `SLOWEST` bytes: trickling is no way
-    to hold a place. Raises Problem 429 where `hold` does.
+    Raises Problem 413 past `limit` bytes, 415 for a body that was compressed on the way, and ClientDisconnect. Raises
+    Problem 408 after `idle_s` of silence, and when the body as a whole takes longer than that and a second for every
+    `SLOWEST` bytes: trickling is no way to hold a place. Raises Problem 429 where `hold` does.
     """
     began = perf_counter()
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        # Of no use to images, and expanding what anybody sends would hold up the event loop.
+        problem = refused("Content-Encoding", encoding, "be identity, or left out", 415)
+        problem.headers = {"Accept-Encoding": "identity"}
+        raise problem
     declared = request.headers.get("content-length", "")
     total = int(declared) if declared.isascii() and declared.isdecimal() else 0
     if total > limit:

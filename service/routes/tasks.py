@@ -35,7 +35,8 @@ BODY = {
     "requestBody": {
         "required": True,
         "description": "Labelled images: `files` and as many `labels` in the same order, or one archive of "
-        "`label/image.jpg`, or a WebDataset shard: `name.jpg` with its label in `name.cls` or `name.json`. "
+        "`label/image.jpg`, the innermost folder being the label, or a WebDataset shard: `name.jpg` with its label "
+        "in `name.cls` or `name.json`. "
         f"A label has 1 to {MAX_LABEL} printable characters; those of a task, each once, take at most "
         f"{MAX_LABELS_BYTES:,} bytes.",
         "content": {

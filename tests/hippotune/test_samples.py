@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -23,6 +24,20 @@ def tree(tmp_path: Path) -> Path:
 def test_the_folder_is_the_label(tree: Path) -> None:
     found = [(path.name, label) for path, label in labelled_files(tree)]
     assert found == [("1.jpg", "cats"), ("2.PNG", "cats"), ("3.webp", "old")]
+
+
+def test_what_desktops_and_tools_leave_is_no_image(tree: Path) -> None:
+    before = labelled_files(tree)
+    for name in ("cats/._1.jpg", ".trash/3.jpg", "cats/.ipynb_checkpoints/1.jpg", "__MACOSX/cats/1.jpg"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(b"x")
+    assert labelled_files(tree) == before
+
+
+def test_a_file_may_be_older_than_any_zip(tree: Path) -> None:
+    os.utime(tree / "cats" / "1.jpg", (0, 0))
+    with as_archive(tree) as (path, _):
+        assert len(zipfile.ZipFile(path).namelist()) == 3
 
 
 def test_an_image_without_a_label_is_told(tree: Path) -> None:

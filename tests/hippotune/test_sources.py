@@ -75,6 +75,26 @@ def test_a_hugging_face_set(tmp_path: Path, split: str | None) -> None:
     check(open_source(f"hf:{tmp_path / 'animals'}", NOWHERE), "animals")
 
 
+def test_a_folder_is_read_by_what_is_in_its_files(tmp_path: Path) -> None:
+    (tmp_path / "ant").mkdir()
+    (tmp_path / "ant" / "0.jpg").write_bytes(picture(1, "GIF"))
+    (tmp_path / "ant" / "1.jpg").write_bytes(b"<html>404</html>")
+    source = open_source(str(tmp_path), NOWHERE)
+    assert media_type(source.load(0)) == "image/png"
+    with pytest.raises(ValueError, match=r"ant/1\.jpg is no image"):
+        source.load(1)
+
+
+@pytest.mark.parametrize("label", ["", "a/b", ".hidden", "Thumbs.db"])
+def test_a_label_that_would_be_lost_on_the_way_is_told(label: str) -> None:
+    source = Source("set", [label], lambda _: picture(0))
+    with (
+        pytest.raises(ValueError, match="cannot name a folder"),
+        packed(source, Limits(10, 1000)) as archives,
+    ):
+        list(archives)
+
+
 def test_a_hugging_face_folder_in_a_format_that_servers_refuse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import io
 import struct
 import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -181,3 +182,26 @@ def serving(server: Running) -> int | None:
     """The version that a server answers with."""
     answer: int | None = server.client.get("/versions").json()["serving"]
     return answer
+
+
+def zipped(*names: str, method: int = zipfile.ZIP_STORED, data: bytes | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name in names:
+            archive.writestr(name, picture() if data is None else data)
+    return buffer.getvalue()
+
+
+def zip64(entries: int) -> bytes:
+    """A directory that says how large it is in 64 bits, whatever is in it."""
+    body = zipped(*(f"cat/{index}.png" for index in range(entries)))
+    at = body.rindex(b"PK\x05\x06")
+    size, start = struct.unpack_from("<LL", body, at + 12)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, size, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at, 1)
+    return (
+        body[:at]
+        + record
+        + locator
+        + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, *2 * [0xFFFFFFFF], 0)
+    )

@@ -1,0 +1,37 @@
+"""Archives as the tools of other people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.service.support import Running, zip64, zipped
+
+ZIP = {"Content-Type": "application/zip"}
+
+
+def cp437(body: bytes) -> bytes:
+    """The same zip without the flags that call its names UTF-8."""
+    old = bytearray(body)
+    for mark, flags in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        at = -1
+        while (at := old.find(mark, at + 1)) >= 0:
+            old[at + flags] &= ~0x08
+    return bytes(old)
+
+
+@pytest.mark.parametrize(
+    ("body", "labels"),
+    [
+        (zipped("flowers/", "flowers/rose/1.png", "flowers/tulip/1.png"), ["rose", "tulip"]),
+        (zipped("rose\\", "rose\\1.png", "pets\\cat\\1.png"), ["cat", "rose"]),
+        (cp437(zipped("été/1.png", "玫瑰/1.png")), ["été", "玫瑰"]),
+        (cp437(zipped("caf?/1.png")).replace(b"caf?", b"caf\x82"), ["café"]),
+        (zipped("rose/1.png", "rose/.thumbs/1.png", ".trash/a/1.png", "__MACOSX/a/1.png"), ["rose"]),
+        (zip64(2), ["cat"]),
+    ],
+    ids=["a folder around", "backslashes", "utf-8 untold", "code page 437", "hidden", "zip64"],
+)
+def test_zips_as_other_tools_write_them(server: Running, body: bytes, labels: list[str]) -> None:
+    response = server.client.post("/tasks", content=body, headers=ZIP)
+    assert response.status_code == 202, response.text
+    assert response.json()["labels"] == labels
