@@ -16,7 +16,7 @@ from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from model.bundled import load_bundled
+from model.bundled import BUNDLED, load_bundled
 from model.merging import pairs_a_block
 from model.readout import blocks_read, read_block
 
@@ -57,6 +57,7 @@ class Backbone(nn.Module):
     def __init__(
         self, name: str, vit: VisionTransformer, px: int, mean: tuple[float, ...], std: tuple[float, ...]
     ) -> None:
+        """mean, std: per channel, for pixels in 0..1.  Raises UnsupportedBackbone."""
         super().__init__()
         check_supported(name, vit)
         self.vit = vit.eval().requires_grad_(False)
@@ -87,6 +88,11 @@ class Backbone(nn.Module):
         return pairs_a_block(keep, self.patches, self.depth)
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes, and where what it is given must lie."""
+        return self.mean.device
+
+    @property
     def width(self) -> int:
         """F, the length of what the head reads; see `model.readout`."""
         return (2 if self.vit.num_prefix_tokens else 1) * len(self.reads) * self.dim
@@ -109,10 +115,10 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     missing weights. Without `weights`, timm downloads from its hub: OSError where it cannot.
     """
     if spec.name == "bundled":
-        vit, px, mean, std, _ = load_bundled(spec.weights)
-        if spec.px not in (None, px):
+        vit, card = load_bundled(spec.weights or BUNDLED)
+        if spec.px not in (None, card.px):
             vit.set_input_size(img_size=spec.px)
-        return Backbone(spec.name, vit, spec.px or px, mean, std)
+        return Backbone(spec.name, vit, spec.px or card.px, card.mean, card.std)
     overlay = None
     if spec.weights is not None:
         if not spec.weights.is_file():

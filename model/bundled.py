@@ -60,17 +60,13 @@ class BundledCard:
             raise BundledWeightsInvalid(message) from error
 
 
-def load_bundled(
-    path: Path | None = None,
-) -> tuple[VisionTransformer, int, tuple[float, float, float], tuple[float, float, float], str]:
-    """The bundled vision transformer, in fp32 and evaluation mode, with how to feed it.
+def load_bundled(path: Path = BUNDLED) -> tuple[VisionTransformer, BundledCard]:
+    """The bundled vision transformer, in fp32 and evaluation mode, and what is said about it.
 
-    path: a safetensors file with its description beside it (same name, `.json`); None takes the packaged one.
+    path: a safetensors file with its description beside it (same name, `.json`).
 
-    Returns the model, the input side in pixels, mean and standard deviation a channel (for pixels in 0..1),
-    the sha256 of the weights' file. Raises BundledWeightsInvalid where that is not the one described.
+    Raises BundledWeightsInvalid where the file is not the one described.
     """
-    path = path or BUNDLED
     card = BundledCard.read(path.with_suffix(".json"))
     try:
         data = path.read_bytes()
@@ -87,4 +83,4 @@ def load_bundled(
         vit.load_state_dict({name: tensor.float() for name, tensor in load(data).items()}, strict=True)
     except (RuntimeError, TypeError, ValueError) as error:
         raise BundledWeightsInvalid(f"{path} does not fit the architecture beside it: {error}") from error
-    return vit.eval(), card.px, card.mean, card.std, found
+    return vit.eval(), card

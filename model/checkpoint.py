@@ -69,13 +69,11 @@ class Checkpoint:
 
     def check(self) -> None:
         """Raise InvalidCheckpoint when parts do not fit each other or hold numbers that could not answer."""
-        if not self.head.weight.shape[1] == len(self.head.bias) == len(self.labels):
-            raise InvalidCheckpoint(f"head of {len(self.head.bias)} classes for {len(self.labels)} labels")
-        if len(self.pools.keys) != len(self.loop.layers):
-            raise InvalidCheckpoint(
-                f"pools of {len(self.pools.keys)} layers for a loop over {len(self.loop.layers)}"
-            )
-        pools, head = self.pools, self.head
+        pools, head, layers = self.pools, self.head, self.loop.layers
+        if not head.weight.shape[1] == len(head.bias) == len(self.labels):
+            raise InvalidCheckpoint(f"head of {len(head.bias)} classes for {len(self.labels)} labels")
+        if len(pools.keys) != len(layers):
+            raise InvalidCheckpoint(f"pools of {len(pools.keys)} layers for a loop over {len(layers)}")
         parts = (
             pools.keys,
             pools.values,

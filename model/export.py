@@ -107,9 +107,9 @@ def graph_key(identity: BackboneIdentity, loop: LoopConfig, kind: GraphKind) -> 
 
 
 def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """What a version feeds to the graph: its memories, as laid out for the loop, and its head.
+    """What a version feeds to the graph: its head, weight [F, C] and bias [C], and a `Memory` a layer of the loop.
 
-    A version without slots feeds one slot of zeros, never to be used: see `DeliberatingGraph`.
+    A version without slots feeds one slot of zeros, which a tmax of 0 never uses: see `GraphKind.MIXED`.
     """
     loop, head = checkpoint.loop, checkpoint.head
     dim = checkpoint.pools.keys.shape[-1]
@@ -180,7 +180,18 @@ def write_onnx(
     outputs: Sequence[str],
     path: Path,
 ) -> None:
-    """Export a module called with `arguments`, and give the file its name once it is whole.
+    """Export a module called with `arguments`; see `trace_onnx`. The file has its name once it is whole."""
+    write_program(trace_onnx(module, arguments, shapes, inputs, outputs), path)
+
+
+def trace_onnx(
+    module: nn.Module,
+    arguments: Sequence[object],
+    shapes: Sequence[object],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> torch.onnx.ONNXProgram:
+    """The graph of a module called with `arguments`. Raises what torch's exporter raises.
 
     shapes: which dimensions of each argument vary.  inputs, outputs: names of all tensors that go in and come out.
     """
@@ -199,11 +210,11 @@ def write_onnx(
     if program is None:
         raise RuntimeError("the exporter returned no graph")
     means_as_products(program.model)
-    write_program(program, path)
+    return program
 
 
 def write_program(program: torch.onnx.ONNXProgram, path: Path) -> None:
-    """Save a graph as one file that appears whole."""
+    """Save a graph as one file that appears whole. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name

@@ -17,8 +17,8 @@ def orthogonality(old_keys: Tensor, new_keys: Tensor) -> Tensor:
 
     The block of old keys against old keys is left out: it is a constant, and M x M.
     """
-    dim = new_keys.shape[1]
-    among = new_keys @ new_keys.mT - torch.eye(dim, device=new_keys.device)  # [L, m, m]
+    slots = new_keys.shape[1]
+    among = new_keys @ new_keys.mT - torch.eye(slots, device=new_keys.device)  # [L, m, m]
     across = new_keys @ old_keys.mT  # [L, m, M], twice in the symmetric matrix
     return among.square().sum() + 2 * across.square().sum()
 

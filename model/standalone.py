@@ -7,7 +7,6 @@ budget stays the caller's: `tmax` and `epsilon` are inputs.
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from model.backbone import Backbone
 from model.budget import BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import Memory
-from model.export import OPSET, means_as_products, write_program
+from model.export import trace_onnx, write_program
 from model.network import RetrievalViT
 
 
@@ -59,29 +58,21 @@ def export_version(backbone: Backbone, checkpoint: Checkpoint, path: Path, topk:
 
     Inputs: `pixels` [B, 3, px, px] uint8, `tmax` [] int64, `epsilon` [] float32. Outputs: `scores` [B, C], `steps`
     [B, L].
-    The file's metadata hold `labels` (JSON, in the order of the scores), `px`, `tmax`, `topk`.
+    The file's metadata hold `labels` (JSON, in the order of the scores), `px`, `tmax`, `topk`. Raises what
+    `StandaloneGraph` raises, and OSError.
     """
     loop = checkpoint.loop
     kept = min(topk or loop.topk, max(checkpoint.pools.slots, 1))
     budget = {"tmax": torch.tensor(loop.tmax), "epsilon": torch.tensor(0.0)}
     pixels = torch.zeros(3, 3, backbone.px, backbone.px, dtype=torch.uint8)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of how the exporter names things inside
-        program = torch.onnx.export(
-            StandaloneGraph(backbone, checkpoint, kept).eval(),
-            (pixels, *budget.values()),
-            dynamo=True,
-            opset_version=OPSET,
-            dynamic_shapes=({0: Dim("batch")}, {}, {}),
-            input_names=["pixels", *budget],
-            output_names=["scores", "steps"],
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("the exporter returned no graph")
-    model = program.model
-    means_as_products(model)
-    model.metadata_props.update(
+    program = trace_onnx(
+        StandaloneGraph(backbone, checkpoint, kept),
+        (pixels, *budget.values()),
+        ({0: Dim("batch")}, {}, {}),
+        ("pixels", *budget),
+        ("scores", "steps"),
+    )
+    program.model.metadata_props.update(
         labels=json.dumps(checkpoint.labels), px=str(backbone.px), tmax=str(loop.tmax), topk=str(kept)
     )
     write_program(program, path)

@@ -24,7 +24,7 @@ def diagnosed(learner: Learner, pools: Pools, task: Task) -> dict[str, float]:
     if not pools.slots or len(rows) < 2:
         return {}
     loop, network = learner.network.loop, learner.network
-    device = next(network.parameters()).device
+    device = network.backbone.device
     memories = pools.to(device).memories(loop)
     budgets = BudgetBatch.repeat(loop.budget, len(rows), device)
     with torch.no_grad():

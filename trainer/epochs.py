@@ -53,7 +53,7 @@ class TaskTraining:
         """before: [n, d], the images' features, of length one, under the pools so far."""
         self.network, self.config, self.task = network, config, task
         self.first = not state.tasks
-        self.device = next(network.parameters()).device
+        self.device = network.backbone.device
         self.pixels, self.before = pixels, before
         classes = tuple(dict.fromkeys(labels))
         self.targets = label_rows(labels, classes)

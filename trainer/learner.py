@@ -167,7 +167,7 @@ class Learner:
     @torch.inference_mode()
     def extract(self, pools: Pools, pixels: Tensor) -> Tensor:
         """Features [n, F], of length one, of pixels [n, 3, px, px] under some pools; on the CPU."""
-        device = next(self.network.parameters()).device
+        device = self.network.backbone.device
         memories = pools.to(device).memories(self.network.loop)
         return torch.cat(
             [self.features(memories, chunk.to(device)) for chunk in pixels.split(self.config.batch)]

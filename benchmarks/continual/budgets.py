@@ -36,7 +36,7 @@ def sweep(learner: Learner, state: LearnerState, tests: Sequence[Images]) -> lis
 
     A stopped sample still costs what its batch costs, so multiply-adds follow tmax, topk and keep, not epsilon.
     """
-    device = learner.network.backbone.mean.device
+    device = learner.network.backbone.device
     memories = state.pools.to(device).memories(learner.network.loop)
     head, labels = state.head.to(device), state.labels
     figures = []

@@ -122,7 +122,7 @@ def main(
 ) -> None:
     """Whiten a finished backbone anew."""
     torch.manual_seed(0)
-    vit = load_bundled(backbone)[0]
+    vit, _ = load_bundled(backbone)
     remove_map(vit)
     if not bare:
         whiten(vit, mild_crops(data), total)

@@ -127,9 +127,9 @@ def test_what_is_exported_loads_as_the_bundled_backbone(sources: tuple[Views, ..
     student = averaged(run.checkpoint)
     append_map(student, torch.zeros(160), torch.eye(160))
     sha256 = export(student, tmp_path / "small.safetensors")
-    vit, px, _, _, found = load_bundled(tmp_path / "small.safetensors")
-    assert found == sha256
-    assert px == 64
+    vit, card = load_bundled(tmp_path / "small.safetensors")
+    assert card.sha256 == sha256
+    assert card.px == 64
     assert len(vit.blocks) == len(run.average.vit.blocks) + 1
     first = run.average.vit.state_dict()["blocks.0.attn.qkv.weight"]
     assert torch.equal(vit.blocks[0].attn.qkv.weight, first.half().float())

@@ -19,8 +19,9 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_the_packaged_backbone_gives_one_finite_vector_an_image() -> None:
-    vit, px, mean, std, _ = load_bundled()
-    images = (torch.rand(2, 3, px, px) - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    vit, card = load_bundled()
+    mean, std = (torch.tensor(channels).view(3, 1, 1) for channels in (card.mean, card.std))
+    images = (torch.rand(2, 3, card.px, card.px) - mean) / std
     with torch.inference_mode():
         vectors = vit(images)
     assert vectors.shape == (2, vit.num_features)
@@ -30,7 +31,8 @@ def test_the_packaged_backbone_gives_one_finite_vector_an_image() -> None:
 
 
 def test_layers_one_to_seven_exist_for_the_pools() -> None:
-    assert len(load_bundled()[0].blocks) >= 8
+    vit, _ = load_bundled()
+    assert len(vit.blocks) >= 8
 
 
 def test_the_weights_fit_the_size_allowed_in_the_package() -> None:
@@ -38,11 +40,13 @@ def test_the_weights_fit_the_size_allowed_in_the_package() -> None:
 
 
 def test_the_card_states_the_same_hash_as_the_loader() -> None:
-    assert load_bundled()[4] in BUNDLED.with_name("README.md").read_text()
+    _, card = load_bundled()
+    assert card.sha256 in BUNDLED.with_name("README.md").read_text()
 
 
 def test_weights_elsewhere_are_found_with_their_description(copied: Path) -> None:
-    assert load_bundled(copied)[4] == load_bundled()[4]
+    _, card = load_bundled(copied)
+    assert card == load_bundled()[1]
 
 
 def test_a_truncated_file_is_refused(copied: Path) -> None:

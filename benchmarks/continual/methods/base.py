@@ -75,7 +75,7 @@ class Setting:
 
     @property
     def device(self) -> torch.device:
-        return self.backbone.mean.device
+        return self.backbone.device
 
 
 @dataclass(slots=True)

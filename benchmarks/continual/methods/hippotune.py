@@ -97,7 +97,7 @@ class HippoTune:
         And, where asked, what other budgets would have answered.
         """
         loop, network = self.config.loop, self.learner.network
-        device = network.backbone.mean.device
+        device = network.backbone.device
         memories = self.serving.pools.to(device).memories(loop)
         if not memories:
             return {}
