@@ -67,6 +67,9 @@ def test_the_page_has_every_section_there_are_figures_for(results: Path, tmp_pat
     main(["--results", str(results), "--theory", "none", "--out", str(out)])
     page = (out / "continual.md").read_text()
     assert "| `hippotune` | 61.0 ± 1.4 | 0.871 | 66.0 ± 1.4 |" in page
+    methods = page[page.index("## quick") :]
+    places = [methods.index(f"| `{name}` |") for name in ("joint", "hippotune", "ranpac")]
+    assert places == sorted(places), "the bound, then the best first"
     assert "| one step | 59.0 | -1.0 | 64.0 | -1.0 | 1 |" in page
     assert "| `ranpac` | +2.0 | +2.0 | 1 |" in page
     assert "## cub" not in page
