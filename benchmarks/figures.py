@@ -112,6 +112,13 @@ METHODS = Figure(
     "{quick[coda][last]:.1f} % ({quick[l2p][seeds]} seed)",
     "python -m benchmarks.continual.suite --protocol quick",
 )
+FORGOTTEN = Figure(
+    "handwritten digits in five tasks, each forgotten on purpose in turn",
+    "forgetting.json",
+    "{highest_accuracy_of_a_forgotten_task:.0%} of the forgotten task right at most, "
+    "{most_points_lost_by_others_on_average:.1f} points lost by the others at most",
+    "python -m benchmarks.forgetting",
+)
 SPEED = Figure(
     "images a second of the bundled backbone over those of DeiT-Tiny at 224 px",
     "backbone_speed.json",
@@ -173,7 +180,8 @@ ROBUST = (
 TABLES: Mapping[str, Iterable[Figure]] = {
     "readme": (DEMO, SERVED, SWAPS, METHODS, HUNDRED, *LOOP[:3], LOOP[4], BACKBONE, *SERVING, *CHAOS),
     "loop": LOOP,
-    "all": (DEMO, SERVED, SWAPS, METHODS, HUNDRED, *LOOP, BACKBONE, SPEED, *SERVING, *ROBUST),
+    "forgetting": (FORGOTTEN,),
+    "all": (DEMO, FORGOTTEN, SERVED, SWAPS, METHODS, HUNDRED, *LOOP, BACKBONE, SPEED, *SERVING, *ROBUST),
     "robust": ROBUST,
 }
 

@@ -61,6 +61,11 @@ ABLATIONS = (
     Entry("with L_ent", "hippotune", ("learner.lambda_ent=0.01",)),
     Entry("gradient through the last step", "hippotune", ("learner.bptt=1",)),
     Entry("slots for every task", "hippotune", ("learner.settled=1000",)),
+    # What keeps old classes where new slots move features: a penalty while training, then a map for their means.
+    Entry("slots for every task, no map", "hippotune", ("learner.settled=1000", "learner.drift_ridge=1e9")),
+    Entry(
+        "slots for every task, no penalty", "hippotune", ("learner.settled=1000", "learner.drift_weight=0")
+    ),
     Entry("without mirroring", "hippotune", ("learner.mirror=0.0",)),
     Entry("other budgets", "hippotune", ("sweep=True",), once=True),
 )
