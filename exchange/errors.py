@@ -49,7 +49,7 @@ class VersionCorrupt(ExchangeError):
     """A manifest cannot be read, or a file differs from what its manifest promises."""
 
 
-class VersionUnreadable(VersionCorrupt):
+class VersionUnreadable(ExchangeError):
     """The disk does not give a file of a version, or not yet. Unlike damage, this may pass by itself."""
 
 
@@ -62,8 +62,8 @@ class BlobMissing(ExchangeError):
 
 
 class BlobCorrupt(ExchangeError):
-    """A stored blob does not have the hash it is stored under, or cannot be read."""
+    """A stored blob does not have the hash it is stored under."""
 
 
-class BlobUnreadable(BlobCorrupt):
+class BlobUnreadable(ExchangeError):
     """The disk does not give a blob. Unlike damage, this may pass by itself."""

@@ -191,7 +191,8 @@ class TaskQueue(TaskReader):
     def retry(self, task_id: str) -> TaskRecord:
         """Queues a failed task again, as if new.
 
-        Raises `TaskNotFound`, `NotRetryable`, `QueueFull`, and `BlobMissing` when its images are gone.
+        Raises `TaskNotFound`, `NotRetryable`, `QueueFull`, and where its images are not all there `BlobMissing`,
+        `BlobCorrupt` or, which may pass, `BlobUnreadable`.
         """
         fields = self.fields(task_id)
         if fields["state"] == TaskState.FAILED:

@@ -86,7 +86,8 @@ class Registry:
     def activate(self, version: int, expected: int | Anywhere | None = ANY) -> Manifest:
         """Points to a published version, older or newer; one that was a canary is none any more.
 
-        Raises `VersionNotFound`, `VersionCorrupt`, and `PointerMoved` when the pointer is not at `expected`.
+        Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`, and `PointerMoved` when the pointer is not at
+        `expected`.
         """
         manifest = self.manifest(version)
         self._move(lua.ACTIVATE, version, expected)
@@ -95,7 +96,7 @@ class Registry:
     def set_canary(self, version: int, share: float) -> Manifest:
         """Makes a published version the canary for `share` of the requests, 0 to 1; 0 ends that. There is one at most.
 
-        Raises `VersionNotFound`, `VersionCorrupt`, and `ValueError` for another share.
+        Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`, and `ValueError` for another share.
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}: must lie in 0..1")
@@ -137,8 +138,7 @@ class Registry:
             return current
         readable = [version for version in sorted(self.shelf.numbers()) if self._whole(version)]
         if readable:
-            newest, *_ = reversed(readable)
-            self._run(lua.RECOVER, newest, "", "", *readable)
+            self._run(lua.RECOVER, readable[-1], "", "", *readable)
         return self.current()
 
     def newest_on_disk(self) -> int | None:
@@ -146,11 +146,11 @@ class Registry:
         return next((v for v in sorted(self.shelf.numbers(), reverse=True) if self._whole(v)), None)
 
     def manifest(self, version: int) -> Manifest:
-        """Raises `VersionNotFound`, `VersionCorrupt`."""
+        """Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
         return self.shelf.manifest(version)
 
     def manifests(self) -> list[Manifest]:
-        """All published versions, newest first; one whose manifest is damaged is left out."""
+        """All published versions, newest first; one whose manifest is damaged or cannot be read is left out."""
         return [manifest for version in self._published() if (manifest := self._readable(version))]
 
     def known_tasks(self) -> set[str]:
@@ -159,11 +159,11 @@ class Registry:
         return {task for manifest in manifests for task in manifest.applied}
 
     def path(self, version: int, role: str) -> Path:
-        """Raises `VersionNotFound`, `VersionCorrupt`."""
+        """Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
         return self.shelf.path(version, role)
 
     def verify(self, version: int, role: str) -> None:
-        """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`."""
+        """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
         self.shelf.verify(version, role)
 
     def newest_consolidated(self) -> Manifest | None:
@@ -227,8 +227,6 @@ class Registry:
         """None for one that is gone or damaged. Raises `VersionUnreadable`."""
         try:
             return self.manifest(version)
-        except VersionUnreadable:
-            raise
         except (VersionNotFound, VersionCorrupt):
             return None
 
@@ -237,8 +235,6 @@ class Registry:
         try:
             for role in self.manifest(version).files:
                 self.verify(version, role)
-        except VersionUnreadable:
-            raise
         except (VersionNotFound, VersionCorrupt):
             return False
         return True

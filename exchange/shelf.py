@@ -24,7 +24,7 @@ class Shelf:
         self.root = root
 
     def path(self, version: int, role: str) -> Path:
-        """Raises `VersionNotFound`, `VersionCorrupt`."""
+        """Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
         if role not in self.manifest(version).files:
             raise VersionNotFound(f"version {version} has no {role!r} file")
         return self._file(version, role)

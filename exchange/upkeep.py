@@ -6,7 +6,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from exchange.connection import reaching_redis
-from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable, TaskNotFound
+from exchange.errors import BlobCorrupt, BlobMissing, TaskNotFound
 from exchange.fields import shorten
 from exchange.queue import TaskQueue
 from exchange.queue_lua import DROP, RETIRE_CONSUMER
@@ -70,7 +70,5 @@ def _blobs_of(queue: TaskQueue, listing: str) -> set[str]:
     """A list of samples and what it names; one that is damaged or gone protects only itself. Raises BlobUnreadable."""
     try:
         return {listing, *(sample.blob for sample in samples_from_json(queue.blobs.get(listing)))}
-    except BlobUnreadable:
-        raise
     except (BlobMissing, BlobCorrupt, ValueError):
         return {listing}

@@ -20,6 +20,7 @@ from starlette.routing import compile_path
 from exchange.errors import (
     BlobCorrupt,
     BlobMissing,
+    BlobUnreadable,
     ExchangeError,
     ExchangeUnavailable,
     IdempotencyInFlight,
@@ -68,6 +69,7 @@ EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
     StoreUnavailable: 503,
     BlobMissing: 503,
     BlobCorrupt: 500,
+    BlobUnreadable: 503,
 }
 
 DESCRIPTIONS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exchange.blobs import BlobStore
-from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable, PointerMoved
+from exchange.errors import BlobCorrupt, BlobMissing, PointerMoved
 from exchange.records import Claim, TaskState
 from trainer.claims import Claims
 from trainer.data import UnusableTask
@@ -19,11 +19,12 @@ class Corrections:
         self.learner, self.keep_versions = knowledge.learner, keep_versions
 
     def loaded(self, claim: Claim) -> list[Correction]:
-        """A claimed correction; none when it cannot be used."""
+        """A claimed correction; none when it cannot be used.
+
+        Raises BlobUnreadable, which is the disk's fault and ends the term: everything held is given back.
+        """
         try:
             return [load_correction(claim, self.blobs, self.learner.network.backbone.width)]
-        except BlobUnreadable:
-            raise  # the disk's fault, not the task's: the term ends, and everything held is given back
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
             self.claims.fail(claim, str(error))
             return []

@@ -18,7 +18,7 @@ class UnusableTask(ValueError):
 
 
 def load_task(claim: Claim, blobs: BlobStore, px: int, max_pixels: int, threads: int) -> Task:
-    """Decode every image of a task to px. Raises UnusableTask; BlobMissing and BlobCorrupt pass through."""
+    """Decode every image of a task to px. Raises UnusableTask, BlobMissing, BlobCorrupt and BlobUnreadable."""
 
     def pixels(blob: str) -> np.ndarray:
         try:

@@ -40,7 +40,7 @@ class Unfollowable(UnusableTask):
 
 
 def load_correction(claim: Claim, blobs: BlobStore, dim: int) -> Correction:
-    """Read the features a claim names. Raises UnusableTask; BlobMissing and BlobCorrupt pass through."""
+    """Read the features a claim names. Raises UnusableTask, BlobMissing, BlobCorrupt and BlobUnreadable."""
     rows = []
     for sample in claim.samples:
         row = np.frombuffer(blobs.get(sample.blob), dtype="<f4")

@@ -38,8 +38,9 @@ class Lineage:
     def load(self) -> Base:
         """The state behind the version now served, be it the newest or one somebody rolled back to.
 
-        Raises BackboneChanged when it was learned on another backbone, VersionCorrupt and VersionNotFound when a file
-        is damaged or gone; activating another version, or putting the file back, heals that.
+        Raises BackboneChanged when it was learned on another backbone; VersionCorrupt, VersionNotFound and
+        VersionUnreadable when a file is damaged, gone or not given: activating another version, or putting the file
+        back, heals that.
         """
         current = self.registry.current()
         version = current
@@ -110,7 +111,10 @@ class Lineage:
         return self.registry.current()
 
     def fast_tasks(self, version: int | None) -> tuple[str, ...]:
-        """The tasks that only the head of a version knows. Raises VersionNotFound, VersionCorrupt."""
+        """The tasks that only the head of a version knows.
+
+        Raises VersionNotFound, VersionCorrupt and VersionUnreadable.
+        """
         return () if version is None else self.registry.manifest(version).fast
 
     def end_canary_of(self, task: str) -> None:
@@ -119,8 +123,6 @@ class Lineage:
         try:
             if canary is not None and task in self.registry.manifest(canary.version).applied:
                 self.registry.set_canary(canary.version, 0)
-        except VersionUnreadable:
-            raise
         except (VersionNotFound, VersionCorrupt):  # such a one answers nobody
             return
 

@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable, ExchangeUnavailable
+from exchange.errors import BlobCorrupt, BlobMissing, ExchangeUnavailable
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.claims import Abandoned, Claims, Pending, Stopping
@@ -146,13 +146,14 @@ class Term:
         serve(knowledge.with_pending(knowledge.base.state) if moved else state)
 
     def load(self, claim: Claim) -> Task | None:
-        """A task's images but for those held out; None when it cannot be learned, which is told."""
+        """A task's images but for those held out; None when it cannot be learned, which is told.
+
+        Raises BlobUnreadable, which is the disk's fault and ends the term: everything held is given back.
+        """
         network, config = self.learner.network, self.config
         threads = torch.get_num_threads()
         try:
             task = load_task(claim, self.queue.blobs, network.backbone.px, config.max_pixels, threads)
-        except BlobUnreadable:
-            raise  # the disk's fault, not the task's: the term ends, and everything held is given back
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
             self.claims.fail(claim, str(error))
             return None

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.chaos.fleet import Fleet
-from exchange.errors import ExchangeUnavailable, VersionCorrupt, VersionNotFound
+from exchange.errors import ExchangeUnavailable, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.records import TaskState
 from exchange.shelf import Shelf
 from hippotune import Client, HippoTuneError, Refused
@@ -131,7 +131,7 @@ class Callers:
                     self.seen.checked.add(version)
                 except VersionNotFound:
                     pass  # not there yet, or gone already
-                except VersionCorrupt:
+                except (VersionCorrupt, VersionUnreadable):
                     if (shelf.root / f"{version:06d}.json").exists():
                         self.seen.torn.add(version)
 

@@ -80,7 +80,7 @@ def history(services: Services) -> VersionList:
 
 
 def view(services: Services, version: int) -> VersionView:
-    """Raises VersionNotFound."""
+    """Raises VersionNotFound, VersionCorrupt and VersionUnreadable."""
     manifest = services.registry.manifest(version)
     return VersionView.of(manifest, services.registry.current(), serving_version(services))
 
@@ -88,7 +88,7 @@ def view(services: Services, version: int) -> VersionView:
 def point_to(services: Services, version: int, share: float | None) -> VersionView:
     """Move the pointer to a version that this server could serve, or let that answer a share of the requests.
 
-    Raises Problem, VersionNotFound and VersionCorrupt.
+    Raises Problem, VersionNotFound, VersionCorrupt and VersionUnreadable.
     """
     if share != 0:
         require_fitting(services, services.registry.manifest(version))

@@ -152,6 +152,22 @@ def test_a_dead_letter_can_be_tried_again(taught: Running) -> None:
     taught.client.delete(f"/tasks/{task}")
 
 
+def test_a_store_that_is_away_says_to_try_again_and_not_to_submit_again(taught: Running) -> None:
+    task = submit(taught).json()["id"]
+    claim = taught.queue.claim("test", 0)
+    assert claim is not None
+    taught.queue.fail(claim, "image 3 is blank")
+    blobs = taught.services.blobs.root
+    away = blobs.rename(blobs.with_name("unmounted"))
+    try:
+        answer = taught.client.post(f"/tasks/{task}/retry")
+    finally:
+        away.rename(blobs)
+    assert (answer.status_code, "cannot be read" in answer.json()["detail"]) == (503, True)
+    assert answer.headers["retry-after"]
+    assert taught.client.post(f"/tasks/{task}/retry").status_code == 202
+
+
 def test_events_tell_every_change_until_the_end(taught: Running) -> None:
     task = submit(taught).json()["id"]
     seen: list[dict[str, Any]] = []
