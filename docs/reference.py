@@ -59,7 +59,9 @@ PROBLEM = {
 }
 
 SETTINGS = """Each is an environment variable and a flag of the same name: `HIPPOTUNE_MAX_BATCH`, `--max-batch`; the
-flag wins. `REDIS_URL` is read without the prefix, too.
+flag wins. `REDIS_URL` is read without the prefix, too. All trainers and servers of one service need the same Redis,
+queue prefix, store and backbone, weights and size included. Where a default is empty, the meaning tells it, or there is
+none.
 """
 
 

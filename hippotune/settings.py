@@ -40,7 +40,7 @@ class Part(Enum):
     """Whom a setting concerns; also its heading in `--help`."""
 
     CLIENT = "Which server to call"
-    COMMON = "What trainer and server must agree on"
+    COMMON = "Trainer and server"
     SERVER = "Server"
     TRAINER = "Trainer"
 
@@ -173,9 +173,9 @@ class Settings(BaseSettings):
         bool | None, Part.SERVER, Doc("Without keys, let anybody who reaches the address do anything.")
     ] = None
 
-    consumer: Annotated[str, Part.TRAINER, Doc("This trainer's name among those of one queue.")] = Field(
-        default_factory=_who_am_i, min_length=1
-    )
+    consumer: Annotated[
+        str, Part.TRAINER, Doc("This trainer's name among those of one queue; else its host and process.")
+    ] = Field(default_factory=_who_am_i, min_length=1)
     keep_versions: Annotated[Count, Part.TRAINER, Doc("Old versions kept to roll back to.")] = None
     keep_tasks: Annotated[Count, Part.TRAINER, Doc("Records kept of tasks that ended.")] = None
     max_pending_mb: Annotated[

@@ -123,7 +123,7 @@ def test_its_settings_are_settings(services: Services, name: str, monkeypatch: p
 
 
 def test_the_parts_agree(services: Services) -> None:
-    """What `hippotune --help` calls what trainer and server must agree on."""
+    """On what trainer and server share."""
     for server, trainer in (OURS[:2], OURS[2:]):
         ours, theirs = services[server], services[trainer]
         for key in ("REDIS_URL", "HIPPOTUNE_STORE", "HIPPOTUNE_BACKBONE"):
