@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from time import monotonic
 from typing import Annotated
 
 import anyio
@@ -12,7 +13,8 @@ import orjson
 from anyio import WouldBlock, to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.datastructures import UploadFile
 
 from exchange.errors import BlobCorrupt, BlobMissing, ExchangeError
@@ -60,6 +62,8 @@ BODY = {
     }
 }
 POLL_S = 0.25
+SILENCE_S = 15.0
+"""Proxies close what is silent for longer than a minute or so."""
 
 
 @router.post(
@@ -197,7 +201,7 @@ async def stream_place(services: TheServices) -> AsyncIterator[None]:
 @router.get(
     "/{id}/events",
     summary="Follow a task",
-    response_class=EventSourceResponse,
+    response_class=StreamingResponse,
     responses={
         **examples.answered("The task after each change.", examples.EVENT, media="text/event-stream"),
         **documented(404, 422, 429, 503),
@@ -210,9 +214,21 @@ async def follow(
     last_event_id: Annotated[
         str | None, Header(pattern="^[0-9]{1,19}(-[0-9]{1,19})?$", description="Go on after this event.")
     ] = None,
-) -> AsyncIterator[ServerSentEvent]:
+) -> StreamingResponse:
     """The task after each change, as server-sent events named `task`. Ends when the task has."""
-    after = last_event_id or "0"
+    # A buffering proxy, nginx among them, would hold events back.
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(
+        changes(task, services, last_event_id or "0"), media_type="text/event-stream", headers=headers
+    )
+
+
+async def changes(task: TaskRecord, services: Services, after: str) -> AsyncIterator[bytes]:
+    """A task's events after one of them, and a comment in between where it stays silent for long.
+
+    Encoded here, as the framework's own way to do so fails loudly when a reader leaves in the midst of an event.
+    """
+    told = monotonic()
     while not services.lifecycle.draining:
         try:
             found = await to_thread.run_sync(services.queue.events, task.id, after)
@@ -221,11 +237,14 @@ async def follow(
         except ExchangeError:
             return  # whoever still listens connects again, with Last-Event-ID
         for event in found:
-            task, after = event.task, event.id
-            yield ServerSentEvent(id=event.id, event="task", raw_data=orjson.dumps(event.task).decode())
+            task, after, told = event.task, event.id, monotonic()
+            yield format_sse_event(id=event.id, event="task", data_str=orjson.dumps(event.task).decode())
         if task.state.ended and found:
             return
         if not found:
+            if monotonic() - told > SILENCE_S:
+                told = monotonic()
+                yield KEEPALIVE_COMMENT
             await anyio.sleep(POLL_S)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -206,7 +207,7 @@ def tuple_of(url: str) -> tuple[str, int]:
 
 
 def test_a_stream_that_nobody_reads_loses_its_place(
-    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(protocol, "TAKEN_S", 0.5)
     with running(config) as server:
@@ -224,6 +225,7 @@ def test_a_stream_that_nobody_reads_loses_its_place(
             wait_for(lambda: places.borrowed_tokens == 0)
         assert not server.queue.get(task).state.ended, "nothing else ends the stream"
         alive(server)
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR] == []
 
 
 def test_http_1_0_is_answered_and_closed(server: Running) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from exchange.records import TaskState
 from service.config import ServiceConfig
+from service.routes import tasks
 from tests.service.support import Running, picture, running, wait_for
 
 FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
@@ -200,6 +201,13 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
     assert taught.client.get(f"/tasks/{task}/events", headers=past_all).status_code == 200
     for no_id in ("9" * 20, "1-" + "9" * 20, "$", "1-x"):
         assert taught.client.get(f"/tasks/{task}/events", headers={"Last-Event-ID": no_id}).status_code == 422
+
+
+def test_a_stream_that_stays_silent_is_kept_open(taught: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "SILENCE_S", 0.0)
+    task = submit(taught).json()["id"]
+    with taught.client.stream("GET", f"/tasks/{task}/events") as lines:
+        assert any(line == ": ping" for line in lines.iter_lines())
 
 
 def test_forms_together_hold_a_bounded_memory(config: ServiceConfig) -> None:
