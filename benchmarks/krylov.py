@@ -35,7 +35,7 @@ from benchmarks.machine import keep
 from model.backbone import BackboneSpec, load_backbone
 from model.budget import BudgetBatch
 from model.diagnostics import step_of
-from trainer.learner import Task
+from trainer.task import Task
 
 Step = Callable[[Tensor], Tensor]
 """F: queries [B, d] to queries [B, d]."""

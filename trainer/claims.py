@@ -13,7 +13,7 @@ from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.feedback import Correction
 from trainer.heartbeat import Heartbeat
-from trainer.learner import Task
+from trainer.task import Task
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ import torch
 from exchange.blobs import BlobStore
 from exchange.records import Claim
 from model.preprocess import UndecodableImage, decode
-from trainer.learner import Task
+from trainer.task import Task
 
 
 class UnusableTask(ValueError):

@@ -7,7 +7,8 @@ import torch
 from model.budget import BudgetBatch
 from model.diagnostics import diagnose, spectral_radius
 from model.pools import Pools
-from trainer.learner import Learner, Task, interleaved
+from trainer.learner import Learner
+from trainer.task import Task, interleaved
 
 IMAGES = 16
 """Enough to see a collapse; a second of work at most."""

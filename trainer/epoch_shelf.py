@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
-from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
+from exchange.errors import StoreUnavailable
+from model.checkpoint import InvalidCheckpoint, read_tensors
 from trainer.epochs import EpochState
 from trainer.task_files import TaskFiles
 
@@ -23,11 +24,9 @@ class EpochShelf(TaskFiles):
         """
 
         def save(epoch: EpochState) -> None:
-            temporary = self.root / f"{task}.part"
             try:
-                write_tensors(temporary, epoch.tensors, {"epoch": epoch.epoch, "basis": basis})
-                temporary.replace(self._path(task))
-            except OSError as error:
+                self.write(task, epoch.tensors, {"epoch": epoch.epoch, "basis": basis})
+            except StoreUnavailable as error:
                 log.warning("an epoch could not be kept", task=task, epoch=epoch.epoch, reason=str(error))
 
         return save

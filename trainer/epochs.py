@@ -17,6 +17,7 @@ from model.pools import GrowingPools, Pools
 from trainer.config import LearnerConfig
 from trainer.precision import training_precision
 from trainer.state import LearnerState
+from trainer.task import Task
 
 FEATURE_LENGTH = 16.0
 """Length that features, which come with length one, are given before the linear head that teaches them."""
@@ -45,18 +46,16 @@ class TaskTraining:
         network: RetrievalViT,
         config: LearnerConfig,
         state: LearnerState,
-        pixels: Tensor,
-        labels: tuple[str, ...],
+        task: Task,
         before: Tensor,
-        task: str,
     ) -> None:
-        """before: [n, d], the images' features, of length one, under the pools so far."""
+        """before: [n, F], the images' features, of length one, under the pools so far."""
         self.network, self.config, self.task = network, config, task
         self.first = not state.tasks
         self.device = network.backbone.device
-        self.pixels, self.before = pixels, before
-        classes = tuple(dict.fromkeys(labels))
-        self.targets = label_rows(labels, classes)
+        self.before = before
+        classes = tuple(dict.fromkeys(task.labels))
+        self.targets = label_rows(task.labels, classes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + len(state.tasks))
             base = state.pools.to(self.device)
@@ -82,10 +81,14 @@ class TaskTraining:
         return F.normalize(torch.randn(shape), dim=-1), self.config.value_scale * torch.randn(shape)
 
     @property
+    def steps(self) -> int:
+        """Updates in one pass over the images."""
+        return -(-len(self.targets) // self.config.batch)
+
+    @property
     def epochs(self) -> int:
         """Passes over the images: a small task gets more, so that its slots move at all."""
-        steps = -(-len(self.pixels) // self.config.batch)
-        return max(self.config.epochs, -(-self.config.least_steps // steps))
+        return max(self.config.epochs, -(-self.config.least_steps // self.steps))
 
     def run(
         self,
@@ -99,26 +102,25 @@ class TaskTraining:
         """
         if resume is not None:
             self.restore(resume)
-        steps = -(-len(self.pixels) // self.config.batch)
         epoch = resume.epoch if resume else 0
         while epoch < self.epochs:
             generator = torch.Generator().manual_seed(epoch)
-            order = torch.randperm(len(self.pixels), generator=generator)
-            mirrored = torch.rand(len(self.pixels), generator=generator) < self.config.mirror
+            order = torch.randperm(len(self.targets), generator=generator)
+            mirrored = torch.rand(len(self.targets), generator=generator) < self.config.mirror
             right = 0.0
             for step, rows in enumerate(order.split(self.config.batch)):
                 figures = self.step(rows, mirrored[rows])
                 right += figures["train_accuracy"] * len(rows)
                 if progress:
-                    progress((epoch + (step + 1) / steps) / self.epochs, figures)
+                    progress((epoch + (step + 1) / self.steps) / self.epochs, figures)
             epoch = self.epochs if right >= self.config.enough * len(order) else epoch + 1
             if on_epoch:
                 on_epoch(self.snapshot(epoch))
-        return self.pools.freeze(self.task).to("cpu")
+        return self.pools.freeze(self.task.id).to("cpu")
 
     def step(self, rows: Tensor, mirrored: Tensor) -> dict[str, float]:
         """One update on the images `rows` [b], some of them `mirrored` [b]; returns its loss and accuracy."""
-        pixels, targets = self.pixels[rows].to(self.device), self.targets[rows].to(self.device)
+        pixels, targets = self.task.pixels[rows].to(self.device), self.targets[rows].to(self.device)
         pixels = torch.where(mirrored.view(-1, 1, 1, 1).to(self.device), pixels.flip(-1), pixels)
         loop = self.network.loop
         budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
@@ -165,5 +167,5 @@ class TaskTraining:
 
 
 def drift_of(before: Tensor, after: Tensor) -> Tensor:
-    """Mean squared distance between features [B, d] of length one and where they are now, scaled alike -> []."""
+    """Mean squared distance between features [B, F] of length one and where they are now, scaled alike -> []."""
     return (F.normalize(after, dim=-1) - before).square().sum(dim=1).mean()

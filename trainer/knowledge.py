@@ -89,6 +89,7 @@ class Knowledge:
                 self.rebase()
 
     def publish(self, metrics: dict[str, float], *, consolidated: bool) -> int:
+        """Publish the fast state, and build on that version from now on. Raises what `Lineage.publish` raises."""
         fast = [claim.task.id for claim in self.claims.waiting]
         manifest = self.lineage.publish(
             self.base, self.serving, fast, metrics, consolidated, self.lease_token

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -28,34 +27,13 @@ from model.pools import Pools
 from trainer.config import LearnerConfig
 from trainer.epochs import EpochState, TaskTraining
 from trainer.state import Drift, LearnerState
+from trainer.task import Task, interleaved
 
 KEPT_DRIFTS = 8
 """Consolidations that a feature can be followed over."""
 
 Progress = Callable[[float, dict[str, float]], None]
 """Called with the share done, 0..1, and figures such as the loss."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Task:
-    """A task's images in memory. pixels: [n, 3, px, px] uint8.  labels: [n] names, new or known.
-
-    Two tasks are the same when they are one object: `Learner.described` goes by that.
-    """
-
-    id: str
-    pixels: Tensor
-    labels: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.pixels) != len(self.labels) or not self.labels:
-            raise ValueError(
-                f"{len(self.labels)} labels for {len(self.pixels)} images; a task needs both, in pairs"
-            )
-
-    def pick(self, rows: Sequence[int]) -> Task:
-        """The same task with some of its images, in the order given."""
-        return Task(self.id, self.pixels[list(rows)], tuple(self.labels[row] for row in rows))
 
 
 class Learner:
@@ -119,7 +97,7 @@ class Learner:
         if not self.trains_pools(state, task):
             return self.adopt(state, task)
         before = self.described(state.pools, task)
-        training = TaskTraining(self.network, self.config, state, task.pixels, task.labels, before, task.id)
+        training = TaskTraining(self.network, self.config, state, task, before)
         pools = training.run(progress, on_epoch, resume)
         after = self.described(pools, task)
         drift = fit_drift(before, after, self.config.drift_ridge)
@@ -174,6 +152,7 @@ class Learner:
         )
 
     def features(self, memories: Sequence[Memory], pixels: Tensor) -> Tensor:
+        """One batch of them, pixels [B, 3, px, px] where the network is -> [B, F] on the CPU."""
         if self.pause:
             self.pause()
         budgets = BudgetBatch.repeat(self.network.loop.budget, len(pixels), pixels.device)
@@ -199,6 +178,7 @@ class Learner:
         return replace(state, features=moments, head=found.head(sharpness))
 
     def solve(self, moments: ClassMoments) -> Discriminant:
+        """The head's discriminant, with the shrinkage configured."""
         return Discriminant.of(moments, self.config.shrinkage)
 
     def space(self, pools: Pools) -> str:
@@ -214,12 +194,3 @@ class Learner:
         """What a server needs of a state."""
         network, labels = self.network, state.labels
         return Checkpoint(network.backbone.identity, network.loop, state.pools, state.head, labels)
-
-
-def interleaved(labels: Sequence[str]) -> Tensor:
-    """[n] int64: the rows of a task, one of each class in turn."""
-    rows: dict[str, list[int]] = {}
-    for row, label in enumerate(labels):
-        rows.setdefault(label, []).append(row)
-    turns = zip_longest(*rows.values())
-    return torch.tensor([row for turn in turns for row in turn if row is not None])

@@ -7,8 +7,9 @@ import structlog
 from model.checkpoint import InvalidCheckpoint
 from trainer.config import ValidationConfig
 from trainer.forget import rests_on, without_classes, without_slots
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
 from trainer.state import LearnerState
+from trainer.task import Task
 from trainer.validation import Report, ValidationShelf, validate
 
 log = structlog.get_logger()
@@ -57,4 +58,5 @@ class Promotion:
         return after.noted(bare), after
 
     def report(self, state: LearnerState, known: tuple[str, ...]) -> Report:
+        """See `validate`."""
         return validate(self.learner, state, self.shelf, self.config, known)

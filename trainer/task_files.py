@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 
+from torch import Tensor
+
 from exchange.files import make_folder, storing
+from model.checkpoint import write_tensors
 
 
 class TaskFiles:
@@ -16,6 +19,14 @@ class TaskFiles:
         self.root = root
         with storing(root):
             make_folder(root)
+
+    def write(self, task: str, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
+        """Make this a task's file: whole or not at all. Raises StoreUnavailable."""
+        path = self._path(task)
+        partial = path.with_suffix(".part")
+        with storing(self.root):
+            write_tensors(partial, tensors, facts)
+            partial.replace(path)
 
     def discard(self, task: str) -> None:
         """Raises StoreUnavailable."""

@@ -24,11 +24,12 @@ from trainer.data import UnusableTask, load_task
 from trainer.feedback import Correction
 from trainer.heartbeat import Heartbeat
 from trainer.knowledge import Knowledge
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
 from trainer.lineage import Lineage
 from trainer.process import TrainerConfig
 from trainer.promotion import Promotion
 from trainer.state import LearnerState
+from trainer.task import Task
 from trainer.upkeep import Upkeep
 from trainer.validation import hold_out
 from trainer.withdrawal import Withdrawal

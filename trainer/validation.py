@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from exchange.files import storing
-from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
+from model.checkpoint import InvalidCheckpoint, read_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
 from trainer.state import LearnerState
+from trainer.task import Task
 from trainer.task_files import TaskFiles
 
 
@@ -95,11 +95,7 @@ class ValidationShelf(TaskFiles):
 
     def save(self, held_out: Task) -> None:
         """Raises StoreUnavailable."""
-        path = self._path(held_out.id)
-        temporary = path.with_suffix(".part")
-        with storing(self.root):
-            write_tensors(temporary, {"pixels": held_out.pixels}, {"labels": held_out.labels})
-            temporary.replace(path)
+        self.write(held_out.id, {"pixels": held_out.pixels}, {"labels": held_out.labels})
 
     def load(self, task: str) -> Task | None:
         """None when nothing was held out, or the file is damaged: what cannot be measured is not reported."""

@@ -33,7 +33,7 @@ from benchmarks.continual.overrides import override
 from benchmarks.continual.protocols import Protocol
 from benchmarks.continual.streams import SCENARIOS, Experience
 from model.backbone import BackboneSpec, load_backbone
-from trainer.learner import Task
+from trainer.task import Task
 
 PROBE_EVERY = 32
 """Updates between two probes, once a task's first steps are past."""

@@ -20,7 +20,7 @@ from benchmarks.continual.protocols import QUICK, Protocol
 from benchmarks.continual.runner import configure, stream
 from benchmarks.machine import keep
 from model.backbone import BackboneSpec, load_backbone
-from trainer.learner import Task
+from trainer.task import Task
 
 TASKS = 5
 PLAIN = ("learner.least_steps=0", "learner.enough=2.0")

@@ -28,9 +28,10 @@ from model.backbone import BackboneSpec
 from trainer import term
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.data import load_task
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
 from trainer.process import TrainerConfig
 from trainer.state import LearnerState
+from trainer.task import Task
 from trainer.worker import run
 
 QUEUE = QueueConfig(lease_s=1.5)

@@ -13,7 +13,8 @@ from model.backbone import Backbone
 from model.deliberation import LoopConfig
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
+from trainer.task import Task
 
 from .bench import Bench
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from trainer.diagnosis import diagnosed
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
+from trainer.task import Task
 
 
 def test_a_trained_loop_is_alive_and_a_collapsed_one_is_told(learner: Learner, first: Task) -> None:

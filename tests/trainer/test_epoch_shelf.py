@@ -12,8 +12,9 @@ from model.network import RetrievalViT
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.epoch_shelf import EpochShelf
 from trainer.epochs import EpochState
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
 from trainer.lineage import Lineage
+from trainer.task import Task
 
 EPOCH = EpochState(2, {"weight": torch.ones(3)})
 

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
 from exchange.records import TaskRecord, TaskState
-from trainer.learner import Task
+from trainer.task import Task
 
 from .bench import FAST, SLOW, Bench, Trouble
 from .conftest import stripes

@@ -15,8 +15,9 @@ from exchange.blobs import BlobStore
 from exchange.records import Claim, Sample, TaskRecord, TaskState
 from trainer.data import UnusableTask
 from trainer.feedback import Correction, Unfollowable, correct, follow, learned, load_correction
-from trainer.learner import KEPT_DRIFTS, Learner, Task
+from trainer.learner import KEPT_DRIFTS, Learner
 from trainer.state import LearnerState
+from trainer.task import Task
 
 from .conftest import stripes
 

@@ -9,8 +9,9 @@ import torch
 from exchange.records import TaskState
 from model.checkpoint import Checkpoint
 from trainer.forget import own_labels, rests_on, without_classes, without_slots
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
 from trainer.state import LearnerState
+from trainer.task import Task
 from trainer.validation import Report
 
 from .bench import FAST, SLOW, Bench

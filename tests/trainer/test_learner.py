@@ -12,8 +12,9 @@ from model.moments import label_rows
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
 from trainer.epochs import EpochState, TaskTraining, drift_of
-from trainer.learner import Learner, Task, interleaved
+from trainer.learner import Learner
 from trainer.state import LearnerState
+from trainer.task import Task, interleaved
 
 from .conftest import stripes
 
@@ -99,7 +100,7 @@ def test_slots_start_with_keys_of_length_one_and_short_values(network: Retrieval
     config = LearnerConfig(slots=64, value_scale=0.05)
     learner = Learner(network, config)
     before = learner.extract(learner.start().pools, first.pixels)
-    pools = TaskTraining(network, config, learner.start(), first.pixels, first.labels, before, "t1").pools
+    pools = TaskTraining(network, config, learner.start(), first, before).pools
     torch.testing.assert_close(pools.raw_keys.norm(dim=-1), torch.ones(7, 64))
     assert pools.values.std().item() == pytest.approx(0.05, rel=0.02)
 

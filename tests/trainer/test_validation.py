@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from trainer.config import ValidationConfig
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
+from trainer.task import Task
 from trainer.validation import Report, ValidationShelf, hold_out, validate
 
 TENTH = ValidationConfig(share=0.1)

@@ -11,7 +11,8 @@ from exchange.records import Sample, TaskState
 from model.backbone import load_backbone
 from model.checkpoint import Checkpoint
 from model.network import RetrievalViT
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
+from trainer.task import Task
 
 from .bench import FAST, SLOW, Bench
 from .conftest import stripes

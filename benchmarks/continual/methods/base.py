@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.backbone import Backbone
-from trainer.learner import Task
+from trainer.task import Task
 
 EVALUATION_BATCH = 64
 

@@ -17,8 +17,9 @@ from model.budget import BudgetBatch
 from model.deliberation import LoopConfig
 from model.diagnostics import diagnose, spectral_radius
 from trainer.config import LearnerConfig
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
 from trainer.state import LearnerState
+from trainer.task import Task
 
 PER_TASK = 16
 """Images of each task that the diagnostics look at."""

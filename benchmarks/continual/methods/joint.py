@@ -15,7 +15,7 @@ from benchmarks.continual.methods.hippotune import HippoTune, HippoTuneConfig
 from model.deliberation import LoopConfig
 from model.moments import label_rows
 from trainer.config import LearnerConfig
-from trainer.learner import Task
+from trainer.task import Task
 
 
 @dataclass(frozen=True, slots=True)

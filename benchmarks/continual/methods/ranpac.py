@@ -16,7 +16,7 @@ from benchmarks.continual.methods.bodies import LoraConfig
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
 from model.checkpoint import read_tensors, write_tensors
 from model.moments import ClassMoments
-from trainer.learner import Task
+from trainer.task import Task
 
 RIDGES = tuple(10.0**power for power in range(-8, 9))
 """The paper's grid."""

@@ -17,8 +17,8 @@ from benchmarks.continual.methods.prompts import PromptConfig
 from model.checkpoint import read_tensors, write_tensors
 from model.moments import label_rows
 from trainer.config import LearnerConfig
-from trainer.learner import Task
 from trainer.precision import training_precision
+from trainer.task import Task
 
 
 @dataclass(frozen=True, slots=True)

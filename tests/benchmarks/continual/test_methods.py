@@ -21,7 +21,7 @@ from model.deliberation import LoopConfig
 from model.moments import ClassMoments
 from model.network import RetrievalViT
 from tests.benchmarks.continual.conftest import BACKBONE
-from trainer.learner import Task
+from trainer.task import Task
 
 
 @pytest.fixture(scope="module")
