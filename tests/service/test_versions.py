@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 from structlog.testing import capture_logs
 
 from exchange.embedded import EmbeddedRedis
@@ -60,40 +59,38 @@ def test_history_and_rolling_back_and_forward(config: ServiceConfig) -> None:
         assert f'version="{first}"' not in text
 
 
+def numbered(server: Running, number: int) -> Checkpoint:
+    """A version that knows only labels that end in its number: an answer that mixes two versions shows it."""
+    labels = [f"{name}{number}" for name in "abc"]
+    return random_version(server.backbone, labels, slots=6 + 6 * number, seed=number)
+
+
+def ask_until(stop: threading.Event, url: str, many: bool, answers: list[tuple[int, Any]]) -> None:
+    """One caller, who sends a picture, or many, again and again."""
+    files = [("file", (str(seed), picture(seed))) for seed in range(40)]
+    sent: dict[str, Any] = {"files": files} if many else {"content": picture(), "headers": PNG}
+    with httpx.Client(base_url=url, timeout=20) as client:
+        while not stop.is_set():
+            response = client.post("/classify", params={"tmax": 1 + len(answers) % 4}, **sent)
+            answers.append((response.status_code, response.json()))
+
+
 def test_swaps_under_load_lose_nothing_and_mix_nothing(config: ServiceConfig) -> None:
-    pictures = [picture(seed) for seed in range(40)]
-    files = [("file", (str(index), data)) for index, data in enumerate(pictures)]
-    with running(config) as server:
-        # Version n of this test knows only labels that end in n: an answer that mixes two versions shows it.
-        def version(number: int) -> Checkpoint:
-            return random_version(
-                server.backbone, [f"{name}{number}" for name in "abc"], slots=6 + 6 * number, seed=number
-            )
-
-        names = {server.serve(version(0)).version: 0}
-        stop = threading.Event()
-
-        answers: list[tuple[int, Any]] = []
-
-        def ask(many: bool) -> None:
-            with httpx.Client(base_url=server.url, timeout=20) as client:
-                while not stop.is_set():
-                    sent = {"files": files} if many else {"content": pictures[0], "headers": PNG}
-                    response = client.post("/classify", params={"tmax": 1 + len(answers) % 4}, **sent)  # type: ignore[arg-type]
-                    answers.append((response.status_code, response.json()))
-
-        with ThreadPoolExecutor(4) as pool:
-            asking = [pool.submit(ask, many) for many in (False, False, False, True)]
-            try:
-                for number in range(1, 9):
-                    answered = len(answers)
-                    names[server.serve(version(number)).version] = number
-                    while len(answers) < answered + 4 and not any(caller.done() for caller in asking):
-                        time.sleep(0.01)
-            finally:
-                stop.set()
-            for caller in asking:
-                caller.result()
+    stop = threading.Event()
+    answers: list[tuple[int, Any]] = []
+    with running(config) as server, ThreadPoolExecutor(4) as pool:
+        names = {server.serve(numbered(server, 0)).version: 0}
+        asking = [pool.submit(ask_until, stop, server.url, caller == 3, answers) for caller in range(4)]
+        try:
+            for number in range(1, 9):
+                answered = len(answers)
+                names[server.serve(numbered(server, number)).version] = number
+                while len(answers) < answered + 4 and not any(caller.done() for caller in asking):
+                    time.sleep(0.01)
+        finally:
+            stop.set()
+        for caller in asking:
+            caller.result()
     assert {status for status, _ in answers} == {200}
     seen = set()
     for _, answer in answers:
@@ -104,67 +101,6 @@ def test_swaps_under_load_lose_nothing_and_mix_nothing(config: ServiceConfig) ->
             number = names[result["version"]]
             assert {p["label"] for p in result["predictions"]} == {f"{name}{number}" for name in "abc"}
     assert len(seen) > 4
-
-
-def test_a_canary_answers_its_share_until_it_is_promoted(config: ServiceConfig) -> None:
-    pictures = [picture(seed) for seed in range(24)]
-
-    def ask(server: Running) -> list[int]:
-        return [
-            server.client.post("/classify", content=data, headers=PNG).json()["version"] for data in pictures
-        ]
-
-    def infer(server: Running, path: str) -> list[str]:
-        sized = {"Inference-Header-Content-Length": "0"}
-        return [
-            server.client.post(f"/v2/models/hippotune{path}/infer", content=data, headers=sized).json()[
-                "model_version"
-            ]
-            for data in pictures
-        ]
-
-    def with_canary(server: Running) -> bool:
-        canary = server.client.get("/versions").json()["canary"]
-        return canary is not None and canary["answering"] and serving(server) == old
-
-    def activate(server: Running, version: int, **query: float) -> int:
-        return server.client.post(f"/versions/{version}/activate", params=query).status_code
-
-    with running(config) as server:
-        old = server.serve(random_version(server.backbone, ("cat", "dog"), seed=1)).version
-        new = server.serve(random_version(server.backbone, ("cat", "dog", "emu"), seed=2)).version
-        activate(server, old)
-        assert activate(server, new, canary=0.5) == 200
-        wait_for(lambda: with_canary(server))
-        answers = ask(server)
-        assert set(answers) == {old, new}
-        assert answers == ask(server), "the same picture is answered by the same version"
-        assert infer(server, "") == [str(version) for version in answers]
-        assert set(infer(server, f"/versions/{old}")) == {str(old)}, "who names a version gets no canary"
-        text = server.client.get("/metrics").text
-        for version in (old, new):
-            assert f'hippotune_version_images_total{{outcome="answered",version="{version}"}}' in text
-            assert f'hippotune_version_compute_seconds_count{{version="{version}"}}' in text
-        activate(server, new, canary=1)
-        wait_for(lambda: set(ask(server)) == {new})
-        activate(server, new, canary=0)
-        wait_for(lambda: set(ask(server)) == {old})
-        activate(server, new, canary=0.5)
-        wait_for(lambda: with_canary(server))
-        activate(server, new)
-        wait_for(lambda: set(ask(server)) == {new})
-        assert server.client.get("/versions").json()["canary"] is None
-        assert f'version="{old}"' not in server.client.get("/metrics").text
-        assert activate(server, new, canary=1.5) == 422
-        assert activate(server, 99, canary=0.5) == 404
-        broken = random_version(server.backbone, ("cat", "dog"))
-        broken.head.weight[0, 0] = torch.nan
-        bad = server.publish(broken).version
-        activate(server, new)
-        activate(server, bad, canary=1)
-        refused = lambda: [r["version"] for r in server.client.get("/versions").json()["refused"]]  # noqa: E731
-        wait_for(lambda: refused().count(bad) == 2)
-        assert set(ask(server)) == {new}
 
 
 def test_a_failed_start_says_why(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,56 +28,76 @@ def drop(page: Page, target: Locator, path: Path) -> None:
         session.send("Input.dispatchDragEvent", {"type": kind, **at})
 
 
+def teach_two_drawings(page: Page, folder: Path) -> None:
+    """The first task, from the empty page to a version that answers."""
+    expect(page.locator("#status")).to_have_text("nothing learned yet")
+    expect(page.locator("#ask-message")).to_contain_text("It knows nothing yet.")
+    expect(page.locator("#tasks")).to_have_text("Nothing taught yet.")
+    teach(page, draw_folders(folder, ("sun", "moon"), 8), "sky")
+    expect(page.locator("#tasks li")).to_contain_text("sky")
+    expect(page.locator("#tasks .state")).to_have_text("consolidated", timeout=PATIENCE_MS)
+    expect(page.locator("#status")).to_have_text(re.compile("version [0-9]+, 2 classes"), timeout=PATIENCE_MS)
+
+
+def ask_about_a_sun(page: Page) -> None:
+    """An image is answered, and the accuracy so far is told to eyes and ears."""
+    shown = {"name": "a.png", "mimeType": "image/png", "buffer": drawing("sun", 50)}
+    page.locator("#ask-file").set_input_files(shown)
+    expect(page.locator("#ask-bars li")).to_have_count(2)
+    expect(page.locator("#recall-legend li")).to_contain_text("sky")
+    expect(page.locator("#matrix tbody tr")).to_have_count(1)
+    accuracy = page.locator("#matrix .sum").first.inner_text()
+    spoken = page.locator("#curve svg").get_attribute("aria-label") or ""
+    assert f"average accuracy {accuracy}, forgetting 0\N{NO-BREAK SPACE}%" in spoken
+
+
+def teach_what_was_asked(page: Page, name: str) -> None:
+    """The image in the answer becomes a task; its label is shown as text, whatever it is."""
+    page.get_by_role("button", name="Teach it this image").click()
+    label = page.locator("#teach-groups input")
+    expect(label).to_be_focused()
+    expect(page.locator("#teach-submit")).to_be_disabled()
+    label.fill(name)
+    page.locator("#teach-submit").click()
+    expect(page.locator("#tasks li").first).to_contain_text(name)
+    expect(page.locator("#tasks .state.consolidated")).to_have_count(2, timeout=PATIENCE_MS)
+    expect(page.locator("#ask-bars")).to_contain_text(name, timeout=PATIENCE_MS)
+    assert page.title() == "HippoTune"
+    assert page.locator("body script").count() == 0
+
+
+def correct_to_moon(page: Page) -> None:
+    page.get_by_label("Wrong? It is").fill("moon")
+    page.get_by_role("button", name="Correct it").click()
+    expect(page.locator("#correct-message")).to_contain_text("Noted as “moon”.")
+    expect(page.locator("#tasks li").first).to_contain_text("moon")
+    expect(page.locator("#tasks .state.consolidated")).to_have_count(3, timeout=PATIENCE_MS)
+
+
+def forget(page: Page, name: str) -> None:
+    page.get_by_role("button", name=f"Forget {name}").click()
+    page.get_by_role("button", name=f"Forget it {name}").click()
+    expect(page.locator("#tasks .state.forgotten")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator("#ask-bars")).not_to_contain_text(name, timeout=PATIENCE_MS)
+
+
+def roll_back(page: Page) -> None:
+    page.get_by_role("button", name="Answer with version 1", exact=True).click()
+    expect(page.locator("[aria-current] b")).to_have_text("v1", timeout=PATIENCE_MS)
+    expect(page.locator("#ask-bars li")).to_have_count(2)
+
+
 @pytest.mark.slow
 def test_from_nothing_to_a_consolidated_version_and_back(
     chromium: Browser, school: Running, tmp_path: Path
 ) -> None:
     with opened(chromium, school.url) as (page, errors):
-        expect(page.locator("#status")).to_have_text("nothing learned yet")
-        expect(page.locator("#ask-message")).to_contain_text("It knows nothing yet.")
-        expect(page.locator("#tasks")).to_have_text("Nothing taught yet.")
-        teach(page, draw_folders(tmp_path / "sky", ("sun", "moon"), 8), "sky")
-        expect(page.locator("#tasks li")).to_contain_text("sky")
-        expect(page.locator("#tasks .state")).to_have_text("consolidated", timeout=PATIENCE_MS)
-        expect(page.locator("#status")).to_have_text(
-            re.compile("version [0-9]+, 2 classes"), timeout=PATIENCE_MS
-        )
-
-        shown = {"name": "a.png", "mimeType": "image/png", "buffer": drawing("sun", 50)}
-        page.locator("#ask-file").set_input_files(shown)
-        expect(page.locator("#ask-bars li")).to_have_count(2)
-        expect(page.locator("#recall-legend li")).to_contain_text("sky")
-        expect(page.locator("#matrix tbody tr")).to_have_count(1)
-        accuracy = page.locator("#matrix .sum").first.inner_text()
-        spoken = page.locator("#curve svg").get_attribute("aria-label") or ""
-        assert f"average accuracy {accuracy}, forgetting 0\N{NO-BREAK SPACE}%" in spoken
-
-        page.get_by_role("button", name="Teach it this image").click()
-        label = page.locator("#teach-groups input")
-        expect(label).to_be_focused()
-        expect(page.locator("#teach-submit")).to_be_disabled()
-        label.fill(HOSTILE)
-        page.locator("#teach-submit").click()
-        expect(page.locator("#tasks li").first).to_contain_text(HOSTILE)
-        expect(page.locator("#tasks .state.consolidated")).to_have_count(2, timeout=PATIENCE_MS)
-        expect(page.locator("#ask-bars")).to_contain_text(HOSTILE, timeout=PATIENCE_MS)
-        assert page.title() == "HippoTune"
-        assert page.locator("body script").count() == 0
-
-        page.get_by_label("Wrong? It is").fill("moon")
-        page.get_by_role("button", name="Correct it").click()
-        expect(page.locator("#correct-message")).to_contain_text("Noted as “moon”.")
-        expect(page.locator("#tasks li").first).to_contain_text("moon")
-        expect(page.locator("#tasks .state.consolidated")).to_have_count(3, timeout=PATIENCE_MS)
-
-        page.get_by_role("button", name=f"Forget {HOSTILE}").click()
-        page.get_by_role("button", name=f"Forget it {HOSTILE}").click()
-        expect(page.locator("#tasks .state.forgotten")).to_have_count(1, timeout=PATIENCE_MS)
-        expect(page.locator("#ask-bars")).not_to_contain_text(HOSTILE, timeout=PATIENCE_MS)
-
-        page.get_by_role("button", name="Answer with version 1", exact=True).click()
-        expect(page.locator("[aria-current] b")).to_have_text("v1", timeout=PATIENCE_MS)
-        expect(page.locator("#ask-bars li")).to_have_count(2)
+        teach_two_drawings(page, tmp_path / "sky")
+        ask_about_a_sun(page)
+        teach_what_was_asked(page, HOSTILE)
+        correct_to_moon(page)
+        forget(page, HOSTILE)
+        roll_back(page)
     assert errors == []
 
 
