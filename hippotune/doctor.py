@@ -43,7 +43,6 @@ OPTIONAL = {"onnxruntime": "cpu", "onnxscript": "cpu", "datasets": "data", "pyar
 LITTLE_BYTES = 2 << 30
 SLOW_SYNC_MS = 20.0
 SLOW_PING_MS = 2.0
-OLDEST_REDIS = (6, 2)
 
 
 class Verdict(StrEnum):
@@ -175,7 +174,7 @@ def store(root: Path) -> Finding:
 
 def redis(settings: Settings) -> Finding:
     from exchange.connection import connect, reaching_redis
-    from exchange.embedded import find_server
+    from exchange.embedded import OLDEST, find_server
     from exchange.errors import ExchangeUnavailable
 
     if settings.redis_url is None:
@@ -194,8 +193,8 @@ def redis(settings: Settings) -> Finding:
         client.close()
     number = str(facts["redis_version"])
     told = f"{number} at {settings.redis_url.rpartition('@')[2]}, answers in {took_ms:.2f} ms"
-    if tuple(map(int, number.split(".")[:2])) < OLDEST_REDIS:
-        return Finding("redis", Verdict.WRONG, told, "6.2 or newer is needed")
+    if tuple(map(int, number.split(".")[:2])) < OLDEST:
+        return Finding("redis", Verdict.WRONG, told, f"{OLDEST[0]}.{OLDEST[1]} or newer is needed")
     if facts.get("maxmemory_policy") != "noeviction":
         return Finding(
             "redis", Verdict.WRONG, told, "set maxmemory-policy noeviction: it would drop accepted tasks"

@@ -7,6 +7,7 @@ this machine: it may send requests here, also under a name of its own that it po
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import Any
 
 import structlog
@@ -47,12 +48,11 @@ def allowed_roles(method: str, path: str) -> frozenset[Role] | None:
     return ADMIN
 
 
-class KeyGuard:
-    """Lets requests through that bring a key of the right role."""
+class Guard(ABC):
+    """Lets requests through that pass its check."""
 
-    def __init__(self, app: ASGIApp, keys: Keyring, open_metrics: bool, metrics: Metrics) -> None:
-        """open_metrics: /metrics needs no key."""
-        self.app, self.keys, self.open_metrics, self.metrics = app, keys, open_metrics, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -62,6 +62,19 @@ class KeyGuard:
                 await answer(self.metrics, problem)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+    @abstractmethod
+    def check(self, scope: Scope) -> None:
+        """Raise Problem for a request that is not to go on."""
+
+
+class KeyGuard(Guard):
+    """Lets requests through that bring a key of the right role."""
+
+    def __init__(self, app: ASGIApp, keys: Keyring, open_metrics: bool, metrics: Metrics) -> None:
+        """open_metrics: /metrics needs no key."""
+        super().__init__(app, metrics)
+        self.keys, self.open_metrics = keys, open_metrics
 
     def check(self, scope: Scope) -> None:
         """Raise Problem 401 or 403."""
@@ -79,24 +92,17 @@ class KeyGuard:
             log.info("request allowed", key=key.name, method=method, path=shorten(path))
 
 
-class OriginGuard:
+class OriginGuard(Guard):
     """Lets requests through that no web page from elsewhere has sent."""
 
     def __init__(self, app: ASGIApp, insecure: bool, metrics: Metrics) -> None:
         """insecure: any name may lead here."""
-        self.app, self.insecure, self.metrics = app, insecure, metrics
+        super().__init__(app, metrics)
+        self.insecure = insecure
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            try:
-                self.check(Headers(scope=scope), scope["method"])
-            except Problem as problem:
-                await answer(self.metrics, problem)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def check(self, headers: Headers, method: str) -> None:
+    def check(self, scope: Scope) -> None:
         """Raise Problem 403."""
+        headers, method = Headers(scope=scope), scope["method"]
         host = headers.get("host", "")
         if not self.insecure and host and not HERE.fullmatch(host):
             allowed = "be a loopback address or localhost, unless the server has API keys or is --insecure"

@@ -223,10 +223,8 @@ def unrouted(request: Request, error: HTTPException) -> Problem:
         return refused("path", request.url.path, "be one that /openapi.json lists", 404)
     if error.status_code != 405:
         return Problem(error.status_code, str(error.detail), headers=error.headers)
-    allowed = set((error.headers or {}).get("Allow", "").split(", "))
-    for template, operations in request.app.openapi()[
-        "paths"
-    ].items():  # routing names one route's methods only
+    allowed = set((error.headers or {}).get("Allow", "").split(", "))  # those of one route only
+    for template, operations in request.app.openapi()["paths"].items():
         if compile_path(template)[0].match(request.url.path):
             allowed |= {method.upper() for method in operations}
     methods = ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))

@@ -35,7 +35,7 @@ class Lifecycle:
 class Services:
     """The parts of a running server.
 
-    bodies: what requests to classify hold in memory.
+    bodies, uploads: what requests to classify, and forms of tasks, hold in memory.
     decoders: threads that decode the images of /classify.
     submissions, streams: places for POST /tasks and for event streams.
     """
@@ -59,6 +59,7 @@ class Services:
 
     @property
     def px(self) -> int:
+        """Side of the square input."""
         return self.runtime.identity.px
 
     def require_open(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exchange.errors import QueueFull
 from exchange.records import Sample, TaskRecord
 from service.services import Services
 from service.uploads import Upload, check, default_name
@@ -15,12 +14,11 @@ def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | 
 
     Raises Problem and ExchangeError, and has queued nothing then.
     """
-    queue, capacity = services.queue, services.config.queue.capacity
     checked = check(uploads, services.px, services.config)
-    if key is None and queue.depth() >= capacity:
+    if key is None:
         # `submit` decides; asking before saves storing the images of a task that will be refused.
-        raise QueueFull(f"the queue holds {capacity} unfinished tasks, as many as it may")
+        services.queue.require_room()
     blobs = services.blobs.put_many(upload.read() for upload in checked)
     samples = [Sample(blob, upload.label) for blob, upload in zip(blobs, checked, strict=True)]
     labels = [upload.label for upload in checked]
-    return queue.submit(name or default_name(labels), samples, key).task
+    return services.queue.submit(name or default_name(labels), samples, key).task

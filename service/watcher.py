@@ -35,8 +35,6 @@ READ_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 AGAIN_S = 30.0
 """Until a version that the disk did not give is tried again, though refused; some take a minute to show a file."""
 KEPT_REFUSALS = 20
-
-
 MISSING = (VersionNotFound, VersionUnreadable, OSError)
 """What the disk does not give, or not yet. Unlike damage, this may pass by itself."""
 
@@ -71,6 +69,7 @@ class Watcher:
         # Loops, with slots or without: versions that agree there share their passes.
         self._warmed: set[tuple[LoopConfig, bool]] = set()
         self._again: float | None = None
+        """When to try anew what the disk did not give, by `monotonic`; None while it gave all."""
         self.caught_up = False
         """True once the registry was read and what it pointed to was served or refused."""
 
@@ -167,12 +166,11 @@ class Watcher:
         except ExchangeUnavailable:
             raise
         except Exception as error:  # exporters and runtimes raise what they like; again would be no better
-            refusal = Refusal(version, str(error) or type(error).__name__)
             if isinstance(error, MISSING):
                 self._again = monotonic() + AGAIN_S
-            if (
-                self._again is None or refusal not in self.refusals[-1:]
-            ):  # said once, however often it is tried
+            refusal = Refusal(version, str(error) or type(error).__name__)
+            told = self._again is not None and refusal in self.refusals[-1:]
+            if not told:  # once, however often it is tried
                 self._report_refusal(refusal)
             return None
 
@@ -182,6 +180,7 @@ class Watcher:
         log.error("version refused", version=refusal.version, reason=refusal.reason, serving=serving)
 
     def _load(self, version: int) -> Snapshot:
+        """A version read, checked and warmed. Raises whatever says that it cannot be."""
         manifest, checkpoint = self._read_patiently(version)
         check_agreement(manifest, checkpoint)
         classifier = self._runtime.prepare(checkpoint)

@@ -15,8 +15,6 @@ from hippotune.settings import Part, Settings
 if TYPE_CHECKING:
     from exchange.registry import Registry
 
-NEEDED = ("onnx", "onnxruntime", "onnxscript")
-
 
 @with_settings(Part.COMMON)
 def onnx(
@@ -34,6 +32,8 @@ def onnx(
 ) -> None:
     """Write one version from the store as one file that plain onnxruntime runs."""
     from importlib.util import find_spec
+
+    from service.runtimes.load import NEEDED
 
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         advice = "pip install -e '.[cpu]' in the checkout"

@@ -12,12 +12,11 @@ from starlette.responses import Response
 from exchange.errors import ExchangeError
 from service import examples
 from service.problems import Problem, documented
+from service.routes.tasks import MOST_TASKS
 from service.routes.versions import serving_version
 from service.services import Services, TheServices
 
 router = APIRouter(tags=["operations"])
-
-NEWEST_TASKS = 1000
 
 
 class Alive(BaseModel):
@@ -69,7 +68,7 @@ async def metrics(services: TheServices) -> Response:
 def scrape(services: Services) -> bytes:
     """The metrics of this process and, while Redis can be reached, of the task queue."""
     try:
-        services.metrics.tasks(services.queue.list(NEWEST_TASKS), services.queue.lag())
+        services.metrics.tasks(services.queue.list(MOST_TASKS), services.queue.lag())
     except ExchangeError:
         services.metrics.task_state.clear()
     return generate_latest(services.metrics.registry)

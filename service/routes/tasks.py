@@ -64,6 +64,8 @@ BODY = {
 POLL_S = 0.25
 SILENCE_S = 15.0
 """Proxies close what is silent for longer than a minute or so."""
+MOST_TASKS = 1000
+"""Listed at once."""
 
 
 @router.post(
@@ -152,12 +154,12 @@ def submit_archive(services: Services, body: UploadFile, kind: str, name: str, k
 )
 async def list_tasks(
     services: TheServices,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Most tasks in the answer.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=MOST_TASKS, description="Most tasks in the answer.")] = 100,
     state: Annotated[
-        TaskState | None, Query(description="Only tasks in this state, of the newest 1000.")
+        TaskState | None, Query(description=f"Only tasks in this state, of the newest {MOST_TASKS}.")
     ] = None,
 ) -> TaskList:
-    tasks = await to_thread.run_sync(services.queue.list, limit if state is None else 1000)
+    tasks = await to_thread.run_sync(services.queue.list, limit if state is None else MOST_TASKS)
     chosen = [task for task in tasks if state in (None, task.state)]
     return TaskList(tasks=[TaskView.of(task) for task in chosen[:limit]])
 
