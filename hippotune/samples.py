@@ -6,7 +6,8 @@ import os
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def _is_image(path: Path) -> bool:
     """By its name. Desktops and tools keep files of their own, named alike, under names that begin with a dot."""
     junk = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not junk
+
+
+def first_of_each(labels: Iterable[object], most: int | None) -> list[int]:
+    """Places of the first `most` of each label, in order; None takes all."""
+    seen: Counter[object] = Counter()
+    places = []
+    for place, label in enumerate(labels):
+        seen[label] += 1
+        if most is None or seen[label] <= most:
+            places.append(place)
+    return places
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typing_extensions import Doc
 
-from hippotune.client import URL
+from hippotune.client import URL, Client
 from trainer.config import LEAST_SHRINKAGE
 
 if TYPE_CHECKING:
@@ -258,6 +258,15 @@ class Settings(BaseSettings):
     def _named(self, prefix: str) -> dict[str, Any]:
         """The settings given whose names start so, without it."""
         return {n.removeprefix(prefix): value for n, value in self.given.items() if n.startswith(prefix)}
+
+    def client(self, retries: int | None = None) -> Client:
+        """A client of the server named. retries: instead of those set."""
+        return Client(
+            self.url,
+            api_key=self.api_key,
+            timeout=self.timeout_s,
+            retries=self.retries if retries is None else retries,
+        )
 
     def spec(self) -> BackboneSpec:
         """Which backbone to load."""

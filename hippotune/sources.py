@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hippotune.samples import labelled_files, media_type
+from hippotune.samples import first_of_each, labelled_files, media_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -36,24 +36,19 @@ class Source:
 
     def only(self, per_class: int) -> Source:
         """The first `per_class` images of each label."""
-        seen: Counter[str] = Counter()
-        rows = []
-        for row, label in enumerate(self.labels):
-            seen[label] += 1
-            if seen[label] <= per_class:
-                rows.append(row)
+        rows = first_of_each(self.labels, per_class)
         return Source(self.name, [self.labels[row] for row in rows], lambda at: self.load(rows[at]))
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TaskLimits:
     """The most images and bytes of one task."""
 
     images: int
     size: int
 
 
-USUAL = Limits(20_000, 500 << 20)
+USUAL = TaskLimits(20_000, 500 << 20)
 """Just below what a server takes that was not told otherwise."""
 
 
@@ -195,7 +190,7 @@ def torchvision(name: str, split: str, data: Path) -> Source:
         labels = [str(classes[int(target)] if classes else int(target)) for target in targets]
     except (TypeError, ValueError):
         raise ValueError(f"{name} is no set of classes: its targets are like {targets[0]!r:.60}") from None
-    return Source(name, labels, lambda row: _png(found[row][0]))
+    return Source(name, labels, lambda row: png(found[row][0]))
 
 
 def _file(path: Path) -> bytes:
@@ -209,19 +204,20 @@ def _accepted(image: bytes, name: str) -> bytes:
     from PIL import Image
 
     try:
-        return _png(Image.open(io.BytesIO(image)))
+        return png(Image.open(io.BytesIO(image)))
     except (OSError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(f"{name} is no image that can be read") from None
 
 
-def _png(picture: Picture) -> bytes:
+def png(picture: Picture) -> bytes:
+    """A picture encoded as PNG, in a mode that servers take."""
     file = io.BytesIO()
     (picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGB")).save(file, "PNG")
     return file.getvalue()
 
 
 @contextmanager
-def packed(source: Source, limits: Limits) -> Iterator[Iterator[tuple[Path, int]]]:
+def packed(source: Source, limits: TaskLimits) -> Iterator[Iterator[tuple[Path, int]]]:
     """A source as zip archives of `label/image`, each within the limits, and how many images each holds.
 
     Classes stay together where they fit. One archive is on disk at a time: use it before asking for the next.
@@ -230,7 +226,7 @@ def packed(source: Source, limits: Limits) -> Iterator[Iterator[tuple[Path, int]
         yield _pack(source, limits, Path(folder) / "task.zip")
 
 
-def _pack(source: Source, limits: Limits, path: Path) -> Iterator[tuple[Path, int]]:
+def _pack(source: Source, limits: TaskLimits, path: Path) -> Iterator[tuple[Path, int]]:
     sizes = Counter(source.labels)
     order = sorted(range(len(source.labels)), key=lambda row: source.labels[row])
     archive, count, size = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED), 0, 0

@@ -11,7 +11,6 @@ import typer
 
 from hippotune import completion
 from hippotune.calls import Ask
-from hippotune.client import Client
 from hippotune.flags import Json, with_settings
 from hippotune.latency import Latency, latency, noise
 from hippotune.output import print_json, print_table
@@ -60,9 +59,7 @@ def classify(
         labels=label or None,
         explain=explain or None,
     )
-    with Client(
-        settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=settings.retries
-    ) as client:
+    with settings.client() as client:
         answers = [(path, client.classify(path, **ask)) for path in images]
     if as_json:
         print_json([{"file": path, "answer": answer} for path, answer in answers])
@@ -98,7 +95,7 @@ def bench(
     if not named:
         budgets = list(USUAL)
     bodies = [path.read_bytes() for path in images or []] or [noise()]
-    with Client(settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=0) as client:
+    with settings.client(retries=0) as client:
         measured = latency(client, bodies, budgets, requests, concurrency)
     if as_json:
         print_json([{"asked": ask, "measured": found} for ask, found in zip(budgets, measured, strict=True)])

@@ -25,7 +25,7 @@ from hippotune.listings import print_task, print_tasks, print_version, print_ver
 from hippotune.output import print_json
 from hippotune.records import LOST, Task
 from hippotune.settings import Part, Settings
-from hippotune.sources import USUAL, Limits, is_archive, open_source, packed
+from hippotune.sources import USUAL, TaskLimits, is_archive, open_source, packed
 
 T = TypeVar("T")
 
@@ -56,8 +56,8 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Hand in labelled images to be learned."""
-    limits = Limits(task_images, task_mb << 20)
-    with _client(settings) as client:
+    limits = TaskLimits(task_images, task_mb << 20)
+    with settings.client() as client:
         try:
             handed_in = list(_submitted(client, source, name, key, per_class, limits, data))
         except (ValueError, FileNotFoundError) as error:
@@ -81,7 +81,7 @@ def _submitted(
     name: str,
     key: str | None,
     per_class: int | None,
-    limits: Limits,
+    limits: TaskLimits,
     data: Path,
 ) -> Iterator[Task]:
     """The tasks a source becomes: one, or as many as the limits make of it, named and keyed by number."""
@@ -123,7 +123,7 @@ def feedback(
     as_json: Json = False,
 ) -> None:
     """Correct an answer without sending its image again."""
-    with _client(settings) as client:
+    with settings.client() as client:
         task = client.feedback(answer, label)
         if wait:
             task = _watch(client, task)
@@ -140,7 +140,7 @@ def tasks(
     as_json: Json = False,
 ) -> None:
     """List tasks, newest first."""
-    with _client(settings) as client:
+    with settings.client() as client:
         if task is not None:
             _show(client.task(task), as_json, print_task)
         else:
@@ -154,7 +154,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Queue a failed task again."""
-    with _client(settings) as client:
+    with settings.client() as client:
         queued = client.retry(task)
     _print_task(queued, as_json)
 
@@ -169,7 +169,7 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Cancel a task that waits or has failed, or forget one that was learned."""
-    with _client(settings) as client:
+    with settings.client() as client:
         left = client.remove(task)
         if wait:
             left = _watch(client, left)
@@ -188,7 +188,7 @@ def versions(
     as_json: Json = False,
 ) -> None:
     """List versions, newest first."""
-    with _client(settings) as client:
+    with settings.client() as client:
         if version is not None:
             _show(client.version(version), as_json, print_version)
         else:
@@ -212,7 +212,7 @@ def activate(
     as_json: Json = False,
 ) -> None:
     """Serve another version: roll back, or forward; or try it on a share of the requests first."""
-    with _client(settings) as client:
+    with settings.client() as client:
         activated = client.activate(version, canary)
     if as_json:
         print_json(activated)
@@ -222,12 +222,6 @@ def activate(
         Console().print(f"version {activated.version} now answers {canary:.0%} of the requests")
     else:
         Console().print(f"version {activated.version} is now served")
-
-
-def _client(settings: Settings) -> Client:
-    return Client(
-        settings.url, api_key=settings.api_key, timeout=settings.timeout_s, retries=settings.retries
-    )
 
 
 def _show(found: T, as_json: bool, print_it: Callable[[T], None]) -> None:

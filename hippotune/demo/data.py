@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hippotune.samples import labelled_files
+from hippotune.samples import first_of_each, labelled_files
+from hippotune.sources import png
 
 SEED = 0
 HELD_OUT = 0.25
@@ -54,9 +54,9 @@ def digits(limits: Limits) -> list[DemoTask]:
 
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)
-    return _deal(
-        *_hold_out([Example(_png(i), str(t)) for i, t in zip(images, bunch.target, strict=True)]), limits
-    )
+    labelled = zip(images, bunch.target, strict=True)
+    examples = [Example(png(Image.fromarray(image)), str(label)) for image, label in labelled]
+    return _deal(*_hold_out(examples), limits)
 
 
 def folder(root: Path, limits: Limits) -> list[DemoTask]:
@@ -77,20 +77,12 @@ def cifar100(cache: Path, limits: Limits) -> list[DemoTask]:
     parts = []
     for train in (True, False):
         part = CIFAR100(str(cache), train=train, download=True)
-        chosen = _first_of_each(part.targets, limits.train if train else limits.test)
-        parts.append([Example(_png(part.data[i]), part.classes[part.targets[i]]) for i in chosen])
+        # Before encoding, which takes the longest.
+        chosen = first_of_each(part.targets, limits.train if train else limits.test)
+        parts.append(
+            [Example(png(Image.fromarray(part.data[i])), part.classes[part.targets[i]]) for i in chosen]
+        )
     return _deal(parts[0], parts[1], limits)
-
-
-def _first_of_each(labels: Sequence[int], most: int | None) -> list[int]:
-    """Places of the first `most` items of each label, so that only those get encoded."""
-    seen: dict[int, int] = defaultdict(int)
-    chosen = []
-    for place, label in enumerate(labels):
-        if most is None or seen[label] < most:
-            seen[label] += 1
-            chosen.append(place)
-    return chosen
 
 
 def _read(root: Path) -> list[Example]:
@@ -136,9 +128,3 @@ def _by_label(examples: Iterable[Example]) -> dict[str, list[Example]]:
     for example in examples:
         groups[example.label].append(example)
     return groups
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from hippotune.samples import media_type
-from hippotune.sources import Limits, Source, is_archive, open_source, packed
+from hippotune.sources import Source, TaskLimits, is_archive, open_source, packed
 from tests.hippotune.conftest import Up, hippotune
 
 NOWHERE = Path("/nowhere")
@@ -90,7 +90,7 @@ def test_a_label_that_would_be_lost_on_the_way_is_told(label: str) -> None:
     source = Source("set", [label], lambda _: picture(0))
     with (
         pytest.raises(ValueError, match="cannot name a folder"),
-        packed(source, Limits(10, 1000)) as archives,
+        packed(source, TaskLimits(10, 1000)) as archives,
     ):
         list(archives)
 
@@ -149,7 +149,7 @@ def test_large_sets_are_cut_between_classes() -> None:
     labels = ["a"] * 3 + ["b"] * 3 + ["c"] * 3 + ["d"] * 12
     source = Source("many", labels, lambda number: b"\x89PNG\r\n\x1a\n" + bytes([number]) * 100)
 
-    def cut(limits: Limits) -> list[list[str]]:
+    def cut(limits: TaskLimits) -> list[list[str]]:
         with packed(source, limits) as archives:
             found = []
             for path, count in archives:
@@ -158,9 +158,9 @@ def test_large_sets_are_cut_between_classes() -> None:
                 found.append([name[0] for name in names])
         return found
 
-    assert ["".join(part) for part in cut(Limits(7, 10**6))] == ["aaabbb", "ccc" + "d" * 4, "d" * 7, "d"]
-    assert ["".join(part) for part in cut(Limits(100, 10**6))] == ["".join(labels)]
-    sizes = [len(part) for part in cut(Limits(100, 5 * (109 + 256)))]
+    assert ["".join(part) for part in cut(TaskLimits(7, 10**6))] == ["aaabbb", "ccc" + "d" * 4, "d" * 7, "d"]
+    assert ["".join(part) for part in cut(TaskLimits(100, 10**6))] == ["".join(labels)]
+    sizes = [len(part) for part in cut(TaskLimits(100, 5 * (109 + 256)))]
     assert sum(sizes) == 21
     assert max(sizes) <= 5
 

@@ -1,4 +1,4 @@
-"""Heads on features that stay as they are: nearest class mean, and RanPAC."""
+"""A head on features that stay as they are, nearest class mean; and how a method keeps its moments in a file."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class HippoTune:
         return self.serving.head.logits(self.features(images))
 
     def features(self, images: Images) -> Tensor:
-        """[n, d] under the pools now served."""
+        """[n, F] under the pools now served."""
         pools = self.serving.pools
         return self.cache.get(pools, images, lambda pixels: self.learner.extract(pools, pixels))
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks.continual.methods.base import FeatureCache, Images, Setting, Watch, in_batches
 from benchmarks.continual.methods.bodies import LoraConfig
+from benchmarks.continual.methods.frozen import load_moments, save_moments
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
-from model.checkpoint import read_tensors, write_tensors
 from model.moments import ClassMoments
 from trainer.task import Task
 
@@ -89,22 +89,12 @@ class Ranpac:
         return self.project(features) @ self.weight.to(features)
 
     def save(self, path: Path) -> None:
-        moments = self.moments
-        tensors = {
-            "gram": moments.gram,
-            "sums": moments.sums,
-            "counts": moments.counts,
-            "weight": self.weight,
-        }
         self.session.save(path.with_suffix(".session"))
-        write_tensors(path, tensors, {"labels": moments.labels})
+        save_moments(path, self.moments, {"weight": self.weight})
 
     def load(self, path: Path) -> None:
         self.session.load(path.with_suffix(".session"))
-        tensors, facts = read_tensors(path)
-        self.moments = ClassMoments(
-            tensors["gram"], tensors["sums"], tensors["counts"], tuple(facts["labels"])
-        )
+        self.moments, tensors = load_moments(path)
         self.weight = tensors["weight"]
 
     def report(self, tests: Sequence[Images]) -> dict[str, Any]:  # noqa: ARG002
