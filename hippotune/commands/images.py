@@ -11,6 +11,8 @@ import typer
 
 from hippotune import completion
 from hippotune.calls import Ask
+from hippotune.client import Client
+from hippotune.errors import Refused
 from hippotune.flags import Json, with_settings
 from hippotune.latency import Latency, latency, noise
 from hippotune.output import print_json, print_table
@@ -60,13 +62,22 @@ def classify(
         explain=explain or None,
     )
     with settings.client() as client:
-        answers = [(path, client.classify(path, **ask)) for path in images]
+        answers = [(path, answered(client, path, ask)) for path in images]
     if as_json:
         print_json([{"file": path, "answer": answer} for path, answer in answers])
         return
     print_answers(answers)
     for path, answer in answers if explain else ():
         print_trace(str(path), answer.trace)
+
+
+def answered(client: Client, path: Path, ask: Ask) -> Classification:
+    """The answer to one of many files. Raises what `Client.classify` raises; a refusal names the file."""
+    try:
+        return client.classify(path, **ask)
+    except Refused as error:
+        problem = error.problem | {"detail": f"{path}: {error.problem.get('detail', 'refused')}"}
+        raise Refused(error.status, problem, busy=error.busy) from None
 
 
 @with_settings(Part.CLIENT)

@@ -181,6 +181,13 @@ def test_a_server_that_refuses_is_4(server: Up, digit: Path) -> None:
     assert hippotune("forget", "no-such-task", "--url", server.address).returncode == 4
 
 
+def test_of_many_files_the_one_that_is_refused_is_named(server: Up, digit: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.jpg").write_bytes(b"<html>404</html>")
+    result = hippotune("classify", digit, tmp_path / "odd.jpg", "--url", server.address)
+    assert result.returncode == 4
+    assert f"415: {tmp_path / 'odd.jpg'}: body is in none" in result.stderr
+
+
 def test_no_server_is_3() -> None:
     result = hippotune("tasks", "--url", "http://127.0.0.1:9", "--retries", "0")
     assert result.returncode == 3
