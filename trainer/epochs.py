@@ -22,6 +22,9 @@ from trainer.task import Task
 FEATURE_LENGTH = 16.0
 """Length that features, which come with length one, are given before the linear head that teaches them."""
 
+Progress = Callable[[float, dict[str, float]], None]
+"""Called with the share done, 0..1, and figures such as the loss; may raise to abandon the work."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpochState:
@@ -92,7 +95,7 @@ class TaskTraining:
 
     def run(
         self,
-        progress: Callable[[float, dict[str, float]], None] | None = None,
+        progress: Progress | None = None,
         on_epoch: Callable[[EpochState], None] | None = None,
         resume: EpochState | None = None,
     ) -> Pools:

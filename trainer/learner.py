@@ -25,15 +25,12 @@ from model.moments import ClassMoments, fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
 from trainer.config import LearnerConfig
-from trainer.epochs import EpochState, TaskTraining
+from trainer.epochs import EpochState, Progress, TaskTraining
 from trainer.state import Drift, LearnerState
 from trainer.task import Task, interleaved
 
 KEPT_DRIFTS = 8
 """Consolidations that a feature can be followed over."""
-
-Progress = Callable[[float, dict[str, float]], None]
-"""Called with the share done, 0..1, and figures such as the loss."""
 
 
 class Learner:

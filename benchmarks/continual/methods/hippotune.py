@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.continual.ablations import AblatedViT
-from benchmarks.continual.budgets import sweep
 from benchmarks.continual.methods.base import FeatureCache, Images, Setting, Watch
+from benchmarks.continual.methods.budgets import sweep
 from model.budget import BudgetBatch
 from model.deliberation import LoopConfig
 from model.diagnostics import diagnose, spectral_radius
