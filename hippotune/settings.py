@@ -261,12 +261,8 @@ class Settings(BaseSettings):
 
     def client(self, retries: int | None = None) -> Client:
         """A client of the server named. retries: instead of those set."""
-        return Client(
-            self.url,
-            api_key=self.api_key,
-            timeout=self.timeout_s,
-            retries=self.retries if retries is None else retries,
-        )
+        tries = self.retries if retries is None else retries
+        return Client(self.url, api_key=self.api_key, timeout=self.timeout_s, retries=tries)
 
     def spec(self) -> BackboneSpec:
         """Which backbone to load."""
