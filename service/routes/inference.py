@@ -204,8 +204,6 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
     clock = Clock(request.scope[BEGAN])
     services.engine.require_room()
     config = services.config
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise refused("Content-Encoding", request.headers["content-encoding"], "be left out", 415)
     with services.bodies.hold() as hold:
         body = await read_body(request, config.max_body_bytes, config.read_timeout_s, hold)
         header, images = parse(body, header_length(request), config.max_classify_files, services.px)
