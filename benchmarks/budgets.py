@@ -34,7 +34,8 @@ from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime
 from trainer.config import LearnerConfig
-from trainer.learner import Learner, Task
+from trainer.learner import Learner
+from trainer.task import Task
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "tmax": (4, 3, 2, 1),

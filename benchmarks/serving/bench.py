@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmarks.serving.client import percentile
@@ -34,43 +34,53 @@ def ratio(ours_: Sequence[float], theirs: Sequence[float]) -> float:
     return median(mine / other for mine, other in zip(ours_, theirs, strict=True))
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What a saturated server is asked, over and over."""
+
+    bodies: Sequence[bytes]
+    media_type: str
+    path: str = "/classify"
+    headers: Sequence[tuple[str, str]] = ()
+
+    def per_second(self, port: int, connections: int, seconds: float) -> float:
+        """Answers."""
+        return ask(
+            port,
+            self.bodies,
+            [self.path],
+            self.media_type,
+            headers=self.headers,
+            connections=connections,
+            seconds=seconds,
+        ).per_second
+
+
 def throughput(scene: Scene, px: int, effort: Effort) -> Figures:
     """At saturation, against the bare runtime, the plain transformer, and nothing at all."""
     batch, busy = scene.max_batch, 2 * scene.max_batch
-    photos, (ready, json_bytes) = photographs(32), tensors(px, 8)
-    parts = [multipart(photo, "file") for photo in photos]
-
-    def saturated(port: int, images: Sequence[bytes], media_type: str) -> Callable[[], float]:
-        def measure() -> float:
-            return ask(
-                port, images, media_type=media_type, connections=busy, seconds=effort.seconds
-            ).per_second
-
-        return measure
-
-    def preprocessed() -> float:
-        return ask(
-            ports["looped"],
-            ready,
-            ["/v2/models/hippotune/infer"],
-            "application/octet-stream",
-            headers=[("Inference-Header-Content-Length", str(json_bytes))],
-            connections=busy,
-            seconds=effort.seconds,
-        ).per_second
+    jpegs = Sent(photographs(32), "image/jpeg")
+    parts = [multipart(photo, "file") for photo in jpegs.bodies]
+    forms = Sent([body for body, _ in parts], parts[0][1])
+    bodies, json_bytes = tensors(px, 8)
+    header = ("Inference-Header-Content-Length", str(json_bytes))
+    pixels = Sent(bodies, "application/octet-stream", "/v2/models/hippotune/infer", [header])
 
     with ExitStack() as stack:
         looped = stack.enter_context(child(replace(scene, model="looped"), BARE))
-        ports = {
-            model: stack.enter_context(ours(scene, model)).port for model in ("looped", "plain", "nothing")
-        }
+        models = ("looped", "plain", "nothing")
+        ports = {model: stack.enter_context(ours(scene, model)).port for model in models}
+
+        def saturated(model: str, sent: Sent) -> Callable[[], float]:
+            return lambda: sent.per_second(ports[model], busy, effort.seconds)
+
         measure = {
             "bare": lambda: bare(looped, batch, effort.seconds),
-            "preprocessed": preprocessed,
-            "jpeg": saturated(ports["looped"], photos, "image/jpeg"),
-            "multipart": saturated(ports["looped"], [body for body, _ in parts], parts[0][1]),
-            "plain_vit": saturated(ports["plain"], photos, "image/jpeg"),
-            "nothing": saturated(ports["nothing"], photos, "image/jpeg"),
+            "preprocessed": saturated("looped", pixels),
+            "jpeg": saturated("looped", jpegs),
+            "multipart": saturated("looped", forms),
+            "plain_vit": saturated("plain", jpegs),
+            "nothing": saturated("nothing", jpegs),
         }
         found = in_turns(effort.rounds, measure)
     return {

@@ -162,8 +162,7 @@ async def score(
 
     Raises Problem and ClientDisconnect.
     """
-    limit_s = allowed_s(services, query.timeout_ms)
-    began = perf_counter()
+    limit_s, began = allowed_s(services, query.timeout_ms), perf_counter()
     clock.decode = began - clock.began - clock.read
     ticket = services.engine.enqueue(
         pixels,
@@ -174,17 +173,10 @@ async def score(
         deadline=clock.began + limit_s,
         target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
     )
-    gone = asyncio.ensure_future(until_gone(request))
-    left_s = ticket.deadline - began
     try:
-        await asyncio.wait((ticket.done, gone), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        if not ticket.done.done():
-            if gone.done():
-                raise ClientDisconnect
+        if not await scored_in_time(ticket, request):
             raise Problem(504, f"no answer within {limit_s * 1000:.0f} ms")
-        ticket.done.result()
     finally:
-        gone.cancel()
         if not ticket.done.done():
             services.engine.withdraw(ticket)
     clock.compute = sum({scored.ended: scored.compute_s for scored in ticket.scored}.values())
@@ -209,6 +201,22 @@ async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) ->
     finally:
         for pending in decoding:
             pending.cancel()
+
+
+async def scored_in_time(ticket: Ticket, request: Request) -> bool:
+    """Wait for a ticket's scores; False once its deadline passes. Raises its Problem, and ClientDisconnect."""
+    gone = asyncio.ensure_future(until_gone(request))
+    left_s = ticket.deadline - perf_counter()
+    try:
+        await asyncio.wait((ticket.done, gone), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        if not ticket.done.done():
+            if gone.done():
+                raise ClientDisconnect
+            return False
+        ticket.done.result()
+        return True
+    finally:
+        gone.cancel()
 
 
 async def until_gone(request: Request) -> None:

@@ -70,7 +70,7 @@ class MixedViT(RetrievalViT):
 
     def __init__(self, backbone: Backbone, loop: LoopConfig) -> None:
         super().__init__(backbone, loop)
-        self.device_type = backbone.mean.device.type
+        self.device_type = backbone.device.type
 
     def forward(
         self,
