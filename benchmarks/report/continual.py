@@ -100,7 +100,7 @@ def write(rows: Sequence[Row], folder: Path) -> None:
         for scenario, meaning in SCENARIOS.items():
             if others := pick(rows, protocol, scenario, [entry.name for entry in METHODS]):
                 parts += [f"### {protocol}, {scenario}", f"{meaning}.", comparison(ranked(others), None)]
-    (folder / "continual.md").write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
+    (folder / "continual.md").write_text("\n\n".join(part.strip("\n") for part in parts if part) + "\n")
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
@@ -130,13 +130,16 @@ def comparison(rows: Sequence[Row], joint: float | None) -> str:
 def pictures(rows: Sequence[Row], protocol: str, folder: Path) -> list[str]:
     """Curves, cost, and our matrix."""
     over_tasks(rows, folder / f"continual-{protocol}-tasks.svg")
-    against_cost(rows, folder / f"continual-{protocol}-cost.svg")
     shown = [
         "Accuracy on all classes seen, after each task:",
         f"![Accuracy on all classes seen after each task](continual-{protocol}-tasks.svg)",
-        "Last accuracy against what an answer costs (`joint` by the head that `hippotune` has):",
-        f"![Last accuracy against multiply-adds](continual-{protocol}-cost.svg)",
     ]
+    if len(rows) > 1:
+        against_cost(rows, folder / f"continual-{protocol}-cost.svg")
+        shown += [
+            "Last accuracy against what an answer costs (`joint` by the head that `hippotune` has):",
+            f"![Last accuracy against multiply-adds](continual-{protocol}-cost.svg)",
+        ]
     if ours := [row for row in rows if row.name == "hippotune"]:
         heat_map(ours[0].runs[0]["matrix"], folder / f"continual-{protocol}-matrix.svg")
         shown += [
@@ -152,7 +155,7 @@ def pictures(rows: Sequence[Row], protocol: str, folder: Path) -> list[str]:
 
 
 def goals(rows: Sequence[Row]) -> str:
-    """How far ours is ahead of the prompt methods and of those with a closed-form or realigned head."""
+    """How far ours is ahead of the prompt methods and of those with a closed-form or realigned head; "" of none."""
     by_name = {row.name: row for row in rows}
     ours = by_name["hippotune"]
     lines = [
@@ -165,7 +168,7 @@ def goals(rows: Sequence[Row]) -> str:
         for name in ("ranpac", DEEP_RANPAC.name, "slca", *PAPERS)
         if name in by_name
     ]
-    return table(["hippotune beside, on the same seeds", "last", "AAA", "seeds"], lines)
+    return table(["hippotune beside, on the same seeds", "last", "AAA", "seeds"], lines) if lines else ""
 
 
 def pairs(one: Row, other: Row) -> str:
