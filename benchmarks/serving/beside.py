@@ -1,10 +1,10 @@
-"""Figures beside other servers: in turns, the same images, caller and open loads."""
+"""Figures beside other servers: one after the other, the same images, caller and open loads."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -21,34 +21,15 @@ BUSY = 64
 
 
 def beside(scene: Scene, model: str, python: Path, capacity: float, effort: Effort) -> Figures:
-    """All servers with a model of `Scene.model`; with "torch" ours has the loop in its own default runtime.
-
-    All of them run all the time and are asked in turns, so that a busy moment of the machine hits all alike.
-    """
-    rate, failed, measured = LOADS[model] * capacity, dict[str, str](), dict[str, list[Figures]]()
-    with ExitStack() as stack:
-        servers: dict[str, Figures] = {}
-        for name in (OUR_NAME, *PEERS):
-            with noting(name, failed):
-                servers[name] = stack.enter_context(subject(scene, name, model, python))
-        for turn in range(effort.rounds):
-            for name in [name for name in servers if name not in failed]:
-                with noting(name, failed):
-                    measured.setdefault(name, []).append(loads(servers[name], rate, effort, turn))
-    found = {
-        name: {"failed": failed[name]} if name in failed else typical(measured[name])
-        for name in (OUR_NAME, *PEERS)
-    }
+    """All servers with a model of `Scene.model`; with "torch" ours has the loop in its own default runtime."""
+    rate, found = LOADS[model] * capacity, Figures()
+    for name in (OUR_NAME, *PEERS):
+        try:
+            with subject(scene, name, model, python) as told:
+                found[name] = loads(told, rate, effort)
+        except (RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
+            found[name] = {"failed": str(error)}
     return {"servers": found, **against(found, effort)}
-
-
-@contextmanager
-def noting(name: str, failed: dict[str, str]) -> Iterator[None]:
-    """A server that does not start or answer is told of, and left out."""
-    try:
-        yield
-    except (RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
-        failed[name] = str(error)
 
 
 @contextmanager
@@ -63,28 +44,28 @@ def subject(scene: Scene, name: str, model: str, python: Path) -> Iterator[Figur
         yield peer.told
 
 
-def loads(told: Figures, rate: float, effort: Effort, turn: int) -> Figures:
-    """One round: saturated, then latency at open loads.  told: port, path, and see `packed`."""
+def loads(told: Figures, rate: float, effort: Effort) -> Figures:
+    """Saturated, then latency at open loads, in rounds.  told: port, path, and see `packed`."""
     photos, kind = packed(photographs(32), told)
     where = (told["port"], photos, [told["path"]], kind)
     # Some servers learn from their first requests how to batch.
-    warm_up_s = 1.0 if turn else 2 + effort.seconds / 2
-    full = ask(*where, connections=BUSY, seconds=effort.seconds, warm_up_s=warm_up_s)
+    full = ask(*where, connections=BUSY, seconds=effort.seconds, warm_up_s=2 + effort.seconds / 2)
     found = {"saturated": full.summary()}
     for share in effort.shares:
-        one = ask(*where, connections=256, rate=share * rate, seed=turn, seconds=effort.seconds)
-        found[load_name(share)] = one.summary()
+        found[load_name(share)] = typical(
+            [
+                ask(*where, connections=256, rate=share * rate, seed=turn, seconds=effort.seconds).summary()
+                for turn in range(effort.rounds)
+            ]
+        )
     return found
 
 
-def typical(rounds: Sequence[Figures]) -> Figures:
-    """Of each load the median of each figure, but requests added up."""
+def typical(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure, but requests added up: one busy moment of the machine decides a single p99."""
     return {
-        load: {
-            name: (sum if name in ("answered", "failed") else median)(one[load][name] for one in rounds)
-            for name in rounds[0][load]
-        }
-        for load in rounds[0]
+        name: (sum if name in ("answered", "failed") else median)(one[name] for one in rounds)
+        for name in rounds[0]
     }
 
 

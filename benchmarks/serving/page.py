@@ -34,11 +34,10 @@ BESIDE = {
     "default": "Beside other servers: our default runtime with the loop, theirs a plain ViT in torch",
 }
 HOW = (
-    "Every server answers the same JPEGs with the same decoder and model, asked over loopback and in turns by the same "
-    "caller, which takes its share of the same cores. LitServe is asked with base64 in JSON, BentoML with multipart, "
-    "Ray Serve and hippotune with raw bodies. Loads are requests at random times, counted from when each was due; "
-    "100 % is what the bare runtime does in a loop (four times that for a model of no cost, half of it for torch). "
-    "Latencies are medians over rounds."
+    "Every server answers the same JPEGs with the same decoder and model, asked over loopback by the same caller, "
+    "which takes its share of the same cores. LitServe is asked with base64 in JSON, BentoML with multipart, Ray "
+    "Serve and hippotune with raw bodies. Loads are requests at random times, counted from when each was due; 100 % "
+    "is what the bare runtime does in a loop (four times that for a model of no cost, half of it for torch)."
 )
 
 
