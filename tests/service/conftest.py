@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from exchange.embedded import EmbeddedRedis
-from model.backbone import BackboneSpec
+from model.backbone import Backbone, BackboneSpec
 from service.config import ServiceConfig
+from service.runtimes.torch import TorchRuntime
 from tests.service.support import Running, random_version, running, weights_file
 
 LABELS = ("bee", "cat", "cow, brown", "dog", "emu", "fox")
@@ -53,3 +55,12 @@ def server(
     with running(config) as started:
         started.serve(random_version(started.backbone, LABELS))
         yield started
+
+
+@pytest.fixture(scope="module")
+def beside() -> TorchRuntime:
+    """Four random blocks, 17 tokens of 48 channels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
+    return TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))

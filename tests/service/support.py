@@ -74,11 +74,15 @@ class Running:
 
 
 def random_version(
-    backbone: VisionBackbone, labels: Sequence[str], slots: int = 12, seed: int = 0
+    backbone: VisionBackbone,
+    labels: Sequence[str],
+    slots: int = 12,
+    seed: int = 0,
+    loop: LoopConfig | None = None,
 ) -> Checkpoint:
     """A checkpoint of random pools and a random head: answers mean nothing, and differ from seed to seed."""
     random = torch.Generator().manual_seed(seed)
-    loop = LoopConfig(topk=5)
+    loop = loop or LoopConfig(topk=5)
     layers, dim = len(loop.layers), backbone.dim
     pools = Pools(
         F.normalize(torch.randn(layers, slots, dim, generator=random), dim=-1),

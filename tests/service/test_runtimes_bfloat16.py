@@ -15,34 +15,18 @@ from model.backbone import Backbone, BackboneSpec
 from model.budget import Budget
 from model.checkpoint import Checkpoint, InvalidCheckpoint
 from model.deliberation import LoopConfig
-from model.head import Head
-from model.pools import Pools
 from service.config import ServiceConfig
 from service.runtimes import load
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
+from tests.service.support import random_version
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
 WHOLE = Budget(3, 0, 4)
 
 
-@pytest.fixture(scope="module")
-def beside() -> TorchRuntime:
-    """Four random blocks, 17 tokens of 48 channels."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
-    return TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
-
-
 def version(beside: TorchRuntime) -> Checkpoint:
-    random, backbone = torch.Generator().manual_seed(0), beside.backbone
-    layers, slots, classes = len(LOOP.layers), 12, 6
-    keys = torch.nn.functional.normalize(torch.randn(layers, slots, backbone.dim, generator=random), dim=-1)
-    values = torch.randn(layers, slots, backbone.dim, generator=random)
-    pools = Pools(keys, values, torch.eye(backbone.dim).repeat(layers, 1, 1), ("sample",) * slots)
-    head = Head(torch.randn(backbone.width, classes, generator=random), torch.zeros(classes))
-    return Checkpoint(backbone.identity, LOOP, pools, head, tuple("abcdef"))
+    return random_version(beside.backbone, "abcdef", loop=LOOP)
 
 
 def images(count: int) -> NDArray[np.uint8]:

@@ -29,15 +29,6 @@ LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
 
 
 @pytest.fixture(scope="module")
-def beside() -> TorchRuntime:
-    """Four random blocks, 17 tokens of 48 channels."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
-    return TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
 def graphs(beside: TorchRuntime, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     """As an earlier process left them."""
     graphs = Graphs(BackboneSpec(), beside.identity, tmp_path_factory.mktemp("cache"))
