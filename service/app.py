@@ -25,7 +25,7 @@ from service.guard import KeyGuard, OriginGuard
 from service.keys import Keyring
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
-from service.middleware import FastPath, HeadRequests, ProtocolErrors, RequestMetrics
+from service.middleware import FastPath, HeadRequests, ProtocolErrors, RequestMetrics, route_of
 from service.pace import Pace
 from service.receive import Bodies
 from service.routes import classify, feedback, inference, operations, page, tasks, versions
@@ -87,7 +87,11 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
 
 def wrap(app: FastAPI, config: ServiceConfig, keys: Keyring, metrics: Metrics) -> None:
     """What a request passes before it reaches a route; what is added last is passed first."""
-    app.add_middleware(FastPath, route=classify.route(), handlers=app.exception_handlers)
+    fast = {
+        "/classify": route_of(classify.router, classify.classify),
+        f"/v2/models/{config.model_name}/infer": route_of(inference.router, inference.infer),
+    }
+    app.add_middleware(FastPath, routes=fast, handlers=app.exception_handlers)
     app.add_middleware(HeadRequests)
     if config.api_keys_file is not None or len(keys):  # a file that is still empty lets nobody in, not all
         app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
 import orjson
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIRouter
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import request_response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
@@ -45,25 +45,36 @@ class RequestMetrics:
 
 
 class FastPath:
-    """Takes one route past the framework's own layers of routing and dependencies, which every image would pay for.
+    """Takes some paths past the framework's own layers of routing and dependencies, which every image would pay for.
 
-    Its errors are answered by the same handlers, and it stays a route like any other for the API document.
+    Their errors are answered by the same handlers, and they stay routes like any other for the API document.
     """
 
-    def __init__(self, app: ASGIApp, route: APIRoute, handlers: Mapping[Any, ExceptionHandler]) -> None:
+    def __init__(
+        self, app: ASGIApp, routes: Mapping[str, APIRoute], handlers: Mapping[Any, ExceptionHandler]
+    ) -> None:
+        """routes: by the whole path; their endpoints take the request alone."""
         self.app = app
-        self._route, self._methods = route, route.methods or set()
         # What nothing else handles goes on to the outermost layer, as from every route.
         expected = {kind: handler for kind, handler in handlers.items() if kind is not Exception}
-        self._direct = ExceptionMiddleware(request_response(route.endpoint), expected)
+        self._direct = {
+            (method, path): (route, ExceptionMiddleware(request_response(route.endpoint), expected))
+            for path, route in routes.items()
+            for method in route.methods or ()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = scope["type"] == "http" and scope["path"] == self._route.path
-        if not (ours and scope["method"] in self._methods):
+        found = self._direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if found is None:
             await self.app(scope, receive, send)
             return
-        scope["route"] = self._route
-        await self._direct(scope, receive, send)
+        scope["route"], direct = found
+        await direct(scope, receive, send)
+
+
+def route_of(router: APIRouter, endpoint: Callable[..., Any]) -> APIRoute:
+    """An endpoint as its router has it, for `FastPath`."""
+    return next(one for one in router.routes if isinstance(one, APIRoute) and one.endpoint is endpoint)
 
 
 class HeadRequests:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
@@ -86,11 +85,6 @@ async def classify(request: Request) -> Response:
             place = place_for(services, [data for _, data in images])
             ticket = await score(request, services, pixels, place, snapshot, budget, query, clock)
     return encode(services, ticket, wanted, clock)
-
-
-def route() -> APIRoute:
-    """POST /classify as the router has it, for `FastPath`."""
-    return next(one for one in router.routes if isinstance(one, APIRoute) and one.endpoint is classify)
 
 
 def allowed_s(services: Services, timeout_ms: int | None) -> float:

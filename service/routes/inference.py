@@ -24,7 +24,7 @@ from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery
 from service.receive import read_body
 from service.routes.classify import able_snapshot, decode_all, known_labels, observe, place_for, score
-from service.services import Services, TheServices
+from service.services import Services, TheServices, get_services
 from service.snapshot import NEVER_CANARY, budget_for
 from service.tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
 from service.tickets import Ticket
@@ -176,14 +176,14 @@ INFER: dict[str, Any] = {
 
 
 @router.post("/models/{model}/infer", dependencies=MODEL, summary="Classify", **INFER)
-async def infer(request: Request, services: TheServices) -> Response:
+async def infer(request: Request) -> Response:
     """Images as one BYTES tensor `image`: binary data, or base64 in JSON; or one image as the whole body.
 
     Who has pixels already sends UINT8 [n, 3, px, px] instead, RGB, px being the backbone's: nothing is decoded then.
 
     Out come `labels` [B, n] and `scores` [B, n], best first, `steps` [B, layers] and `ids` [B, 1] for POST /feedback.
     """
-    return await infer_by(None, request, services)
+    return await infer_by(None, request, await get_services(request))
 
 
 @router.post(

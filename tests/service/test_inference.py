@@ -269,3 +269,21 @@ def test_the_page_about_it_is_true(
     answer = subprocess.run([*shlex.split(command), "-sS"], capture_output=True, check=True).stdout
     outputs = {output["name"]: output for output in json.loads(answer)["outputs"]}
     assert set(re.findall(r"^\| `(\w+)` \| (?:BYTES|FP32|INT64)", page, re.MULTILINE)) == set(outputs)
+
+
+def test_the_fast_path_is_for_this_model_alone_and_counted_by_its_template(server: Running) -> None:
+    def answered() -> int:
+        text = server.client.get("/metrics").text
+        counted = r'^hippotune_request_duration_seconds_count\{code="200",route="/v2/models/\{model\}/infer"\} (\d+)'
+        return int(re.findall(counted, text, re.MULTILINE)[0])
+
+    def ask(model: str) -> int:
+        headers = PNG | {"Inference-Header-Content-Length": "0"}
+        return server.client.post(
+            f"/v2/models/{model}/infer", content=picture(1), headers=headers
+        ).status_code
+
+    assert ask("hippotune") == 200
+    before = answered()
+    assert [ask("hippotune"), ask("another"), ask("hippotune/")] == [200, 404, 404]
+    assert answered() == before + 1
