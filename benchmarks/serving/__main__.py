@@ -75,8 +75,7 @@ class Run:
         if self.peers is None:
             return {}
         self.versions.publish(self.versions.checkpoint(self.scene.slots, self.scene.classes))
-        able = capacity(self.scene, self.effort.seconds)
-        return {"capacity": able, **beside(self.scene, model, self.peers, able, self.effort)}
+        return beside(self.scene, model, self.peers, self.effort)
 
 
 PARTS: Mapping[str, Callable[[Run], Figures]] = {

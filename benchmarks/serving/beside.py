@@ -1,4 +1,4 @@
-"""Figures beside other servers: one after the other, the same images, caller and open loads."""
+"""Figures beside other servers: the same images, caller and open loads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.serving.scene import Scene, ask, child, packed, photographs
-from benchmarks.serving.subjects import Effort, Figures, ours, wait_answering
+from benchmarks.serving.subjects import Effort, Figures, capacity, ours, wait_answering
 
 PEERS = ("litserve", "bentoml", "ray")
 OUR_NAME = "hippotune"
@@ -20,16 +20,25 @@ BUSY = 64
 """Connections at saturation."""
 
 
-def beside(scene: Scene, model: str, python: Path, capacity: float, effort: Effort) -> Figures:
-    """All servers with a model of `Scene.model`; with "torch" ours has the loop in its own default runtime."""
-    rate, found = LOADS[model] * capacity, Figures()
-    for name in (OUR_NAME, *PEERS):
-        try:
-            with subject(scene, name, model, python) as told:
-                found[name] = loads(told, rate, effort)
-        except (RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
-            found[name] = {"failed": str(error)}
-    return {"servers": found, **against(found, effort)}
+def beside(scene: Scene, model: str, python: Path, effort: Effort) -> Figures:
+    """All servers with a model of `Scene.model`; with "torch" ours has the loop in its own default runtime.
+
+    In rounds, each server started, asked and ended before the next is: those at rest would take cores from the one
+    asked, and one busy moment of the machine would decide who is slower.
+    """
+    rounds: dict[str, list[Figures]] = {name: [] for name in (OUR_NAME, *PEERS)}
+    failed: dict[str, str] = {}
+    able: list[float] = []
+    for turn in range(effort.rounds):
+        able.append(capacity(scene, effort.seconds))
+        for name in [name for name in rounds if name not in failed]:
+            try:
+                with subject(scene, name, model, python) as told:
+                    rounds[name].append(loads(told, LOADS[model] * able[-1], effort, turn))
+            except (RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
+                failed[name] = str(error)
+    found = {name: {"failed": failed[name]} if name in failed else typical(rounds[name]) for name in rounds}
+    return {"capacity": median(able), "servers": found, **against(found, effort)}
 
 
 @contextmanager
@@ -44,28 +53,27 @@ def subject(scene: Scene, name: str, model: str, python: Path) -> Iterator[Figur
         yield peer.told
 
 
-def loads(told: Figures, rate: float, effort: Effort) -> Figures:
-    """Saturated, then latency at open loads, in rounds.  told: port, path, and see `packed`."""
+def loads(told: Figures, rate: float, effort: Effort, turn: int) -> dict[str, dict[str, float]]:
+    """Saturated, then latency at open loads.  told: port, path, and see `packed`.  turn: seeds their times."""
     photos, kind = packed(photographs(32), told)
     where = (told["port"], photos, [told["path"]], kind)
     # Some servers learn from their first requests how to batch.
     full = ask(*where, connections=BUSY, seconds=effort.seconds, warm_up_s=2 + effort.seconds / 2)
     found = {"saturated": full.summary()}
     for share in effort.shares:
-        found[load_name(share)] = typical(
-            [
-                ask(*where, connections=256, rate=share * rate, seed=turn, seconds=effort.seconds).summary()
-                for turn in range(effort.rounds)
-            ]
-        )
+        load = ask(*where, connections=256, rate=share * rate, seed=turn, seconds=effort.seconds)
+        found[load_name(share)] = load.summary()
     return found
 
 
-def typical(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The median of each figure, but requests added up: one busy moment of the machine decides a single p99."""
+def typical(rounds: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """The median of each figure under each load, but requests added up."""
     return {
-        name: (sum if name in ("answered", "failed") else median)(one[name] for one in rounds)
-        for name in rounds[0]
+        load: {
+            name: (sum if name in ("answered", "failed") else median)(one[load][name] for one in rounds)
+            for name in rounds[0][load]
+        }
+        for load in rounds[0]
     }
 
 

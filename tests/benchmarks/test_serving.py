@@ -173,10 +173,12 @@ def test_ours_is_set_against_the_best_of_those_that_answered() -> None:
 
 def test_of_several_rounds_the_median_is_told_and_requests_are_added_up() -> None:
     rounds = [
-        {"per_second": 1.0, "answered": 2, "failed": n, "latency_p99_ms": p99}
+        {"load_50%": {"per_second": 1.0, "answered": 2, "failed": n, "latency_p99_ms": p99}}
         for n, p99 in ((0, 9), (1, 5), (0, 80))
     ]
-    assert typical(rounds) == {"per_second": 1.0, "answered": 6, "failed": 1, "latency_p99_ms": 9}
+    assert typical(rounds) == {
+        "load_50%": {"per_second": 1.0, "answered": 6, "failed": 1, "latency_p99_ms": 9}
+    }
 
 
 def test_the_page_says_where_another_server_is_better(tmp_path: Path) -> None:
