@@ -36,9 +36,10 @@ from model.head import Head
 from model.network import RetrievalViT
 from model.onnx_blocks import OnnxViT
 from model.pools import Pools
+from model.sample import sample_pools, sample_version
 from service.cpus import available_cpus
 from service.runtimes import Classifier, Output
-from service.runtimes.auto import measure, sample_version
+from service.runtimes.auto import measure
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime, Pass, open_session, value
 from service.runtimes.torch import TorchRuntime
@@ -146,12 +147,7 @@ def multiply_adds(loop: LoopConfig, slots: int) -> dict[str, float]:
     vit = timm.create_model("vit_base_patch16_224", pretrained=False, num_classes=0)
     backbone = Backbone("vit_base_patch16_224", vit, 224, (0.5,) * 3, (0.5,) * 3)
     network, pixels = RetrievalViT(backbone, loop), torch.zeros(1, 3, 224, 224, dtype=torch.uint8)
-    pools = Pools(
-        torch.randn(len(loop.layers), slots, backbone.dim),
-        torch.randn(len(loop.layers), slots, backbone.dim),
-        torch.eye(backbone.dim).repeat(len(loop.layers), 1, 1),
-        ("sample",) * slots,
-    )
+    pools = sample_pools(loop, backbone.dim, slots, torch.Generator())
     counted = {}
     for name, memories in (("plain", []), ("looped", pools.memories(loop))):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -172,7 +168,7 @@ def figures_of(spec: BackboneSpec, graphs: Path, slots: int, cores: int, seconds
     """What the loop costs on one backbone: times in torch and onnxruntime, and which of them `auto` takes."""
     on_torch = TorchRuntime.load(spec, "cpu", cores)
     on_onnx = OnnxRuntime(on_torch, Graphs(spec, on_torch.identity, graphs), cores)
-    version = sample_version(on_torch, LoopConfig(), slots)
+    version = sample_version(on_torch.backbone, LoopConfig(), slots)
     torch_looped, onnx_looped = on_torch.prepare(version), on_onnx.prepare(version)
     pairs: dict[str, tuple[Classifier, Classifier]] = {
         "torch": (on_torch.prepare(without_slots(version, on_torch.backbone.dim)), torch_looped),

@@ -24,9 +24,9 @@ from model.backbone import BackboneSpec
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
+from model.sample import sample_version
 from service.cpus import available_cpus
 from service.runtimes import Classifier, Runtime
-from service.runtimes.auto import sample_version
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
@@ -102,7 +102,7 @@ def measured_times(
     found = {}
     for spec in specs:
         on_torch = TorchRuntime.load(spec, "cpu", cores)
-        version = sample_version(on_torch, LoopConfig(), SLOTS)
+        version = sample_version(on_torch.backbone, LoopConfig(), SLOTS)
         ready = {name: one.prepare(version) for name, one in runtimes(on_torch, spec, graphs, cores).items()}
         found[spec.name] = times(ready, on_torch.identity.px, version.loop.budget, rounds)
     return found

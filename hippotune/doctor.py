@@ -244,13 +244,14 @@ def speed(settings: Settings) -> Iterator[Finding]:
 def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
     """What `--runtime auto` takes here and why; measured where the graphs of an earlier start are in the store."""
     from model.deliberation import LoopConfig
+    from model.sample import sample_version
     from service.cpus import available_cpus
-    from service.runtimes.auto import AutoRuntime, sample_version
+    from service.runtimes.auto import AutoRuntime
     from service.runtimes.graphs import Graphs
     from service.runtimes.load import NEEDED
 
     loop = LoopConfig()
-    sample = sample_version(runtime, loop)
+    sample = sample_version(runtime.backbone, loop)
     told = f"torch answers one image in {milliseconds(runtime.prepare(sample), sample):.1f} ms"
     if runtime.device.type != "cpu":
         return Finding("runtime", Verdict.OK, f"torch, as the device is {runtime.device}; {told}")

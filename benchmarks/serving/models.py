@@ -15,8 +15,8 @@ from model.backbone import BackboneIdentity, BackboneSpec
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
+from model.sample import sample_version
 from service.runtimes import Classifier, Output, Runtime
-from service.runtimes.auto import sample_version
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime
@@ -71,7 +71,7 @@ def load_torch(scene: Scene) -> TorchRuntime:
 
 def version_of(scene: Scene, beside: TorchRuntime) -> Checkpoint:
     """Random pools and head: what answers say is not measured here."""
-    return sample_version(beside, LoopConfig(), scene.slots, scene.classes)
+    return sample_version(beside.backbone, LoopConfig(), scene.slots, scene.classes)
 
 
 def load_model(scene: Scene, beside: TorchRuntime, version: Checkpoint) -> Classifier:

@@ -16,16 +16,13 @@ from time import perf_counter
 
 import numpy as np
 import structlog
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from model.backbone import BackboneIdentity
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
-from model.head import Head
-from model.pools import Pools
+from model.sample import sample_version
 from service.runtimes import Classifier, Output, fault_of
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
@@ -110,7 +107,7 @@ class AutoRuntime:
     def _decide(self, loop: LoopConfig) -> None:
         """Measure a loop, after exporting its graphs where there are none. Torch stays where that fails."""
         try:
-            version = sample_version(self._torch, loop)
+            version = sample_version(self._torch.backbone, loop)
             self._choices[loop] = measure(self._torch.prepare(version), self._onnx.prepare(version), version)
         except Exception as error:  # the exporter and onnxruntime raise what they like; torch needs neither
             log.warning("torch stays: onnx is not usable", reason=str(error))
@@ -162,25 +159,6 @@ class AutoClassifier:
             raise ValueError(f"onnx gave {fault}")
         if (apart := float(np.abs(ours.scores - torchs.scores).max(initial=0))) > TOLERANCE:
             raise ValueError(f"a score by onnx is {apart:.3g} from the same by torch")
-
-
-def sample_version(
-    runtime: TorchRuntime, loop: LoopConfig, slots: int = 100, classes: int = 100
-) -> Checkpoint:
-    """Random pools and a random head, of the size that ten tasks leave behind."""
-    random = torch.Generator().manual_seed(0)
-    dim, layers = runtime.backbone.dim, len(loop.layers)
-    pools = Pools(
-        F.normalize(torch.randn(layers, slots, dim, generator=random), dim=-1),
-        torch.randn(layers, slots, dim, generator=random),
-        torch.eye(dim).repeat(layers, 1, 1),
-        ("sample",) * slots,
-    )
-    head = Head(
-        torch.randn(runtime.backbone.width, classes, generator=random),
-        torch.zeros(classes),
-    )
-    return Checkpoint(runtime.identity, loop, pools, head, tuple(map(str, range(classes))))
 
 
 def measure(torch_: Classifier, onnx: Classifier, version: Checkpoint) -> Choice:

@@ -10,13 +10,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from exchange.connection import connect
@@ -27,8 +26,7 @@ from model.backbone import Backbone as VisionBackbone
 from model.backbone import load_backbone
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
-from model.head import Head
-from model.pools import Pools
+from model.sample import sample_version
 from service.app import create_app
 from service.config import ServiceConfig
 from service.server import DrainingServer
@@ -81,20 +79,9 @@ def random_version(
     loop: LoopConfig | None = None,
 ) -> Checkpoint:
     """A checkpoint of random pools and a random head: answers mean nothing, and differ from seed to seed."""
-    random = torch.Generator().manual_seed(seed)
-    loop = loop or LoopConfig(topk=5)
-    layers, dim = len(loop.layers), backbone.dim
-    pools = Pools(
-        F.normalize(torch.randn(layers, slots, dim, generator=random), dim=-1),
-        torch.randn(layers, slots, dim, generator=random),
-        torch.eye(dim).repeat(layers, 1, 1),
-        tuple(f"task{slot % 2}" for slot in range(slots)),
-    )
-    head = Head(
-        weight=torch.randn(backbone.width, len(labels), generator=random),
-        bias=torch.zeros(len(labels)),
-    )
-    return Checkpoint(backbone.identity, loop, pools, head, tuple(labels))
+    version = sample_version(backbone, loop or LoopConfig(topk=5), slots, len(labels), seed)
+    owners = tuple(f"task{slot % 2}" for slot in range(slots))
+    return replace(version, labels=tuple(labels), pools=replace(version.pools, slot_tasks=owners))
 
 
 @contextmanager

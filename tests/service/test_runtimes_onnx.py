@@ -18,9 +18,10 @@ from model.budget import Budget
 from model.checkpoint import Checkpoint, InvalidCheckpoint
 from model.deliberation import LoopConfig
 from model.export import GraphKind, export_graph
+from model.sample import sample_version
 from service.config import ServiceConfig
 from service.runtimes import Output, auto, load
-from service.runtimes.auto import AutoRuntime, Choice, sample_version
+from service.runtimes.auto import AutoRuntime, Choice
 from service.runtimes.graphs import ExportFailed, Graphs, export_in_int8
 from service.runtimes.onnx import OnnxClassifier, OnnxRuntime, open_session
 from service.runtimes.torch import TorchRuntime
@@ -73,11 +74,11 @@ def check_equal(
     ],
 )
 def test_answers_as_torch_does(onnx: OnnxRuntime, beside: TorchRuntime, budgets: list[Budget]) -> None:
-    check_equal(onnx, beside, sample_version(beside, LOOP, slots=12, classes=6), *budgets)
+    check_equal(onnx, beside, sample_version(beside.backbone, LOOP, slots=12, classes=6), *budgets)
 
 
 def test_an_epsilon_stops_some_samples_and_not_others(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
-    classifier = onnx.prepare(sample_version(beside, LOOP, slots=12, classes=6))
+    classifier = onnx.prepare(sample_version(beside.backbone, LOOP, slots=12, classes=6))
     budgets = [Budget(3, epsilon, 4) for epsilon in (0, 1.0, 1e9)]
     steps = classifier.classify(images(3), budgets, explain=False).steps
     assert steps[0].tolist() == [3, 3]
@@ -88,13 +89,13 @@ def test_an_epsilon_stops_some_samples_and_not_others(onnx: OnnxRuntime, beside:
 def test_slots_and_classes_may_be_any_number(
     onnx: OnnxRuntime, beside: TorchRuntime, slots: int, classes: int
 ) -> None:
-    version = sample_version(beside, LOOP, slots, classes)
+    version = sample_version(beside.backbone, LOOP, slots, classes)
     check_equal(onnx, beside, version, Budget(3, 0, 4))
     check_equal(onnx, beside, version, Budget(3, 0, 4), Budget(1, 0, 2))
 
 
 def test_without_slots_it_is_the_plain_transformer(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
-    version = sample_version(beside, LOOP, slots=0, classes=6)
+    version = sample_version(beside.backbone, LOOP, slots=0, classes=6)
     check_equal(onnx, beside, version, Budget(3, 0, 4), Budget(1, 2.0, 1))
     check_equal(onnx, beside, version, Budget(3, 0, 4, 0.75))
 
@@ -105,7 +106,7 @@ def test_a_version_that_knows_nothing_is_served_too(onnx: OnnxRuntime, beside: T
 
 
 def test_the_trace_comes_with_the_same_answer(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
-    classifier = onnx.prepare(sample_version(beside, LOOP, slots=12, classes=6))
+    classifier = onnx.prepare(sample_version(beside.backbone, LOOP, slots=12, classes=6))
     plain = classifier.classify(images(2), [Budget(3, 0, 4)] * 2, explain=False)
     explained = classifier.classify(images(2), [Budget(3, 0, 4)] * 2, explain=True)
     assert [trace.layer for trace in explained.trace] == [1, 3]
@@ -118,7 +119,7 @@ def test_eight_bits_answer_nearly_as_float32_does(beside: TorchRuntime, tmp_path
     export_in_int8(beside.backbone, LOOP, GraphKind.EVEN, path)
     assert path.name.endswith(".int8.onnx")
     assert OnnxRuntime(beside, graphs, threads=1).name == "onnx cpu int8"
-    version, whole = sample_version(beside, LOOP, slots=12, classes=6), [Budget(3, 0, 4)] * 4
+    version, whole = sample_version(beside.backbone, LOOP, slots=12, classes=6), [Budget(3, 0, 4)] * 4
     exact = beside.prepare(version)
     sessions = {GraphKind.EVEN: open_session(str(path), 1)}
     rounded = OnnxClassifier(sessions, version, exact, beside.backbone.pairs)
@@ -139,7 +140,7 @@ def test_a_backbone_that_normalises_its_queries_keeps_attention_written_out(tmp_
     beside = TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
     loop, path = LoopConfig(layers=(1,), topk=4), tmp_path / "graph.onnx"
     export_graph(beside.backbone, loop, GraphKind.EVEN, path)
-    version, whole = sample_version(beside, loop, slots=12, classes=6), [Budget(4, 0, 4)] * 2
+    version, whole = sample_version(beside.backbone, loop, slots=12, classes=6), [Budget(4, 0, 4)] * 2
     exact = beside.prepare(version)
     exported = OnnxClassifier({GraphKind.EVEN: open_session(str(path), 1)}, version, exact, lambda _: 0)
     got, wanted = (one.classify(images(2), whole, explain=False).scores for one in (exported, exact))
@@ -147,7 +148,7 @@ def test_a_backbone_that_normalises_its_queries_keeps_attention_written_out(tmp_
 
 
 def test_a_swap_keeps_the_sessions(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
-    one, other = (onnx.prepare(sample_version(beside, LOOP, slots, 6)) for slots in (12, 20))
+    one, other = (onnx.prepare(sample_version(beside.backbone, LOOP, slots, 6)) for slots in (12, 20))
     assert isinstance(one, OnnxClassifier)
     assert isinstance(other, OnnxClassifier)
     assert all(one.passes[kind].session is other.passes[kind].session for kind in GraphKind)
@@ -158,7 +159,7 @@ def test_a_version_of_another_backbone_is_refused(onnx: OnnxRuntime) -> None:
         vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
     other = TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
     with pytest.raises(InvalidCheckpoint, match="learned on"):
-        onnx.prepare(sample_version(other, LOOP))
+        onnx.prepare(sample_version(other.backbone, LOOP))
 
 
 def test_loops_that_differ_in_what_is_fed_share_a_graph(graphs: Graphs) -> None:
@@ -174,7 +175,9 @@ def test_auto_measures_what_is_on_disk_before_it_answers(
 ) -> None:
     monkeypatch.setattr(auto, "MEASURE_S", 0.01)
     runtime = AutoRuntime(beside, graphs, threads=1)
-    check_equal(runtime, beside, sample_version(beside, LOOP, 12, 6), Budget(3, 0, 4), Budget(1, 0, 2))
+    check_equal(
+        runtime, beside, sample_version(beside.backbone, LOOP, 12, 6), Budget(3, 0, 4), Budget(1, 0, 2)
+    )
     assert "at batch 1" in runtime.name
     assert runtime.name.startswith(("onnx cpu", "torch cpu"))
     runtime.close()
@@ -194,7 +197,7 @@ def test_a_version_moves_to_onnx_only_when_onnx_answers_as_torch_does(
     beside: TorchRuntime, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = AutoRuntime(beside, graphs, threads=1)
-    version = sample_version(beside, LOOP, 12, 6)
+    version = sample_version(beside.backbone, LOOP, 12, 6)
     late = auto.AutoClassifier(runtime, version, beside.prepare(version))
     runtime._choices[LOOP] = Choice((2.0, 2.0))
     with monkeypatch.context() as patch:
@@ -215,9 +218,9 @@ def test_the_faster_one_on_both_batches_wins() -> None:
 def test_auto_stays_with_torch_when_the_export_fails(beside: TorchRuntime, tmp_path: Path) -> None:
     spec = BackboneSpec("vit_tiny_patch16_224", tmp_path / "missing.safetensors")
     runtime = AutoRuntime(beside, Graphs(spec, beside.identity, tmp_path), threads=1)
-    check_equal(runtime, beside, sample_version(beside, LOOP, 12, 6), Budget(3, 0, 4))
+    check_equal(runtime, beside, sample_version(beside.backbone, LOOP, 12, 6), Budget(3, 0, 4))
     runtime._background.shutdown(wait=True)
-    check_equal(runtime, beside, sample_version(beside, LOOP, 12, 6), Budget(3, 0, 4))
+    check_equal(runtime, beside, sample_version(beside.backbone, LOOP, 12, 6), Budget(3, 0, 4))
     assert "not measured" in runtime.name
 
 
@@ -233,7 +236,9 @@ def test_the_exporting_process_leaves_whole_files_and_nothing_else(
     graphs.export(loop)
     assert graphs.ready(loop)
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".onnx"}
-    check_equal(OnnxRuntime(beside, graphs, 1), beside, sample_version(beside, loop, 12, 6), Budget(2, 0, 4))
+    check_equal(
+        OnnxRuntime(beside, graphs, 1), beside, sample_version(beside.backbone, loop, 12, 6), Budget(2, 0, 4)
+    )
 
 
 def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) -> None:

@@ -1,0 +1,33 @@
+"""A version of random numbers, where it matters how large one is and not what it knows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from model.backbone import Backbone
+from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
+from model.head import Head
+from model.pools import Pools
+
+
+def sample_pools(loop: LoopConfig, dim: int, slots: int, random: torch.Generator) -> Pools:
+    """Random unit keys and values of `slots` slots a layer, `dim` channels each; feedback as at birth."""
+    shape = len(loop.layers), slots, dim
+    return Pools(
+        F.normalize(torch.randn(shape, generator=random), dim=-1),
+        torch.randn(shape, generator=random),
+        torch.eye(dim).repeat(len(loop.layers), 1, 1),
+        ("sample",) * slots,
+    )
+
+
+def sample_version(
+    backbone: Backbone, loop: LoopConfig, slots: int = 100, classes: int = 100, seed: int = 0
+) -> Checkpoint:
+    """Random pools and a random head; unless told otherwise of the size that ten tasks leave behind."""
+    random = torch.Generator().manual_seed(seed)
+    pools = sample_pools(loop, backbone.dim, slots, random)
+    head = Head(torch.randn(backbone.width, classes, generator=random), torch.zeros(classes))
+    return Checkpoint(backbone.identity, loop, pools, head, tuple(map(str, range(classes))))
