@@ -18,7 +18,8 @@ from typing_extensions import Doc
 
 from benchmarks.figures import filled
 from exchange.queue import QueueConfig
-from hippotune.settings import Part, Settings
+from hippotune.kinds import Part
+from hippotune.settings import Settings
 from model.deliberation import LoopConfig
 from service.app import create_app
 from service.config import ServiceConfig

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from typing_extensions import Doc
 
-from hippotune.settings import Part, Settings
+from hippotune.kinds import Part
+from hippotune.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 

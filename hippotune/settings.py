@@ -8,10 +8,7 @@ record, built here. A setting left unset takes its room's default, so that each 
 from __future__ import annotations
 
 import dataclasses
-import os
-import socket
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -20,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typing_extensions import Doc
 
 from hippotune.client import URL, Client
+from hippotune.kinds import Count, Part, Positive, Share, Weight, of_redis, split, who_am_i
 from trainer.config import LEAST_SHRINKAGE
 
 if TYPE_CHECKING:
@@ -29,36 +27,6 @@ if TYPE_CHECKING:
     from trainer.process import TrainerConfig
 
 C = TypeVar("C")
-
-Count = Annotated[int, Field(gt=0)] | None
-Share = Annotated[float, Field(ge=0, le=1)] | None
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
-
-
-class Part(Enum):
-    """Whom a setting concerns; also its heading in `--help`."""
-
-    CLIENT = "Which server to call"
-    COMMON = "Trainer and server"
-    SERVER = "Server"
-    TRAINER = "Trainer"
-
-
-def _split(value: Any) -> Any:
-    """The list in "1,2,3", as the environment and the flags give it."""
-    return value.split(",") if isinstance(value, str) else value
-
-
-def _redis_url(value: str | None) -> str | None:
-    """Raises ValueError for another scheme."""
-    if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    return value
-
-
-def _who_am_i() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 class Settings(BaseSettings):
@@ -87,7 +55,7 @@ class Settings(BaseSettings):
         Part.COMMON,
         Doc("Redis to use, redis:// or unix://; `up` starts a private one when unset."),
         Field(validation_alias=AliasChoices("HIPPOTUNE_REDIS_URL", "REDIS_URL")),
-        AfterValidator(_redis_url),
+        AfterValidator(of_redis),
     ] = None
     store: Annotated[Path, Part.COMMON, Doc("Directory of images, versions and the private Redis.")] = Path(
         "store"
@@ -175,7 +143,7 @@ class Settings(BaseSettings):
 
     consumer: Annotated[
         str, Part.TRAINER, Doc("This trainer's name among those of one queue; else its host and process.")
-    ] = Field(default_factory=_who_am_i, min_length=1)
+    ] = Field(default_factory=who_am_i, min_length=1)
     keep_versions: Annotated[Count, Part.TRAINER, Doc("Old versions kept to roll back to.")] = None
     keep_tasks: Annotated[Count, Part.TRAINER, Doc("Records kept of tasks that ended.")] = None
     max_pending_mb: Annotated[
@@ -191,7 +159,7 @@ class Settings(BaseSettings):
         Part.TRAINER,
         Doc("Blocks that deliberate, counted from 1, as in 1,2,3."),
         NoDecode,
-        BeforeValidator(_split),
+        BeforeValidator(split),
     ] = None
     tmax: Annotated[
         Count, Part.TRAINER, Doc("Loop steps the pools are trained for; the most one may ask.")

@@ -24,10 +24,11 @@ from hippotune.demo.run import Demo
 from hippotune.demo.stage import Stage, show
 from hippotune.errors import HippoTuneError
 from hippotune.flags import with_settings
+from hippotune.kinds import Part
 from hippotune.output import Exit
 from hippotune.processes import hippotune, stop, until_asked_to_stop
 from hippotune.samples import media_type
-from hippotune.settings import Part, Settings
+from hippotune.settings import Settings
 
 CACHE = Path.home() / ".cache" / "hippotune"
 CIFAR_TRAIN, CIFAR_TEST = 20, 10

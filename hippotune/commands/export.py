@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from hippotune.flags import Json, with_settings
+from hippotune.kinds import Part
 from hippotune.output import print_json
-from hippotune.settings import Part, Settings
+from hippotune.settings import Settings
 
 if TYPE_CHECKING:
     from exchange.registry import Registry

@@ -21,10 +21,11 @@ from hippotune import completion
 from hippotune.client import Client
 from hippotune.errors import TaskFailed
 from hippotune.flags import Json, with_settings
+from hippotune.kinds import Part
 from hippotune.listings import print_task, print_tasks, print_version, print_versions
 from hippotune.output import print_json
 from hippotune.records import LOST, Task
-from hippotune.settings import Part, Settings
+from hippotune.settings import Settings
 from hippotune.sources import USUAL, TaskLimits, is_archive, open_source, packed
 
 T = TypeVar("T")

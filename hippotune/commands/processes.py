@@ -15,8 +15,9 @@ import typer
 
 from hippotune import logs
 from hippotune.flags import Json, with_settings
+from hippotune.kinds import Part
 from hippotune.processes import Supervisor, end_with_stdin, hippotune, until_asked_to_stop
-from hippotune.settings import Part, Settings
+from hippotune.settings import Settings
 
 Lifeline = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hippotune.settings import Part, Settings
+from hippotune.kinds import Part
+from hippotune.settings import Settings
 from service.server import DRAIN_S
 from tests.deploy.conftest import ROOT, VARIABLE, example_values, interpolate
 from tests.hippotune.conftest import clean_environment

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from exchange.queue import QueueConfig
-from hippotune.settings import Part, Settings
+from hippotune.kinds import Part
+from hippotune.settings import Settings
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig
 from trainer.config import LearnerConfig, ValidationConfig
