@@ -149,17 +149,22 @@ def curves(
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """Markdown, a row a setting."""
-    lines = [
-        "| runtime | knob | value | accuracy | steps | time, batch 1 | batch 8 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for runtime, knobs in figures.items():
-        for knob, rows in knobs.items():
-            for row in rows:
-                times = " | ".join(f"{row[f'time_batch_{batch}']:.2f}x" for batch in BATCHES)
-                judged = f"{100 * row['accuracy']:.1f} % | {row['steps']:.2f}"
-                lines.append(f"| {runtime} | {knob} | {row[knob]:g} | {judged} | {times} |")
+    """Markdown, a row a setting, with the time by each runtime; the full budget, where every knob starts, once."""
+    head = ["budget", "accuracy", "steps"]
+    head += [f"time, {runtime}, batch {batch}" for runtime in figures for batch in BATCHES]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    knobs = next(iter(figures.values()))
+    settings = [(knob, at) for knob, rows in knobs.items() for at in range(1, len(rows))]
+    for knob, at in [(next(iter(knobs)), 0), *settings]:
+        row = knobs[knob][at]
+        cells = [
+            f"{knob} {row[knob]:g}" if at else "full",
+            f"{100 * row['accuracy']:.1f} %",
+            f"{row['steps']:.2f}",
+        ]
+        same = [curves[knob][at] for curves in figures.values()]
+        cells += [f"{one[f'time_batch_{batch}']:.2f}x" for one in same for batch in BATCHES]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

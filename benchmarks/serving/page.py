@@ -6,7 +6,7 @@ It says what the files in benchmarks/results say and nothing else; a part that w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,21 +17,13 @@ from benchmarks.budgets import table
 from benchmarks.report.plots import knobs
 from benchmarks.serving.asked import rows
 from benchmarks.serving.beside import OUR_NAME
+from benchmarks.serving.own import grid, sections, times
 
 RESULTS = Path("benchmarks/results")
-TITLES = {
-    "throughput": "At saturation, images a second",
-    "concurrency": "By connections and size of the photographs",
-    "alone": "One caller",
-    "budgets": "Mixed budgets beside uniform ones",
-    "swaps": "Swaps under load",
-    "scale": "More and more tasks of ten classes: ten slots each; as the defaults learn, ten slots in all",
-    "start": "Starting",
-}
 BESIDE = {
-    "same": "Beside other servers: the same model and runtime",
-    "nothing": "Beside other servers: a model that costs nothing",
-    "default": "Beside other servers: our default runtime with the loop, theirs a plain ViT in torch",
+    "same": "The same model and runtime",
+    "nothing": "A model that costs nothing",
+    "default": "Our default runtime with the loop, theirs a plain ViT in torch",
 }
 HOW = (
     "Every server answers the same JPEGs with the same decoder and model, asked over loopback by the same caller, "
@@ -74,11 +66,10 @@ def serving_lines(result: dict[str, Any]) -> Iterator[str]:
     if beside:
         yield from ("## Beside other servers", "", HOW, "")
     for part, title in beside.items():
-        yield from (f"## {title}", "", *versus(result[part]["servers"]))
+        yield from (f"### {title}", "", *versus(result[part]["servers"]))
         yield from (f"![Latency by load](serving-{part}.svg)", "")
-    for part, title in TITLES.items():
-        if part in result:
-            yield from (f"## {title}", "", *grid(("figure", "measured"), flat(result[part])))
+    if own := list(sections(result)):
+        yield from ("## Our server alone", "", *own)
 
 
 def versus(servers: dict[str, Any]) -> Iterator[str]:
@@ -104,7 +95,7 @@ def line(name: str, one: dict[str, Any], loads: Sequence[str]) -> Iterator[str]:
     yield name
     yield f"{one['saturated']['per_second']:.0f}"
     for load in loads:
-        yield f"{one[load]['latency_p50_ms']:.1f} / {one[load]['latency_p99_ms']:.1f}"
+        yield times(one[load])
     yield f"{sum(part['failed'] for part in one.values())}"
 
 
@@ -121,24 +112,6 @@ def where_better(answered: dict[str, Any], loads: Sequence[str]) -> Iterator[str
                 key = f"latency_{percentile}_ms"
                 if one[load][key] < ours[load][key]:
                     yield f"{name}'s {percentile} at {load.replace('_', ' ')}"
-
-
-def grid(head: Sequence[str], body: Iterable[Iterable[str]]) -> Iterator[str]:
-    """A table, and an empty line."""
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    yield from (f"| {' | '.join(row)} |" for row in body)
-    yield ""
-
-
-def flat(figures: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Nested figures as rows: `images per second: bare`."""
-    for key, value in figures.items():
-        name = before + key.replace("_", " ")
-        if isinstance(value, dict):
-            yield from flat(value, f"{name}: ")
-        else:
-            yield name, f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def plots(result: dict[str, Any], folder: Path) -> None:

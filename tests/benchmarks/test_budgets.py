@@ -88,10 +88,15 @@ def test_a_curve_says_of_each_setting_what_was_told_and_how_long_it_takes() -> N
     assert rows["keep"][-1]["time_batch_1"] < 1
 
 
-def test_the_table_has_a_row_a_setting() -> None:
-    row = {"keep": 0.5, "accuracy": 0.875, "steps": 4.0, "time_batch_1": 0.75, "time_batch_8": 0.7}
-    lines = table({"torch": {"keep": [row]}}).splitlines()
-    assert lines[2:] == ["| torch | keep | 0.5 | 87.5 % | 4.00 | 0.75x | 0.70x |"]
+def test_the_table_has_a_row_a_setting_and_the_full_budget_once() -> None:
+    full = {"tmax": 4, "keep": 1.0, "accuracy": 0.9, "steps": 4.0, "time_batch_1": 1.0, "time_batch_8": 1.0}
+    half = {"keep": 0.5, "accuracy": 0.875, "steps": 4.0, "time_batch_1": 0.75, "time_batch_8": 0.7}
+    slow = {**half, "time_batch_1": 0.8}
+    curves = {"torch": {"tmax": [full], "keep": [full, half]}, "onnx": {"tmax": [full], "keep": [full, slow]}}
+    assert table(curves).splitlines()[2:] == [
+        "| full | 90.0 % | 4.00 | 1.00x | 1.00x | 1.00x | 1.00x |",
+        "| keep 0.5 | 87.5 % | 4.00 | 0.75x | 0.70x | 0.80x | 0.70x |",
+    ]
 
 
 def test_the_page_shows_the_knobs(tmp_path: Path) -> None:
@@ -108,6 +113,6 @@ def test_the_page_shows_the_knobs(tmp_path: Path) -> None:
         "curves": {"onnx": {"keep": rows}},
     }
     text = page(budgets=document)
-    assert "| onnx | keep | 0.5 | 70.0 % | 4.00 | 0.50x | 0.50x |" in text
+    assert "| keep 0.5 | 70.0 % | 4.00 | 0.50x | 0.50x |" in text
     knobs({"keep": rows}, tmp_path / "budgets.svg")
     assert (tmp_path / "budgets.svg").stat().st_size > 1000

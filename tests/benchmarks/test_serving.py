@@ -215,7 +215,7 @@ def test_growth_is_told_with_slots_for_every_task_and_as_the_defaults_learn() ->
     assert settled["tasks_100"]["over_1"] == pytest.approx(1.05)
     where = {"machine": {"processor": "a CPU", "load": 0.25}, "threads": 2, "date": "2026-01-01"}
     text = page({**where, "command": "it", "backbone": "deit", "scale": found})
-    assert "| as the defaults learn: tasks 100: latency p50 ms | 11.5 |" in text
+    assert "| 100 | 16.5 | 1.50x | 11.5 | 1.05x |" in text
 
 
 def test_a_run_that_was_cut_keeps_its_parts_and_only_those_of_its_setting(tmp_path: Path) -> None:
@@ -242,10 +242,12 @@ def test_the_page_says_what_was_measured_and_no_more() -> None:
         **where,
         "command": "python -m benchmarks.serving",
         "backbone": "deit at 224 px",
-        "throughput": {"batch": 16, "images_per_second": {"bare": 61.5}},
+        "throughput": {"batch": 16, "connections": 32, "images_per_second": {"bare": 61.5, "jpeg": 1059.6}},
+        "concurrency": {"256_px": {"4_connections": summary(90, 7.46, 9)}},
     }
     text = page(serving)
-    assert "| images per second: bare | 61.5 |" in text
+    assert "|  | the bare runtime | JPEG |\n|---|---|---|\n| images/s | 62 | 1,060 |" in text
+    assert "| 4 | 90 | 7.5 / 9.0 |\n\n0 requests failed of 10." in text
     assert "a CPU, 2 threads, load 0.2 when it ended" in text
     assert "Swaps" not in text
     assert "budgets" not in text
