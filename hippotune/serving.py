@@ -18,7 +18,7 @@ class AnnouncingServer(OwnProcessServer):
     """Prints its address when it has started, as the first line of JSON on stdout or as a line to read."""
 
     def __init__(self, app: FastAPI, host: str, port: int, unready_s: float, as_json: bool) -> None:
-        super().__init__(app, host=host, port=port, ready_s=unready_s)
+        super().__init__(app, host=host, port=port, unready_s=unready_s)
         self._as_json = as_json
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -55,8 +55,8 @@ def untold_tracebacks() -> Iterator[None]:
 class DrainingServer(uvicorn.Server):
     """Tells the app before connections are closed, so that /readyz turns first and event streams end."""
 
-    def __init__(self, app: FastAPI, *, host: str, port: int, ready_s: float = 0.0) -> None:
-        """ready_s: seconds to stay open but not ready once asked to stop, for a load balancer to notice."""
+    def __init__(self, app: FastAPI, *, host: str, port: int, unready_s: float = 0.0) -> None:
+        """unready_s: seconds to stay open but not ready once asked to stop, for a load balancer to notice."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -72,7 +72,7 @@ class DrainingServer(uvicorn.Server):
             )
         )
         self._lifecycle = app.state.lifecycle
-        self._ready_s = ready_s
+        self._unready_s = unready_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Raises what kept the app from starting."""
@@ -84,7 +84,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._lifecycle.draining = True
-        await asyncio.sleep(self._ready_s)
+        await asyncio.sleep(self._unready_s)
         await super().shutdown(sockets)
 
 

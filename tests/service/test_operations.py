@@ -155,7 +155,7 @@ def test_before_it_closes_it_is_open_and_not_ready(config: ServiceConfig) -> Non
                 asked = httpx.post(f"{server.url}/classify", content=picture(), headers=PNG).status_code
                 seen.append((ready, asked))
 
-    with running(config, ready_s=1.0) as server:
+    with running(config, unready_s=1.0) as server:
         server.serve(random_version(server.backbone, ("cat", "dog")))
         looking = threading.Thread(target=look)
         looking.start()
