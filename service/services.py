@@ -19,7 +19,7 @@ from service.metrics import Metrics
 from service.problems import Problem
 from service.receive import Bodies
 from service.runtimes import Runtime
-from service.snapshot import Served
+from service.snapshot import Served, Snapshot
 from service.watcher import Watcher
 
 
@@ -67,15 +67,27 @@ class Services:
         if self.lifecycle.draining:
             raise Problem(503, "the server is shutting down")
 
-    def why_not_ready(self) -> str | None:
-        """What keeps /classify from answering, None when nothing does."""
-        if self.lifecycle.draining:
-            return "the server is shutting down"
+    def require_alive(self) -> None:
+        """Raise Problem 503 when nothing but a new process helps."""
+        if not (self.engine.alive and self.watcher.alive):
+            raise Problem(503, "a thread of the server has ended; restart it")
+
+    def require_ready(self) -> None:
+        """Raise Problem 503 when something keeps /classify from answering."""
+        self.require_open()
         if not self.engine.alive:
-            return "the engine has ended"
+            raise Problem(503, "the engine has ended")
         if not self.watcher.caught_up:
-            return "the version to serve is being loaded, or Redis was not reached to learn which it is"
-        return None
+            told = "the version to serve is being loaded, or Redis was not reached to learn which it is"
+            raise Problem(503, told)
+
+    def able_snapshot(self, untaught: int) -> Snapshot:
+        """The version being served. Raises Problem 503 when not ready, `untaught` when nothing was learned yet."""
+        self.require_ready()
+        snapshot = self.served.snapshot
+        if snapshot is None or not snapshot.labels:
+            raise Problem(untaught, "nothing learned yet; POST /tasks or `hippotune submit` first")
+        return snapshot
 
 
 async def get_services(request: Request) -> Services:

@@ -74,7 +74,7 @@ async def classify(request: Request) -> Response:
     services = await get_services(request)
     services.engine.require_room()  # under overload refusing must be cheap: before the query, before the body
     query = ClassifyQuery.of(request)
-    snapshot = able_snapshot(services)
+    snapshot = services.able_snapshot(untaught=409)
     budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
     wanted = Wanted(known_labels(query.labels, snapshot), query.top, query.explain)
     with services.bodies.hold() as hold:
@@ -92,17 +92,6 @@ def allowed_s(services: Services, timeout_ms: int | None) -> float:
     most = services.config.request_timeout_s
     # Compared before it is divided: a whole number may be larger than any float.
     return most if timeout_ms is None else min(1000 * most, timeout_ms) / 1000
-
-
-def able_snapshot(services: Services) -> Snapshot:
-    """The version being served. Raises Problem 503 when not ready, 409 when nothing was learned yet."""
-    reason = services.why_not_ready()
-    if reason is not None:
-        raise Problem(503, reason)
-    snapshot = services.served.snapshot
-    if snapshot is None or not snapshot.labels:
-        raise Problem(409, "nothing learned yet; POST /tasks or `hippotune submit` first")
-    return snapshot
 
 
 def known_labels(labels: Sequence[str], snapshot: Snapshot) -> tuple[str, ...] | None:

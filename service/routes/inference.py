@@ -23,7 +23,7 @@ from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery
 from service.receive import read_body
-from service.routes.classify import able_snapshot, decode_all, known_labels, observe, place_for, score
+from service.routes.classify import decode_all, known_labels, observe, place_for, score
 from service.services import Services, TheServices, get_services
 from service.snapshot import NEVER_CANARY, budget_for
 from service.tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
@@ -56,8 +56,7 @@ BLACK_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAA
     "/health/live", summary="Is the process worth keeping?", responses=answered("It is.", {"live": True})
 )
 async def live(services: TheServices) -> dict[str, bool]:
-    if not (services.engine.alive and services.watcher.alive):
-        raise Problem(503, "a thread of the server has ended; restart it")
+    services.require_alive()
     return {"live": True}
 
 
@@ -65,8 +64,7 @@ async def live(services: TheServices) -> dict[str, bool]:
     "/health/ready", summary="May requests be sent here?", responses=answered("They may.", {"ready": True})
 )
 async def ready(services: TheServices) -> dict[str, bool]:
-    if reason := services.why_not_ready():
-        raise Problem(503, reason)
+    services.require_ready()
     return {"ready": True}
 
 
@@ -120,11 +118,7 @@ METADATA = answered(
 @router.get("/models/{model}/ready", dependencies=MODEL, summary="Does the model answer?", responses=READY)
 async def model_ready(services: TheServices) -> dict[str, Any]:
     """503 while nothing was learned: there is no label to answer with."""
-    snapshot = services.served.snapshot
-    if reason := services.why_not_ready():
-        raise Problem(503, reason)
-    if snapshot is None or not snapshot.labels:
-        raise Problem(503, "nothing learned yet; POST /tasks or `hippotune submit` first")
+    services.able_snapshot(untaught=503)
     return {"name": services.config.model_name, "ready": True}
 
 
@@ -208,7 +202,7 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
         body = await read_body(request, config.max_body_bytes, config.read_timeout_s, hold)
         header, images = parse(body, header_length(request), config.max_classify_files, services.px)
         query, wanted = query_of(header.parameters), header.wanted()
-        snapshot = able_snapshot(services)
+        snapshot = services.able_snapshot(untaught=409)
         budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
         shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
         clock.read = perf_counter() - clock.began

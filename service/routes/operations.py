@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from exchange.errors import ExchangeError
 from service import examples
-from service.problems import Problem, documented
+from service.problems import documented
 from service.routes.tasks import MOST_TASKS
 from service.routes.versions import serving_version
 from service.services import Services, TheServices
@@ -38,8 +38,7 @@ class Ready(BaseModel):
     responses={**examples.answered("It is.", {"alive": True}), **documented(503)},
 )
 async def healthz(services: TheServices) -> Alive:
-    if not (services.engine.alive and services.watcher.alive):
-        raise Problem(503, "a thread of the server has ended; restart it")
+    services.require_alive()
     return Alive(alive=True)
 
 
@@ -49,9 +48,7 @@ async def healthz(services: TheServices) -> Alive:
     responses={**examples.answered("They may.", {"ready": True, "version": 4}), **documented(503)},
 )
 async def readyz(services: TheServices) -> Ready:
-    reason = services.why_not_ready()
-    if reason is not None:
-        raise Problem(503, reason)
+    services.require_ready()
     return Ready(ready=True, version=serving_version(services))
 
 
