@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import NamedTemporaryFile
@@ -248,16 +247,15 @@ def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
     from service.cpus import available_cpus
     from service.runtimes.auto import AutoRuntime
     from service.runtimes.graphs import Graphs
-    from service.runtimes.load import NEEDED
+    from service.runtimes.load import ADVICE, missing_packages
 
     loop = LoopConfig()
     sample = sample_version(runtime.backbone, loop)
     told = f"torch answers one image in {milliseconds(runtime.prepare(sample), sample):.1f} ms"
     if runtime.device.type != "cpu":
         return Finding("runtime", Verdict.OK, f"torch, as the device is {runtime.device}; {told}")
-    if lacking := [name for name in NEEDED if find_spec(name) is None]:
-        advice = "pip install -e '.[cpu]' in the checkout"
-        return Finding("runtime", Verdict.NOTE, f"torch alone, {', '.join(lacking)} missing; {told}", advice)
+    if lacking := missing_packages():
+        return Finding("runtime", Verdict.NOTE, f"torch alone, {', '.join(lacking)} missing; {told}", ADVICE)
     graphs = Graphs(settings.spec(), runtime.identity, settings.store / "cache")
     if not graphs.ready(loop):
         told = f"torch at first: {told}; the first server here exports onnx and measures it"

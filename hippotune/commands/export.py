@@ -32,13 +32,10 @@ def onnx(
     as_json: Json = False,
 ) -> None:
     """Write one version from the store as one file that plain onnxruntime runs."""
-    from importlib.util import find_spec
+    from service.runtimes.load import ADVICE, missing_packages
 
-    from service.runtimes.load import NEEDED
-
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        advice = "pip install -e '.[cpu]' in the checkout"
-        raise ValueError(f"the export needs {', '.join(missing)}: {advice}")
+    if missing := missing_packages():
+        raise ValueError(f"the export needs {', '.join(missing)}: {ADVICE}")
     registry = _registry(settings)
     number = version or _served(registry)
     path = output or Path(f"hippotune-{number}.onnx")

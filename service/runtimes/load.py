@@ -16,6 +16,12 @@ log = structlog.get_logger(__name__)
 
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
 """What the onnx runtime takes, for running and for exporting."""
+ADVICE = "pip install -e '.[cpu]' in the checkout"
+
+
+def missing_packages() -> list[str]:
+    """What of it is not installed; `ADVICE` helps."""
+    return [name for name in NEEDED if find_spec(name) is None]
 
 
 def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
@@ -29,13 +35,12 @@ def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
         raise ValueError(
             f"runtime is {config.runtime!r}, which computes on the CPU; on {on_torch.device} take torch"
         )
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    missing = missing_packages()
     if missing and config.runtime == "auto":
-        log.warning("torch alone: pip install -e '.[cpu]' in the checkout adds onnx", missing=missing)
+        log.warning(f"torch alone: {ADVICE} adds onnx", missing=missing)
         return on_torch
     if missing:
-        advice = "pip install -e '.[cpu]' in the checkout"
-        raise ValueError(f"runtime is {config.runtime!r}, which needs {', '.join(missing)}: {advice}")
+        raise ValueError(f"runtime is {config.runtime!r}, which needs {', '.join(missing)}: {ADVICE}")
     from service.runtimes.auto import AutoRuntime
     from service.runtimes.graphs import Graphs
     from service.runtimes.onnx import OnnxRuntime
