@@ -16,6 +16,9 @@ from pydantic import TypeAdapter
 
 Kind = Literal["fast", "consolidated"]
 
+SERVING, LEARNER = "serving", "learner"
+"""Roles of a version's files: what a server answers with, and what a trainer learns on from."""
+
 
 class TaskState(StrEnum):
     """Where a task is on its way from the queue to a consolidated version."""

@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 
 from exchange.errors import ExchangeUnavailable, VersionNotFound, VersionUnreadable
-from exchange.records import Canary, Manifest
+from exchange.records import SERVING, Canary, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
@@ -25,7 +25,6 @@ from service.snapshot import CanarySnapshot, Served, Snapshot
 
 log = structlog.get_logger(__name__)
 
-ROLE = "serving"
 WAIT_S = 1.0
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
@@ -203,8 +202,8 @@ class Watcher:
         return self._read(version)
 
     def _read(self, version: int) -> tuple[Manifest, Checkpoint]:
-        self._registry.verify(version, ROLE)
-        return self._registry.manifest(version), Checkpoint.load(self._registry.path(version, ROLE))
+        self._registry.verify(version, SERVING)
+        return self._registry.manifest(version), Checkpoint.load(self._registry.path(version, SERVING))
 
 
 def check_agreement(manifest: Manifest, checkpoint: Checkpoint) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import structlog
 
 from exchange.errors import StoreUnavailable, VersionCorrupt, VersionNotFound, VersionUnreadable
+from exchange.records import LEARNER, SERVING, Manifest
 from exchange.records import Backbone as BackboneRecord
-from exchange.records import Manifest
 from exchange.registry import Registry
 from model.checkpoint import InvalidCheckpoint
 from trainer.learner import Learner
@@ -50,8 +50,8 @@ class Lineage:
                 raise BackboneChanged(
                     f"version {version} was learned on {manifest.backbone}, not {self.backbone}"
                 )
-            if "learner" in manifest.files:
-                self.registry.verify(version, "learner")
+            if LEARNER in manifest.files:
+                self.registry.verify(version, LEARNER)
                 return Base(self.read(version), current)
             version = manifest.parent
         return Base(self.learner.start(), current)
@@ -59,7 +59,7 @@ class Lineage:
     def read(self, version: int) -> LearnerState:
         """Raises VersionCorrupt."""
         try:
-            return LearnerState.load(self.registry.path(version, "learner"))
+            return LearnerState.load(self.registry.path(version, LEARNER))
         except InvalidCheckpoint as error:
             raise VersionCorrupt(f"version {version} cannot be built on: {error}") from error
 
@@ -77,9 +77,9 @@ class Lineage:
         Raises PointerMoved when another version was activated since `base` was loaded, LeaseLost when another
         trainer has taken over.
         """
-        files = {"serving": self.learner.checkpoint(serving).save}
+        files = {SERVING: self.learner.checkpoint(serving).save}
         if consolidated:
-            files["learner"] = base.state.save
+            files[LEARNER] = base.state.save
         return self.registry.publish(
             kind="consolidated" if consolidated else "fast",
             parent=base.version,

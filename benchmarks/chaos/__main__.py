@@ -21,7 +21,7 @@ import typer
 from benchmarks.chaos.fleet import LEASE_S, Fleet
 from benchmarks.chaos.load import IMAGES, Callers
 from benchmarks.machine import keep
-from exchange.records import TaskState
+from exchange.records import LEARNER, TaskState
 from exchange.registry import Registry
 from hippotune.demo.data import Limits, digits
 from trainer.state import LearnerState
@@ -87,7 +87,7 @@ def outcome(fleet: Fleet, callers: Callers, states: dict[str, TaskState]) -> dic
     registry = Registry(fleet.queue.redis, fleet.root / "versions")
     newest = registry.newest_consolidated()
     assert newest is not None
-    state = LearnerState.load(registry.path(newest.version, "learner"))
+    state = LearnerState.load(registry.path(newest.version, LEARNER))
     counts = dict(zip(state.features.labels, state.features.counts.tolist(), strict=True))
     wrong = [
         task

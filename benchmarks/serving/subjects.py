@@ -14,7 +14,7 @@ import httpx
 from benchmarks.serving.models import load_torch, version_of
 from benchmarks.serving.scene import Child, Scene, child, packed, photographs
 from exchange.connection import connect
-from exchange.records import Backbone, Manifest
+from exchange.records import SERVING, Backbone, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
 
@@ -76,7 +76,7 @@ class Versions:
             fast=(),
             slots=checkpoint.pools.slots,
             metrics={},
-            files={"serving": checkpoint.save},
+            files={SERVING: checkpoint.save},
             expected=current,
         )
 

@@ -82,12 +82,13 @@ def _export(
     import torch
     from onnxruntime import InferenceSession
 
+    from exchange.records import SERVING
     from model.backbone import load_backbone
     from model.checkpoint import Checkpoint
     from model.standalone import StandaloneGraph, export_version
 
-    registry.verify(number, "serving")
-    checkpoint = Checkpoint.load(registry.path(number, "serving"))
+    registry.verify(number, SERVING)
+    checkpoint = Checkpoint.load(registry.path(number, SERVING))
     backbone = load_backbone(settings.spec())
     kept = export_version(backbone, checkpoint, path, topk)
     tmax = checkpoint.loop.tmax

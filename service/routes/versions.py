@@ -7,19 +7,16 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query
 
-from exchange.records import Manifest
+from exchange.records import SERVING, Manifest
 from model.merging import LEAST_KEEP
 from service import examples
 from service.problems import Problem, documented
 from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
 from service.services import Services, TheServices
-from service.watcher import ROLE
 
 router = APIRouter(prefix="/versions", tags=["versions"])
 
 Number = Annotated[int, Path(ge=1, le=2**53, description="A version's number.")]
-
-
 Share = Annotated[
     float | None,
     Query(
@@ -92,7 +89,7 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
     """
     if share != 0:
         require_fitting(services, services.registry.manifest(version))
-        services.registry.verify(version, ROLE)
+        services.registry.verify(version, SERVING)
     if share is None:
         services.registry.activate(version)
     else:
