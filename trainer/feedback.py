@@ -27,7 +27,7 @@ REMEMBERED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Labelled features [n, d] of length one, and the space that each was made in."""
+    """Labelled features [n, F] of length one, and the space that each was made in."""
 
     claim: Claim
     features: Tensor
@@ -39,13 +39,13 @@ class Unfollowable(UnusableTask):
     """A feature was made by pools from which no drift map leads to those of today."""
 
 
-def load_correction(claim: Claim, blobs: BlobStore, dim: int) -> Correction:
-    """Read the features a claim names. Raises UnusableTask, BlobMissing, BlobCorrupt and BlobUnreadable."""
+def load_correction(claim: Claim, blobs: BlobStore, width: int) -> Correction:
+    """Read the features [n, F] a claim names. Raises UnusableTask, BlobMissing, BlobCorrupt and BlobUnreadable."""
     rows = []
     for sample in claim.samples:
         row = np.frombuffer(blobs.get(sample.blob), dtype="<f4")
-        if row.shape != (dim,) or not np.isfinite(row).all():
-            raise UnusableTask(f"feature {sample.blob[:12]} is no vector of {dim} finite numbers")
+        if row.shape != (width,) or not np.isfinite(row).all():
+            raise UnusableTask(f"feature {sample.blob[:12]} is no vector of {width} finite numbers")
         rows.append(torch.from_numpy(row.copy()))
     labels = tuple(sample.label for sample in claim.samples)
     return Correction(claim, torch.stack(rows), labels, tuple(sample.space or "" for sample in claim.samples))
@@ -75,7 +75,7 @@ def check_followable(learner: Learner, state: LearnerState, correction: Correcti
 
 
 def follow(state: LearnerState, features: Tensor, space: str, here: str) -> Tensor:
-    """Features [n, d] made in `space`, as the state's pools would make them. Raises Unfollowable."""
+    """Features [n, F] made in `space`, as the state's pools would make them. Raises Unfollowable."""
     maps: list[Tensor] = []
     for drift in reversed(state.drifts):
         if here == space or drift.after != here:
