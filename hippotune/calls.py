@@ -124,9 +124,8 @@ def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification
     """Many images in one multipart request; they share one version and one budget."""
 
     def parse(response: httpx.Response) -> list[Classification]:
-        answer = response.json()
-        shared = {name: answer[name] for name in ("version", "budget") if name in answer}
-        return [Classification.parse(shared | result) for result in answer.get("results", [answer])]
+        answer = response.json()  # one image's answer stands alone
+        return [Classification.parse(result) for result in answer.get("results", [answer])]
 
     return Call(
         "POST", "/classify", parse, params=_params(ask), files=_parts("file", map(image_bytes, images))
@@ -197,11 +196,7 @@ def versions() -> Call[list[Version]]:
         canary = answer.get("canary") or {"version": None, "share": None}
         return [
             Version.parse(
-                {
-                    **each,
-                    "current": each["version"] == answer["current"],
-                    "canary": canary["share"] if each["version"] == canary["version"] else None,
-                }
+                each | {"canary": canary["share"] if each["version"] == canary["version"] else None}
             )
             for each in answer["versions"]
         ]

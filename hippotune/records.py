@@ -54,7 +54,7 @@ class Classification:
     predictions: best first; empty when the version knows no class.
     version: what answered.
     steps: loop steps really run in each retrieval layer.
-    timings_ms: None for one of many images, which share theirs.
+    timings_ms: of the whole request, where it was of many images.
     trace: what was recalled at each layer and step, if `explain` was asked for.
     """
 
@@ -63,7 +63,7 @@ class Classification:
     version: int
     budget: Budget
     steps: tuple[int, ...]
-    timings_ms: Timings | None = None
+    timings_ms: Timings
     trace: Any = None
 
     @property
@@ -74,14 +74,13 @@ class Classification:
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """From the JSON of POST /classify."""
-        timings = answer.get("timings_ms")
         return cls(
             id=answer["id"],
             predictions=tuple(Prediction(p["label"], p["score"]) for p in answer["predictions"]),
             version=answer["version"],
             budget=Budget(**_known(Budget, answer["budget"])),
             steps=tuple(answer["steps"]),
-            timings_ms=Timings(**{name: timings[name] for name in Timings.__slots__}) if timings else None,
+            timings_ms=Timings(**_known(Timings, answer["timings_ms"])),
             trace=answer.get("trace"),
         )
 
@@ -126,7 +125,7 @@ class Version:
 
     kind: "fast" (its newest tasks are in the head only) or "consolidated" (all learned for good).
     consolidated, fast: ids of the tasks learned fully, and in the head only.
-    current, canary: whether it answers, and the share of requests that it is tried on; in a list alone.
+    current: whether the pointer is at it.  canary: the share of requests that it is tried on; in a list alone.
     """
 
     version: int

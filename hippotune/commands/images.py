@@ -140,7 +140,7 @@ def print_answers(answers: Sequence[tuple[Path, Classification]]) -> None:
                 f"{answer.predictions[0].score:.3f}" if answer.predictions else "",
                 ", ".join(f"{p.label} {p.score:.2f}" for p in answer.predictions[1:3]),
                 " ".join(map(str, answer.steps)),
-                f"{answer.timings_ms.total:.1f}" if answer.timings_ms else "",
+                f"{answer.timings_ms.total:.1f}",
             ]
             for path, answer in answers
         ],

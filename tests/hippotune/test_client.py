@@ -52,7 +52,6 @@ def test_an_image_is_classified_within_its_budget(client: Client, tasks: list[De
     assert [prediction.label for prediction in answer.predictions] == ["1"]
     assert answer.steps == (2,) * 7
     assert len(answer.trace) == 7
-    assert answer.timings_ms is not None
     assert answer.timings_ms.total >= answer.timings_ms.compute > 0
 
 
