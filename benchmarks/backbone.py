@@ -21,6 +21,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
+from benchmarks.continual.data import load_archive
+from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
 from model.backbone import Backbone, BackboneSpec, load_backbone
 from model.preprocess import to_pixels
@@ -29,12 +31,6 @@ WIDTH = 2000
 """Columns of the random projection."""
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Candidates for lambda over the Gram matrix's mean diagonal, chosen on a fifth of the training set."""
-TEACHER = "deit_tiny_patch16_224"
-"""The backbone compared with."""
-DATA = Path("../shared/data")
-"""Where the archives and DeiT-Tiny lie."""
-DEIT_FILE = "deit_tiny_patch16_224_timm.safetensors"
-"""Its weights in that folder."""
 PIXELS_PX = 32
 """Side at which photographs are read as plain pixels; digits keep their own 8."""
 
@@ -92,12 +88,11 @@ def archive(folder: Path, name: str, per_class: int, validate: bool) -> Split:
 
 def read(path: Path, per_class: int) -> tuple[list[Image.Image], Tensor]:
     """The first `per_class` images of each class of an archive, with labels [N]."""
-    with np.load(path) as data:
-        blob, offsets, labels = data["blob"], data["offsets"], data["label"].astype(np.int64)
-    of_class = [np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)]
+    source = load_archive(path)
+    of_class = [source.of_class(label)[:per_class] for label in range(len(source.classes))]
     rows = np.sort(np.concatenate(of_class))
-    encoded = (blob[offsets[row] : offsets[row + 1]].tobytes() for row in rows)
-    return [Image.open(io.BytesIO(data)).convert("RGB") for data in encoded], torch.from_numpy(labels[rows])
+    pictures = [Image.open(io.BytesIO(source.read(row))).convert("RGB") for row in rows]
+    return pictures, torch.from_numpy(source.labels[rows])
 
 
 def from_pixels(pictures: list[Image.Image], px: int) -> Tensor:
@@ -192,7 +187,7 @@ def contender(row: str, bundled: Backbone, deit_file: Path) -> Embedding:
     if row == "pixels":
         return from_pixels
     if row == "deit_tiny":
-        return from_backbone(load_backbone(BackboneSpec(TEACHER, deit_file, px=bundled.px)))
+        return from_backbone(load_backbone(BackboneSpec(DEIT, deit_file, px=bundled.px)))
     return from_backbone(bundled if row == "bundled" else randomised(bundled))
 
 
@@ -205,7 +200,7 @@ def compare(rows: list[str], data: Path, per_class: int, validate: bool, bundled
     }
     scores: Scores = {}
     for row in rows:
-        embed = contender(row, bundled, data / DEIT_FILE)
+        embed = contender(row, bundled, data / WEIGHTS)
         for task, split in splits.items():
             found = judge(embed, split)
             scores.setdefault(task, {})[row] = asdict(found)

@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.backbone import DATA, DEIT_FILE, TEACHER
+from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import Machine, keep
 from model.backbone import Backbone, BackboneSpec, load_backbone
 
@@ -44,7 +44,7 @@ def main(
     before = Machine.here().load
     backbones = {
         "bundled": load_backbone(BackboneSpec()),
-        "deit_tiny_224": load_backbone(BackboneSpec(TEACHER, data / DEIT_FILE, px=224)),
+        "deit_tiny_224": load_backbone(BackboneSpec(DEIT, data / WEIGHTS, px=224)),
     }
     times = milliseconds(backbones, batch, rounds)
     figures = {

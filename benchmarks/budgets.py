@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from benchmarks.continual.data import choose, load
 from benchmarks.continual.streams import class_incremental
-from benchmarks.loop import DEIT
+from benchmarks.fetch import DATA, WEIGHTS
+from benchmarks.loop import DEIT_TINY
 from benchmarks.machine import keep
 from model.budget import Budget
 from model.checkpoint import Checkpoint
@@ -171,17 +172,14 @@ def table(figures: Mapping[str, Any]) -> str:
 def main(
     out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
     quick: Annotated[bool, typer.Option(help="Two tasks and few images.")] = False,
-    data: Annotated[Path, typer.Option(help="Folder with the archives and DeiT-Tiny.")] = Path(
-        "../shared/data"
-    ),
+    data: Annotated[Path, typer.Option(help="Folder with the archives and DeiT-Tiny.")] = DATA,
     dataset: Annotated[str, typer.Option(help="cifar100, cub100 or imagefolder:DIR.")] = "cifar100",
     px: Annotated[int, typer.Option(help="Side of an image.")] = 224,
     threads: Annotated[int | None, typer.Option(help="CPU threads; else what the machine grants.")] = None,
     graphs: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = Path(".cache/graphs"),
 ) -> None:
     """Measure the knobs."""
-    assert DEIT.weights is not None
-    spec = replace(DEIT, weights=data / DEIT.weights.name, px=px)
+    spec = replace(DEIT_TINY, weights=data / WEIGHTS, px=px)
     cores = threads or available_cpus()
     on_torch = TorchRuntime.load(spec, "cpu", cores)
     tasks, images, judges, rounds = (2, 10, 5, 5) if quick else (5, 20, 15, 10)

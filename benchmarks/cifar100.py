@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
+from benchmarks.continual.data import load_archive
+from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
 from hippotune.processes import hippotune
 
@@ -24,23 +25,22 @@ TRAIN, TEST = 20, 10
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with CIFAR-100 and DeiT-Tiny.")] = Path("../shared/data"),
+    data: Annotated[Path, typer.Option(help="Folder with CIFAR-100 and DeiT-Tiny.")] = DATA,
     out: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
 ) -> None:
     """Teach, ask, print, keep."""
-    weights = data / "deit_tiny_patch16_224_timm.safetensors"
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         unpack(data / "cifar100_train_webp.npz", root / "data" / "train", TRAIN)
         unpack(data / "cifar100_test_webp.npz", root / "data" / "test", TEST)
         command = hippotune("demo", "--exit", "--json", str(root / "demo.json"), "--data", str(root / "data"))
         command += ["--tasks", "10", "--store", str(root / "store"), "--px", str(PX)]
-        command += ["--backbone", "deit_tiny_patch16_224", "--weights", str(weights)]
+        command += ["--backbone", DEIT, "--weights", str(data / WEIGHTS)]
         command += ["--validation-share", "0"]  # twenty images a class are few enough
         subprocess.run(command, check=True)
         figures = json.loads((root / "demo.json").read_text())
     setting = {
-        "backbone": f"deit_tiny_patch16_224 at {PX} px",
+        "backbone": f"{DEIT} at {PX} px",
         "train_per_class": TRAIN,
         "test_per_class": TEST,
     }
@@ -49,13 +49,11 @@ def main(
 
 def unpack(archive: Path, folder: Path, per_class: int) -> None:
     """The first `per_class` images of each class as they are encoded, in an ImageFolder tree."""
-    with np.load(archive) as data:
-        blob, offsets, labels, classes = (data[key] for key in ("blob", "offsets", "label", "classes"))
-    for index, name in enumerate(classes):
-        (folder / str(name)).mkdir(parents=True)
-        for image in np.flatnonzero(labels == index)[:per_class]:
-            encoded = blob[offsets[image] : offsets[image + 1]].tobytes()
-            (folder / str(name) / f"{image}.webp").write_bytes(encoded)
+    source = load_archive(archive)
+    for index, name in enumerate(source.classes):
+        (folder / name).mkdir(parents=True)
+        for row in source.of_class(index)[:per_class]:
+            (folder / name / f"{row}.webp").write_bytes(source.read(row))
 
 
 if __name__ == "__main__":

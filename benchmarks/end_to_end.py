@@ -21,16 +21,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
+from benchmarks.continual.data import load_archive
+from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
 from hippotune import Client
 from hippotune.errors import HippoTuneError
 from hippotune.processes import hippotune, stop
 from hippotune.records import Classification
 
-DATA = Path("../shared/data")
 CLASSES, IMAGES = 10, 10
 """Classes of a task, and images of each."""
 POLL_S = 0.01
@@ -47,8 +47,7 @@ def main(
 ) -> None:
     """Measure, print, keep."""
     examples = photographs(data / "cub100_train_webp.npz")
-    weights = data / "deit_tiny_patch16_224_timm.safetensors"
-    options = ["--backbone", "deit_tiny_patch16_224", "--weights", str(weights), "--validation-share", "0"]
+    options = ["--backbone", DEIT, "--weights", str(data / WEIGHTS), "--validation-share", "0"]
     options += ["--epochs", "0"]  # the slots' training comes after what is measured here
     with everything(options) as client:
         seconds, images = [], []
@@ -58,7 +57,7 @@ def main(
             images.append(task[0][0])
         figures = {
             "command": "python -m benchmarks.end_to_end",
-            "backbone": "deit_tiny_patch16_224 at 224 px",
+            "backbone": f"{DEIT} at 224 px",
             "images_a_task": CLASSES * IMAGES,
             "seconds_from_accepted_to_served": seconds,
             "median_seconds_from_accepted_to_served": statistics.median(seconds),
@@ -69,10 +68,12 @@ def main(
 
 def photographs(archive: Path) -> list[tuple[bytes, str]]:
     """CUB-100's first images of each class, encoded, class by class."""
-    with np.load(archive) as data:
-        blob, offsets, labels, classes = (data[key] for key in ("blob", "offsets", "label", "classes"))
-    rows = [row for label in range(len(classes)) for row in np.flatnonzero(labels == label)[:IMAGES]]
-    return [(blob[offsets[row] : offsets[row + 1]].tobytes(), str(classes[labels[row]])) for row in rows]
+    source = load_archive(archive)
+    return [
+        (source.read(row), name)
+        for label, name in enumerate(source.classes)
+        for row in source.of_class(label)[:IMAGES]
+    ]
 
 
 @contextmanager

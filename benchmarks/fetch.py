@@ -18,8 +18,10 @@ import typer
 from PIL import Image
 from rich.progress import track
 
-DEIT = "deit_tiny_patch16_224.fb_in1k"
-WEIGHTS = "deit_tiny_patch16_224_timm.safetensors"
+DATA = Path("../shared/data")
+"""Where measurements look for all of it, unless told otherwise."""
+DEIT = "deit_tiny_patch16_224"
+WEIGHTS = f"{DEIT}_timm.safetensors"
 
 
 def lossless(image: Image.Image) -> bytes:
@@ -64,13 +66,11 @@ def deit(out: Path) -> None:
     from safetensors.torch import save_file
 
     if not (out / WEIGHTS).exists():
-        save_file(timm.create_model(DEIT, pretrained=True).state_dict(), out / WEIGHTS)
+        save_file(timm.create_model(f"{DEIT}.fb_in1k", pretrained=True).state_dict(), out / WEIGHTS)
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the data; benchmarks look here by default.")] = Path(
-        "../shared/data"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the data; benchmarks look here by default.")] = DATA,
 ) -> None:
     """Fetch CIFAR-100 and DeiT-Tiny."""
     out.mkdir(parents=True, exist_ok=True)

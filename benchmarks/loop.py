@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
 from model.backbone import Backbone, BackboneSpec
 from model.budget import Budget, BudgetBatch
@@ -44,9 +45,7 @@ from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime, Pass, open_session, value
 from service.runtimes.torch import TorchRuntime
 
-DEIT = BackboneSpec(
-    "deit_tiny_patch16_224", Path("../shared/data/deit_tiny_patch16_224_timm.safetensors"), 224
-)
+DEIT_TINY = BackboneSpec(DEIT, DATA / WEIGHTS, 224)
 """Measured where it is there; else the bundled backbone."""
 BATCHES = (1, 8)
 
@@ -164,6 +163,11 @@ def untrained(name: str, folder: Path) -> BackboneSpec:
     return BackboneSpec(name, path)
 
 
+def usual_backbone() -> BackboneSpec:
+    """What is measured where none is named."""
+    return DEIT_TINY if (DATA / WEIGHTS).exists() else BackboneSpec()
+
+
 def figures_of(spec: BackboneSpec, graphs: Path, slots: int, cores: int, seconds: float) -> dict[str, Any]:
     """What the loop costs on one backbone: times in torch and onnxruntime, and which of them `auto` takes."""
     on_torch = TorchRuntime.load(spec, "cpu", cores)
@@ -207,7 +211,7 @@ def main(
     graphs: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = Path(".cache/graphs"),
 ) -> None:
     """Measure the loop."""
-    default = DEIT if DEIT.weights is not None and DEIT.weights.exists() else BackboneSpec()
+    default = usual_backbone()
     cores = threads or available_cpus()
     with TemporaryDirectory() as folder:
         if backbone is None:

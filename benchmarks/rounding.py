@@ -18,7 +18,8 @@ import numpy as np
 import typer
 
 from benchmarks.budgets import BATCHES, Judged, answers, learn, relative_time, share
-from benchmarks.loop import DEIT, untrained
+from benchmarks.fetch import DATA, WEIGHTS
+from benchmarks.loop import DEIT_TINY, untrained
 from benchmarks.machine import keep
 from model.backbone import BackboneSpec
 from model.budget import Budget
@@ -111,15 +112,12 @@ def measured_times(
 def main(
     out: Annotated[Path | None, typer.Option(help="Where to write the figures.")] = None,
     quick: Annotated[bool, typer.Option(help="Two tasks, few images, DeiT-Tiny alone.")] = False,
-    data: Annotated[Path, typer.Option(help="Folder with the archives and DeiT-Tiny.")] = Path(
-        "../shared/data"
-    ),
+    data: Annotated[Path, typer.Option(help="Folder with the archives and DeiT-Tiny.")] = DATA,
     threads: Annotated[int | None, typer.Option(help="CPU threads; else what the machine grants.")] = None,
     graphs: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = Path(".cache/graphs"),
 ) -> None:
     """Measure the runtimes that round."""
-    assert DEIT.weights is not None
-    spec, cores = replace(DEIT, weights=data / DEIT.weights.name), threads or available_cpus()
+    spec, cores = replace(DEIT_TINY, weights=data / WEIGHTS), threads or available_cpus()
     tasks, images, judges, rounds = (2, 10, 5, 3) if quick else (10, 20, 20, 10)
     on_torch = TorchRuntime.load(spec, "cpu", cores)
     able = runtimes(on_torch, spec, graphs, cores)

@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 import typer
 
+from benchmarks.fetch import DATA, WEIGHTS
 from benchmarks.pretrain.export import averaged, draw_curve, export
 from benchmarks.pretrain.student import Distillation
 from benchmarks.pretrain.teacher import cached_views, load_teacher
@@ -14,8 +15,6 @@ from benchmarks.pretrain.train import Recipe, Trainer
 from benchmarks.pretrain.whiten import mild_crops, whiten
 from model.bundled import BUNDLED
 
-DATA = Path("../shared/data")
-"""Where the training images and the teacher lie."""
 CACHE = Path(".cache/pretrain")
 """Where a run keeps what it needs to go on; ignored by git."""
 RESULTS = Path("benchmarks/results/pretrain.json")
@@ -35,7 +34,7 @@ def main(
     recipe = Recipe(minutes=minutes)
     torch.manual_seed(recipe.seed)
     sources = cached_views(data, cache)
-    teacher = load_teacher(data / "deit_tiny_patch16_224_timm.safetensors")
+    teacher = load_teacher(data / WEIGHTS)
     student = Distillation(sources, teacher.get_classifier())
     if start_from is not None:
         begun = torch.load(start_from, weights_only=True)["average"]

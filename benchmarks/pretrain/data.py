@@ -9,32 +9,31 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from benchmarks.continual.data import load_archive
 from model.preprocess import to_pixels
 
 
-def read_archive(path: Path, px: int, every: int = 1) -> tuple[Tensor, Tensor]:
+def read_archive(path: Path, px: int, every: int = 1) -> Tensor:
     """Decode an archive of encoded images; each image is resized bicubically to a square.
 
     Args:
-        path: `.npz` with `blob`, `offsets` and `label` (see the folder's own README).
+        path: see `benchmarks.fetch.pack`.
         px: side length in pixels.
         every: read one image in this many.
 
     Returns:
-        Images uint8 [N, 3, px, px] and labels int64 [N].
+        Images uint8 [N, 3, px, px].
 
     Raises:
         FileNotFoundError: the archive is missing.
     """
-    with np.load(path) as archive:
-        blob, offsets, labels = archive["blob"], archive["offsets"], archive["label"]
-    rows = np.arange(0, len(labels), every)
+    source = load_archive(path)
+    rows = range(0, len(source.labels), every)
     images = np.empty((len(rows), 3, px, px), dtype=np.uint8)
     for place, row in enumerate(track(rows, description=path.stem)):
-        encoded = blob[offsets[row] : offsets[row + 1]].tobytes()
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(source.read(row))) as image:
             images[place] = to_pixels(image, px)
-    return torch.from_numpy(images), torch.from_numpy(labels[rows].astype(np.int64))
+    return torch.from_numpy(images)
 
 
 def luma(images: Tensor) -> Tensor:

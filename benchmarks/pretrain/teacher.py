@@ -17,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.multiprocessing import Process
 
+from benchmarks.fetch import DEIT, WEIGHTS
 from benchmarks.pretrain.data import read_archive
 
 STUDENT_PX = 64
@@ -55,7 +56,7 @@ def load_teacher(weights: Path) -> VisionTransformer:
         FileNotFoundError: the weights are missing.
         RuntimeError: they do not fit the architecture.
     """
-    model = timm.create_model("deit_tiny_patch16_224", num_classes=1000, dynamic_img_size=True)
+    model = timm.create_model(DEIT, num_classes=1000, dynamic_img_size=True)
     model.load_state_dict(load_file(weights), strict=True)
     return cast(VisionTransformer, model.eval().requires_grad_(False))
 
@@ -127,7 +128,7 @@ def cached_views(data: Path, cache: Path) -> tuple[Views, ...]:
     image is read.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    teacher = load_teacher(data / "deit_tiny_patch16_224_timm.safetensors")
+    teacher = load_teacher(data / WEIGHTS)
     large = _decoded("birds", 224, data / "cub100_train_webp.npz", cache)
     birds = _views("birds", large, 224, teacher, cache)
     pictures = _decoded("photos", STUDENT_PX, data / "cifar100_train_webp.npz", cache)
@@ -139,7 +140,7 @@ def cached_views(data: Path, cache: Path) -> tuple[Views, ...]:
 def _decoded(name: str, px: int, archive: Path, cache: Path) -> Tensor:
     kept = cache / f"{name}.images.npy"
     if not kept.exists():
-        _save(kept, read_archive(archive, px)[0])
+        _save(kept, read_archive(archive, px))
     return torch.from_numpy(np.load(kept))
 
 

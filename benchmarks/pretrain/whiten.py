@@ -17,6 +17,7 @@ import typer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from benchmarks.fetch import DATA
 from benchmarks.pretrain.augment import crop_frames, sample
 from benchmarks.pretrain.data import read_archive
 from benchmarks.pretrain.export import export
@@ -48,7 +49,7 @@ def mild_crops(data: Path) -> Tensor:
     Raises FileNotFoundError.
     """
     archives = (("cifar100_train_webp.npz", 125), ("cub100_train_webp.npz", 7))
-    pictures = torch.cat([read_archive(data / name, STUDENT_PX, every)[0] for name, every in archives])
+    pictures = torch.cat([read_archive(data / name, STUDENT_PX, every) for name, every in archives])
     return sample(pictures.float() / 255, crop_frames(len(pictures), 0.6, flip=True), STUDENT_PX)
 
 
@@ -114,7 +115,7 @@ def remove_map(vit: VisionTransformer) -> None:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with the archives.")] = Path("../shared/data"),
+    data: Annotated[Path, typer.Option(help="Folder with the archives.")] = DATA,
     backbone: Annotated[Path, typer.Option(help="Exported backbone whose last block is replaced.")] = BUNDLED,
     weights: Annotated[Path, typer.Option(help="Where to write the result.")] = BUNDLED,
     total: Annotated[float, typer.Option(help="Share of all variation of photographs.")] = SPREAD,

@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.loop import DEIT
+from benchmarks.loop import usual_backbone
 from benchmarks.machine import document
 from benchmarks.serving import bench, changing
 from benchmarks.serving.asked import rows
@@ -120,8 +120,7 @@ def main(
         raise typer.BadParameter(f"parts is {', '.join(unknown)}; it must be among {', '.join(PARTS)}")
     if peers is None:
         wanted = [part for part in wanted if part not in PEERS]
-    default = DEIT if DEIT.weights is not None and DEIT.weights.exists() else BackboneSpec()
-    spec = default if backbone is None else BackboneSpec(backbone, weights)
+    spec = usual_backbone() if backbone is None else BackboneSpec(backbone, weights)
     python = install(peers) if peers is not None else None
     with scenery(spec, threads or available_cpus(), max_batch, slots, graphs) as scene:
         effort = QUICK if quick else FULL

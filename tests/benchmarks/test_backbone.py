@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from benchmarks import backbone, backbone_speed
-from benchmarks.backbone import DATA, digits, from_backbone, judge, nearest_mean, randomised
+from benchmarks.backbone import digits, from_backbone, judge, nearest_mean, randomised
+from benchmarks.fetch import DATA
 from model.backbone import BackboneSpec, load_backbone
 
 
