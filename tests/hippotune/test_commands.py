@@ -234,32 +234,6 @@ def test_every_command_has_json_and_a_line_in_the_documentation() -> None:
         assert ("--json" in flags) == (name != "train"), name
 
 
-def completed(typed: str, url: str) -> list[str]:
-    """What bash offers for a line."""
-    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_HIPPOTUNE_COMPLETE": "complete_bash"}
-    result = subprocess.run(
-        [Path(sys.executable).with_name("hippotune")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=clean_environment() | words | {"HIPPOTUNE_URL": url},
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.split()
-
-
-def test_a_shell_completes_commands_flags_and_what_the_server_knows(server: Up, client: Client) -> None:
-    task, version = client.tasks()[-1].id, client.versions()[0].version
-    assert completed("hippotune cl", server.address) == ["classify"]
-    assert completed("hippotune classify --budget", server.address) == ["--budget-ms"]
-    assert completed("hippotune tasks --js", server.address) == ["--json"]
-    assert {"list", "retry", task} <= set(completed("hippotune tasks ", server.address))
-    assert completed(f"hippotune forget {task[:8]}", server.address) == [task]
-    assert str(version) in completed("hippotune activate ", server.address)
-    assert {"0", "1"} <= set(completed("hippotune classify --label ", server.address))
-    assert completed("hippotune activate ", "http://127.0.0.1:9") == []
-
-
 def test_an_interrupted_command_is_130(server: Up) -> None:
     command = [sys.executable, "-m", "hippotune", "bench", "--requests", "100000", "--url", server.address]
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a shell's background job hears none
