@@ -111,7 +111,7 @@ WHOLE = Figure(
 )
 METHODS = Figure(
     "CIFAR-100 in ten tasks, 50 images a class, DeiT-Tiny at 128 px, right at the end: HippoTune; in the same harness "
-    "RanPAC with our head's four depths and as published, SLCA, DualPrompt, L2P and CODA-Prompt",
+    "RanPAC with our head's four depths and without, SLCA, DualPrompt, L2P and CODA-Prompt",
     "continual.json",
     "{quick[hippotune][last]:.1f}%; {quick[ranpac, four depths][last]:.1f}, {quick[ranpac][last]:.1f}, "
     "{quick[slca][last]:.1f}, {quick[dualprompt][last]:.1f}, {quick[l2p][last]:.1f} and {quick[coda][last]:.1f}% "
