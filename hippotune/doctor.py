@@ -15,8 +15,6 @@ from statistics import median
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError
 from hippotune.settings import Settings
@@ -269,8 +267,9 @@ def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
 
 def milliseconds(classifier: Classifier, sample: Checkpoint, passes: int = 5) -> float:
     """One image through the network: the median of a few passes, the first left out."""
-    pixels = np.full((1, 3, sample.identity.px, sample.identity.px), 127, dtype=np.uint8)
-    times = []
+    from service.runtimes import grey_images
+
+    pixels, times = grey_images(sample.identity.px), []
     for _ in range(1 + passes):
         began = time.perf_counter()
         classifier.classify(pixels, [sample.loop.budget], explain=False)

@@ -10,7 +10,6 @@ import threading
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
-import numpy as np
 import structlog
 
 from exchange.errors import ExchangeUnavailable, VersionNotFound, VersionUnreadable
@@ -20,7 +19,7 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from service.engine import Engine
 from service.metrics import Metrics
-from service.runtimes import Classifier, Runtime, fault_of
+from service.runtimes import Classifier, Runtime, fault_of, grey_images, passes_of
 from service.snapshot import CanarySnapshot, Served, Snapshot
 
 log = structlog.get_logger(__name__)
@@ -65,8 +64,8 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.refusals: tuple[Refusal, ...] = ()
         self._canary: Canary | None = None
-        # Loops, with slots or without: versions that agree there share their passes.
         self._warmed: set[tuple[LoopConfig, bool]] = set()
+        """See `passes_of`."""
         self._again: float | None = None
         """When to try anew what the disk did not give, by `monotonic`; None while it gave all."""
         self.caught_up = False
@@ -183,7 +182,7 @@ class Watcher:
         manifest, checkpoint = self._read_patiently(version)
         check_agreement(manifest, checkpoint)
         classifier = self._runtime.prepare(checkpoint)
-        passes = checkpoint.loop, checkpoint.pools.slots > 0
+        passes = passes_of(checkpoint)
         if passes not in self._warmed:
             warmed = self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px))
             warmed.result(WARM_UP_S)
@@ -216,7 +215,6 @@ def check_agreement(manifest: Manifest, checkpoint: Checkpoint) -> None:
 
 def warm(classifier: Classifier, checkpoint: Checkpoint, px: int) -> None:
     """One real forward pass, in the engine's thread. Raises VersionRefused unless it gives probabilities."""
-    grey = np.full((1, 3, px, px), 127, dtype=np.uint8)
-    output = classifier.classify(grey, [checkpoint.loop.budget], explain=False)
+    output = classifier.classify(grey_images(px), [checkpoint.loop.budget], explain=False)
     if (fault := fault_of(output, len(checkpoint.labels))) is not None:
         raise VersionRefused(f"warm-up gave {fault}")

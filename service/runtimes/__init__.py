@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from model.backbone import BackboneIdentity
 from model.budget import Budget
 from model.checkpoint import Checkpoint
+from model.deliberation import LoopConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,16 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """End what it does in the background."""
+
+
+def passes_of(checkpoint: Checkpoint) -> tuple[LoopConfig, bool]:
+    """What tells forward passes apart: versions that agree in it differ in tensors alone."""
+    return checkpoint.loop, checkpoint.pools.slots > 0
+
+
+def grey_images(px: int, count: int = 1) -> NDArray[np.uint8]:
+    """[count, 3, px, px], to try or to time a version with."""
+    return np.full((count, 3, px, px), 127, dtype=np.uint8)
 
 
 def fault_of(output: Output, labels: int) -> str | None:

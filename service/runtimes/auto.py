@@ -23,7 +23,7 @@ from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.sample import sample_version
-from service.runtimes import Classifier, Output, fault_of
+from service.runtimes import Classifier, Output, fault_of, grey_images, passes_of
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime
@@ -137,7 +137,7 @@ class AutoClassifier:
             faster = self._runtime.prepare_faster(self._checkpoint)
             if faster is None:
                 return
-            passes = self._checkpoint.loop, self._checkpoint.pools.slots > 0
+            passes = passes_of(self._checkpoint)
             if passes not in self._runtime.agreed:
                 self._check(faster)
                 if self._checkpoint.labels:
@@ -151,7 +151,7 @@ class AutoClassifier:
     def _check(self, faster: Classifier) -> None:
         """Raise ValueError unless a grey image's scores are probabilities, and those of torch."""
         version = self._checkpoint
-        grey = np.full((1, 3, version.identity.px, version.identity.px), 127, dtype=np.uint8)
+        grey = grey_images(version.identity.px)
         ours, torchs = (
             one.classify(grey, [version.loop.budget], explain=False) for one in (faster, self._first)
         )
@@ -168,7 +168,7 @@ def measure(torch_: Classifier, onnx: Classifier, version: Checkpoint) -> Choice
     """
     speedups = []
     for batch in BATCHES:
-        pixels = np.full((batch, 3, version.identity.px, version.identity.px), 127, dtype=np.uint8)
+        pixels = grey_images(version.identity.px, batch)
         budgets = [version.loop.budget] * batch
         times: tuple[list[float], list[float]] = ([], [])
         ends = perf_counter() + MEASURE_S
