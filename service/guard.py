@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.keys import ApiKey, Keyring, Role
 from service.metrics import Metrics
-from service.problems import FieldError, Problem, answer, documented, shorten
+from service.problems import FieldError, Problem, answer, documented, refused, shorten
 
 log = structlog.get_logger(__name__)
 
@@ -106,10 +106,10 @@ class OriginGuard(Guard):
         host = headers.get("host", "")
         if not self.insecure and host and not HERE.fullmatch(host):
             allowed = "be a loopback address or localhost, unless the server has API keys or is --insecure"
-            raise refused_header("Host", host, allowed)
+            raise refused("Host", host, allowed, 403)
         origin = headers.get("origin")
         if origin is not None and method not in READING and origin.partition("://")[2] != host:
-            raise refused_header("Origin", origin, "be this server's own, unless it has API keys")
+            raise refused("Origin", origin, "be this server's own, unless it has API keys", 403)
 
 
 def presented(scope: Scope) -> bytes | None:
@@ -134,12 +134,7 @@ def unauthenticated(tried: bool) -> Problem:
 
 def forbidden(key: ApiKey, allowed: frozenset[Role]) -> Problem:
     roles = " or ".join(sorted(allowed | ADMIN))
-    return refused_header("role", ", ".join(sorted(key.roles)), f"be {roles}")
-
-
-def refused_header(field: str, value: str, allowed: str) -> Problem:
-    error = FieldError(field, shorten(value), allowed)
-    return Problem(403, str(error), error)
+    return refused("role", ", ".join(sorted(key.roles)), f"be {roles}", 403)
 
 
 def describe(document: dict[str, Any]) -> None:
