@@ -184,13 +184,13 @@ class TaskQueue(TaskReader):
             raise TaskWithdrawn(f"task {task_id} is to be forgotten")
         return self._answer(task_id, status, rest)
 
-    def remove(self, task_id: str) -> TaskRecord:
+    def remove(self, task_id: str, *, again: bool = False) -> TaskRecord:
         """Cancels a task that waits or has failed; orders one that a worker was given to be forgotten.
 
-        The order is a delivery of its own, whose claim has the state FORGETTING and no samples. Raises
-        `TaskNotFound`.
+        The order is a delivery of its own, whose claim has the state FORGETTING and no samples. `again` orders it for
+        one that was cancelled or forgotten before, too. Raises `TaskNotFound`.
         """
-        status, *rest = self.run(lua.REMOVE, task_id, task_id)
+        status, *rest = self.run(lua.REMOVE, task_id, task_id, "again" if again else "")
         return self._answer(task_id, status, rest)
 
     def retry(self, task_id: str) -> TaskRecord:

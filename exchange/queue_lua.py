@@ -239,6 +239,7 @@ return {'ok'}
 
 # A task that nobody was given yet is taken out; one that was is forgotten by a trainer, which gets the order as a
 # stream entry of its own: as durable, and delivered as often, as a task to learn.
+# With 'again', so is one that was taken back before.
 REMOVE = (
     _QUEUE
     + """
@@ -249,7 +250,7 @@ if state == 'queued' or state == 'failed' then
   if letter then redis.call('XDEL', dead, letter) end
   redis.call('HDEL', task, 'dead')
   enter('cancelled')
-elseif state ~= 'forgetting' and state ~= 'forgotten' and state ~= 'cancelled' then
+elseif state ~= 'forgetting' and (ARGV[4] == 'again' or state ~= 'forgotten' and state ~= 'cancelled') then
   local order = redis.call('XADD', queue, '*', 'task', ARGV[3], 'samples', '')
   redis.call('HSET', task, 'order', order)
   redis.call('HDEL', task, 'error')

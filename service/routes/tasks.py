@@ -260,9 +260,20 @@ async def changes(task: TaskRecord, services: Services, after: str) -> AsyncIter
     },
 )
 async def remove(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
-    """Cancels what is queued or has failed; what was learned is `forgetting` until a trainer has `forgotten` it."""
-    task = await to_thread.run_sync(services.queue.remove, id)
+    """Cancels what is queued or has failed; what was learned is `forgetting` until a trainer has `forgotten` it.
+
+    So is what was taken back before and is known again, since an older version was activated.
+    """
+    task = await to_thread.run_sync(withdraw, services, id)
     return on_its_way(task, response)
+
+
+def withdraw(services: Services, id_: str) -> TaskRecord:
+    """Cancel or forget a task. Raises TaskNotFound and, of the version being served, what `manifest` raises."""
+    task, version = services.queue.remove(id_), services.registry.current()
+    if not task.state.ended or version is None or id_ not in services.registry.manifest(version).applied:
+        return task
+    return services.queue.remove(id_, again=True)
 
 
 @router.post(

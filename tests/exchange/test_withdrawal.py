@@ -38,6 +38,18 @@ def test_an_order_to_forget_is_delivered_once_and_needs_no_images(queue, samples
     assert queue.depth() == 0
 
 
+def test_what_was_taken_back_can_be_ordered_to_be_forgotten_again(queue, samples):
+    task = queue.submit("pets", samples).task
+    queue.remove(task.id)
+    for _ in range(2):
+        assert queue.remove(task.id, again=True).state is TaskState.FORGETTING
+    claim = queue.claim("w1", 0)
+    assert (claim.task.id, claim.task.state) == (task.id, TaskState.FORGETTING)
+    queue.update(task.id, state=TaskState.FORGOTTEN, claim=claim)
+    queue.finish(claim)
+    assert queue.depth() == 0
+
+
 def test_an_order_to_forget_survives_its_worker(queue, other, forgetting, after_the_lease):
     queue.claim("doomed", 0)
     after_the_lease()

@@ -19,7 +19,7 @@ import pytest
 from exchange.records import TaskState
 from service.config import ServiceConfig
 from service.routes import tasks
-from tests.service.support import Running, picture, running, wait_for
+from tests.service.support import Running, picture, random_version, running, wait_for
 
 FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
 LABELS = {"labels": ["dog", "cat", "dog"]}
@@ -131,6 +131,21 @@ def test_delete_cancels_what_is_queued_and_orders_what_was_learned_to_be_forgott
     done = taught.client.delete(f"/tasks/{learned}")
     assert (done.status_code, done.json()["state"]) == (200, "forgotten")
     assert taught.client.delete("/tasks/nobody").status_code == 404
+
+
+def test_delete_forgets_again_what_the_version_served_knows_again(config: ServiceConfig) -> None:
+    with running(config) as server:
+        task = submit(server).json()["id"]
+        assert server.client.delete(f"/tasks/{task}").json()["state"] == "cancelled"
+        version = random_version(server.backbone, ("cat", "dog"))
+        slots = version.pools.slots
+        server.serve(replace(version, pools=replace(version.pools, slot_tasks=(task,) * slots)))
+        for _ in range(2):
+            again = server.client.delete(f"/tasks/{task}")
+            assert (again.status_code, again.json()["state"]) == (202, "forgetting")
+        other = submit(server).json()["id"]
+        for _ in range(2):
+            assert server.client.delete(f"/tasks/{other}").json()["state"] == "cancelled"
 
 
 def test_a_dead_letter_can_be_tried_again(taught: Running) -> None:

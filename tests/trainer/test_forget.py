@@ -98,6 +98,24 @@ def test_a_learned_task_is_forgotten_once_and_for_good(bench: Bench, first: Task
     assert bench.queue.get(one).state is TaskState.FORGOTTEN
 
 
+def test_a_forgotten_task_that_a_version_brings_back_is_forgotten_again(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    with bench.trainer(FAST):
+        one, two = bench.submit(first), bench.submit(second)
+        for task in (one, two):
+            bench.wait_for(task, TaskState.CONSOLIDATED)
+        known = bench.registry.current()
+        assert known is not None
+        bench.queue.remove(one)
+        bench.wait_for(one, TaskState.FORGOTTEN)
+        bench.registry.activate(known)
+        bench.queue.remove(one, again=True)
+        bench.wait_for(one, TaskState.FORGOTTEN)
+        bench.wait(one, lambda _: bench.queue.depth() == 0)
+    assert bench.state().labels == ("dog", "elk")
+
+
 def test_a_task_is_forgotten_in_the_midst_of_its_training(bench: Bench, first: Task, second: Task) -> None:
     with bench.trainer(SLOW):
         one, two = bench.submit(first), bench.submit(second)
