@@ -46,14 +46,18 @@ def folder_of(name: str) -> str:
 def webdataset(members: Sequence[Member]) -> list[Upload]:
     """Files that share all before the first dot of their name are one sample; what is no image or label is left.
 
-    The layout of https://github.com/webdataset/webdataset. Raises Problem for an image or a label alone.
+    The layout of https://github.com/webdataset/webdataset. Raises Problem for an image or a label alone, and for a
+    second image of a sample: which of them the label is of, nothing says.
     """
     images: dict[str, Member] = {}
     labels: dict[str, Member] = {}
     for member in members:
         key, suffix = _split(member.name)
         if suffix in IMAGES:
-            images[key] = member
+            if images.setdefault(key, member).name != member.name:
+                allowed = f"be the only image of its sample, beside {images[key].name!r}"
+                raise refused("name in the archive", member.name, allowed)
+            images[key] = member  # a tar may hold a file twice; the later counts
         elif suffix in LABELS and (suffix == ".cls" or key not in labels):
             labels[key] = member
     if alone := next((member for key, member in images.items() if key not in labels), None):

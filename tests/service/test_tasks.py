@@ -299,6 +299,7 @@ def test_a_webdataset_shard(taught: Running, kind: str) -> None:
     [
         ({"1.jpg": b"x", "2.jpg": b"x", "2.cls": b"1"}, "'1.jpg'; it must have its label beside it"),
         ({"1.cls": b"1"}, "'1.cls'; it must have its image beside it"),
+        ({"1.jpg": b"x", "1.seg.png": b"x", "1.cls": b"1"}, "'1.seg.png'; it must be the only image"),
         ({"1.jpg": b"x", "1.json": b'{"caption": "cat"}'}, "it must name its label as"),
         ({"1.jpg": b"x", "1.json": b"{"}, "is no JSON"),
         ({"1.jpg": b"x", "1.cls": b"\xff"}, "is no UTF-8"),
