@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any
@@ -97,10 +98,11 @@ def allowed_s(services: Services, timeout_ms: int | None) -> float:
 def known_labels(labels: Sequence[str], snapshot: Snapshot) -> tuple[str, ...] | None:
     """The labels a request restricts its answer to, None when it does not. Raises Problem for unknown ones.
 
-    A value is split at its commas unless it is, commas and all, a known label.
+    A value is split at its commas unless it is, commas and all, a known label. Accents may be written in either way
+    that Unicode has, as in teaching: macOS, for one, takes names of files apart.
     """
     names: list[str] = []
-    for value in labels:
+    for value in (unicodedata.normalize("NFC", label) for label in labels):
         names += [value] if value in snapshot.columns else [part.strip() for part in value.split(",")]
     names = list(dict.fromkeys(name for name in names if name))
     for name in names:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from service.config import ServiceConfig
 from service.decode import decode
-from tests.service.support import Running, flat_png, picture, wait_for
+from tests.service.support import Running, flat_png, picture, random_version, running, wait_for
 
 PNG = {"Content-Type": "image/png"}
 
@@ -113,6 +115,16 @@ def test_labels_restrict_the_answer(server: Running) -> None:
     assert labels("labels=cow, brown&labels=bee") == {"cow, brown", "bee"}
     assert len(labels("labels=")) == 5
     assert len(labels("top=1")) == 1
+
+
+def test_a_label_may_be_spelled_in_either_way_of_unicode(config: ServiceConfig) -> None:
+    with running(config) as server:
+        server.serve(random_version(server.backbone, ("käfer, grün", "café", "cat")))
+        for asked in ("käfer, grün", "cat,café"):
+            for form in ("NFC", "NFD"):
+                query = {"labels": unicodedata.normalize(form, asked)}
+                response = server.client.post("/classify", content=picture(), headers=PNG, params=query)
+                assert response.status_code == 200, response.text
 
 
 def test_explain_tells_which_slots_of_which_task_were_mixed(server: Running) -> None:
