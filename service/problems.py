@@ -236,7 +236,8 @@ def unrouted(request: Request, error: HTTPException) -> Problem:
 def field_error(item: dict[str, Any]) -> FieldError:
     """A finding of pydantic ("Input should be a valid integer") in this module's words."""
     value = item.get("input")
-    field = str(item["loc"][-1]) if item["loc"] else "body"
+    # The innermost name: of a list's elements it is the list's.
+    field = next((part for part in reversed(item["loc"]) if isinstance(part, str)), "body")
     match item["type"]:
         case "missing":
             return FieldError(field, None, "be given")

@@ -238,21 +238,28 @@ def header_length(request: Request) -> int | None:
 
 
 def query_of(parameters: dict[str, Any]) -> ClassifyQuery:
-    """The parameters of a request as those of POST /classify. `timeout` is in microseconds, as Triton has it."""
+    """The parameters of a request as those of POST /classify. Raises Problem and RequestValidationError."""
     values: dict[str, Any] = {}
     for name, value in parameters.items():
-        if name == "timeout" and isinstance(value, int):
-            values["timeout_ms"] = max(1, value // 1000)
+        if name == "timeout":
+            values["timeout_ms"] = milliseconds(value)
         elif name == "labels":
             values["labels"] = [value]
         elif name in OURS:
             values[name] = value
         elif name not in OF_THE_PROTOCOL:
-            raise refused("parameter", name, f"be among {', '.join(OURS)}")
+            raise refused("parameter", name, f"be among {', '.join((*OURS, 'timeout'))}")
     try:
         return ClassifyQuery.model_validate(values)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
+
+
+def milliseconds(timeout: Any) -> int | None:
+    """Of a timeout in microseconds; 0 is none, as Triton has it. Raises Problem."""
+    if type(timeout) is not int or timeout < 0:  # True is an int, too
+        raise refused("timeout", timeout, "be a whole number of microseconds, 0 for no limit of its own")
+    return max(1, timeout // 1000) if timeout else None
 
 
 def tensors(services: Services, ticket: Ticket, shown: Wanted) -> dict[str, Rows]:

@@ -112,6 +112,35 @@ def test_labels_may_be_restricted(triton: Any) -> None:
     assert {label.decode() for label in result.as_numpy("labels")[0]} == {"cat", "dog"}
 
 
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"labels": ["cat", 5]}, "labels is "),
+        ({"timeout": "5"}, "timeout is '5'; it must be a whole number of microseconds"),
+        ({"timeout": -5}, "timeout is -5; it must be a whole number of microseconds"),
+        ({"timeout": True}, "timeout is True; it must be a whole number of microseconds"),
+        ({"tmx": 1}, "it must be among tmax, epsilon, topk, keep, budget_ms, labels, top, timeout"),
+    ],
+)
+def test_a_parameter_that_is_refused_is_named_with_what_is_allowed(
+    server: Running, parameters: dict[str, Any], told: str
+) -> None:
+    image = {
+        "name": "image",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": [base64.b64encode(picture()).decode()],
+    }
+    body = {"inputs": [image], "parameters": parameters}
+    response = server.client.post("/v2/models/hippotune/infer", json=body)
+    assert response.status_code == 422
+    assert told in response.json()["error"]
+
+
+def test_a_timeout_of_zero_is_none(triton: Any) -> None:
+    assert triton.infer("hippotune", [tensor(picture())], timeout=0).as_numpy("labels").size
+
+
 def test_json_alone_takes_base64(server: Running) -> None:
     data = [base64.b64encode(picture(seed)).decode() for seed in range(2)]
     image = {"name": "image", "shape": [2], "datatype": "BYTES", "data": data}
