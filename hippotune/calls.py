@@ -133,8 +133,10 @@ def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification
 
 
 def submit_samples(samples: Iterable[tuple[Image, str]], name: str, key: str | None) -> Call[Task]:
-    """Labelled images as multipart `files` and `labels`, in the same order."""
+    """Labelled images as multipart `files` and `labels`, in the same order. Raises ValueError when there is none."""
     pairs = [(image_bytes(image), label) for image, label in samples]
+    if not pairs:
+        raise ValueError("a task of no images teaches nothing")
     return Call(
         "POST",
         "/tasks",

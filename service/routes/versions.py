@@ -93,6 +93,9 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
     if share is None:
         services.registry.activate(version)
     else:
+        if share and version == services.registry.current():
+            # It would stay behind as the canary of whatever is taught next.
+            raise Problem(409, f"version {version} is the one served; a canary is another one beside it")
         services.registry.set_canary(version, share)
     return view(services, version)
 

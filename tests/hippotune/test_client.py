@@ -176,6 +176,11 @@ def test_a_lost_task_ends_the_waiting(server: Up, client: Client, tasks: list[De
         client.wait(task)
 
 
+def test_a_task_of_no_images_is_refused_before_it_is_sent() -> None:
+    with Client("http://127.0.0.1:9", retries=0) as nobody, pytest.raises(ValueError, match="no images"):
+        nobody.submit([])
+
+
 @contextmanager
 def answering(*answers: tuple[int, dict[str, str]]) -> Iterator[tuple[str, list[float]]]:
     """An HTTP server that gives these answers in turn, then 200; and the times it was asked."""

@@ -108,6 +108,11 @@ def test_a_share_beyond_one_and_a_version_that_is_none_are_refused(pair: Pair) -
     assert pair.activate(99, canary=0.5) == 404
 
 
+def test_the_version_served_is_no_canary_of_its_own(pair: Pair) -> None:
+    assert pair.activate(pair.old, canary=0.5) == 409
+    assert pair.server.client.get("/versions").json()["canary"] is None
+
+
 def test_one_that_cannot_be_served_answers_nobody(pair: Pair) -> None:
     def refused() -> list[int]:
         return [each["version"] for each in pair.server.client.get("/versions").json()["refused"]]
