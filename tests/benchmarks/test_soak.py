@@ -11,8 +11,7 @@ TOLERATED = 0.05
 
 
 def test_memory_is_flat() -> None:
-    # Few remembered answers, so that the memory of them is full, as after an hour, when the measuring begins.
-    with up(*OPTIONS, "--runtime", "torch", "--feedback-answers", "50") as running:
+    with up(*OPTIONS, "--runtime", "torch") as running:
         figures = worked(running, SECONDS, SECONDS / 18)
     assert figures["counts"]["callers lost"] == 0, figures
     assert figures["counts"]["answers"] > 100, figures
