@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 from hippotune.calls import Ask
 from hippotune.client import Client
@@ -53,12 +54,34 @@ def latency(
     for budget in budgets:
         for image in images[:WARM_UP]:
             client.classify(image, **budget)
-    callers = ThreadPoolExecutor(concurrency)
-    try:
-        asked = list(callers.map(ask, range(requests * len(budgets))))
-    finally:
-        callers.shutdown(cancel_futures=True)  # who interrupts does not wait for what was not asked yet
+    asked = gather(ask, requests * len(budgets), concurrency)
     return [_summary(asked[i :: len(budgets)], concurrency) for i in range(len(budgets))]
+
+
+def gather(
+    ask: Callable[[int], tuple[float, float] | None], turns: int, concurrency: int
+) -> list[tuple[float, float] | None]:
+    """What `ask` gives for each turn, some of them under way at the same time.
+
+    Who interrupts waits for those alone. Every caller fetches its next turn itself: to hand out a hundred thousand one
+    by one takes seconds of the main thread, in which an interrupt may hit the pool's own locks and leave one locked.
+    """
+    found: list[tuple[float, float] | None] = [None] * turns
+    left, interrupted = iter(range(turns)), Event()
+
+    def call() -> None:
+        for turn in left:
+            if interrupted.is_set():
+                return
+            found[turn] = ask(turn)
+
+    with ThreadPoolExecutor(concurrency) as pool:
+        try:
+            for caller in [pool.submit(call) for _ in range(concurrency)]:
+                caller.result()
+        finally:
+            interrupted.set()
+    return found
 
 
 def _summary(asked: Sequence[tuple[float, float] | None], concurrency: int) -> Latency:
