@@ -179,10 +179,10 @@ ROBUST = (
         "python -m benchmarks.overload",
     ),
     Figure(
-        "memory of server and trainer, grown over an hour's work",
+        "memory of server and trainer, grown over twenty minutes' work",
         "soak.json",
         "{server_grown:+.1%}, {trainer_grown:+.1%}",
-        "python -m benchmarks.soak --minutes 60",
+        "python -m benchmarks.soak --minutes 20",
     ),
     Figure(
         "requests made up from the API document, every check",
