@@ -38,32 +38,36 @@ def starting(scene: Scene, effort: Effort) -> Figures:
 
 
 def swaps(port: int, pid: int, versions: Versions, capacity: float, effort: Effort) -> Figures:
-    """The pointer goes back and forth under an open load; before, the same load and the same asking without that."""
+    """The pointer goes back and forth under an open load; the same load and the same asking without that, in turns."""
     numbers = [versions.publish(versions.checkpoint(100, 100)).version for _ in range(2)]
     process, memory, waits = psutil.Process(pid), list[int](), list[float]()
     how: Figures = {"connections": 64, "rate": LOAD * capacity, "warm_up_s": 0.5}
+    still, moving = Measured(0), Measured(0)
+    each = max(
+        2, effort.swaps // effort.rounds // 2 * 2
+    )  # even: every round ends with the version it began with
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as caller:
         versions.registry.activate(numbers[1])
-        wait_for(caller, numbers[1])
-        with background_load(port, how) as still:
-            for _ in paced(int(4 * effort.seconds / EVERY_S)):
-                wait_for(caller, numbers[1])
-        with background_load(port, how) as moving:
-            for turn in paced(effort.swaps):
-                version = numbers[turn % 2]
-                began = time.perf_counter()
-                versions.registry.activate(version)
-                wait_for(caller, version)
-                waits.append(1000 * (time.perf_counter() - began))
-                memory.append(process.memory_info().rss)
-    before, during = (percentile(one.latencies_ms, 99) for one in (still, moving))
+        for _ in range(effort.rounds):
+            with background_load(port, how, still):
+                for _ in paced(each):
+                    wait_for(caller, numbers[1])
+            with background_load(port, how, moving):
+                for turn in paced(each):
+                    version = numbers[turn % 2]
+                    began = time.perf_counter()
+                    versions.registry.activate(version)
+                    wait_for(caller, version)
+                    waits.append(1000 * (time.perf_counter() - began))
+                    memory.append(process.memory_info().rss)
+    without, during = (percentile(one.latencies_ms, 99) for one in (still, moving))
     return {
-        "swaps": effort.swaps,
+        "swaps": len(waits),
         "answered": moving.answered,
         "failed": moving.failed,
-        "p99_ms_before": before,
+        "p99_ms_without": without,
         "p99_ms_during": during,
-        "p99_ratio": during / before,
+        "p99_ratio": during / without,
         "pointer_to_first_answer_ms_p50": median(waits),
         "pointer_to_first_answer_ms_p99": percentile(waits, 99),
         "memory_growth": memory[-1] / memory[min(SETTLED, len(memory) // 2)] - 1,
@@ -89,9 +93,9 @@ def wait_for(caller: httpx.Client, version: int) -> None:
 
 
 @contextmanager
-def background_load(port: int, how: Figures) -> Iterator[Measured]:
-    """An open load from its own process while the block runs. What came of it is there after the block."""
-    stop, total, photos = Event(), Measured(0), photographs(32)
+def background_load(port: int, how: Figures, total: Measured) -> Iterator[None]:
+    """An open load from its own process while the block runs. What came of it is added to `total` after the block."""
+    stop, photos = Event(), photographs(32)
 
     def run() -> list[Measured]:
         found = []
@@ -102,7 +106,7 @@ def background_load(port: int, how: Figures) -> Iterator[Measured]:
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(run)
         try:
-            yield total
+            yield
         finally:
             stop.set()
             for one in running.result():

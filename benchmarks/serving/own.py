@@ -59,12 +59,13 @@ def budgets(figures: Figures) -> Iterator[str]:
 
 
 def swaps(figures: Figures) -> Iterator[str]:
-    before, during = figures["p99_ms_before"], figures["p99_ms_during"]
+    without, during = figures["p99_ms_without"], figures["p99_ms_during"]
+    first = [figures[f"pointer_to_first_answer_ms_{name}"] for name in ("p50", "p99")]
     yield (
         f"{figures['swaps']:,} swaps while {figures['answered'] + figures['failed']:,} requests came, of which "
-        f"{figures['failed']} failed. p99 of an answer: {before:.0f} ms before, {during:.0f} ms meanwhile. From moving "
-        f"the pointer to the first answer: {figures['pointer_to_first_answer_ms_p50']:.0f} ms (p50), "
-        f"{figures['pointer_to_first_answer_ms_p99']:.0f} ms (p99). Memory grew by {figures['memory_growth']:.1%}."
+        f"{figures['failed']} failed. p99 of an answer: {during:.0f} ms, in turns with {without:.0f} ms without. "
+        f"From moving the pointer to the first answer: {first[0]:.0f} ms (p50), {first[1]:.0f} ms (p99). "
+        f"Memory grew by {figures['memory_growth']:.1%}."
     )
     yield ""
 
