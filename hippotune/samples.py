@@ -37,11 +37,10 @@ def media_type(image: bytes) -> str:
 def labelled_files(folder: Path) -> list[tuple[Path, str]]:
     """Every image below `folder` with the name of the folder it lies in, in a stable order; no hidden ones.
 
-    Raises ValueError when there is none, or when an image lies outside a label's folder.
+    Links to folders are followed. Raises ValueError when there is none, or when an image lies outside a label's
+    folder, and OSError when a folder cannot be read.
     """
-    found = [
-        path for path in sorted(folder.rglob("*")) if _is_image(path.relative_to(folder)) and path.is_file()
-    ]
+    found = [path for path in _below(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not found:
         raise ValueError(
             f"{folder} holds no image; expected {folder}/LABEL/IMAGE with {', '.join(sorted(SUFFIXES))}"
@@ -52,10 +51,19 @@ def labelled_files(folder: Path) -> list[tuple[Path, str]]:
     return [(path, path.parent.name) for path in found]
 
 
-def _is_image(path: Path) -> bool:
-    """By its name. Desktops and tools keep files of their own, named alike, under names that begin with a dot."""
-    junk = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not junk
+def _below(folder: Path, within: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """All that is no folder, sorted. within: the folders around this one, so that links in a circle end.
+
+    Desktops and tools keep files of their own, named like images, under names that begin with a dot.
+    """
+    within |= {folder.resolve()}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name == "__MACOSX":
+            continue
+        if not path.is_dir():
+            yield path
+        elif path.resolve() not in within:
+            yield from _below(path, within)
 
 
 def first_of_each(labels: Iterable[object], most: int | None) -> list[int]:

@@ -40,6 +40,23 @@ def test_a_file_may_be_older_than_any_zip(tree: Path) -> None:
         assert len(zipfile.ZipFile(path).namelist()) == 3
 
 
+def test_links_to_folders_are_followed_and_circles_of_them_end(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "4.jpg").write_bytes(b"linked")
+    (tree / "foxes").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tree)
+    found = [(path.name, label) for path, label in labelled_files(tree)]
+    assert found == [("1.jpg", "cats"), ("2.PNG", "cats"), ("3.webp", "old"), ("4.jpg", "foxes")]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_told(tree: Path) -> None:
+    (tree / "dogs").chmod(0)
+    with pytest.raises(PermissionError):
+        labelled_files(tree)
+    (tree / "dogs").chmod(0o700)
+
+
 def test_an_image_without_a_label_is_told(tree: Path) -> None:
     (tree / "stray.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"stray\.png has no label"):
