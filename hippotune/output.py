@@ -13,6 +13,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hippotune.errors import HippoTuneError, Refused, Unreachable
 
@@ -43,17 +44,18 @@ class Exit(IntEnum):
 
 def print_json(value: Any) -> None:
     """One line of JSON on stdout; records become objects."""
-    typer.echo(orjson.dumps(value, default=_plain).decode())
+    typer.echo(orjson.dumps(value, default=_plain))  # bytes: JSON is UTF-8 in any locale
 
 
 def print_error(message: str) -> None:
     """One line on stderr."""
-    Console(stderr=True, highlight=False).print(f"[red]error:[/red] {_safe(message)}")
+    told = Text.assemble(("error:", "red"), " ", _shown(message))
+    Console(stderr=True, highlight=False).print(told, soft_wrap=True)
 
 
 def print_hint(message: str) -> None:
     """What may help, on stderr."""
-    Console(stderr=True, highlight=False).print(f"[dim]{_safe(message)}[/dim]")
+    Console(stderr=True, highlight=False).print(_shown(message, "dim"), soft_wrap=True)
 
 
 def print_table(
@@ -68,7 +70,7 @@ def print_table(
     whole: columns that stay on one line, since they are copied into the next command.
     spare: columns left out on a terminal that is too narrow for all, the first of these first.
     """
-    cells, console = [[_safe(str(cell)) for cell in row] for row in rows], Console(highlight=False)
+    cells, console = [[_shown(cell) for cell in row] for row in rows], Console(highlight=False)
     if not console.is_terminal:
         console.width = UNCUT
     kept, unbounded = list(columns), console.options.update(max_width=UNCUT)
@@ -83,11 +85,17 @@ def print_table(
 def _table(
     title: str,
     columns: Sequence[str],
-    cells: Sequence[Sequence[str]],
+    cells: Sequence[Sequence[Text]],
     kept: Sequence[str],
     whole: Collection[str],
 ) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=_shown(title, "table.title"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for name in kept:
         table.add_column(name, overflow="fold", no_wrap=name in whole)
     places = [columns.index(name) for name in kept]
@@ -103,7 +111,7 @@ def print_record(pairs: Iterable[tuple[str, object]]) -> None:
         console.width = UNCUT
     for name, value in pairs:
         if value not in (None, ""):
-            grid.add_row(f"[dim]{name}[/dim]", _safe(str(value)))
+            grid.add_row(_shown(name, "dim"), _shown(value))
     console.print(grid)
 
 
@@ -114,11 +122,17 @@ def moment(unix_s: float | None) -> str:
     return datetime.fromtimestamp(unix_s, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _safe(text: str) -> str:
-    return text.replace("[", r"\[")
+def _shown(value: object, style: str = "") -> Text:
+    """As it is: rich would read `[b]` as markup and make a flower of the label `:rose:`."""
+    return Text(_encodable(str(value)), style)
+
+
+def _encodable(text: str) -> str:
+    """A file's name may hold bytes that are no text; those are shown as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    return str(value)
+    return _encodable(str(value))

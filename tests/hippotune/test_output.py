@@ -1,0 +1,53 @@
+"""What commands print, whatever is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hippotune.output import print_error, print_json, print_record, print_table
+from tests.hippotune.conftest import hippotune
+
+ODD = [":rose:", "[red]x", "\\[/b]", "a\\", "[/]"]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    print_table("odd", ["label"], [[text]])
+    print_record([("label", text)])
+    told = capsys.readouterr().out
+    assert [line.removeprefix("label").strip() for line in told.splitlines()].count(text) == 2, told
+    print_error(text)
+    assert capsys.readouterr().err == f"error: {text}\n"
+
+
+def test_an_error_is_one_line_where_nobody_reads_along(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("word " * 100)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_file_whose_name_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(os.fsdecode(b"bad\xff.jpg"))
+    print_json([{"file": path}])
+    assert json.loads(capsys.readouterr().out) == [{"file": "bad\\udcff.jpg"}]
+    print_table("odd", ["image"], [[path]])
+    assert "bad\\udcff.jpg" in capsys.readouterr().out
+
+
+def test_json_is_utf_8_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    keys = tmp_path / "schlüssel"
+    told = hippotune("keys", "new", "--role", "classify", "--name", "app", "--file", keys, "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["file"] == str(keys)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://127.0.0.1:80a"])
+def test_an_address_that_is_none_is_wrong_usage(url: str) -> None:
+    found = hippotune("tasks", "--url", url)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "no address of a server" in found.stderr
+    assert "HIPPOTUNE_URL" in found.stderr
