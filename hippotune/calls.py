@@ -6,16 +6,18 @@ import json
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypedDict, TypeVar
+from urllib.parse import quote
 
 import httpx
 
+from hippotune.checks import header_value
 from hippotune.errors import Refused, Unreachable
 from hippotune.records import Classification, Task, Version
 from hippotune.samples import Image, image_bytes, media_type
@@ -44,7 +46,7 @@ class Ask(TypedDict, total=False):
     topk: int
     keep: float
     budget_ms: float
-    labels: list[str]
+    labels: Sequence[str]
     top: int
     explain: bool
     timeout_ms: int
@@ -103,7 +105,10 @@ class Call(Generic[T]):
         if isinstance(outcome, httpx.TransportError):
             raise Unreachable(_why(outcome)) from outcome
         if outcome.is_success:
-            return self.parse(outcome)
+            try:
+                return self.parse(outcome)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise Unreachable(f"what answers at {_where(outcome)} is no HippoTune server") from error
         raise Refused(outcome.status_code, _problem(outcome), busy=_busy(outcome))
 
 
@@ -121,15 +126,16 @@ def classify(image: Image, ask: Ask) -> Call[Classification]:
 
 
 def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification]]:
-    """Many images in one multipart request; they share one version and one budget."""
+    """Many images in one multipart request; they share one version and one budget. Raises ValueError for none."""
 
     def parse(response: httpx.Response) -> list[Classification]:
         answer = response.json()  # one image's answer stands alone
         return [Classification.parse(result) for result in answer.get("results", [answer])]
 
-    return Call(
-        "POST", "/classify", parse, params=_params(ask), files=_parts("file", map(image_bytes, images))
-    )
+    files = _parts("file", map(image_bytes, images))
+    if not files:
+        raise ValueError("there is no image to classify")
+    return Call("POST", "/classify", parse, params=_params(ask), files=files)
 
 
 def submit_samples(samples: Iterable[tuple[Image, str]], name: str, key: str | None) -> Call[Task]:
@@ -162,7 +168,7 @@ def feedback(answer: str, label: str) -> Call[Task]:
 
 def task(task_id: str) -> Call[Task]:
     """One task."""
-    return Call("GET", f"/tasks/{task_id}", _task)
+    return Call("GET", _task_path(task_id), _task)
 
 
 def tasks() -> Call[list[Task]]:
@@ -177,12 +183,12 @@ def tasks() -> Call[list[Task]]:
 
 def remove(task_id: str) -> Call[Task]:
     """Cancel a task that waits or has failed, or have a learned one forgotten."""
-    return Call("DELETE", f"/tasks/{task_id}", _task)
+    return Call("DELETE", _task_path(task_id), _task)
 
 
 def retry(task_id: str) -> Call[Task]:
     """Queue a failed task again."""
-    return Call("POST", f"/tasks/{task_id}/retry", _task)
+    return Call("POST", f"{_task_path(task_id)}/retry", _task)
 
 
 def version(number: int) -> Call[Version]:
@@ -221,9 +227,17 @@ def ready() -> Call[bool]:
 
 def _why(error: httpx.TransportError) -> str:
     """ "no server answers at http://127.0.0.1:8000: Connection refused"."""
-    where = f"{error.request.url.scheme}://{error.request.url.netloc.decode()}"
     told = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
-    return f"no server answers at {where}: {told}"
+    return f"no server answers at {_where(error)}: {told}"
+
+
+def _where(outcome: Outcome) -> str:
+    return f"{outcome.request.url.scheme}://{outcome.request.url.netloc.decode()}"
+
+
+def _task_path(task_id: str) -> str:
+    """An id may be anything that somebody typed."""
+    return f"/tasks/{quote(task_id, safe='')}"
 
 
 def _task(response: httpx.Response) -> Task:
@@ -234,7 +248,10 @@ def _params(ask: Ask) -> dict[str, str | list[str]]:
     """As query text; `labels` is repeated, since a label may hold a comma."""
     texts: dict[str, str | list[str]] = {}
     for name, value in ask.items():
-        texts[name] = value if isinstance(value, list) else str(value).lower()
+        if isinstance(value, Sequence):
+            texts[name] = value if isinstance(value, str) else list(value)
+        else:
+            texts[name] = str(value).lower()
     return texts
 
 
@@ -244,7 +261,7 @@ def _parts(name: str, images: Iterable[bytes]) -> tuple[tuple[str, tuple[str, by
 
 def _idempotent(key: str | None) -> dict[str, str]:
     """A key made here already makes retries of this one call safe; a caller's own key spans processes."""
-    return {"Idempotency-Key": key or uuid.uuid4().hex}
+    return {"Idempotency-Key": header_value("an idempotency key", key or uuid.uuid4().hex)}
 
 
 def _busy(response: httpx.Response) -> bool:

@@ -23,6 +23,7 @@ import httpx
 
 from hippotune import calls
 from hippotune.calls import Ask, Call, Outcome
+from hippotune.checks import header_value, server_address
 from hippotune.errors import TaskFailed
 from hippotune.records import LOST, Classification, Task, Version
 from hippotune.samples import Image, as_archive
@@ -43,12 +44,15 @@ class Client:
     Calls raise Unreachable when no server answers, Refused when it does not take the request. 429, 503 and
     broken connections are tried again up to `retries` times, waiting as long as Retry-After says. `timeout`
     is in seconds and for one try. `api_key` is what a server with keys asks for; HIPPOTUNE_API_KEY if left out.
+    Raises ValueError for an address or a key that cannot be one.
     """
 
     def __init__(
         self, url: str = URL, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 5
     ) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout, headers=_authorization(api_key))
+        self._http = httpx.Client(
+            base_url=server_address(url), timeout=timeout, headers=_authorization(api_key)
+        )
         self._retries = retries
 
     def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
@@ -153,7 +157,9 @@ class AsyncClient:
     def __init__(
         self, url: str = URL, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 5
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, headers=_authorization(api_key))
+        self._http = httpx.AsyncClient(
+            base_url=server_address(url), timeout=timeout, headers=_authorization(api_key)
+        )
         self._retries = retries
 
     async def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
@@ -257,8 +263,8 @@ async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
 
 
 def _authorization(api_key: str | None) -> dict[str, str]:
-    key = api_key or os.environ.get("HIPPOTUNE_API_KEY")
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    key = (api_key or os.environ.get("HIPPOTUNE_API_KEY", "")).strip()  # a file's line ends with a newline
+    return {"Authorization": f"Bearer {header_value('an API key', key)}"} if key else {}
 
 
 def _learned(task: Task) -> Task:

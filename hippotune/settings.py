@@ -16,6 +16,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typing_extensions import Doc
 
+from hippotune.checks import server_address
 from hippotune.client import URL, Client
 from hippotune.kinds import Count, Part, Positive, Share, Weight, of_redis, split, who_am_i
 from trainer.config import LEAST_SHRINKAGE
@@ -34,7 +35,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HIPPOTUNE_", frozen=True, populate_by_name=True)
 
-    url: Annotated[str, Part.CLIENT, Doc("Address of the server.")] = URL
+    url: Annotated[str, Part.CLIENT, Doc("Address of the server."), AfterValidator(server_address)] = URL
     api_key: Annotated[
         str | None,
         Part.CLIENT,

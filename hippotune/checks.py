@@ -1,0 +1,23 @@
+"""What a caller gives to reach a server, looked at before anything is sent."""
+
+from __future__ import annotations
+
+import httpx
+
+
+def header_value(name: str, value: str) -> str:
+    """The value, if a header can hold it. Raises ValueError, which does not tell it: it may be secret."""
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(f"{name} must be of printable ASCII characters")
+    return value
+
+
+def server_address(url: str) -> str:
+    """The address as it is. Raises ValueError for one that no server can have."""
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{url!r} is no address of a server: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise ValueError(f"{url!r} is no address of a server; it must begin with http:// or https://")
+    return url

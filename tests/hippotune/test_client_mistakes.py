@@ -1,0 +1,94 @@
+"""What callers get wrong, told to them: addresses, keys, ids, labels, and servers that are not ours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from hippotune import AsyncClient, Client, Refused, Unreachable
+from hippotune.demo.data import DemoTask
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@contextmanager
+def stub(body: bytes, heard: Callable[[str | None], None] = lambda _key: None) -> Iterator[str]:
+    """An HTTP server that answers 200 with `body` whatever it is asked. heard: gets each Authorization."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard(self.headers["Authorization"])
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *told: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_address[1]}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def test_labels_may_come_in_any_sequence_and_one_alone(client: Client, tasks: list[DemoTask]) -> None:
+    image = tasks[0].test[0].image
+    answer = client.classify(image, labels=("0", "1"))
+    assert {prediction.label for prediction in answer.predictions} == {"0", "1"}
+    with pytest.raises(Refused, match="labels is 'Zero'"):
+        client.classify(image, labels="Zero")
+
+
+def test_no_image_is_told_before_anything_is_sent() -> None:
+    with Client("http://127.0.0.1:1", retries=0) as client, pytest.raises(ValueError, match="no image"):
+        client.classify_many([])
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "", "http://", "http://127.0.0.1:80a", "http://[::1"])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_is_no_address_is_told_at_once(kind: type[Client | AsyncClient], url: str) -> None:
+    with pytest.raises(ValueError, match="no address of a server"):
+        kind(url)
+
+
+def test_what_no_header_can_hold_is_told_and_a_key_not_shown(client: Client) -> None:
+    with pytest.raises(ValueError, match="an API key must be of printable ASCII characters"):
+        Client(api_key="se\ncret")
+    with pytest.raises(ValueError, match="an idempotency key must be"):
+        client.submit([(PNG, "a")], idempotency_key="schlüssel")
+
+
+def test_a_key_may_end_with_the_newline_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIPPOTUNE_API_KEY", "secret\n")
+    told: list[str | None] = []
+    with stub(b"", told.append) as url, Client(url) as client:
+        client.ready()
+    assert told == ["Bearer secret"]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b"\xff"])
+def test_another_server_is_told_from_ours(body: bytes) -> None:
+    with stub(body) as url, Client(url) as client:
+        for call in (client.tasks, client.versions, lambda: client.classify(PNG)):
+            with pytest.raises(Unreachable, match=f"what answers at {url} is no HippoTune server"):
+                call()
+
+
+def test_an_id_is_one_part_of_a_path(client: Client) -> None:
+    for odd in ("a/b", "../versions", "x?limit=1", "a\nb", "#"):
+        with pytest.raises(Refused) as caught:
+            client.remove(odd)
+        assert caught.value.status == 404
