@@ -8,6 +8,7 @@ import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from itertools import chain
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -81,3 +82,13 @@ def test_the_gate_runs_the_tests() -> None:
     gate = ROOT / ".ci" / "run"
     assert gate.stat().st_mode & 0o111
     assert "make test" in gate.read_text()
+
+
+def test_a_program_that_uses_the_client_is_checked_by_its_types(tmp_path: Path) -> None:
+    """As PEP 561 has it: without `py.typed` all that is imported is Any."""
+    program = tmp_path / "program.py"
+    program.write_text("from hippotune import Client\nreveal_type(Client().classify(b'').label)\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert 'Revealed type is "str | None"' in result.stdout
