@@ -85,6 +85,19 @@ def test_images_that_are_all_alike_are_solved_at_the_least_shrinkage() -> None:
         Discriminant.of(moments, 1e-12)
 
 
+def test_classes_that_are_nearly_the_same_are_told_apart_in_float32() -> None:
+    """Pictures of one scene: what they share is a thousand times what tells them apart."""
+    generator = torch.Generator().manual_seed(0)
+    scene, centres = torch.randn(1, 64, generator=generator), 1e-3 * torch.randn(4, 64, generator=generator)
+    vectors = scene + centres.repeat_interleave(20, 0) + 3e-4 * torch.randn(80, 64, generator=generator)
+    vectors = torch.nn.functional.normalize(vectors)
+    moments = ClassMoments.empty(64).observe(vectors, tuple("abcd"[row // 20] for row in range(80)))
+    found = Discriminant.of(moments, shrinkage=0.3)
+    exact = (vectors.double() @ found.weight + found.bias).log_softmax(dim=1)
+    served = found.head().logits(vectors).log_softmax(dim=1)
+    torch.testing.assert_close(served.double(), exact, rtol=1e-3, atol=1e-3)
+
+
 def test_labels_may_recur_and_must_match_in_number() -> None:
     vectors, labels = blobs()
     twice = ClassMoments.empty(16).observe(vectors, labels).observe(vectors, labels)
