@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
 from pathlib import Path
 from threading import Event
@@ -85,6 +86,7 @@ def export_missing(
     spec: BackboneSpec, loop: LoopConfig, missing: list[tuple[GraphKind, Path]], int8: bool
 ) -> None:
     """What the exporting process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends us
     os.nice(LEAST_URGENT)
     torch.set_num_threads(1)
     backbone = load_backbone(spec)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -24,3 +27,14 @@ def test_a_product_that_would_enlarge_what_rounding_does_stays_in_float32() -> N
     ]
     graph = onnx.helper.make_graph(nodes, "two", [], [], [flat, steep])
     assert steep_nodes(onnx.helper.make_model(graph)) == ["second"]
+
+
+def test_the_exporting_process_leaves_an_interrupt_to_the_server() -> None:
+    """A terminal sends Ctrl-C to both; the traceback of this one hid what the server said on its way out."""
+    code = (
+        "import os, signal; from model.backbone import BackboneSpec; from model.deliberation import LoopConfig\n"
+        "from service.runtimes.graphs import export_missing\n"
+        "export_missing(BackboneSpec(), LoopConfig(), [], False); os.kill(os.getpid(), signal.SIGINT)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
