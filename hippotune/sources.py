@@ -207,12 +207,23 @@ def _accepted(image: bytes, name: str) -> bytes:
         return png(Image.open(io.BytesIO(image)))
     except (OSError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(f"{name} is no image that can be read") from None
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be sent: {error}") from None
 
 
 def png(picture: Picture) -> bytes:
-    """A picture encoded as PNG, in a mode that servers take."""
+    """A picture encoded as PNG, in a mode that servers take. Raises ValueError for fractions, which name no white."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise ValueError("its pixels are fractions, and nothing says which is white; save it in 8 or 16 bits")
+    if picture.mode.startswith("I"):  # 16 bits stay 16: Pillow would make all but the darkest white
+        picture = Image.fromarray(np.asarray(picture).clip(0, 0xFFFF).astype(np.uint16))
+    elif picture.mode not in ("L", "RGB", "RGBA"):
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     file = io.BytesIO()
-    (picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGB")).save(file, "PNG")
+    picture.save(file, "PNG")
     return file.getvalue()
 
 

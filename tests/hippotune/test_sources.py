@@ -182,3 +182,23 @@ def told(result: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
     assert result.returncode == 0, result.stderr
     found: list[dict[str, object]] = json.loads(result.stdout)
     return found
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_of_grey_stay_sixteen(tmp_path: Path, order: str) -> None:
+    grey = np.linspace(0, 0xFFFF, 64).reshape(8, 8).astype(order)
+    Image.fromarray(grey).save(tmp_path / "grey.tif")
+    (tmp_path / "set.csv").write_text("path,label\ngrey.tif,scan\n")
+    sent = Image.open(io.BytesIO(open_source(str(tmp_path / "set.csv"), tmp_path).load(0)))
+    assert (sent.format, sent.mode) == ("PNG", "I;16")
+    assert (np.asarray(sent) == grey).all()
+
+
+def test_fractions_are_told_and_what_shows_through_stays(tmp_path: Path) -> None:
+    Image.new("F", (8, 8), 0.5).save(tmp_path / "f.tif")
+    Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "la.tif")
+    (tmp_path / "set.csv").write_text("path,label\nf.tif,scan\nla.tif,scan\n")
+    source = open_source(str(tmp_path / "set.csv"), tmp_path)
+    with pytest.raises(ValueError, match=r"f\.tif cannot be sent: its pixels are fractions"):
+        source.load(0)
+    assert Image.open(io.BytesIO(source.load(1))).getpixel((0, 0)) == (0, 0, 0, 0)
