@@ -27,9 +27,10 @@ def own_labels(state: LearnerState, task: str) -> frozenset[str]:
 
 
 def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
-    """The state with a task's own classes gone from the head; its slots stay."""
+    """The state with a task's own classes gone from the head, and its word on how sure to be; its slots stay."""
+    unheard = replace(state, judged={other: said for other, said in state.judged.items() if other != task})
     return replace(
-        learner.resolved(state, state.features.without(own_labels(state, task))),
+        learner.resolved(unheard, state.features.without(own_labels(state, task))),
         taught={other: taught for other, taught in state.taught.items() if other != task},
         last={other: value for other, value in state.last.items() if other != task},
         best={other: value for other, value in state.best.items() if other != task},

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.budget import BudgetBatch
-from model.calibration import Sharpness, assumed_sharpness, fit_sharpness
+from model.calibration import assumed_sharpness, fit_sharpness
 from model.checkpoint import Checkpoint, feature_space
 from model.deliberation import Memory
 from model.head import Discriminant
@@ -73,10 +73,12 @@ class Learner:
             # The order is round-robin: with as many images as classes, each class is in.
             partial = classes <= len(rows) < len(task.labels)
             if preview and partial and time.monotonic() - began > patience_s:
-                preview(self.absorb(state, features, tuple(task.labels[row] for row in rows.tolist())))
+                preview(
+                    self.absorb(state, task.id, features, tuple(task.labels[row] for row in rows.tolist()))
+                )
                 preview = None
 
-        return self.absorb(state, self.described(state.pools, task, follow), task.labels)
+        return self.absorb(state, task.id, self.described(state.pools, task, follow), task.labels)
 
     def consolidate(
         self,
@@ -101,7 +103,7 @@ class Learner:
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
         carried = replace(carried, drifts=(*state.drifts, step)[-KEPT_DRIFTS:])
-        return self.absorb(carried, after, task.labels).having_learned(task.id, task.labels)
+        return self.absorb(carried, task.id, after, task.labels).having_learned(task.id, task.labels)
 
     def adopt(self, state: LearnerState, task: Task) -> LearnerState:
         """Learn a task for good with the head alone, which moves no feature of any other class."""
@@ -155,23 +157,24 @@ class Learner:
         budgets = BudgetBatch.repeat(self.network.loop.budget, len(pixels), pixels.device)
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
-    def absorb(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
-        """Add labelled features [n, F] to the statistics, solve the head anew, and let them say how sharp it is."""
+    def absorb(
+        self, state: LearnerState, task: str, features: Tensor, labels: tuple[str, ...]
+    ) -> LearnerState:
+        """Add a task's features [n, F] to the statistics, solve the head anew, and let them say how sharp it is."""
         found = self.solve(state.features.observe(features, labels))
         fitted = fit_sharpness(found, features, label_rows(labels, found.moments.labels))
-        sharpness = Sharpness(state.head.sharpness, state.judged).pooled(fitted)
-        head = found.head(sharpness.factor)
-        return replace(state, features=found.moments, head=head, judged=sharpness.weight)
+        state = replace(state, features=found.moments, judged={**state.judged, task: fitted})
+        return replace(state, head=found.head(state.sharpness.factor))
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F] to the statistics, and solve the head anew; see `resolved`."""
         return self.resolved(state, state.features.observe(features, labels))
 
     def resolved(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
-        """The state with other moments, and the head solved from them; its sharpness stays, or is assumed anew."""
-        found = self.solve(moments)
-        stays = state.judged > 0 or not moments.labels
-        sharpness = state.head.sharpness if stays else assumed_sharpness(found)
+        """The state with other moments, and the head solved from them, as sharp as tasks say, or assumed anew."""
+        found, said = self.solve(moments), state.sharpness
+        stays = said.weight > 0 or not moments.labels
+        sharpness = said.factor if stays else assumed_sharpness(found)
         return replace(state, features=moments, head=found.head(sharpness))
 
     def solve(self, moments: ClassMoments) -> Discriminant:

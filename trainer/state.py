@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 
 from torch import Tensor
 
 from model.backbone import Backbone
+from model.calibration import Sharpness
 from model.checkpoint import InvalidCheckpoint, put_together, read_tensors, taken_apart, write_tensors
 from model.deliberation import LoopConfig
 from model.head import Head
@@ -31,7 +33,7 @@ class LearnerState:
 
     pools: slots of all tasks.  head: the classifier.
     features: moments of what the head reads, from which it is solved.
-    judged: what the head's sharpness rests on, the weight of a `model.calibration.Sharpness`.
+    judged: how sure each task said the head may be, by id; together they are its sharpness.
     taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
     last, best: each task's newest and best accuracy on its held-out images, where there are any.
     drifts: how the newest consolidations moved features, oldest first.
@@ -44,7 +46,7 @@ class LearnerState:
     taught: Mapping[str, tuple[str, ...]]
     last: Mapping[str, float]
     best: Mapping[str, float]
-    judged: float = 0.0
+    judged: Mapping[str, Sharpness] = field(default_factory=dict)
     drifts: tuple[Drift, ...] = ()
     corrected: tuple[str, ...] = ()
 
@@ -75,6 +77,11 @@ class LearnerState:
         """Classes that the pools were taught, by tasks that brought slots."""
         return frozenset(label for task in set(self.pools.slot_tasks) for label in self.taught.get(task, ()))
 
+    @property
+    def sharpness(self) -> Sharpness:
+        """What all tasks together say."""
+        return reduce(Sharpness.pooled, self.judged.values(), Sharpness())
+
     def having_learned(self, task: str, labels: Iterable[str]) -> LearnerState:
         """The same state, with a task counted as learned for good."""
         return replace(self, taught={**self.taught, task: tuple(dict.fromkeys(labels))})
@@ -93,7 +100,7 @@ class LearnerState:
             "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
-            "judged": self.judged,
+            "judged": {task: (found.factor, found.weight) for task, found in self.judged.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
         }
@@ -111,7 +118,7 @@ class LearnerState:
                 tuple(facts["labels"]),
             )
             pools, head = put_together(tensors, facts)
-            judged = float(facts["judged"])
+            judged = {task: Sharpness(*found) for task, found in facts["judged"].items()}
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
             drifts = tuple(

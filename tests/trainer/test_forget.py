@@ -56,6 +56,18 @@ def test_a_class_that_another_task_also_taught_stays(learner: Learner, first: Ta
     assert own_labels(left, "t2") == {"ant", "dog"}
 
 
+def test_what_a_forgotten_task_said_of_how_sure_to_be_goes_with_it(
+    learner: Learner, first: Task, second: Task
+) -> None:
+    alone = learner.consolidate(learner.start(), first)
+    mislabelled = replace(second, labels=tuple(second.labels[::2] + second.labels[1::2]))
+    state = learner.adopt(alone, mislabelled)
+    assert state.head.sharpness != alone.head.sharpness
+    left = without_classes(learner, state, "t2")
+    assert left.head.sharpness == alone.head.sharpness
+    learner.checkpoint(left).check()
+
+
 def test_slots_stay_where_others_rest_on_them(learner: Learner, first: Task, second: Task) -> None:
     state = two_tasks(learner, first, second)
 
