@@ -82,10 +82,13 @@ class Services:
             raise Problem(503, told)
 
     def able_snapshot(self, untaught: int) -> Snapshot:
-        """The version being served. Raises Problem 503 when not ready, `untaught` when nothing was learned yet."""
+        """The version being served. Raises Problem 503 when not ready, `untaught` when there is none to serve."""
         self.require_ready()
         snapshot = self.served.snapshot
         if snapshot is None or not snapshot.labels:
+            refusals = self.watcher.refusals
+            if snapshot is None and refusals:  # teaching would not help
+                raise Problem(untaught, f"version {refusals[-1].version} is refused: {refusals[-1].reason}")
             raise Problem(untaught, "nothing learned yet; POST /tasks or `hippotune submit` first")
         return snapshot
 

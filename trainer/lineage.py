@@ -48,7 +48,8 @@ class Lineage:
             manifest = self.registry.manifest(version)
             if manifest.backbone != self.backbone:
                 raise BackboneChanged(
-                    f"version {version} was learned on {manifest.backbone}, not {self.backbone}"
+                    f"version {version} was learned on {manifest.backbone}, not {self.backbone}; "
+                    "take that backbone again, or another store"
                 )
             if LEARNER in manifest.files:
                 self.registry.verify(version, LEARNER)

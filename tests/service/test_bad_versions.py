@@ -46,6 +46,18 @@ def test_bad_versions_are_refused_and_reported(config: ServiceConfig, tmp_path: 
         assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == version
 
 
+def test_who_asks_is_told_that_what_was_learned_fits_another_backbone(config: ServiceConfig) -> None:
+    with running(config) as server:
+        good = random_version(server.backbone, ("cat", "dog"))
+        identity = type(good.identity)("other", 32, "0" * 64)
+        version = server.publish(Checkpoint(identity, good.loop, good.pools, good.head, good.labels)).version
+        wait_for(lambda: server.client.get("/versions").json()["refused"])
+        answer = server.client.post("/classify", content=picture(), headers=PNG)
+        assert answer.status_code == 409
+        assert f"version {version} is refused" in answer.json()["detail"]
+        assert "backbone" in answer.json()["detail"]
+
+
 def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
     config: ServiceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
