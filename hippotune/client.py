@@ -13,6 +13,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import partial
 from itertools import count
 from os import PathLike
 from pathlib import Path
@@ -39,7 +40,7 @@ Source = str | PathLike[str] | Iterable[tuple[Image, str]]
 
 
 class Client:
-    """A server, called from blocking code. Threads may share one client.
+    """A server, called from blocking code. Threads may share one client, and forked processes.
 
     Calls raise Unreachable when no server answers, Refused when it does not take the request. 429, 503 and
     broken connections are tried again up to `retries` times, waiting as long as Retry-After says. `timeout`
@@ -50,9 +51,10 @@ class Client:
     def __init__(
         self, url: str = URL, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 5
     ) -> None:
-        self._http = httpx.Client(
-            base_url=server_address(url), timeout=timeout, headers=_authorization(api_key)
+        self._connect = partial(
+            httpx.Client, base_url=server_address(url), timeout=timeout, headers=_authorization(api_key)
         )
+        self._http, self._process = self._connect(), os.getpid()
         self._retries = retries
 
     def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
@@ -144,6 +146,10 @@ class Client:
         return call.finish(outcome)
 
     def _send(self, call: Call[T]) -> Outcome:
+        if (
+            self._process != os.getpid()
+        ):  # forked: over shared connections each would read the other's answers
+            self._http, self._process = self._connect(), os.getpid()
         with call.opened() as body:
             try:
                 return self._http.send(self._http.build_request(content=body, **call.request()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class Refused(HippoTuneError):
         told = problem.get("detail") or problem.get("title") or "no reason given"
         super().__init__(f"{status}: {told}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a worker process raises reaches its pool; as exceptions are pickled otherwise, the pool would hang."""
+        return partial(Refused, busy=self.busy), (self.status, self.problem)
+
 
 class TaskFailed(HippoTuneError):
     """A task that was waited for will never be learned."""
@@ -37,3 +42,7 @@ class TaskFailed(HippoTuneError):
     def __init__(self, task: Task) -> None:
         self.task = task
         super().__init__(f"task {task.id} {task.state}" + (f": {task.error}" if task.error else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As for Refused."""
+        return TaskFailed, (self.task,)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,19 +12,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from hippotune import AsyncClient, Client, Refused, Unreachable
+from hippotune import AsyncClient, Client, Refused, Task, TaskFailed, Unreachable
 from hippotune.demo.data import DemoTask
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @contextmanager
-def stub(body: bytes, heard: Callable[[str | None], None] = lambda _key: None) -> Iterator[str]:
-    """An HTTP server that answers 200 with `body` whatever it is asked. heard: gets each Authorization."""
+def stub(
+    body: bytes, heard: Callable[[BaseHTTPRequestHandler], None] = lambda _request: None
+) -> Iterator[str]:
+    """An HTTP server that answers 200 with `body` whatever it is asked. heard: gets each request."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
-            heard(self.headers["Authorization"])
+            heard(self)
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -74,9 +81,38 @@ def test_what_no_header_can_hold_is_told_and_a_key_not_shown(client: Client) -> 
 def test_a_key_may_end_with_the_newline_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIPPOTUNE_API_KEY", "secret\n")
     told: list[str | None] = []
-    with stub(b"", told.append) as url, Client(url) as client:
+    with (
+        stub(b"", lambda request: told.append(request.headers["Authorization"])) as url,
+        Client(url) as client,
+    ):
         client.ready()
     assert told == ["Bearer secret"]
+
+
+def test_a_forked_process_has_connections_of_its_own() -> None:
+    ports: list[int] = []
+    code = (
+        "import os, sys; from hippotune import Client\n"
+        "client = Client(sys.argv[1]); client.ready(); client.ready()\n"
+        "if (child := os.fork()) == 0: client.ready(); os._exit(0)\n"
+        "os.waitpid(child, 0); client.ready(); client.close()"
+    )
+    with stub(b"", lambda request: ports.append(request.client_address[1])) as url:
+        subprocess.run([sys.executable, "-c", code, url], check=True)
+    ours, again, childs, after = ports
+    assert ours == again == after != childs
+
+
+def test_errors_reach_the_pool_of_a_worker_that_raised_them() -> None:
+    refused = pickle.loads(pickle.dumps(Refused(429, {"detail": "full"}, busy=True)))
+    assert (str(refused), refused.status, refused.problem, refused.busy) == (
+        "429: full",
+        429,
+        {"detail": "full"},
+        True,
+    )
+    failed = pickle.loads(pickle.dumps(TaskFailed(Task("1", "failed", 1, ("a",), error="why"))))
+    assert (str(failed), failed.task.id) == ("task 1 failed: why", "1")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b"\xff"])
