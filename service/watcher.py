@@ -89,7 +89,10 @@ class Watcher:
         while not self._stop.is_set():
             try:
                 if self._again is not None and monotonic() > self._again:
-                    seen = self._canary = self._again = None
+                    seen = self._again = None
+                    # One that answers needs no second try, and unless it is remembered nobody sees it end.
+                    if self._served.canary is None:
+                        self._canary = None
                 pointer = self._registry.wait(seen, WAIT_S) if self.caught_up else self._registry.current()
                 if pointer is not None and pointer != seen:
                     self._follow(pointer)

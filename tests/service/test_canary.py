@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,4 +126,29 @@ def test_one_that_cannot_be_served_answers_nobody(pair: Pair) -> None:
     pair.activate(pair.old)
     pair.activate(bad, canary=1)
     wait_for(lambda: refused().count(bad) == 2)
+    assert set(pair.answered()) == {pair.old}
+
+
+def test_one_that_ends_while_a_version_is_tried_again_answers_no_more(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, watcher = pair.server, pair.server.services.watcher
+    late = server.serve(random_version(server.backbone, ("cat", "dog"), seed=3)).version
+    pair.activate(pair.old)
+    pair.try_new(1)
+    follow, tries = watcher._follow, []
+
+    def end_it_meanwhile(version: int) -> None:
+        tries.append(version)
+        if len(tries) == 2:
+            server.registry.set_canary(pair.new, 0)
+        follow(version)
+
+    monkeypatch.setattr("service.watcher.READ_PAUSES_S", ())
+    monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+    monkeypatch.setattr(watcher, "_follow", end_it_meanwhile)
+    path = server.registry.path(late, "serving")
+    shutil.move(path, tmp_path / "late")
+    server.registry.activate(late)
+    wait_for(lambda: len(tries) > 2)
     assert set(pair.answered()) == {pair.old}
