@@ -41,6 +41,8 @@ class Claims:
         self.queue, self.heartbeat, self.consumer = queue, heartbeat, consumer
         self.pending: list[Pending] = []
         self.corrections: list[Correction] = []
+        self.dropped = False
+        """Whether something was dropped that what is served may still have been made of; see `Knowledge.catch_up`."""
 
     @property
     def waiting(self) -> list[Claim]:
@@ -109,6 +111,7 @@ class Claims:
         """Let go of a task that is not wanted any more."""
         self.pending = self.others(claim.task.id)
         self.corrections = [other for other in self.corrections if other.claim.task.id != claim.task.id]
+        self.dropped = True
         self.acknowledge(claim)
 
     def acknowledge(self, claim: Claim) -> None:

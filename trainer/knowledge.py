@@ -32,9 +32,16 @@ class Knowledge:
         return self.lineage.fast_tasks(self.base.version)
 
     def catch_up(self) -> None:
-        """Build on what is served now, should somebody have moved the pointer."""
+        """Build on what is served now, should somebody have moved the pointer, and on nothing that was dropped.
+
+        A task withdrawn while it is learned is dropped before the order to forget it comes. What is served in between
+        must not know it: it would not name it either, and the order would find nothing to take out.
+        """
         if self.lineage.current() != self.base.version:
             self.rebase()
+        elif self.claims.dropped:
+            self.serving = self.with_pending(self.base.state)
+        self.claims.dropped = False
 
     def rebase(self) -> None:
         """Start again from the version that is served now."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 import torch
 
-from exchange.records import TaskState
+from exchange.records import Claim, TaskState
 from model.checkpoint import Checkpoint
+from trainer.claims import Claims
 from trainer.forget import own_labels, rests_on, without_classes, without_slots
 from trainer.learner import Learner
 from trainer.state import LearnerState
@@ -141,6 +144,25 @@ def test_a_task_is_forgotten_in_the_midst_of_its_training(bench: Bench, first: T
         bench.wait_for(two, TaskState.CONSOLIDATED)
     assert bench.state().tasks == (two,)
     assert list((bench.root / "epochs").iterdir()) == []
+
+
+def test_what_is_served_between_a_withdrawal_and_its_order_does_not_know_the_task(
+    bench: Bench, first: Task, second: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = Claims.report
+    one, two = bench.submit(first), bench.submit(second)
+
+    def withdraw_before_it_is_served(self: Claims, claim: Claim, state: TaskState, **rest: Any) -> None:
+        if (claim.task.id, state) == (one, TaskState.SERVED):
+            bench.queue.remove(one)  # the order comes behind `two`, which is learned first
+        report(self, claim, state, **rest)
+
+    monkeypatch.setattr(Claims, "report", withdraw_before_it_is_served)
+    with bench.trainer(FAST):
+        bench.wait_for(one, TaskState.FORGOTTEN)
+        bench.wait_for(two, TaskState.CONSOLIDATED)
+    served = {manifest.applied: manifest.labels for manifest in bench.registry.manifests()}
+    assert served == {(one,): ("ant", "bee", "cow"), (two,): ("dog", "elk")}
 
 
 def test_an_order_given_while_no_trainer_runs_is_carried_out_by_the_next(bench: Bench, first: Task) -> None:
