@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -118,7 +118,7 @@ class LearnerState:
                 tuple(facts["labels"]),
             )
             pools, head = put_together(tensors, facts)
-            judged = {task: Sharpness(*found) for task, found in facts["judged"].items()}
+            judged = _judged(facts["judged"], head)
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
             drifts = tuple(
@@ -129,3 +129,10 @@ class LearnerState:
             return cls(pools, head, features, taught, last, best, judged, drifts, corrected)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
+
+
+def _judged(found: float | Mapping[str, Sequence[float]], head: Head) -> dict[str, Sharpness]:
+    """By task. Stores of before hold the weight of all tasks together: what those said is nobody's own."""
+    if isinstance(found, float):
+        return {"": Sharpness(head.sharpness, found)}
+    return {task: Sharpness(*each) for task, each in found.items()}

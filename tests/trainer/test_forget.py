@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from exchange.records import Claim, TaskState
-from model.checkpoint import Checkpoint
+from model.calibration import Sharpness
+from model.checkpoint import Checkpoint, read_tensors, write_tensors
 from trainer.claims import Claims
 from trainer.forget import own_labels, rests_on, without_classes, without_slots
 from trainer.learner import Learner
@@ -69,6 +71,19 @@ def test_what_a_forgotten_task_said_of_how_sure_to_be_goes_with_it(
     left = without_classes(learner, state, "t2")
     assert left.head.sharpness == alone.head.sharpness
     learner.checkpoint(left).check()
+
+
+def test_a_store_that_knows_one_sharpness_for_all_tasks_still_loads(
+    learner: Learner, first: Task, tmp_path: Path
+) -> None:
+    state, path = learner.consolidate(learner.start(), first), tmp_path / "state.safetensors"
+    state.save(path)
+    assert LearnerState.load(path).judged == state.judged
+    tensors, facts = read_tensors(path)
+    write_tensors(path, tensors, facts | {"judged": 36.0})
+    before = LearnerState.load(path)
+    assert before.sharpness == Sharpness(state.head.sharpness, 36.0)
+    assert without_classes(learner, learner.adopt(before, first), "t1").labels == ()
 
 
 def test_slots_stay_where_others_rest_on_them(learner: Learner, first: Task, second: Task) -> None:
