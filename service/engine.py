@@ -198,13 +198,14 @@ class Engine:
                 fail([ticket], Problem(504, "the deadline passed before the image's turn came"))
                 continue
             snapshot = self._version_of(ticket)
+            budget = ticket.budget
             if ticket.target is not None and not ticket.started:
-                ticket.budget = self._pace.deepest(ticket.budget, images, ticket.target - now)
+                budget = self._pace.deepest(budget, images, ticket.target - now)
             first = items[0].ticket if items else None
-            if first and (snapshot is not first.snapshot or ticket.budget.keep != first.budget.keep):
-                others.append(item)
+            if first and (snapshot is not first.snapshot or budget.keep != first.budget.keep):
+                others.append(item)  # with the budget it came with: its own pass may be a smaller one
             else:
-                ticket.snapshot, ticket.started = snapshot, True
+                ticket.snapshot, ticket.budget, ticket.started = snapshot, budget, True
                 items.append(item)
         self._waiting.extendleft(reversed(others))
         return Batch(items[0].ticket.snapshot, items) if items else None

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from time import perf_counter
+from typing import cast
+
+import numpy as np
 import pytest
 
 from model.budget import Budget
+from service.engine import Engine
+from service.metrics import Metrics
 from service.pace import KEEPS, Pace
+from service.snapshot import Served, Snapshot
 
 
 def seconds(images: int, keep: float = 1.0) -> float:
@@ -71,3 +79,19 @@ def test_passes_that_grow_faster_than_their_images_are_still_expected_to_take_ti
     assert pace.expect(1.0, 1) > 0
     pace.observe(0.5, 1, 0.01)
     assert 0 < pace.expect(0.5, 1) < 1
+
+
+def test_a_request_that_is_set_aside_chooses_its_share_when_its_turn_comes() -> None:
+    pace = Pace()
+    pace.observe(1.0, 1, 10.0)
+    engine = Engine(Served(), 8, 8, Metrics(), pace)
+    images, version = [np.zeros((3, 8, 8), np.uint8)], cast(Snapshot, object())
+
+    async def kept() -> list[float]:
+        engine.enqueue(images, Budget(), False, version)
+        engine.enqueue(images, Budget(), False, version, target=perf_counter() + 15)
+        batches = engine._take(), engine._take()
+        return [item.ticket.budget.keep for batch in batches if batch for item in batch.items]
+
+    # Both at once would take 20 s, so the second goes by itself; alone it takes 10, and keeps everything.
+    assert asyncio.run(kept()) == [1.0, 1.0]
