@@ -134,10 +134,12 @@ def swap_under_load(client: Client, images: Sequence[bytes], swaps: int, callers
     for thread in threads:
         thread.start()
     turns = itertools.islice(itertools.cycle(versions), swaps)
-    seconds = [activate(client, version, images[0]) for version in turns]
-    done.set()
-    for thread in threads:
-        thread.join()
+    try:
+        seconds = [activate(client, version, images[0]) for version in turns]
+    finally:  # a swap that fails must not leave callers that ask for ever
+        done.set()
+        for thread in threads:
+            thread.join()
     return {
         "swaps": swaps,
         "answered": len(differences),
