@@ -170,7 +170,7 @@ class Watcher:
             if isinstance(error, MISSING):
                 self._again = monotonic() + AGAIN_S
             refusal = Refusal(version, str(error) or type(error).__name__)
-            told = self._again is not None and refusal in self.refusals[-1:]
+            told = self._again is not None and refusal in self.refusals
             if not told:  # once, however often it is tried
                 self._report_refusal(refusal)
             return None

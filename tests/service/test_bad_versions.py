@@ -88,6 +88,31 @@ def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
         wait_for(lambda: serving(server) == first)
 
 
+def test_a_version_and_a_canary_that_stay_away_are_reported_once_each(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.watcher.READ_PAUSES_S", ())
+    monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+    with running(config) as server:
+        good, gone, canary = (
+            server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version
+            for seed in range(3)
+        )
+        server.registry.activate(good)
+        wait_for(lambda: serving(server) == good)
+        for version in (gone, canary):
+            server.registry.path(version, "serving").unlink()
+        server.registry.set_canary(canary, 0.5)
+        server.registry.activate(gone)
+
+        def refused() -> list[int]:
+            return [each["version"] for each in server.client.get("/versions").json()["refused"]]
+
+        wait_for(lambda: {gone, canary} <= set(refused()))
+        time.sleep(1.5)
+        assert sorted(refused()) == [gone, canary]
+
+
 def test_a_server_that_starts_at_a_bad_version_serves_the_newest_good_one(config: ServiceConfig) -> None:
     with running(config) as server:
         good = server.serve(random_version(server.backbone, ("cat", "dog"))).version
