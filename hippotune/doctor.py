@@ -16,7 +16,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from hippotune.client import Client
-from hippotune.errors import HippoTuneError
+from hippotune.errors import HippoTuneError, Refused
 from hippotune.settings import Settings
 
 if TYPE_CHECKING:
@@ -212,6 +212,9 @@ def server(settings: Settings) -> Finding:
     with Client(settings.url, timeout=5.0, retries=0) as client:
         try:
             ready, served = client.ready(), [v.version for v in client.versions() if v.current]
+        except Refused as error:
+            told = f"{settings.url} is there and refuses: {error}"
+            return Finding("server", Verdict.NOTE, told, "name a key with HIPPOTUNE_API_KEY if it wants one")
         except HippoTuneError as error:
             return Finding("server", Verdict.NOTE, str(error), "`hippotune up` starts one")
     answers = f"version {served[0]} answers" if served else "nothing learned yet"
