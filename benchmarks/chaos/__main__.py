@@ -54,7 +54,7 @@ def main(
             "command": "python -m benchmarks.chaos" + (" --quick" if quick else ""),
             "seconds": time.monotonic() - began,
             "lease_s": LEASE_S,
-            "trainer_kills_survived": kills,
+            "trainer_kills_survived": sum(phases.values()),
             "trainer_kills_by_phase": phases,
             **others,
             **outcome(fleet, callers, states),
@@ -70,7 +70,8 @@ def havoc(fleet: Fleet, kills: int) -> tuple[dict[str, int], dict[str, int]]:
     others: Counter[str] = Counter(redis_kills=0, server_kills=0, server_stops=0)
     for kill in range(1, kills + 1):
         time.sleep(fleet.dice.uniform(0, LONGEST_LIFE_S))
-        phases[fleet.kill_trainer()] += 1
+        if (phase := fleet.kill_trainer()) is not None:
+            phases[phase] += 1
         if kill % REDIS_EACH == 0:
             fleet.kill_redis(away_s=fleet.dice.uniform(0, 5))
             others["redis_kills"] += 1

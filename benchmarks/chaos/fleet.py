@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from exchange.blobs import BlobStore
-from exchange.connection import connect
+from exchange.connection import connect, reaching_redis
 from exchange.embedded import EmbeddedRedis
 from exchange.errors import ExchangeUnavailable
 from exchange.queue import QueueConfig, TaskQueue
@@ -98,9 +98,12 @@ class Fleet:
         ours = {"HIPPOTUNE_STORE": str(self.root), "REDIS_URL": self.redis.url}
         return os.environ | COMMON | ours
 
-    def kill_trainer(self) -> str:
-        """SIGKILL the trainer that holds tasks, if one does, and start another; what it was doing."""
-        with suppress(ExchangeUnavailable):
+    def kill_trainer(self) -> str | None:
+        """SIGKILL the trainer that holds tasks, if one does, and start another; what it was doing.
+
+        None, and nobody killed, while Redis cannot say who holds what.
+        """
+        with suppress(ExchangeUnavailable), reaching_redis():
             phase = self.phase()
             found = self.queue.redis.xinfo_consumers(self.queue.keys.queue, GROUP)
             busy = {consumer["name"].decode() for consumer in found if consumer["pending"]}
@@ -110,7 +113,7 @@ class Fleet:
             victim.process.wait()
             self.trainers = [trainer for trainer in self.trainers if trainer is not victim] + [self.trainer()]
             return phase
-        return "unknown"
+        return None
 
     def phase(self) -> str:
         """The furthest state of an unfinished task."""
