@@ -30,7 +30,7 @@ class Member:
 
 def labelled(members: Sequence[Member]) -> list[Upload]:
     """The images of an archive with their labels. One label file anywhere makes it a WebDataset. Raises Problem."""
-    if any(member.name.endswith(".cls") or _shard_json(member.name) for member in members):
+    if any(_is_cls(member.name) or _shard_json(member.name) for member in members):
         return webdataset(members)
     return [Upload(member.name, folder_of(member.name), member.read) for member in members]
 
@@ -72,7 +72,7 @@ def label_in(member: Member) -> str:
     if member.size > MAX_LABEL_BYTES:
         raise refused(member.name, f"{member.size} bytes", f"have at most {MAX_LABEL_BYTES} bytes", 413)
     data = member.read()
-    if member.name.endswith(".cls"):
+    if _is_cls(member.name):
         try:
             return data.decode().strip()
         except UnicodeDecodeError:
@@ -94,6 +94,10 @@ def _split(name: str) -> tuple[str, str]:
     return f"{folder}/{stem}", f".{suffix.rpartition('.')[2]}".lower() if dot else ""
 
 
+def _is_cls(name: str) -> bool:
+    return _split(name)[1] == ".cls"
+
+
 def _shard_json(name: str) -> bool:
     """A .json at the top of an archive; those beside images in label folders are somebody's notes."""
-    return "/" not in name.removeprefix("./") and name.endswith(".json")
+    return "/" not in name.removeprefix("./") and _split(name)[1] == ".json"

@@ -156,10 +156,11 @@ def _from_binary(data: bytes) -> Iterator[bytes]:
 
 def _from_base64(element: object) -> bytes:
     try:
-        return base64.b64decode(str(element), validate=True)
+        if isinstance(element, str):  # of null or a number, the text could pass as base64
+            return base64.b64decode(element, validate=True)
     except (binascii.Error, ValueError):
-        told = "be base64, as JSON holds no bytes, or sent as binary data"
-        raise refused(IMAGE, str(element), told) from None
+        pass
+    raise refused(IMAGE, element, "be base64, as JSON holds no bytes, or sent as binary data")
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:

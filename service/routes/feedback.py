@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated
 
 from anyio import to_thread
@@ -30,8 +31,11 @@ FULL = (
 )
 
 
+ID = "^[0-9a-f]{8}-[0-9a-f]{24}$"
+
+
 class Feedback(BaseModel):
-    id: Annotated[str, Field(pattern="^[0-9a-f]{8}-[0-9a-f]{24}$", description="Of the answer.")]
+    id: Annotated[str, Field(description="Of the answer.", json_schema_extra={"pattern": ID})]
     label: Annotated[
         str,
         Field(
@@ -74,6 +78,8 @@ async def feedback(request: Request, response: Response, services: TheServices) 
         given = Feedback.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
+    if not re.fullmatch(ID, given.id):
+        raise refused("id", given.id, f"be the `id` of an answer, such as {examples.CLASSIFICATION.id}")
     task = await to_thread.run_sync(teach, services, given.id, check_text("label", given.label))
     response.headers["Location"] = f"/tasks/{task.id}"
     return TaskView.of(task)

@@ -111,7 +111,11 @@ def test_each_of_many_images_has_its_own_id(server: Running) -> None:
     ("body", "status", "told"),
     [
         (b'{"id": "00000000-000000000000000000000000", "label": "cat"}', 404, "is remembered"),
-        (b'{"id": "../etc/passwd", "label": "cat"}', 422, "id is '../etc/passwd'; it must match pattern"),
+        (
+            b'{"id": "../etc/passwd", "label": "cat"}',
+            422,
+            "id is '../etc/passwd'; it must be the `id` of an answer",
+        ),
         (b'{"id": "00000000-000000000000000000000000"}', 422, "label is missing; it must be given"),
         (b'{"id": "00000000-000000000000000000000000", "label": ""}', 422, "label is ''; it must have 1 to"),
         (b"not json", 422, "body is 'not json'; it must be JSON: expected"),

@@ -152,6 +152,14 @@ def test_json_alone_takes_base64(server: Running) -> None:
     assert set(outputs["labels"]["data"]) <= set(LABELS)
 
 
+@pytest.mark.parametrize("element", [None, 1234, True, "no base64", {}])
+def test_an_image_in_json_is_base64(server: Running, element: Any) -> None:
+    image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [element]}
+    response = server.client.post("/v2/models/hippotune/infer", json={"inputs": [image]})
+    assert response.status_code == 422
+    assert "it must be base64" in response.json()["error"], response.text
+
+
 @pytest.mark.parametrize("binary", [True, False])
 def test_pixels_of_the_backbones_size_are_taken_as_they_are(
     server: Running, triton: Any, binary: bool

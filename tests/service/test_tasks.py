@@ -264,6 +264,8 @@ SHARD = {
     "000001.txt": b"a caption",
     "part/000002.seg.jpg": picture(3, "JPEG"),
     "part/000002.cls": "Käfer".encode(),
+    "000003.JPG": picture(4, "JPEG"),
+    "000003.CLS": b"cat",
 }
 
 
@@ -290,7 +292,12 @@ def test_a_webdataset_shard(taught: Running, kind: str) -> None:
     claim = taught.queue.claim("test", 0)
     assert claim is not None
     labels = {taught.services.blobs.get(sample.blob): sample.label for sample in claim.samples}
-    assert labels == {picture(1, "JPEG"): "7", picture(2): "dog", picture(3, "JPEG"): "Käfer"}
+    assert labels == {
+        picture(1, "JPEG"): "7",
+        picture(2): "dog",
+        picture(3, "JPEG"): "Käfer",
+        picture(4, "JPEG"): "cat",
+    }
     taught.queue.finish(claim)
 
 
