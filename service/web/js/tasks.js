@@ -60,6 +60,11 @@ export class Tasks {
       this.listing.trouble(task.id));
   }
 
+  /** Whether the version that answers has learned a task: going back to one brings back what was forgotten since. */
+  #isKnown(id) {
+    return this.world.versions.versions.some((version) => version.serving && version.consolidated.includes(id));
+  }
+
   #actions(task) {
     const { id, name, state } = task;
     const button = (words, work, kind = "quiet") =>
@@ -72,7 +77,7 @@ export class Tasks {
     if (state === "failed") {
       return h("p", { class: "choices" }, button("Try again", () => retry(id)), button("Discard", () => remove(id)));
     }
-    if (state !== "consolidated") return null;
+    if (state !== "consolidated" && !(state === "forgotten" && this.#isKnown(id))) return null;
     if (this.#forgetting !== id) return h("p", { class: "choices" }, button("Forget", ask(true)));
     return h("p", { class: "choices" }, h("span", { class: "note" }, "Its classes will no longer be known."),
       button("Forget it", () => { this.#forgetting = null; return remove(id); }, "danger"), button("Keep it", ask(false)));

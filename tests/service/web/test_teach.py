@@ -81,6 +81,16 @@ def forget(page: Page, name: str) -> None:
     expect(page.locator("#ask-bars")).not_to_contain_text(name, timeout=PATIENCE_MS)
 
 
+def bring_back_and_forget_again(page: Page, name: str) -> None:
+    """Going back to a version that knows a task brings it back, and the way to forget it with it."""
+    page.get_by_role(
+        "button", name="Answer with version 6", exact=True
+    ).click()  # the last before it was forgotten
+    expect(page.get_by_role("button", name=f"Forget {name}")).to_be_visible(timeout=PATIENCE_MS)
+    forget(page, name)
+    expect(page.get_by_role("button", name=f"Forget {name}")).to_have_count(0, timeout=PATIENCE_MS)
+
+
 def roll_back(page: Page) -> None:
     page.get_by_role("button", name="Answer with version 1", exact=True).click()
     expect(page.locator("[aria-current] b")).to_have_text("v1", timeout=PATIENCE_MS)
@@ -97,6 +107,7 @@ def test_from_nothing_to_a_consolidated_version_and_back(
         teach_what_was_asked(page, HOSTILE)
         correct_to_moon(page)
         forget(page, HOSTILE)
+        bring_back_and_forget_again(page, HOSTILE)
         roll_back(page)
     assert errors == []
 
