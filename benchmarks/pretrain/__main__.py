@@ -12,7 +12,7 @@ from benchmarks.pretrain.export import averaged, draw_curve, export
 from benchmarks.pretrain.student import Distillation
 from benchmarks.pretrain.teacher import cached_views, load_teacher
 from benchmarks.pretrain.train import Recipe, Trainer
-from benchmarks.pretrain.whiten import mild_crops, whiten
+from benchmarks.pretrain.whiten import mild_crops, unwhitened, whiten
 from model.bundled import BUNDLED
 
 CACHE = Path(".cache/pretrain")
@@ -25,7 +25,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with the archives and the teacher.")] = DATA,
     cache: Annotated[Path, typer.Option(help="Teacher's answers and checkpoints.")] = CACHE,
     minutes: Annotated[float, typer.Option(help="Training time over all resumed runs.")] = Recipe.minutes,
-    start_from: Annotated[Path | None, typer.Option(help="Checkpoint of another run to begin with.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Trained backbone to begin with.")] = None,
     weights: Annotated[Path, typer.Option(help="Where to write the trained backbone.")] = BUNDLED,
     train: Annotated[bool, typer.Option(help="Or only write what the last checkpoint holds.")] = True,
 ) -> None:
@@ -37,8 +37,7 @@ def main(
     teacher = load_teacher(data / WEIGHTS)
     student = Distillation(sources, teacher.get_classifier())
     if start_from is not None:
-        begun = torch.load(start_from, weights_only=True)["average"]
-        student.vit.load_state_dict({k[4:]: v for k, v in begun.items() if k.startswith("vit.")})
+        student.vit.load_state_dict(unwhitened(start_from).state_dict())
     trainer = Trainer(student, sources, recipe, cache)
     if train:
         trainer.run()

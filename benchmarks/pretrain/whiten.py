@@ -114,6 +114,13 @@ def remove_map(vit: VisionTransformer) -> None:
     vit.blocks = vit.blocks[:-1]
 
 
+def unwhitened(backbone: Path) -> VisionTransformer:
+    """An exported backbone as it was trained, without the last block."""
+    vit, _ = load_bundled(backbone)
+    remove_map(vit)
+    return vit
+
+
 def main(
     data: Annotated[Path, typer.Option(help="Folder with the archives.")] = DATA,
     backbone: Annotated[Path, typer.Option(help="Exported backbone whose last block is replaced.")] = BUNDLED,
@@ -123,8 +130,7 @@ def main(
 ) -> None:
     """Whiten a finished backbone anew."""
     torch.manual_seed(0)
-    vit, _ = load_bundled(backbone)
-    remove_map(vit)
+    vit = unwhitened(backbone)
     if not bare:
         whiten(vit, mild_crops(data), total)
     typer.echo(f"{weights}: sha256 {export(vit, weights)}")

@@ -15,7 +15,7 @@ from benchmarks.pretrain.glyphs import FONTS, GLYPHS, draw_glyph, glyph_scans
 from benchmarks.pretrain.student import ARCHITECTURE, Distillation, tell_apart
 from benchmarks.pretrain.teacher import Views
 from benchmarks.pretrain.train import Recipe, Trainer, drop_at, held_out, rate_at
-from benchmarks.pretrain.whiten import append_map, remove_map, whiten, whitening
+from benchmarks.pretrain.whiten import append_map, remove_map, unwhitened, whiten, whitening
 from model.bundled import load_bundled
 
 TARGET = 12
@@ -133,6 +133,19 @@ def test_what_is_exported_loads_as_the_bundled_backbone(sources: tuple[Views, ..
     assert len(vit.blocks) == len(run.average.vit.blocks) + 1
     first = run.average.vit.state_dict()["blocks.0.attn.qkv.weight"]
     assert torch.equal(vit.blocks[0].attn.qkv.weight, first.half().float())
+
+
+@torch.no_grad()
+def test_an_exported_backbone_can_be_trained_on(tmp_path: Path) -> None:
+    """Rounded as it was exported, the student is what it was before its last block was solved."""
+    vit, images = VisionTransformer(**ARCHITECTURE).eval(), torch.rand(2, 3, 64, 64)
+    vit.load_state_dict({name: tensor.half().float() for name, tensor in vit.state_dict().items()})
+    before = vit(images)
+    append_map(vit, torch.zeros(160), torch.eye(160))
+    export(vit, tmp_path / "small.safetensors")
+    student = VisionTransformer(**ARCHITECTURE).eval()
+    student.load_state_dict(unwhitened(tmp_path / "small.safetensors").state_dict())
+    assert torch.equal(student(images), before)
 
 
 @torch.no_grad()
