@@ -146,9 +146,8 @@ class Client:
         return call.finish(outcome)
 
     def _send(self, call: Call[T]) -> Outcome:
-        if (
-            self._process != os.getpid()
-        ):  # forked: over shared connections each would read the other's answers
+        # In a forked process: over shared connections each would read the other's answers.
+        if self._process != os.getpid():
             self._http, self._process = self._connect(), os.getpid()
         with call.opened() as body:
             try:

@@ -160,7 +160,11 @@ def _from_base64(element: object) -> bytes:
             return base64.b64decode(element, validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise refused(IMAGE, element, "be base64, as JSON holds no bytes, or sent as binary data")
+    raise refused(
+        IMAGE,
+        "null" if element is None else element,
+        "be base64, as JSON holds no bytes, or sent as binary data",
+    )
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:

@@ -43,9 +43,8 @@ def swaps(port: int, pid: int, versions: Versions, capacity: float, effort: Effo
     process, memory, waits = psutil.Process(pid), list[int](), list[float]()
     how: Figures = {"connections": 64, "rate": LOAD * capacity, "warm_up_s": 0.5}
     still, moving = Measured(0), Measured(0)
-    each = max(
-        2, effort.swaps // effort.rounds // 2 * 2
-    )  # even: every round ends with the version it began with
+    # Even, so that every round ends with the version it began with.
+    each = max(2, effort.swaps // effort.rounds // 2 * 2)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as caller:
         versions.registry.activate(numbers[1])
         for _ in range(effort.rounds):

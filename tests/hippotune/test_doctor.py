@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from exchange.embedded import EmbeddedRedis
@@ -79,22 +77,3 @@ def test_a_store_that_cannot_be_written_is_wrong() -> None:
     finding = doctor.store(Path("/proc/store"))
     assert finding.verdict == Verdict.WRONG
     assert "/proc cannot be written" in finding.found
-
-
-def test_a_server_that_wants_a_key_is_not_taken_for_none() -> None:
-    class Guarded(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/readyz" else 401)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Guarded) as guarded:
-        threading.Thread(target=guarded.serve_forever, daemon=True).start()
-        finding = doctor.server(Settings(url=f"http://127.0.0.1:{guarded.server_port}"))
-        guarded.shutdown()
-    assert finding.verdict == Verdict.NOTE
-    assert "is there and refuses: 401" in finding.found
-    assert "API_KEY" in finding.advice

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from exchange.embedded import EmbeddedRedis
-from hippotune import AsyncClient, Client
+from hippotune import AsyncClient, Client, doctor
 from hippotune.errors import Refused
+from hippotune.settings import Settings
 from tests.hippotune.conftest import ROOT, clean_environment, hippotune
 
 OPEN = ("serve", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--host", "0.0.0.0")
@@ -87,6 +88,9 @@ def test_a_server_on_all_addresses_serves_those_with_keys(
             address = json.loads(server.stdout.readline())["address"].replace("0.0.0.0", "127.0.0.1")
             with Client(address, retries=0) as client, pytest.raises(Refused, match="401"):
                 client.tasks()
+            found = doctor.server(Settings(url=address))
+            assert "is there and refuses: 401" in found.found
+            assert "API_KEY" in found.advice
             with Client(address, api_key=key) as client:
                 assert client.tasks() == []
             with ThreadPoolExecutor(1) as pool:  # a loop may be running in this thread

@@ -83,9 +83,8 @@ def forget(page: Page, name: str) -> None:
 
 def bring_back_and_forget_again(page: Page, name: str) -> None:
     """Going back to a version that knows a task brings it back, and the way to forget it with it."""
-    page.get_by_role(
-        "button", name="Answer with version 6", exact=True
-    ).click()  # the last before it was forgotten
+    last_that_knows_it = "Answer with version 6"
+    page.get_by_role("button", name=last_that_knows_it, exact=True).click()
     expect(page.get_by_role("button", name=f"Forget {name}")).to_be_visible(timeout=PATIENCE_MS)
     forget(page, name)
     expect(page.get_by_role("button", name=f"Forget {name}")).to_have_count(0, timeout=PATIENCE_MS)
