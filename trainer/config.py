@@ -14,7 +14,7 @@ LEAST_SHRINKAGE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class LearnerConfig:
-    """How a task is learned.
+    """How a task is learned. Raises ValueError for a value that makes no sense.
 
     slots: slots a task brings to each layer.
     value_scale: standard deviation of a new slot's values; the smaller, the faster training turns them.
@@ -22,7 +22,7 @@ class LearnerConfig:
         form, and move no feature. With two, only the first task of more than one class brings slots.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
-    enough: training ends early with an epoch that answered this share of the images rightly.
+    enough: training ends early with an epoch that answered this share of the images rightly; more than 1, with none.
     mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots.
@@ -54,15 +54,19 @@ class LearnerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not LEAST_SHRINKAGE <= self.shrinkage < math.inf:
-            raise ValueError(
-                f"shrinkage is {self.shrinkage}; it must be finite and at least {LEAST_SHRINKAGE}"
-            )
+        check_least(self, 1, "slots", "batch", *([] if self.bptt is None else ["bptt"]))
+        check_least(self, 0, "settled", "epochs", "least_steps", "seed")
+        check_least(self, 0, "enough", "lambda_orth", "lambda_ent", "drift_weight")
+        check_least(self, LEAST_SHRINKAGE, "shrinkage")
+        check_positive(self, "value_scale", "lr", "later_lr", "drift_ridge")
+        check_share(self, "mirror")
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationConfig:
     """What is held out of every task to measure forgetting, and when a version is too bad to be served.
+
+    Raises ValueError for a value that makes no sense.
 
     share: of each class' images, rounded down; 0 holds nothing out and measures nothing.
     per_class: at most so many images of a class.
@@ -78,3 +82,28 @@ class ValidationConfig:
     images: int = 512
     tolerated_loss: float = 0.1
     least_images: int = 50
+
+    def __post_init__(self) -> None:
+        check_share(self, "share", "tolerated_loss")
+        check_least(self, 1, "per_class", "images", "least_images")
+
+
+def check_least(config: object, least: float, *names: str) -> None:
+    """Raise ValueError unless these fields are finite and at least so much."""
+    for name in names:
+        if not least <= (value := getattr(config, name)) < math.inf:
+            raise ValueError(f"{name} is {value}; it must be finite and at least {least}")
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Raise ValueError unless these fields are finite and more than 0."""
+    for name in names:
+        if not 0 < (value := getattr(config, name)) < math.inf:
+            raise ValueError(f"{name} is {value}; it must be finite and positive")
+
+
+def check_share(config: object, *names: str) -> None:
+    """Raise ValueError unless these fields lie in 0..1."""
+    for name in names:
+        if not 0 <= (value := getattr(config, name)) <= 1:
+            raise ValueError(f"{name} is {value}; it must lie in 0..1")

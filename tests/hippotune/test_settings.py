@@ -94,12 +94,6 @@ def test_nonsense_is_refused_by_name(name: str, value: str) -> None:
     assert caught.value.errors()[0]["loc"] == (name,)
 
 
-@pytest.mark.parametrize("shrinkage", [1e-5, 0, -1, float("inf"), float("nan")])
-def test_a_head_that_could_not_be_solved_is_refused(shrinkage: float) -> None:
-    with pytest.raises(ValueError, match=r"shrinkage is .*; it must be finite and at least 0.0001"):
-        LearnerConfig(shrinkage=shrinkage)
-
-
 def test_every_setting_says_whom_it_concerns() -> None:
     for name, field in Settings.model_fields.items():
         assert [item for item in field.metadata if isinstance(item, Part)], name
