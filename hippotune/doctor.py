@@ -127,15 +127,22 @@ def cpus(settings: Settings) -> Finding:
 
 
 def device(settings: Settings) -> Finding:
+    """The device that `--device` names or that is taken without it, as server and trainer choose it."""
     import torch
 
-    if torch.cuda.is_available():
-        facts = torch.cuda.get_device_properties(0)
-        return Finding("device", Verdict.OK, f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
-    if (settings.device or "cpu") != "cpu":
-        told = f"{settings.device} is asked for, and torch {torch.__version__} sees no such device"
+    from model.device import pick_device
+
+    try:
+        chosen = pick_device(settings.device)
+    except ValueError as error:
+        told = f"{error}; torch {torch.__version__}"
         return Finding("device", Verdict.WRONG, told, "leave --device out, or install a torch built for it")
-    if shutil.which("nvidia-smi"):
+    if chosen.type == "cuda":
+        facts = torch.cuda.get_device_properties(chosen)
+        return Finding("device", Verdict.OK, f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+    if chosen.type != "cpu":
+        return Finding("device", Verdict.OK, str(chosen))
+    if settings.device is None and shutil.which("nvidia-smi"):
         told = f"torch {torch.__version__} sees no GPU, though nvidia-smi is there"
         return Finding("device", Verdict.NOTE, told, "install a torch built for CUDA; look at the driver")
     return Finding("device", Verdict.OK, f"cpu ({torch.backends.cpu.get_cpu_capability()})")

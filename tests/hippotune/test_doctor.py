@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from exchange.embedded import EmbeddedRedis
 from hippotune import doctor
 from hippotune.doctor import Verdict
@@ -77,3 +79,16 @@ def test_a_store_that_cannot_be_written_is_wrong() -> None:
     finding = doctor.store(Path("/proc/store"))
     assert finding.verdict == Verdict.WRONG
     assert "/proc cannot be written" in finding.found
+
+
+def test_the_device_told_is_the_one_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A machine with a GPU that nothing may use, as `--device cpu` asks: nvidia-smi alone makes doctor look for one.
+    (tmp_path / "nvidia-smi").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    named = doctor.device(Settings(device="cpu"))
+    assert (named.verdict, named.found.split()[0], named.advice) == (Verdict.OK, "cpu", "")
+    assert doctor.device(Settings(device="meta")).found == "meta"
+    for absent in ("abacus", "cuda:99"):
+        finding = doctor.device(Settings(device=absent))
+        assert finding.verdict == Verdict.WRONG
+        assert f"device is {absent!r}, which cannot be used here" in finding.found
