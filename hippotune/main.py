@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from exchange.errors import ExchangeError
 from hippotune.commands import demo, doctor, export, images, keys, learning, processes
 from hippotune.errors import HippoTuneError, Unreachable
-from hippotune.output import Exit, print_error, print_hint
+from hippotune.output import Exit, left_out_is_told, print_error, print_hint
 
 
 class Listing(TyperGroup):
@@ -69,7 +69,8 @@ def application() -> typer.Typer:
 def main() -> None:
     """Entry point; turns what can go wrong into a line on stderr and an exit code."""
     try:
-        application()()
+        with left_out_is_told():
+            application()()
     except HippoTuneError as error:
         print_error(str(error))
         if isinstance(error, Unreachable):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
@@ -16,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hippotune.errors import HippoTuneError, Refused, Unreachable
+from hippotune.samples import FilesLeftOut
 
 UNCUT = 10_000
 """Columns of a terminal that is none."""
@@ -56,6 +59,23 @@ def print_error(message: str) -> None:
 def print_hint(message: str) -> None:
     """What may help, on stderr."""
     Console(stderr=True, highlight=False).print(_shown(message, "dim"), soft_wrap=True)
+
+
+@contextmanager
+def left_out_is_told() -> Iterator[None]:
+    """Tell of files left out in one line on stderr; Python would quote the line of our code that noticed."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, FilesLeftOut):
+                told = Text.assemble(("note:", "yellow"), " ", _shown(message))
+                Console(stderr=True, highlight=False).print(told, soft_wrap=True)
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def print_table(

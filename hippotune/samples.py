@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,10 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-"""Files taken for images; anything else in a folder is left alone."""
+"""Files taken for images; anything else in a folder is left out, and told."""
+JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+"""What desktops leave in folders, beside what they hide by a dot."""
+NAMED = 5
+"""Suffixes named of what is left out."""
 
 Image = bytes | str | os.PathLike[str]
 """An encoded image: its bytes, or the path of its file."""
+
+
+class FilesLeftOut(UserWarning):
+    """A folder held files that are not taught; the message tells how many of which suffixes."""
 
 
 def image_bytes(image: Image) -> bytes:
@@ -37,18 +46,35 @@ def media_type(image: bytes) -> str:
 def labelled_files(folder: Path) -> list[tuple[Path, str]]:
     """Every image below `folder` with the name of the folder it lies in, in a stable order; no hidden ones.
 
-    Links to folders are followed. Raises ValueError when there is none, or when an image lies outside a label's
-    folder, and OSError when a folder cannot be read.
+    Links to folders are followed; other files are left out with the warning FilesLeftOut. Raises ValueError when
+    there is none, or when an image lies outside a label's folder, and OSError when a folder cannot be read.
     """
-    found = [path for path in _below(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found, others = [], Counter[str]()
+    for path in _below(folder):
+        if not path.is_file():
+            others["link to nothing" if path.is_symlink() else "no plain file"] += 1
+        elif path.suffix.lower() in SUFFIXES:
+            found.append(path)
+        else:
+            others[path.suffix.lower() or "without suffix"] += 1
+    taught = ", ".join(sorted(SUFFIXES))
     if not found:
-        raise ValueError(
-            f"{folder} holds no image; expected {folder}/LABEL/IMAGE with {', '.join(sorted(SUFFIXES))}"
-        )
+        there = f"; there is {_told(others)}" if others else ""
+        raise ValueError(f"{folder} holds no image; expected {folder}/LABEL/IMAGE with {taught}{there}")
     loose = next((path for path in found if path.parent == folder), None)
     if loose is not None:
         raise ValueError(f"{loose} has no label; expected {folder}/LABEL/{loose.name}")
+    if others:
+        told = f"{folder}: left out {_told(others)}; images are {taught}"
+        warnings.warn(told, FilesLeftOut, stacklevel=2)
     return [(path, path.parent.name) for path in found]
+
+
+def _told(others: Counter[str]) -> str:
+    """ "12 .bmp, 3 .heic", the most frequent first."""
+    named = others.most_common(NAMED)
+    rest = others.total() - sum(count for _, count in named)
+    return ", ".join([f"{count} {kind}" for kind, count in named] + [f"{rest} others"] * (rest > 0))
 
 
 def _below(folder: Path, within: frozenset[Path] = frozenset()) -> Iterator[Path]:
@@ -58,7 +84,7 @@ def _below(folder: Path, within: frozenset[Path] = frozenset()) -> Iterator[Path
     """
     within |= {folder.resolve()}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "__MACOSX":
+        if path.name.startswith(".") or path.name.lower() in JUNK:
             continue
         if not path.is_dir():
             yield path

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hippotune.samples import first_of_each, labelled_files, media_type
+from hippotune.samples import JUNK, first_of_each, labelled_files, media_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -262,7 +262,7 @@ def _pack(source: Source, limits: TaskLimits, path: Path) -> Iterator[tuple[Path
 
 def _check_label(label: str) -> None:
     """Raise ValueError for what cannot be a folder's name in an archive."""
-    junk = label.startswith(".") or label.lower() in ("__macosx", "thumbs.db", "desktop.ini")
+    junk = label.startswith(".") or label.lower() in JUNK
     if not label or "/" in label or "\\" in label or junk:
         raise ValueError(
             f"label {label!r} cannot name a folder; rename it, or submit from Python, image by image"

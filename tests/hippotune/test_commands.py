@@ -92,6 +92,23 @@ def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     assert f"version {newest} is now served" in hippotune("activate", str(newest), *url).stdout
 
 
+def test_what_a_folder_holds_beside_images_is_told_and_json_stays_json(server: Up, folder: Path) -> None:
+    for name in ("0.bmp", "1.BMP", "2.gif"):
+        (folder / "2" / name).write_bytes(b"x")
+    arguments = ("submit", folder, "--name", "with others", "--url", server.address)
+    for form in ((), ("--json",)):
+        result = hippotune(*arguments, *form)
+        line = f"note: {folder}: left out 2 .bmp, 1 .gif; images are .jpeg, .jpg, .png, .webp\n"
+        assert line in result.stderr
+    assert told(result)["labels"] == ["2", "3"]
+    for image in folder.rglob("*.png"):
+        image.unlink()
+    refused = hippotune(*arguments)
+    assert refused.returncode == 2
+    assert "holds no image" in refused.stderr
+    assert "there is 2 .bmp, 1 .gif" in " ".join(refused.stderr.replace("│", "").split())
+
+
 def test_whether_the_loop_is_alive_is_told_to_people_and_to_prometheus(server: Up, client: Client) -> None:
     version = next(version for version in client.versions() if "spread_ratio" in version.metrics)
     record = hippotune("versions", str(version.version), "--url", server.address).stdout

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hippotune.samples import as_archive, labelled_files, media_type
+from hippotune.samples import FilesLeftOut, as_archive, labelled_files, media_type
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in ("cats/1.jpg", "cats/2.PNG", "dogs/old/3.webp", "dogs/notes.txt"):
+    for name in ("cats/1.jpg", "cats/2.PNG", "dogs/old/3.webp"):
         path = tmp_path / "tree" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
@@ -28,7 +28,8 @@ def test_the_folder_is_the_label(tree: Path) -> None:
 
 def test_what_desktops_and_tools_leave_is_no_image(tree: Path) -> None:
     before = labelled_files(tree)
-    for name in ("cats/._1.jpg", ".trash/3.jpg", "cats/.ipynb_checkpoints/1.jpg", "__MACOSX/cats/1.jpg"):
+    hidden = ("cats/._1.jpg", ".trash/3.jpg", "cats/.ipynb_checkpoints/1.jpg")
+    for name in (*hidden, "__MACOSX/cats/1.jpg", "cats/Thumbs.db", "dogs/desktop.ini"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(b"x")
     assert labelled_files(tree) == before
@@ -68,6 +69,29 @@ def test_nothing_to_learn_is_told(tmp_path: Path) -> None:
         labelled_files(tmp_path)
 
 
+def test_files_left_out_are_counted_by_suffix(tree: Path) -> None:
+    for name in ("cats/4.bmp", "cats/5.BMP", "dogs/6.heic", "dogs/7"):
+        (tree / name).write_bytes(b"x")
+    (tree / "dogs" / "8.jpg").symlink_to(tree / "gone.jpg")
+    told = r"tree: left out 2 \.bmp, 1 \.heic, 1 without suffix, 1 link to nothing; images are \.jpeg, "
+    with pytest.warns(FilesLeftOut, match=told):
+        assert len(labelled_files(tree)) == 3
+    for letter in "abcdefg":
+        (tree / f"cats/9.{letter}").write_bytes(b"x")
+    with pytest.warns(FilesLeftOut, match=r"left out 2 \.bmp, 1 \.a, .*, 6 others; "):
+        labelled_files(tree)
+
+
+def test_a_folder_of_other_files_says_what_it_holds(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "cats").mkdir(exist_ok=True)
+        (tmp_path / "cats" / f"{number}.tif").write_bytes(b"x")
+    with pytest.raises(
+        ValueError, match=r"holds no image; expected .*/LABEL/IMAGE with .*; there is 3 \.tif$"
+    ):
+        labelled_files(tmp_path)
+
+
 def test_a_folder_becomes_a_zip_for_as_long_as_needed(tree: Path) -> None:
     with as_archive(tree) as (path, media):
         assert media == "application/zip"
@@ -86,7 +110,7 @@ def test_archives_are_known_by_their_contents(tree: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_neither_is_told(tree: Path) -> None:
-    with pytest.raises(ValueError, match="neither a folder"), as_archive(tree / "dogs" / "notes.txt"):
+    with pytest.raises(ValueError, match="neither a folder"), as_archive(tree / "cats" / "1.jpg"):
         pass
     with pytest.raises(FileNotFoundError), as_archive(tree / "missing"):
         pass
