@@ -23,6 +23,7 @@ from service.document import App
 from service.engine import Engine
 from service.guard import KeyGuard, OriginGuard
 from service.keys import Keyring
+from service.lifecycle import Lifecycle
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
 from service.middleware import FastPath, HeadRequests, ProtocolErrors, RequestMetrics, route_of
@@ -31,7 +32,7 @@ from service.receive import Bodies
 from service.routes import classify, feedback, inference, operations, page, tasks, versions
 from service.runtimes import Runtime
 from service.runtimes.load import load_runtime
-from service.services import Lifecycle, Services
+from service.services import Services
 from service.snapshot import Served
 from service.watcher import Watcher, warm
 

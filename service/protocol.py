@@ -20,6 +20,8 @@ from service.problems import Problem, answer, refused
 
 HEAD_S = 10.0
 TAKEN_S = 30.0
+LEAVING_S = 2.0
+"""`TAKEN_S` once the server shuts down."""
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 100
 
@@ -53,6 +55,7 @@ class HeadLimits(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._until_taken: asyncio.TimerHandle | None = None
         self._in_head = True
+        self._taken_s = TAKEN_S
         self._unused = 0
         """Bytes received since the last that ended a head or were part of a body."""
 
@@ -126,13 +129,23 @@ class HeadLimits(HttpToolsProtocol):
         if self.cycle.response_complete and not self.transport.is_closing():
             self._lobby.waiting[self] = None
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._taken_s = LEAVING_S
+        if self._until_taken is not None:
+            self._await_taking()
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._until_taken = self.loop.call_later(TAKEN_S, self.transport.abort)
+        self._await_taking()
 
     def resume_writing(self) -> None:
         self._stop_until_taken()
         super().resume_writing()
+
+    def _await_taking(self) -> None:
+        self._stop_until_taken()
+        self._until_taken = self.loop.call_later(self._taken_s, self.transport.abort)
 
     def _stop_until_taken(self) -> None:
         if self._until_taken is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from time import perf_counter
@@ -15,12 +15,16 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
+from service.lifecycle import Lifecycle
 from service.problems import Problem, refused
 
 IN_MEMORY_BYTES = 4 * 1024 * 1024
 SLOWEST = 4096
 """Bytes a second."""
+DRAINING_S = 2.0
+"""Seconds without a byte of a body while the server shuts down: containers are killed after 10."""
 
 
 class Bodies:
@@ -66,10 +70,8 @@ async def stream_body(
     """The body as it comes, counted in `hold` if it is to stay in memory.
 
     Raises Problem 413 past `limit` bytes, 415 for a body that was compressed on the way, and ClientDisconnect. Raises
-    Problem 408 after `idle_s` of silence, and when the body as a whole takes longer than that and a second for every
-    `SLOWEST` bytes: trickling is no way to hold a place. Raises Problem 429 where `hold` does.
+    what `Patience` raises of a body that comes too slowly, and Problem 429 where `hold` does.
     """
-    began = perf_counter()
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
         # Of no use to images, and expanding what anybody sends would hold up the event loop.
@@ -80,13 +82,9 @@ async def stream_body(
     total = int(declared) if declared.isascii() and declared.isdecimal() else 0
     if total > limit:
         raise refused("body", f"{total} bytes", f"have at most {limit} bytes", 413)
-    total, more = 0, True
+    total, more, patience = 0, True, Patience(idle_s, request.app.state.lifecycle)
     while more:
-        try:
-            async with asyncio.timeout(idle_s):
-                message = await request.receive()
-        except TimeoutError:
-            raise Problem(408, f"no byte of the body came for {idle_s} s") from None
+        message = await patience.next_of(request)
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
@@ -94,12 +92,46 @@ async def stream_body(
         total += len(chunk)
         if total > limit:
             raise refused("body", f"more than {limit} bytes", f"have at most {limit} bytes", 413)
-        if perf_counter() - began > idle_s + total / SLOWEST:
-            raise Problem(408, f"the body came slower than {SLOWEST} bytes a second")
+        if more:
+            patience.check_pace(total)
         if chunk:
             if hold is not None:
                 hold.take(len(chunk))
             yield chunk
+
+
+class Patience:
+    """How long a body is waited for: `idle_s` of silence, and as a whole that and a second for every `SLOWEST` bytes,
+    for trickling is no way to hold a place. Much less once the server shuts down, which must not wait for a body that
+    may never come; what keeps coming is taken to its end."""
+
+    def __init__(self, idle_s: float, lifecycle: Lifecycle) -> None:
+        self._idle_s, self._lifecycle = idle_s, lifecycle
+        self._began = perf_counter()
+
+    async def next_of(self, request: Request) -> Message:
+        """The next part of the body. Raises Problem 408, and 503 while draining."""
+        silent_s = 0.0
+        while silent_s < self._idle_s:
+            wait_s = min(DRAINING_S, self._idle_s - silent_s)  # a shutdown may begin meanwhile
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    return await request.receive()
+            silent_s += wait_s
+            if self._lifecycle.draining:
+                break
+        raise self._too_slow(f"no byte of the body came for {silent_s:g} s")
+
+    def check_pace(self, total: int) -> None:
+        """Raise Problem 408, and 503 while draining, unless `total` bytes were fast enough."""
+        idle_s = min(DRAINING_S, self._idle_s) if self._lifecycle.draining else self._idle_s
+        if perf_counter() - self._began > idle_s + total / SLOWEST:
+            raise self._too_slow(f"the body came slower than {SLOWEST} bytes a second")
+
+    def _too_slow(self, told: str) -> Problem:
+        if self._lifecycle.draining:
+            return Problem(503, f"the server is shutting down, and {told}")
+        return Problem(408, told)
 
 
 async def read_body(request: Request, limit: int, idle_s: float, hold: Hold | None = None) -> bytes:

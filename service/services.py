@@ -14,6 +14,7 @@ from exchange.queue import TaskQueue
 from exchange.registry import Registry
 from service.config import ServiceConfig
 from service.engine import Engine
+from service.lifecycle import Lifecycle
 from service.memory import SharedMemory
 from service.metrics import Metrics
 from service.problems import Problem
@@ -21,14 +22,6 @@ from service.receive import Bodies
 from service.runtimes import Runtime
 from service.snapshot import Served, Snapshot
 from service.watcher import Watcher
-
-
-@dataclass(slots=True)
-class Lifecycle:
-    """draining: the server finishes what it has and takes nothing new.  failure: what kept it from starting."""
-
-    draining: bool = False
-    failure: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)

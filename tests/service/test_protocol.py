@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -157,6 +158,37 @@ def test_a_half_sent_body_is_408_and_leaves_nothing(
         ).is_success
 
 
+def test_a_stop_waits_for_no_body_that_does_not_come(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For one that keeps coming it does."""
+    monkeypatch.setattr(receive, "DRAINING_S", 0.3)
+    body = picture(size=(200, 200))
+    head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with ExitStack() as open_sockets:
+        with running(config) as server:
+            server.serve(random_version(server.backbone, ("cat", "dog")))
+            silent, trickling, steady = (open_sockets.enter_context(connection(server)) for _ in range(3))
+            for one in (silent, trickling, steady):
+                one.sendall(head + body[:1])
+            held = server.services.bodies
+            wait_for(lambda: held.held == 3)
+
+            def send_on() -> None:
+                for at in range(1, len(body), 6000):
+                    steady.sendall(body[at : at + 6000])
+                    with suppress(ConnectionError):
+                        trickling.sendall(b"x")
+                    time.sleep(0.1)
+
+            sending = threading.Thread(target=send_on)
+            sending.start()
+        sending.join()
+        assert b"HTTP/1.1 503" in all_of(silent)
+        assert b"shutting down" in all_of(trickling)
+        assert all_of(steady).startswith(b"HTTP/1.1 200")
+
+
 def test_idle_connections_make_room(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than the server may have: the ones that have waited longest go, requests under way do not."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 20)
@@ -206,26 +238,41 @@ def tuple_of(url: str) -> tuple[str, int]:
     return host, int(port)
 
 
+@contextmanager
+def unread(server: Running) -> Iterator[str]:
+    """A task whose events a client asked for and does not take."""
+    blob = server.services.blobs.put(picture())
+    task = server.queue.submit("told at length", [Sample(blob, "cat")]).task.id
+    figures = {f"figure_{number}": number / 7 for number in range(2_000)}
+    for share in range(200):
+        server.queue.update(task, progress=share / 200, metrics=figures)
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(tuple_of(server.url))
+        reader.sendall(b"GET /tasks/%b/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % task.encode())
+        wait_for(lambda: server.services.streams.borrowed_tokens == 1)
+        yield task
+
+
 def test_a_stream_that_nobody_reads_loses_its_place(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(protocol, "TAKEN_S", 0.5)
     with running(config) as server:
-        blob = server.services.blobs.put(picture())
-        task = server.queue.submit("told at length", [Sample(blob, "cat")]).task.id
-        figures = {f"figure_{number}": number / 7 for number in range(2_000)}
-        for share in range(200):
-            server.queue.update(task, progress=share / 200, metrics=figures)
-        with socket.socket() as reader:
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            reader.connect(tuple_of(server.url))
-            reader.sendall(b"GET /tasks/%b/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % task.encode())
-            places = server.services.streams
-            wait_for(lambda: places.borrowed_tokens == 1)
-            wait_for(lambda: places.borrowed_tokens == 0)
+        with unread(server) as task:
+            wait_for(lambda: server.services.streams.borrowed_tokens == 0)
         assert not server.queue.get(task).state.ended, "nothing else ends the stream"
         alive(server)
     assert [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
+def test_a_stop_waits_for_nobody_who_takes_no_answer(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "LEAVING_S", 0.3)
+    with ExitStack() as reading, running(config) as server:
+        reading.enter_context(unread(server))
+        time.sleep(1)  # until nothing more fits on its way
 
 
 def test_http_1_0_is_answered_and_closed(server: Running) -> None:

@@ -8,9 +8,9 @@ import threading
 import httpx
 from fastapi import FastAPI
 
+from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.server import OwnProcessServer
-from service.services import Lifecycle
 from tests.service.support import wait_for
 
 
