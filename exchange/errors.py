@@ -53,6 +53,10 @@ class VersionUnreadable(ExchangeError):
     """The disk does not give a file of a version, or not yet. Unlike damage, this may pass by itself."""
 
 
+class BackboneChanged(ExchangeError):
+    """What was learned was learned on another backbone; the message names both."""
+
+
 class PointerMoved(ExchangeError):
     """The pointer was not where the caller expected it: somebody else published or activated first."""
 

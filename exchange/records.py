@@ -126,6 +126,9 @@ class Backbone:
     px: int
     sha256: str
 
+    def __str__(self) -> str:
+        return f"{self.name} at {self.px} px (weights {self.sha256[:12]})"
+
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:

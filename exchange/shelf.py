@@ -3,12 +3,12 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
+from exchange.errors import BackboneChanged, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.files import make_durable, make_folder, sha256_of, storing
-from exchange.records import FileRecord, Manifest
+from exchange.records import Backbone, FileRecord, Manifest
 
 Writer = Callable[[Path], None]
 """Writes one file of a version under the path it is given."""
@@ -44,6 +44,15 @@ class Shelf:
         if manifest.version != version:
             raise VersionCorrupt(f"the manifest of version {version} is that of version {manifest.version}")
         return manifest
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Raises `BackboneChanged` when versions lie here and none was learned on this one."""
+        learned: list[Backbone] = []
+        for version in sorted(self.numbers(), reverse=True):
+            with suppress(VersionNotFound, VersionCorrupt, VersionUnreadable):
+                learned.append(self.manifest(version).backbone)
+        if learned and backbone not in learned:
+            raise BackboneChanged(f"what {self.root} holds was learned on {learned[0]}, not on {backbone}")
 
     def verify(self, version: int, role: str) -> None:
         """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""

@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -232,6 +232,9 @@ def server(settings: Settings) -> Finding:
 
 def speed(settings: Settings) -> Iterator[Finding]:
     """Load the backbone, time it, and let `auto` choose as the server does."""
+    from exchange.errors import BackboneChanged
+    from exchange.records import Backbone
+    from exchange.shelf import Shelf
     from service.cpus import available_cpus
     from service.runtimes.torch import TorchRuntime
 
@@ -244,7 +247,14 @@ def speed(settings: Settings) -> Iterator[Finding]:
         return
     took_s, facts = time.perf_counter() - began, runtime.backbone
     told = f"{facts.identity.name}, {facts.px} px, {facts.dim} channels, {facts.depth} blocks, loaded in {took_s:.1f} s"
-    yield Finding("backbone", Verdict.OK, told)
+    try:
+        Shelf(settings.store / "versions").check_backbone(Backbone(*astuple(facts.identity)))
+    except BackboneChanged as error:
+        yield Finding(
+            "backbone", Verdict.WRONG, f"{told}; {error}", "correct --store, or --backbone and --weights"
+        )
+    else:
+        yield Finding("backbone", Verdict.OK, told)
     yield guarded("runtime", lambda: chosen_runtime(settings, runtime))
 
 

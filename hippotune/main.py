@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from exchange.errors import ExchangeError
+from exchange.errors import BackboneChanged, ExchangeError
 from hippotune.commands import demo, doctor, export, images, keys, learning, processes
 from hippotune.errors import HippoTuneError, Unreachable
 from hippotune.output import Exit, left_out_is_told, print_error, print_hint
@@ -76,6 +76,10 @@ def main() -> None:
         if isinstance(error, Unreachable):
             print_hint("`hippotune up` starts one; --url or HIPPOTUNE_URL names another")
         sys.exit(Exit.of(error))
+    except BackboneChanged as error:
+        print_error(str(error))
+        print_hint("take another folder with --store, or that backbone with --backbone, --px and --weights")
+        sys.exit(Exit.FAILED)
     except (ExchangeError, ValueError, OSError) as error:
         print_error(str(error))
         sys.exit(Exit.FAILED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 from fastapi import FastAPI
 from rich.console import Console
@@ -17,12 +18,21 @@ from service.server import OwnProcessServer
 class AnnouncingServer(OwnProcessServer):
     """Prints its address when it has started, as the first line of JSON on stdout or as a line to read."""
 
-    def __init__(self, app: FastAPI, host: str, port: int, unready_s: float, as_json: bool) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        host: str,
+        port: int,
+        unready_s: float,
+        as_json: bool,
+        started: Callable[[], object],
+    ) -> None:
         super().__init__(app, host=host, port=port, unready_s=unready_s)
-        self._as_json = as_json
+        self._as_json, self._started = as_json, started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._started()
         address = f"http://{self.config.host}:{self.config.port}"
         if self._as_json:
             print_json({"address": address, "pid": os.getpid()})
@@ -30,9 +40,15 @@ class AnnouncingServer(OwnProcessServer):
             Console().print(f"HippoTune is at [bold]{address}[/bold]  (Ctrl-C stops it)")
 
 
-def serve(settings: Settings, redis_url: str, door: socket.socket, as_json: bool) -> None:
-    """Serve until asked to stop."""
+def serve(
+    settings: Settings,
+    redis_url: str,
+    door: socket.socket,
+    as_json: bool,
+    started: Callable[[], object] = lambda: None,
+) -> None:
+    """Serve until asked to stop. started: called once it answers."""
     host, port = door.getsockname()[:2]
     app = create_app(settings.service(redis_url))
     shown = f"[{host}]" if ":" in host else host
-    AnnouncingServer(app, shown, port, settings.unready_s, as_json).run(sockets=[door])
+    AnnouncingServer(app, shown, port, settings.unready_s, as_json, started).run(sockets=[door])

@@ -43,6 +43,9 @@ class BackboneIdentity:
     px: int
     sha256: str
 
+    def __str__(self) -> str:
+        return f"{self.name} at {self.px} px (weights {self.sha256[:12]})"
+
 
 class UnsupportedBackbone(ValueError):
     """The named model cannot carry retrieval pools; the message says why."""

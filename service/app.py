@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import astuple
 from importlib.metadata import version
 
 from anyio import CapacityLimiter, to_thread
@@ -14,6 +15,7 @@ from redis import Redis
 from exchange.blobs import BlobStore
 from exchange.connection import connect
 from exchange.queue import TaskQueue
+from exchange.records import Backbone
 from exchange.registry import Registry
 from exchange.relay import Relay
 from service import problems
@@ -113,6 +115,8 @@ async def running(
     engine, watcher, memory = services.engine, services.watcher, services.memory
     engine.start()
     try:
+        # Here alone: a store that is moved to another backbone later must not end who still answers from it.
+        services.registry.shelf.check_backbone(Backbone(*astuple(runtime.identity)))
         await to_thread.run_sync(warm_backbone, engine, runtime)
         watcher.start()
         memory.start()

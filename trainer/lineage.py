@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import structlog
 
-from exchange.errors import StoreUnavailable, VersionCorrupt, VersionNotFound, VersionUnreadable
-from exchange.records import LEARNER, SERVING, Manifest
-from exchange.records import Backbone as BackboneRecord
+from exchange.errors import (
+    BackboneChanged,
+    StoreUnavailable,
+    VersionCorrupt,
+    VersionNotFound,
+    VersionUnreadable,
+)
+from exchange.records import LEARNER, SERVING, Backbone, Manifest
 from exchange.registry import Registry
 from model.checkpoint import InvalidCheckpoint
 from trainer.learner import Learner
@@ -32,15 +37,14 @@ class Lineage:
 
     def __init__(self, registry: Registry, learner: Learner) -> None:
         self.registry, self.learner = registry, learner
-        identity = learner.network.backbone.identity
-        self.backbone = BackboneRecord(identity.name, identity.px, identity.sha256)
+        self.backbone = Backbone(*astuple(learner.network.backbone.identity))
 
     def load(self) -> Base:
         """The state behind the version now served, be it the newest or one somebody rolled back to.
 
         Raises BackboneChanged when it was learned on another backbone; VersionCorrupt, VersionNotFound and
-        VersionUnreadable when a file is damaged, gone or not given: activating another version, or putting the file
-        back, heals that.
+        VersionUnreadable when a file is damaged, gone or not given: activating another version heals all of these, and
+        putting the file back what was missing.
         """
         current = self.registry.current()
         version = current
@@ -48,8 +52,8 @@ class Lineage:
             manifest = self.registry.manifest(version)
             if manifest.backbone != self.backbone:
                 raise BackboneChanged(
-                    f"version {version} was learned on {manifest.backbone}, not {self.backbone}; "
-                    "take that backbone again, or another store"
+                    f"version {version} was learned on {manifest.backbone}, not on {self.backbone}; "
+                    "activate a version that was, or train on that backbone"
                 )
             if LEARNER in manifest.files:
                 self.registry.verify(version, LEARNER)
@@ -133,7 +137,3 @@ class Lineage:
             self.registry.prune(keep)
         except (StoreUnavailable, VersionUnreadable) as error:
             log.warning("old versions stay for now", reason=str(error))
-
-
-class BackboneChanged(ValueError):
-    """The store was learned on another backbone; the message names both."""

@@ -8,11 +8,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from ipaddress import ip_address
 from typing import Annotated
 
 import typer
 
+from exchange.shelf import Shelf
 from hippotune import logs
 from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
@@ -33,10 +35,15 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
         redis_url = settings.redis_url or running.enter_context(_private_redis(settings))
         settings = _sharing_cores(settings)
         environment = os.environ | settings.environment() | {"HIPPOTUNE_REDIS_URL": redis_url}
-        running.enter_context(Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment))
+        trainer = Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment)
+        start_trainer = partial(running.enter_context, trainer)
+        # With something learned the server first finds out whether it was on this backbone: a trainer beside it would
+        # say so, too, and be started again and again.
+        if fresh := not Shelf(settings.store / "versions").numbers():
+            start_trainer()
         from hippotune.serving import serve as run_server
 
-        run_server(settings, redis_url, door, as_json)
+        run_server(settings, redis_url, door, as_json, (lambda: None) if fresh else start_trainer)
 
 
 @with_settings(Part.COMMON, Part.SERVER)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query
 
-from exchange.records import SERVING, Manifest
+from exchange.records import SERVING, Backbone, Manifest
 from model.merging import LEAST_KEEP
 from service import examples
 from service.problems import Problem, documented
@@ -102,13 +103,10 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
 
 def require_fitting(services: Services, manifest: Manifest) -> None:
     """Raise Problem 409 when a version was learned on another backbone."""
-    here, there = services.runtime.identity, manifest.backbone
-    if (here.name, here.px, here.sha256) != (there.name, there.px, there.sha256):
-        raise Problem(
-            409,
-            f"version {manifest.version} was learned on {there.name} at {there.px} px ({there.sha256[:12]}); "
-            f"this server runs {here.name} at {here.px} px ({here.sha256[:12]})",
-        )
+    here = Backbone(*astuple(services.runtime.identity))
+    if here != manifest.backbone:
+        told = f"version {manifest.version} was learned on {manifest.backbone}; this server runs {here}"
+        raise Problem(409, told)
 
 
 def canary_view(services: Services) -> CanaryView | None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exchange.errors import LeaseLost, PointerMoved, StoreUnavailable, VersionNotFound
+from exchange.errors import BackboneChanged, LeaseLost, PointerMoved, StoreUnavailable, VersionNotFound
 from exchange.lease import Lease
-from exchange.records import Canary
+from exchange.records import Backbone, Canary
 from tests.exchange.publishing import files_of, publish, publish_chain
 
 
@@ -32,6 +32,20 @@ def test_whoever_expected_another_version_is_refused_and_leaves_nothing(registry
     assert files_of(registry) == before
     assert registry.current() == 1
     assert publish(registry, expected=1).version == 3
+
+
+def test_a_store_fits_the_backbones_its_versions_were_learned_on(registry):
+    ours, other = Backbone("vit_tiny", 224, "ab"), Backbone("vit_tiny", 224, "cd" * 32)
+    registry.shelf.check_backbone(ours)
+    publish(registry, backbone=other)
+    (registry.shelf.root / "000002.json").write_text("damaged")
+    with pytest.raises(
+        BackboneChanged, match=r"on vit_tiny at 224 px \(weights cdcdcdcdcdcd\), not on vit_tiny"
+    ):
+        registry.shelf.check_backbone(ours)
+    publish(registry, expected=1, backbone=ours)
+    registry.shelf.check_backbone(ours)
+    registry.shelf.check_backbone(other)
 
 
 def test_of_many_who_publish_at_once_one_wins(registry):

@@ -17,6 +17,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from exchange.records import Backbone, Manifest
+from exchange.shelf import Shelf
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Limits, digits
 
@@ -94,6 +96,16 @@ def trainer_of(process: subprocess.Popen[bytes], store: Path) -> int:
         if "train" in words:
             return pid
     return 0
+
+
+def learned_elsewhere(store: Path) -> None:
+    """A version in a store, learned on a backbone that is not ours."""
+    shelf = Shelf(store / "versions")
+    with shelf.staging(1) as staging:
+        files = shelf.write(1, {"serving": lambda path: path.write_bytes(b"any")}, staging)
+        elsewhere = Backbone("vit_small", 96, "ab" * 32)
+        manifest = Manifest(1, None, 0.0, "consolidated", elsewhere, ("ant",), ("t",), (), 0, {}, files)
+        shelf.write_manifest(manifest, staging)
 
 
 @pytest.fixture(scope="session")

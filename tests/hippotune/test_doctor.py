@@ -12,7 +12,7 @@ from exchange.embedded import EmbeddedRedis
 from hippotune import doctor
 from hippotune.doctor import Verdict
 from hippotune.settings import Settings
-from tests.hippotune.conftest import hippotune
+from tests.hippotune.conftest import hippotune, learned_elsewhere
 
 
 def findings(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
@@ -73,6 +73,13 @@ def test_a_redis_that_drops_tasks_is_wrong(redis_server: EmbeddedRedis, redis: o
 def test_threads_beyond_the_processors_are_noted() -> None:
     finding = doctor.cpus(Settings(threads=1000))
     assert (finding.verdict, "1000 threads" in finding.found) == (Verdict.NOTE, True)
+
+
+def test_a_store_of_another_backbone_is_wrong(tmp_path: Path) -> None:
+    learned_elsewhere(tmp_path)
+    found = next(doctor.speed(Settings(store=tmp_path)))
+    assert (found.name, found.verdict) == ("backbone", Verdict.WRONG)
+    assert "was learned on vit_small at 96 px" in found.found
 
 
 def test_a_store_that_cannot_be_written_is_wrong() -> None:

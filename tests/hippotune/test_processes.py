@@ -16,9 +16,18 @@ import pytest
 
 from exchange.embedded import EmbeddedRedis
 from hippotune.client import Client
-from hippotune.demo.data import Limits, digits
+from hippotune.demo.data import DemoTask, Limits, digits
 from hippotune.processes import Supervisor
-from tests.hippotune.conftest import ROOT, SMALL, Starter, clean_environment, family, hippotune, trainer_of
+from tests.hippotune.conftest import (
+    ROOT,
+    SMALL,
+    Starter,
+    clean_environment,
+    family,
+    hippotune,
+    learned_elsewhere,
+    trainer_of,
+)
 
 NOTES_ITS_START = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
 
@@ -129,6 +138,33 @@ def test_a_part_that_cannot_start_says_why_and_ends(
     assert asked.returncode == 1
     assert told in " ".join(asked.stderr.split())
     assert "Traceback" not in asked.stderr
+
+
+@pytest.mark.parametrize("part", ["up", "serve", "train"])
+def test_a_store_of_another_backbone_ends_it_at_once_and_names_both(tmp_path: Path, part: str) -> None:
+    learned_elsewhere(tmp_path)
+    alone = () if part == "up" else ("--redis-url", "redis://127.0.0.1:1")
+    port = () if part == "train" else ("--port", "0")
+    asked = hippotune(part, "--store", tmp_path, *alone, *port)
+    assert asked.returncode == 1
+    (told,) = [line for line in asked.stderr.splitlines() if line.startswith("error: ")]
+    assert (
+        "was learned on vit_small at 96 px (weights abababababab), not on bundled at 64 px (weights " in told
+    )
+    assert (
+        "take another folder with --store, or that backbone with --backbone, --px and --weights"
+        in asked.stderr
+    )
+    assert "Traceback" not in asked.stderr
+
+
+def test_up_goes_on_with_what_it_learned(start: Starter, tasks: list[DemoTask], tmp_path: Path) -> None:
+    """The trainer of a store that is not new starts after the server, and learns as ever."""
+    for number, task in enumerate(tasks[:2]):
+        with start(tmp_path / "store") as running, Client(running.address) as client:
+            client.wait(client.submit([(e.image, e.label) for e in task.train], f"task {number}"))
+            answered = client.versions()[0].labels
+    assert sorted(answered) == ["0", "1", "2", "3"]
 
 
 def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
-from exchange.records import TaskRecord, TaskState
+from exchange.records import Backbone, TaskRecord, TaskState
 from trainer.task import Task
 
 from .bench import FAST, SLOW, Bench, Trouble
@@ -198,6 +198,26 @@ def test_a_damaged_base_keeps_tasks_waiting_until_another_version_is_activated(
         bench.registry.activate(fast)
         assert bench.wait_for(two, TaskState.CONSOLIDATED).error is None
     assert bench.state().tasks == (two,)
+
+
+def test_a_store_moved_to_another_backbone_keeps_tasks_waiting_and_the_trainer_alive(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    with bench.trainer(FAST):
+        one = bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED)
+        assert one.version is not None
+        ours = bench.registry.manifest(one.version)
+        moved = bench.registry.publish(
+            kind="consolidated", parent=one.version, backbone=Backbone("vit_small", 96, "ab" * 32),
+            labels=ours.labels, consolidated=ours.consolidated, fast=(), slots=0, metrics={},
+            files={}, expected=one.version,
+        )  # fmt: skip
+        two = bench.submit(second)
+        told = str(bench.wait(two, waits).error)
+        assert f"version {moved.version} was learned on vit_small at 96 px (weights abababababab)" in told
+        bench.registry.activate(one.version)
+        assert bench.wait_for(two, TaskState.CONSOLIDATED).error is None
+    assert bench.state().tasks == (one.id, two)
 
 
 def test_redis_may_be_killed_in_the_midst_of_training(
