@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter as Tally
 from collections.abc import Sequence
 
@@ -38,6 +39,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._versions: frozenset[int | None] = frozenset()
+        self._changing = threading.Lock()
         self._count_requests()
         self._count_versions()
         self._count_learning()
@@ -128,26 +131,34 @@ class Metrics:
             gauge.set(math.nan)  # not measured yet: 0 would be a figure
 
     def served(self, version: int, canary: int | None = None) -> None:
-        """Exactly one version is being served, and one at most is the canary. The figures of all others end."""
-        self.version_info.clear()
-        self.version_info.labels(str(version)).set(1)
-        stay = {str(version), str(canary)}
-        for collector in (self.version_images, self.version_compute, self.version_score):
-            for sample in [sample for family in collector.collect() for sample in family.samples]:
-                if sample.labels["version"] not in stay:
-                    collector.remove_by_labels({"version": sample.labels["version"]})
+        """Exactly one version is being served, and one at most is the canary. The figures of all others end: what is
+        told of a pass that they began before is not counted any more, as it would bring their figures back."""
+        with self._changing:
+            self._versions = frozenset({version, canary})
+            self.version_info.clear()
+            self.version_info.labels(str(version)).set(1)
+            stay = {str(version), str(canary)}
+            for collector in (self.version_images, self.version_compute, self.version_score):
+                for sample in [sample for family in collector.collect() for sample in family.samples]:
+                    if sample.labels["version"] not in stay:
+                        collector.remove_by_labels({"version": sample.labels["version"]})
 
     def version_answered(self, version: int, top_scores: NDArray[np.float32], compute_s: float) -> None:
         """top_scores: [B], the best score of each image of a batch."""
         label = str(version)
-        self.version_images.labels(label, "answered").inc(len(top_scores))
-        self.version_compute.labels(label).observe(compute_s)
-        histogram = self.version_score.labels(label)
-        for score in top_scores.tolist():
-            histogram.observe(score)
+        with self._changing:
+            if version not in self._versions:
+                return
+            self.version_images.labels(label, "answered").inc(len(top_scores))
+            self.version_compute.labels(label).observe(compute_s)
+            histogram = self.version_score.labels(label)
+            for score in top_scores.tolist():
+                histogram.observe(score)
 
     def version_failed(self, version: int, images: int) -> None:
-        self.version_images.labels(str(version), "failed").inc(images)
+        with self._changing:
+            if version in self._versions:
+                self.version_images.labels(str(version), "failed").inc(images)
 
     def tasks(self, newest: Sequence[TaskRecord], lag: int) -> None:
         """Report the task queue as it is, `newest` first."""

@@ -119,9 +119,8 @@ class Watcher:
             snapshot = self._newest_but(version)
         if snapshot is None:
             return
-        self._served.snapshot = snapshot
+        self._let_answer(snapshot, self._served.canary)
         self._metrics.swap.observe(perf_counter() - began)
-        self._report()
         log.info(
             "version served",
             version=snapshot.version,
@@ -141,24 +140,23 @@ class Watcher:
         canary = self._registry.canary()
         if canary == self._canary:
             return
-        serving = self._served.canary
+        known = self._served.canary
         if canary is None:
-            self._served.canary = None
-        elif serving is not None and serving.snapshot.version == canary.version:
-            self._served.canary = CanarySnapshot(serving.snapshot, canary.share)
+            snapshot = None
+        elif known is not None and known.snapshot.version == canary.version:
+            snapshot = known.snapshot
         else:
             snapshot = self._load_or_refuse(canary.version)
-            able = CanarySnapshot(snapshot, canary.share) if snapshot and snapshot.labels else None
-            self._served.canary = able
+        able = CanarySnapshot(snapshot, canary.share) if canary and snapshot and snapshot.labels else None
+        self._let_answer(self._served.snapshot, able)
         self._canary = canary
-        self._report()
         log.info("canary", version=canary and canary.version, share=canary and canary.share)
 
-    def _report(self) -> None:
-        """Tell the metrics which versions answer."""
-        serving, canary = self._served.snapshot, self._served.canary
+    def _let_answer(self, serving: Snapshot | None, canary: CanarySnapshot | None) -> None:
+        """The metrics know first, so that the first answer of a version is counted."""
         if serving is not None:
             self._metrics.served(serving.version, canary.snapshot.version if canary else None)
+        self._served.snapshot, self._served.canary = serving, canary
 
     def _load_or_refuse(self, version: int) -> Snapshot | None:
         """A version ready to answer; None for one that cannot, which is reported. Raises ExchangeUnavailable."""

@@ -7,21 +7,26 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from exchange.embedded import EmbeddedRedis
 from exchange.queue import QueueConfig
 from model.backbone import BackboneSpec
+from model.budget import Budget
 from model.checkpoint import Checkpoint
 from service.app import create_app
 from service.config import ServiceConfig
-from service.runtimes import Classifier
+from service.runtimes import Classifier, Output
 from service.watcher import warm
 from tests.service.support import Running, picture, random_version, running, serving, wait_for
 
@@ -101,6 +106,36 @@ def test_swaps_under_load_lose_nothing_and_mix_nothing(config: ServiceConfig) ->
             number = names[result["version"]]
             assert {p["label"] for p in result["predictions"]} == {f"{name}{number}" for name in "abc"}
     assert len(seen) > 4
+
+
+class Held:
+    """A version's classifier that answers only once it is let."""
+
+    def __init__(self, own: Classifier) -> None:
+        self.own, self.began, self.let = own, threading.Event(), threading.Event()
+
+    def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
+        self.began.set()
+        assert self.let.wait(10)
+        return self.own.classify(pixels, budgets, explain)
+
+
+def test_a_pass_that_outlives_its_version_does_not_bring_its_figures_back(config: ServiceConfig) -> None:
+    with running(config) as server, ThreadPoolExecutor() as pool:
+        old = server.serve(random_version(server.backbone, ("cat", "dog"))).version
+        served = server.services.served
+        assert served.snapshot is not None
+        held = Held(served.snapshot.classifier)
+        served.snapshot = replace(served.snapshot, classifier=held)
+        asked = pool.submit(server.client.post, "/classify", content=picture(), headers=PNG)
+        assert held.began.wait(10)
+        new = server.serve(random_version(server.backbone, ("cat", "dog"), seed=1)).version
+        held.let.set()
+        assert asked.result().json()["version"] == old
+        assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == new
+        figure = f'hippotune_version_images_total{{outcome="answered",version="{new}"}} 1.0'
+        wait_for(lambda: figure in server.client.get("/metrics").text)
+        assert f'version="{old}"' not in server.client.get("/metrics").text
 
 
 def test_a_failed_start_says_why(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
