@@ -42,7 +42,7 @@ class EpochShelf(TaskFiles):
                 log.info("resuming a task", task=task, epoch=facts["epoch"])
                 return EpochState(int(facts["epoch"]), tensors)
             reason = "it was begun on another version, backbone or configuration"
-        except (InvalidCheckpoint, KeyError, TypeError, ValueError) as error:
+        except (InvalidCheckpoint, OSError, KeyError, TypeError, ValueError) as error:
             reason = str(error)
         log.warning("starting a task over", task=task, reason=reason)
         return None

@@ -62,11 +62,13 @@ class Lineage:
         return Base(self.learner.start(), current)
 
     def read(self, version: int) -> LearnerState:
-        """Raises VersionCorrupt."""
+        """Raises VersionCorrupt and VersionUnreadable."""
         try:
             return LearnerState.load(self.registry.path(version, LEARNER))
         except InvalidCheckpoint as error:
             raise VersionCorrupt(f"version {version} cannot be built on: {error}") from error
+        except OSError as error:  # gone since it was verified
+            raise VersionUnreadable(f"version {version} cannot be read: {error}") from error
 
     def publish(
         self,

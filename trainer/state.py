@@ -108,7 +108,7 @@ class LearnerState:
 
     @classmethod
     def load(cls, path: Path) -> LearnerState:
-        """Read what `save` wrote. Raises InvalidCheckpoint."""
+        """Read what `save` wrote. Raises InvalidCheckpoint and OSError."""
         tensors, facts = read_tensors(path)
         try:
             features = ClassMoments(

@@ -103,7 +103,7 @@ class ValidationShelf(TaskFiles):
         try:
             tensors, facts = read_tensors(path) if path.exists() else ({}, {})
             return Task(task, tensors["pixels"], tuple(facts["labels"])) if tensors else None
-        except (InvalidCheckpoint, KeyError, TypeError, ValueError):
+        except (InvalidCheckpoint, OSError, KeyError, TypeError, ValueError):
             return None
 
 

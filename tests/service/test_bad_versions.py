@@ -88,6 +88,27 @@ def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
         wait_for(lambda: serving(server) == first)
 
 
+def test_a_version_whose_file_goes_after_it_was_verified_is_missing_and_not_damaged(
+    config: ServiceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(config) as server:
+        registry, away = server.services.registry, tmp_path / "away"
+        verify = registry.verify
+
+        def lose(version: int, role: str) -> None:
+            verify(version, role)
+            if not away.exists():
+                shutil.move(registry.path(version, role), away)
+
+        monkeypatch.setattr(registry, "verify", lose)
+        monkeypatch.setattr("service.watcher.READ_PAUSES_S", ())
+        monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+        version = server.publish(random_version(server.backbone, ("cat", "dog"))).version
+        wait_for(lambda: server.client.get("/versions").json()["refused"])
+        shutil.copy(away, registry.path(version, "serving"))
+        wait_for(lambda: serving(server) == version)
+
+
 def test_a_version_and_a_canary_that_stay_away_are_reported_once_each(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
