@@ -55,6 +55,18 @@ class Services:
         """Side of the square input."""
         return self.runtime.identity.px
 
+    def applied(self) -> tuple[str, ...]:
+        """Ids of the tasks that the version pointed to knows; of the disk only where it is not in memory.
+
+        Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
+        """
+        version, snapshot = self.registry.current(), self.served.snapshot
+        if version is None:
+            return ()
+        if snapshot is not None and snapshot.version == version:
+            return snapshot.manifest.applied
+        return self.registry.manifest(version).applied
+
     def require_open(self) -> None:
         """Raise Problem 503 while draining."""
         if self.lifecycle.draining:

@@ -17,7 +17,14 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.datastructures import UploadFile
 
-from exchange.errors import BlobCorrupt, BlobMissing, ExchangeError
+from exchange.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    ExchangeError,
+    VersionCorrupt,
+    VersionNotFound,
+    VersionUnreadable,
+)
 from exchange.records import TaskRecord, TaskState
 from service import examples
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
@@ -269,11 +276,16 @@ async def remove(id: Id, services: TheServices, response: Response) -> TaskView:
 
 
 def withdraw(services: Services, id_: str) -> TaskRecord:
-    """Cancel or forget a task. Raises TaskNotFound and, of the version being served, what `manifest` raises."""
-    task, version = services.queue.remove(id_), services.registry.current()
-    if not task.state.ended or version is None or id_ not in services.registry.manifest(version).applied:
+    """Cancel or forget a task. Raises TaskNotFound, and Problem where it is not told what the version served knows."""
+    task = services.queue.remove(id_)
+    if not task.state.ended:
         return task
-    return services.queue.remove(id_, again=True)
+    try:
+        known = id_ in services.applied()
+    except (VersionNotFound, VersionCorrupt, VersionUnreadable) as error:
+        told = f"the task is {task.state.value}, but whether the version served knows it cannot be told: {error}"
+        raise Problem(503, told) from error
+    return services.queue.remove(id_, again=True) if known else task
 
 
 @router.post(

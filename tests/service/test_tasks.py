@@ -148,6 +148,25 @@ def test_delete_forgets_again_what_the_version_served_knows_again(config: Servic
             assert server.client.delete(f"/tasks/{other}").json()["state"] == "cancelled"
 
 
+def test_delete_tells_what_it_did_while_the_disk_does_not_tell_the_rest(config: ServiceConfig) -> None:
+    with running(config) as server:
+        versions = [
+            server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version
+            for seed in range(2)
+        ]
+        for version in versions:
+            (config.store / "versions" / f"{version:06d}.json").unlink()
+        task = submit(server).json()["id"]
+        cancelled = server.client.delete(f"/tasks/{task}")
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled"), "known from memory"
+        server.queue.redis.set(server.registry.keys.pointer, versions[0])
+        task = submit(server).json()["id"]
+        untold = server.client.delete(f"/tasks/{task}")
+        assert untold.status_code == 503
+        assert "the task is cancelled" in untold.json()["detail"]
+        assert server.client.get(f"/tasks/{task}").json()["state"] == "cancelled"
+
+
 def test_a_dead_letter_can_be_tried_again(taught: Running) -> None:
     task = submit(taught).json()["id"]
     assert taught.client.post(f"/tasks/{task}/retry").json()["state"] == "queued"
