@@ -31,7 +31,7 @@ from service.metrics import Metrics
 from service.middleware import FastPath, HeadRequests, ProtocolErrors, RequestMetrics, route_of
 from service.pace import Pace
 from service.receive import Bodies
-from service.routes import classify, feedback, inference, operations, page, tasks, versions
+from service.routes import classify, events, feedback, inference, operations, page, tasks, versions
 from service.runtimes import Runtime
 from service.runtimes.load import load_runtime
 from service.services import Services
@@ -82,7 +82,7 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
     app.state.lifecycle, app.state.metrics = lifecycle, metrics
     wrap(app, config, keys, metrics)
     problems.install(app, metrics)
-    for noun in (classify, feedback, tasks, versions, operations, inference, page):
+    for noun in (classify, feedback, tasks, events, versions, operations, inference, page):
         app.include_router(noun.router)
     app.mount("/web", page.files())
     return app

@@ -18,7 +18,7 @@ import pytest
 
 from exchange.records import TaskState
 from service.config import ServiceConfig
-from service.routes import tasks
+from service.routes import events
 from tests.service.support import Running, picture, random_version, running, wait_for
 
 FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
@@ -238,7 +238,7 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
 
 
 def test_a_stream_that_stays_silent_is_kept_open(taught: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "SILENCE_S", 0.0)
+    monkeypatch.setattr(events, "SILENCE_S", 0.0)
     task = submit(taught).json()["id"]
     with taught.client.stream("GET", f"/tasks/{task}/events") as lines:
         assert any(line == ": ping" for line in lines.iter_lines())
