@@ -10,14 +10,11 @@ Starts everything as a user would (`hippotune up`) and, over HTTP,
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +25,7 @@ from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
 from hippotune import Client
 from hippotune.errors import HippoTuneError
-from hippotune.processes import hippotune, stop
+from hippotune.processes import everything
 from hippotune.records import Classification
 
 CLASSES, IMAGES = 10, 10
@@ -49,7 +46,11 @@ def main(
     examples = photographs(data / "cub100_train_webp.npz")
     options = ["--backbone", DEIT, "--weights", str(data / WEIGHTS), "--validation-share", "0"]
     options += ["--epochs", "0"]  # the slots' training comes after what is measured here
-    with everything(options) as client:
+    with (
+        tempfile.TemporaryDirectory() as store,
+        everything(Path(store), "--port", "0", *options) as (address, _),
+        Client(address, retries=0) as client,
+    ):
         seconds, images = [], []
         for start in range(0, tasks * CLASSES * IMAGES, CLASSES * IMAGES):
             task = examples[start : start + CLASSES * IMAGES]
@@ -74,22 +75,6 @@ def photographs(archive: Path) -> list[tuple[bytes, str]]:
         for label, name in enumerate(source.classes)
         for row in source.of_class(label)[:IMAGES]
     ]
-
-
-@contextmanager
-def everything(options: Sequence[str]) -> Iterator[Client]:
-    """`hippotune up` on a free port and an empty store, and a client that never retries."""
-    with tempfile.TemporaryDirectory() as store:
-        command = hippotune("up", "--json", "--end-with-stdin", "--port", "0", "--store", store, *options)
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        try:
-            assert child.stdout is not None
-            with Client(json.loads(child.stdout.readline())["address"], retries=0) as client:
-                yield client
-        finally:
-            stop(child)
 
 
 def seconds_to_served(client: Client, task: Sequence[tuple[bytes, str]]) -> float:

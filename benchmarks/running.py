@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
@@ -13,18 +12,17 @@ from pathlib import Path
 
 from hippotune import Client
 from hippotune.demo.data import Limits, digits
-from hippotune.processes import hippotune, stop
+from hippotune.processes import everything
 from service.keys import Role, create
 
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """key: an admin's.  store: its folder, gone with it; holds its log too.  image: one of what was taught."""
+    """key: an admin's.  image: one of what was taught."""
 
     address: str
     key: str
     process: subprocess.Popen[bytes]
-    store: Path
     image: bytes
 
     def client(self, retries: int = 0) -> Client:
@@ -35,29 +33,15 @@ class Up:
 def up(*options: str) -> Iterator[Up]:
     """Everything, on a free port; it has learned two digits."""
     secret, key = create("benchmark", [Role.ADMIN])
-    with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder)
-        command = hippotune("up", "--json", "--end-with-stdin", "--port", "0", "--store", folder, *options)
-        with (store / "log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                env=os.environ | {"HIPPOTUNE_API_KEYS": key.line()},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
+    environment = os.environ | {"HIPPOTUNE_API_KEYS": key.line()}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        everything(Path(folder), "--port", "0", *options, environment=environment) as (address, process),
+    ):
+        task = digits(Limits(tasks=5, train=6, test=1))[0]
+        running = Up(address, secret, process, task.train[0].image)
+        with running.client(retries=5) as client:
+            client.wait(
+                client.submit([(sample.image, sample.label) for sample in task.train], "zero and one")
             )
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, (store / "log").read_text()
-            task = digits(Limits(tasks=5, train=6, test=1))[0]
-            running = Up(json.loads(line)["address"], secret, process, store, task.train[0].image)
-            with running.client(retries=5) as client:
-                client.wait(
-                    client.submit([(sample.image, sample.label) for sample in task.train], "zero and one")
-                )
-            yield running
-        finally:
-            stop(process)
-            if process.stdout is not None:
-                process.stdout.close()
+        yield running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,10 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
 import structlog
+
+from hippotune.errors import HippoTuneError
 
 log = structlog.get_logger()
 
@@ -84,6 +88,39 @@ class Supervisor:
 def hippotune(*arguments: str) -> list[str]:
     """The command line of one of our own commands, in this Python."""
     return [sys.executable, "-m", "hippotune", *arguments]
+
+
+@contextmanager
+def everything(
+    store: Path, *options: str, environment: Mapping[str, str] = os.environ
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Runs `hippotune up` on a store: its address and process. Its log is `up.log` there.
+
+    It ends with us, and never by a Ctrl-C that is meant for us. Raises HippoTuneError when it does not start.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    log = store / "up.log"
+    command = hippotune("up", "--json", "--end-with-stdin", "--store", str(store), *options)
+    with log.open("wb") as errors:
+        child = subprocess.Popen(  # noqa: S603  # our own command, no shell
+            command,
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    try:
+        line = child.stdout.readline() if child.stdout else b""
+        if not line:
+            child.wait()
+            last = log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise HippoTuneError("`hippotune up` did not start:\n" + "\n".join(last))
+        yield json.loads(line)["address"], child
+    finally:
+        stop(child)
+        if child.stdout is not None:
+            child.stdout.close()
 
 
 def end_with_stdin(end: Callable[[], None]) -> None:

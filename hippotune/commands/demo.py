@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import socket
-import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -22,11 +19,10 @@ from hippotune.demo.data import DemoTask, Limits, cifar100, digits, folder
 from hippotune.demo.report import Report
 from hippotune.demo.run import Demo
 from hippotune.demo.stage import Stage, show
-from hippotune.errors import HippoTuneError
 from hippotune.flags import with_settings
 from hippotune.kinds import Part
 from hippotune.output import Exit
-from hippotune.processes import hippotune, stop, until_asked_to_stop
+from hippotune.processes import everything, until_asked_to_stop
 from hippotune.samples import media_type
 from hippotune.settings import Settings
 
@@ -54,7 +50,11 @@ def demo(
         store = settings.store
         if "store" not in settings.model_fields_set:
             store = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hippotune-")))
-        address, child = running.enter_context(_everything(settings, store))
+        port = settings.port if "port" in settings.model_fields_set else _free_port(settings)
+        environment = os.environ | settings.environment()
+        address, child = running.enter_context(
+            everything(store, "--port", str(port), environment=environment)
+        )
         console.print(f"HippoTune is at [bold]{address}[/bold]; teaching it {data}", highlight=False)
         report = _run(console, address, chosen, budgets=(1, settings.tmax or 4))
         if json_file is not None:
@@ -86,34 +86,6 @@ def _run(console: Console, address: str, tasks: list[DemoTask], budgets: tuple[i
         current = next(version.version for version in client.versions() if version.current)
     show(console, tasks, report, current)
     return report
-
-
-@contextmanager
-def _everything(settings: Settings, store: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Runs `hippotune up`: its address and process. Raises HippoTuneError when it does not start."""
-    store.mkdir(parents=True, exist_ok=True)
-    log = store / "up.log"
-    port = settings.port if "port" in settings.model_fields_set else _free_port(settings)
-    environment = os.environ | settings.environment()
-    command = hippotune("up", "--json", "--end-with-stdin", "--port", str(port), "--store", str(store))
-    with log.open("wb") as errors:
-        child = subprocess.Popen(  # noqa: S603  # our own command, no shell
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        )
-    try:
-        line = child.stdout.readline() if child.stdout else b""
-        if not line:
-            child.wait()
-            last = log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise HippoTuneError("`hippotune up` did not start:\n" + "\n".join(last))
-        yield json.loads(line)["address"], child
-    finally:
-        stop(child)
 
 
 def _free_port(settings: Settings) -> int:
