@@ -9,7 +9,7 @@ import simplejpeg
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 # Pillow warns at 90 megapixels and refuses at 180; `decode` has its own limit and checks it first.
 Image.MAX_IMAGE_PIXELS = None
@@ -18,6 +18,17 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 """The decoders ever reached. Open formats beyond these are where an image library's vulnerabilities are."""
 APP1 = b"\xff\xe1"
 """The marker of a JPEG's metadata, which may say that the picture is to be turned. Never part of compressed pixels."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each Orientation of EXIF but 1, which is upright."""
 
 
 class UndecodableImage(ValueError):
@@ -45,8 +56,7 @@ def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
                     f"image is {width} x {height} pixels; at most {max_pixels} pixels are allowed"
                 )
             image.draft("RGB", (2 * px, 2 * px))
-            ImageOps.exif_transpose(image, in_place=True)
-            return to_pixels(image, px)
+            return to_pixels(upright(image), px)
     except UnidentifiedImageError as error:
         raise UndecodableImage("not a JPEG, PNG or WebP image") from error
     except UndecodableImage:
@@ -72,6 +82,19 @@ def decode_plain_jpeg(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8
     except (ValueError, KeyError):  # Pillow knows more kinds, and says what is wrong with a damaged one
         return None
     return pixels
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned as its metadata say; not at all where they cannot be read, for the pixels may be sound all the same.
+
+    Pillow's own `exif_transpose` also writes the metadata anew, and fails at what some cameras put there.
+    """
+    image.load()  # the metadata of a PNG may come last
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # nearly any, by what is damaged
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def to_pixels(image: Image.Image, px: int) -> NDArray[np.uint8]:

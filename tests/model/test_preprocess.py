@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from model.preprocess import UndecodableImage, decode, decode_plain_jpeg, to_pixels
 
@@ -60,6 +60,27 @@ def test_a_photo_taken_sideways_is_turned() -> None:
     for kind in ("PNG", "JPEG"):
         turned = decode(encoded(gradient(64, 64), kind, exif=exif.tobytes()), 32, LIMIT)
         np.testing.assert_allclose(turned[0], to_pixels(gradient(64, 64).rotate(-90), 32)[0], atol=2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_undone(orientation: int) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 40, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, "PNG", exif=exif.tobytes())
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode(data, 32, LIMIT), to_pixels(expected, 32))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_metadata_that_are_damaged_are_no_damaged_image(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    odd = exif.tobytes().replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")  # a resolution in letters
+    upright, turned = (to_pixels(image, 32) for image in (gradient(64, 64), gradient(64, 64).rotate(-90)))
+    for metadata, expected in ((odd, turned), (b"Exif\0\0no such thing", upright)):
+        pixels = decode(encoded(gradient(64, 64), kind, exif=metadata), 32, LIMIT)
+        np.testing.assert_allclose(pixels[0], expected[0], atol=3)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (200, 64), (31, 127), (1, 1)])
