@@ -72,8 +72,8 @@ async def stream_body(
     Raises Problem 413 past `limit` bytes, 415 for a body that was compressed on the way, and ClientDisconnect. Raises
     what `Patience` raises of a body that comes too slowly, and Problem 429 where `hold` does.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() != "identity":
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.strip().lower() not in ("", "identity"):
         # Of no use to images, and expanding what anybody sends would hold up the event loop.
         problem = refused("Content-Encoding", encoding, "be identity, or left out", 415)
         problem.headers = {"Accept-Encoding": "identity"}

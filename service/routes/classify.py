@@ -28,8 +28,15 @@ from service.tickets import Ticket
 
 router = APIRouter(tags=["classify"])
 
-UNSPECIFIC = ("", "image/*", "application/octet-stream", "application/x-www-form-urlencoded")
-"""Media types that say nothing of the body, so that its first bytes decide; the last is what curl sends untold."""
+UNSPECIFIC = (
+    "",
+    "image/*",
+    "image/jpg",  # there is none of this name, and many send it
+    "application/octet-stream",
+    "binary/octet-stream",  # what S3 calls a file that it was told nothing of
+    "application/x-www-form-urlencoded",  # what curl sends untold
+)
+"""Media types that say nothing of the body, so that its first bytes decide."""
 
 INLINE_BYTES, INLINE_PIXELS = 32 * 1024, 1_000_000
 """An image of so many of both is decoded in milliseconds; of bytes alone it may be a bomb."""

@@ -141,6 +141,12 @@ def test_a_body_compressed_on_the_way_is_told_apart(server: Running, path: str, 
     assert response.headers["accept-encoding"] == "identity"
 
 
+@pytest.mark.parametrize("encoding", ["", "identity"])
+def test_a_body_that_is_told_to_be_compressed_in_no_way_is_taken(server: Running, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding}
+    assert server.client.post("/classify", content=picture(), headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("files", "labels", "field", "allowed"),
     [

@@ -56,7 +56,16 @@ def test_an_image_of_few_bytes_and_many_pixels_does_not_hold_up_the_event_loop(
     assert decoders[1] != "uvicorn"
 
 
-@pytest.mark.parametrize("kind", [None, "application/octet-stream", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        None,
+        "image/jpg",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "application/x-www-form-urlencoded",
+    ],
+)
 def test_a_body_of_no_particular_type_is_told_by_its_first_bytes(server: Running, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     assert server.client.post("/classify", content=picture(), headers=headers).status_code == 200
