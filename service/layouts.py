@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -71,7 +72,7 @@ def label_in(member: Member) -> str:
     """What a label file says: the text of a .cls, one value of a .json object. Raises Problem."""
     if member.size > MAX_LABEL_BYTES:
         raise refused(member.name, f"{member.size} bytes", f"have at most {MAX_LABEL_BYTES} bytes", 413)
-    data = member.read()
+    data = member.read().removeprefix(BOM_UTF8)  # Windows begins a text with it
     if _is_cls(member.name):
         try:
             return data.decode().strip()

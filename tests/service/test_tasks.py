@@ -320,6 +320,19 @@ def test_a_webdataset_shard(taught: Running, kind: str) -> None:
     taught.queue.finish(claim)
 
 
+def test_a_label_file_that_windows_wrote_names_the_same_label(taught: Running) -> None:
+    """A class of two spellings that look the same would be two."""
+    members = {
+        "1.jpg": picture(1, "JPEG"),
+        "1.cls": "\ufeffcat\r\n".encode(),
+        "2.jpg": picture(2, "JPEG"),
+        "2.json": '\ufeff{"label": "cat"}'.encode(),
+    }
+    media = {"Content-Type": "application/x-tar"}
+    response = taught.client.post("/tasks", content=shard(members), headers=media)
+    assert response.json()["labels"] == ["cat"]
+
+
 @pytest.mark.parametrize(
     ("members", "told"),
     [
