@@ -71,7 +71,7 @@ class Bench:
             consumer=consumer,
             validation=ValidationConfig(share=0.1, least_images=least_images),
             queue=QUEUE,
-            max_pixels=100_000_000,
+            max_pixels=150_000_000,
             threads=1,
         )
 

@@ -33,9 +33,9 @@ def waits(record: TaskRecord) -> bool:
 def test_a_task_that_exhausts_memory_becomes_a_dead_letter_with_its_reason_and_can_be_tried_again(
     bench: Bench, first: Task, second: Task
 ) -> None:
-    huge = bench.submit_image(side=9000)
+    huge = bench.submit_image(side=12_000)
     innocent = bench.submit(second)
-    with bench.supervised(FAST, Trouble(spare_memory=256 << 20)):
+    with bench.supervised(FAST, Trouble(spare_memory=448 << 20)):
         dead = bench.wait_for(huge, TaskState.FAILED)
         bench.wait_for(innocent, TaskState.CONSOLIDATED)
     assert dead.error is not None
