@@ -1,12 +1,15 @@
-"""The query of POST /classify, checked in one step: FastAPI's own way goes through its parameters one by one."""
+"""What a query may hold. That of POST /classify is checked in one step: FastAPI's own way goes through its parameters
+one by one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
+from starlette.datastructures import QueryParams
 
 from model.merging import LEAST_KEEP
 from service.problems import refused, shorten
@@ -42,24 +45,14 @@ class ClassifyQuery(BaseModel):
 
     @classmethod
     def of(cls, request: Request) -> ClassifyQuery:
-        """Raises Problem, and RequestValidationError, which is answered as one.
-
-        A name nobody knows is a typing error more often than not, and its budget would silently be ignored.
-        """
+        """Raises Problem, and RequestValidationError, which is answered as one."""
         if not request.scope["query_string"]:
             return NOTHING_ASKED
         params = request.query_params
         values: dict[str, Any] = dict(params)
         if "labels" in values:
             values["labels"] = params.getlist("labels")
-        if not values.keys() <= cls.model_fields.keys():
-            name = next(name for name in values if name not in cls.model_fields)
-            raise refused(
-                shorten(name), values[name], f"be left out; known are {', '.join(cls.model_fields)}"
-            )
-        for name in values if len(params.multi_items()) > len(values) else ():
-            if name != "labels" and len(params.getlist(name)) > 1:
-                raise refused(name, ", ".join(params.getlist(name)), "be given once")
+        check_names(params, cls.model_fields.keys(), {"labels"})
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -68,6 +61,31 @@ class ClassifyQuery(BaseModel):
 
 NOTHING_ASKED = ClassifyQuery()
 """Made once: pydantic takes longer over it than all else takes to read an empty query."""
+
+
+def check_names(
+    params: QueryParams, known: Collection[str], repeatable: Collection[str] = frozenset()
+) -> None:
+    """Raise Problem for a parameter that nobody knows, and for one that comes twice.
+
+    Such a name is a typing error more often than not: a budget would silently be ignored, and `canry=0.1` would let a
+    version answer everybody.
+    """
+    for name in params:
+        if name not in known:
+            raise refused(shorten(name), params[name], f"be left out; known are {', '.join(known)}")
+    for name in params if len(params.multi_items()) > len(params) else ():
+        if name not in repeatable and len(params.getlist(name)) > 1:
+            raise refused(name, ", ".join(params.getlist(name)), "be given once")
+
+
+def only(*known: str) -> Callable[[Request], Coroutine[Any, Any, None]]:
+    """A dependency that refuses a query with other parameters than these, each once."""
+
+    async def check(request: Request) -> None:
+        check_names(request.query_params, known)
+
+    return check
 
 
 def parameters(query: type[BaseModel]) -> list[dict[str, Any]]:

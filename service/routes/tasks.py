@@ -23,6 +23,7 @@ from exchange.records import TaskRecord, TaskState
 from service import examples
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.problems import Problem, documented, refused
+from service.query import only
 from service.receive import file_parts, media_type, read_form, spool_body
 from service.records import TaskList, TaskView
 from service.services import Services, TheServices
@@ -77,6 +78,7 @@ MOST_TASKS = 1000
         **documented(400, 408, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=BODY,
+    dependencies=[Depends(only("name"))],
 )
 async def create(
     request: Request,
@@ -149,6 +151,7 @@ def submit_archive(services: Services, body: UploadFile, kind: str, name: str, k
     "",
     summary="Tasks, newest first",
     responses={**examples.answered("The newest tasks.", examples.TASKS), **documented(422, 503)},
+    dependencies=[Depends(only("limit", "state"))],
 )
 async def list_tasks(
     services: TheServices,

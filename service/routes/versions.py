@@ -6,12 +6,13 @@ from dataclasses import astuple
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from exchange.records import SERVING, Backbone, Manifest
 from model.merging import LEAST_KEEP
 from service import examples
 from service.problems import Problem, documented
+from service.query import only
 from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
 from service.services import Services, TheServices
 
@@ -54,6 +55,7 @@ async def get_version(version: Number, services: TheServices) -> VersionView:
         **examples.answered("The pointer moved, or the canary's share was set.", examples.VERSION),
         **documented(404, 409, 422, 503),
     },
+    dependencies=[Depends(only("canary"))],
 )
 async def activate(version: Number, services: TheServices, canary: Share = None) -> VersionView:
     """Moves the pointer; with `canary`, only lets the version answer a share of the requests beside the one served.

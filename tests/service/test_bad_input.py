@@ -272,6 +272,23 @@ def test_tar_archives_that_are_damaged(server: Running, body: bytes) -> None:
     assert server.client.post("/tasks", content=body, headers=TAR).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "field", "allowed"),
+    [
+        ("POST", "/versions/1/activate?canry=0.1", "canry", "be left out; known are canary"),
+        ("POST", "/versions/1/activate?canary=0.1&canary=1", "canary", "be given once"),
+        ("POST", "/tasks?nme=cats", "nme", "be left out; known are name"),
+        ("GET", "/tasks?stat=failed", "stat", "be left out; known are limit, state"),
+        ("GET", "/tasks?state=failed&state=queued", "state", "be given once"),
+    ],
+)
+def test_a_misspelled_parameter_is_not_passed_over(
+    server: Running, method: str, path: str, field: str, allowed: str
+) -> None:
+    """One for a canary would let the version answer everybody."""
+    problem(server.client.request(method, path), 422, field, allowed)
+
+
 def test_names_keys_and_paths(server: Running) -> None:
     files = {"files": ("a", picture())}
     labels = {"labels": ["cat"]}
