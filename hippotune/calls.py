@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from urllib.parse import quote
 import httpx
 
 from hippotune.checks import header_value
-from hippotune.errors import Refused, Unreachable
+from hippotune.errors import Refused, Unreachable, unnumbered
 from hippotune.records import Classification, Task, Version
 from hippotune.samples import Image, image_bytes, media_type
 
@@ -227,8 +226,7 @@ def ready() -> Call[bool]:
 
 def _why(error: httpx.TransportError) -> str:
     """ "no server answers at http://127.0.0.1:8000: Connection refused"."""
-    told = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
-    return f"no server answers at {_where(error)}: {told}"
+    return f"no server answers at {_where(error)}: {unnumbered(error)}"
 
 
 def _where(outcome: Outcome) -> str:
@@ -285,13 +283,12 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:
-    """The problem document; a short excerpt when something else answered."""
+    """The problem document; what answered instead, when something else did: all of ours are documents."""
     try:
         document = response.json()
     except ValueError:
         document = None
-    return (
-        document
-        if isinstance(document, dict)
-        else {"title": response.reason_phrase, "detail": response.text[:200]}
-    )
+    if isinstance(document, dict) and document.keys() & {"title", "detail"}:
+        return document
+    told = f"what answers at {_where(response)} is no HippoTune server, or stands before one"
+    return {"title": response.reason_phrase, "detail": f"{response.reason_phrase}; {told}"}

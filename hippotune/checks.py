@@ -20,4 +20,6 @@ def server_address(url: str) -> str:
         raise ValueError(f"{url!r} is no address of a server: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.host:
         raise ValueError(f"{url!r} is no address of a server; it must begin with http:// or https://")
+    if not 0 < (parts.port or 80) <= 65535:
+        raise ValueError(f"{url!r} is no address of a server: a port lies in 1..65535")
     return url

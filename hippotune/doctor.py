@@ -221,7 +221,9 @@ def server(settings: Settings) -> Finding:
             ready, served = client.ready(), [v.version for v in client.versions() if v.current]
         except Refused as error:
             told = f"{settings.url} is there and refuses: {error}"
-            return Finding("server", Verdict.NOTE, told, "name a key with HIPPOTUNE_API_KEY if it wants one")
+            keyless = error.status in (401, 403)
+            advice = "name a key with HIPPOTUNE_API_KEY" if keyless else "--url names another"
+            return Finding("server", Verdict.NOTE, told, advice)
         except HippoTuneError as error:
             return Finding("server", Verdict.NOTE, str(error), "`hippotune up` starts one")
     answers = f"version {served[0]} answers" if served else "nothing learned yet"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hippotune.records import Task
+
+
+def unnumbered(error: Exception) -> str:
+    """What an error says, without the "[Errno 2]" that Python puts before it."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
 class HippoTuneError(Exception):
@@ -21,7 +27,7 @@ class Unreachable(HippoTuneError):
 class Refused(HippoTuneError):
     """The server answered with a problem document (RFC 9457).
 
-    status: HTTP status.  problem: the document; a title and an excerpt when something in between answered.
+    status: HTTP status.  problem: the document; what it was instead, when something in between answered.
     busy: the same request may succeed later.
     """
 

@@ -52,7 +52,9 @@ def read(flags: dict[str, Any]) -> Settings:
     except ValidationError as error:
         found = error.errors()[0]
         name = str(found["loc"][0]).lower().removeprefix("hippotune_")
-        told = f"{found['input']!r}: {found['msg'].removeprefix('Value error, ').lower()}"
+        told, given = found["msg"].removeprefix("Value error, "), repr(found["input"])
+        if not told.startswith(given):
+            told = f"{given}: {told[0].lower()}{told[1:]}"
         raise typer.BadParameter(told, param_hint=f"{_flag(name)} (or {_variable(name)})") from None
 
 

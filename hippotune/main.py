@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from exchange.errors import BackboneChanged, ExchangeError
 from hippotune.commands import demo, doctor, export, images, keys, learning, processes
-from hippotune.errors import HippoTuneError, Unreachable
+from hippotune.errors import HippoTuneError, Unreachable, unnumbered
 from hippotune.output import Exit, left_out_is_told, print_error, print_hint
 
 
@@ -81,5 +81,5 @@ def main() -> None:
         print_hint("take another folder with --store, or that backbone with --backbone, --px and --weights")
         sys.exit(Exit.FAILED)
     except (ExchangeError, ValueError, OSError) as error:
-        print_error(str(error))
+        print_error(unnumbered(error))
         sys.exit(Exit.FAILED)

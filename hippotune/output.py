@@ -95,23 +95,21 @@ def print_table(
         console.width = UNCUT
     kept, unbounded = list(columns), console.options.update(max_width=UNCUT)
     for name in spare:
-        wanted = console.measure(_table(title, columns, cells, kept, whole), options=unbounded).maximum
+        wanted = console.measure(_table(columns, cells, kept, whole), options=unbounded).maximum
         if wanted <= console.width:
             break
         kept.remove(name)
-    console.print(_table(title, columns, cells, kept, whole))
+    console.print(_shown(title, "table.title"))  # a table's own would be wrapped to the table's width
+    console.print(_table(columns, cells, kept, whole))
 
 
 def _table(
-    title: str,
     columns: Sequence[str],
     cells: Sequence[Sequence[Text]],
     kept: Sequence[str],
     whole: Collection[str],
 ) -> Table:
     table = Table(
-        title=_shown(title, "table.title"),
-        title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),

@@ -114,8 +114,9 @@ def everything(
         line = child.stdout.readline() if child.stdout else b""
         if not line:
             child.wait()
-            last = log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise HippoTuneError("`hippotune up` did not start:\n" + "\n".join(last))
+            lines = log.read_text(errors="replace").strip().splitlines()
+            told = [line for line in lines if not line.startswith("{")]  # the others are its log
+            raise HippoTuneError("`hippotune up` did not start:\n" + "\n".join((told or lines)[-8:]))
         yield json.loads(line)["address"], child
     finally:
         stop(child)

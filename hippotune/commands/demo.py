@@ -8,23 +8,24 @@ import socket
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 from rich.console import Console
 
 from hippotune.client import Client
-from hippotune.demo.data import DemoTask, Limits, cifar100, digits, folder
-from hippotune.demo.report import Report
-from hippotune.demo.run import Demo
-from hippotune.demo.stage import Stage, show
+from hippotune.errors import unnumbered
 from hippotune.flags import with_settings
 from hippotune.kinds import Part
 from hippotune.output import Exit
 from hippotune.processes import everything, until_asked_to_stop
 from hippotune.samples import media_type
 from hippotune.settings import Settings
+
+if TYPE_CHECKING:
+    from hippotune.demo.data import DemoTask
+    from hippotune.demo.report import Report
 
 CACHE = Path.home() / ".cache" / "hippotune"
 CIFAR_TRAIN, CIFAR_TEST = 20, 10
@@ -45,6 +46,8 @@ def demo(
 ) -> None:
     """Start everything, teach it task after task over HTTP, and show what it keeps."""
     console, finished = Console(), False
+    if json_file is not None and not json_file.absolute().parent.is_dir():  # the figures come minutes later
+        raise typer.BadParameter(f"no such folder: {json_file.parent}", param_hint="--json")
     chosen = _load(data, tasks, per_class, test_per_class)
     with until_asked_to_stop(), ExitStack() as running:
         store = settings.store
@@ -69,6 +72,8 @@ def demo(
 
 def _load(data: str, tasks: int | None, train: int | None, test: int | None) -> list[DemoTask]:
     """Raises typer.BadParameter for data that cannot be used."""
+    from hippotune.demo.data import Limits, cifar100, digits, folder
+
     try:
         if data == "digits":
             return digits(Limits(tasks or 5, train, test))
@@ -76,10 +81,13 @@ def _load(data: str, tasks: int | None, train: int | None, test: int | None) -> 
             return cifar100(CACHE, Limits(tasks or 10, train or CIFAR_TRAIN, test or CIFAR_TEST))
         return folder(Path(data), Limits(tasks or 5, train, test))
     except (OSError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint="--data, --tasks") from None
+        raise typer.BadParameter(unnumbered(error), param_hint="--data, --tasks") from None
 
 
 def _run(console: Console, address: str, tasks: list[DemoTask], budgets: tuple[int, ...]) -> Report:
+    from hippotune.demo.run import Demo
+    from hippotune.demo.stage import Stage, show
+
     with Client(address, retries=0) as client:
         with Stage(console) as stage:
             report = Demo(client, tasks, stage).run(sorted(set(budgets)))

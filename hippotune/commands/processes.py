@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -93,7 +94,10 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         door = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
-        told = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        told = f"cannot listen on {settings.host}:{settings.port}: {reason}"
+        if error.errno == errno.EADDRINUSE:
+            told += "; --port 0 takes a free one"
         raise typer.BadParameter(told, param_hint="--host, --port") from None
     try:
         _require_keys(settings, door.getsockname()[0])

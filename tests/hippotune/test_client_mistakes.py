@@ -20,9 +20,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @contextmanager
 def stub(
-    body: bytes, heard: Callable[[BaseHTTPRequestHandler], None] = lambda _request: None
+    body: bytes, heard: Callable[[BaseHTTPRequestHandler], None] = lambda _request: None, status: int = 200
 ) -> Iterator[str]:
-    """An HTTP server that answers 200 with `body` whatever it is asked. heard: gets each request."""
+    """An HTTP server that answers the same whatever it is asked. heard: gets each request."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -30,7 +30,7 @@ def stub(
         def do_GET(self) -> None:
             heard(self)
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -64,7 +64,9 @@ def test_no_image_is_told_before_anything_is_sent() -> None:
         client.classify_many([])
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "", "http://", "http://127.0.0.1:80a", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "", "http://", "http://127.0.0.1:80a", "http://[::1", "http://a:65536"]
+)
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_what_is_no_address_is_told_at_once(kind: type[Client | AsyncClient], url: str) -> None:
     with pytest.raises(ValueError, match="no address of a server"):
@@ -121,6 +123,14 @@ def test_another_server_is_told_from_ours(body: bytes) -> None:
         for call in (client.tasks, client.versions, lambda: client.classify(PNG)):
             with pytest.raises(Unreachable, match=f"what answers at {url} is no HippoTune server"):
                 call()
+
+
+@pytest.mark.parametrize("body", [b"<html>\n<h1>Error</h1>", b'{"error": "what?"}'])
+def test_an_error_of_another_server_is_told_in_a_line(body: bytes) -> None:
+    with stub(body, status=404) as url, Client(url) as client, pytest.raises(Refused) as caught:
+        client.tasks()
+    told = f"404: Not Found; what answers at {url} is no HippoTune server, or stands before one"
+    assert str(caught.value) == told
 
 
 def test_an_id_is_one_part_of_a_path(client: Client) -> None:

@@ -13,6 +13,7 @@ from hippotune import doctor
 from hippotune.doctor import Verdict
 from hippotune.settings import Settings
 from tests.hippotune.conftest import hippotune, learned_elsewhere
+from tests.hippotune.test_client_mistakes import stub
 
 
 def findings(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
@@ -99,3 +100,10 @@ def test_the_device_told_is_the_one_that_was_named(tmp_path: Path, monkeypatch: 
         finding = doctor.device(Settings(device=absent))
         assert finding.verdict == Verdict.WRONG
         assert f"device is {absent!r}, which cannot be used here" in finding.found
+
+
+def test_what_answers_and_is_no_server_of_ours_is_not_offered_a_key() -> None:
+    with stub(b"<html>\n</html>", status=404) as url:
+        found = doctor.server(Settings(url=url))
+    assert "is no HippoTune server" in found.found
+    assert (found.verdict, "\n" in found.found, found.advice) == (Verdict.NOTE, False, "--url names another")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hippotune.output import print_error, print_json, print_record, print_table
-from tests.hippotune.conftest import hippotune
+from tests.hippotune.conftest import ROOT, hippotune
 
 ODD = [":rose:", "[red]x", "\\[/b]", "a\\", "[/]"]
 
@@ -27,6 +29,11 @@ def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], text: s
 def test_an_error_is_one_line_where_nobody_reads_along(capsys: pytest.CaptureFixture[str]) -> None:
     print_error("word " * 100)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_title_longer_than_its_table_stays_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("a title of several words", ["a"], [["b"]])
+    assert capsys.readouterr().out.splitlines()[0] == "a title of several words"
 
 
 def test_a_file_whose_name_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,5 +56,15 @@ def test_json_is_utf_8_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_an_address_that_is_none_is_wrong_usage(url: str) -> None:
     found = hippotune("tasks", "--url", url)
     assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.count(url) == 1
     assert "no address of a server" in found.stderr
     assert "HIPPOTUNE_URL" in found.stderr
+
+
+def test_no_command_waits_for_what_only_some_need() -> None:
+    heavy = ("torch", "numpy", "PIL", "redis", "fastapi", "uvicorn", "datasets")
+    code = (
+        f"import sys, hippotune.main as m; m.application(); print([n for n in {heavy} if n in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert found.stdout.strip() == "[]"

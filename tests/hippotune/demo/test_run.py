@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,19 @@ def test_it_ends_by_itself_and_writes_its_figures(backbone: tuple[str, ...], tmp
     assert all(0 < fast <= slow for fast, slow in zip(served, consolidated, strict=True))
     assert figures["latency_ms"]["tmax4"]["p99"] >= figures["latency_ms"]["tmax4"]["p50"] > 0
     assert "forgetting" in result.stdout
+
+
+def test_what_cannot_work_is_told_before_anything_is_learned(tmp_path: Path) -> None:
+    nowhere = hippotune("demo", "--json", tmp_path / "nowhere" / "demo.json")
+    assert nowhere.returncode == 2
+    assert f"no such folder: {tmp_path / 'nowhere'}" in nowhere.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = hippotune("demo", "--port", port, "--store", tmp_path)
+    assert refused.returncode == 1
+    assert "`hippotune up` did not start" in refused.stderr
+    assert "Address already in use" in refused.stderr
+    assert "{" not in refused.stderr
 
 
 def test_it_serves_on_until_ctrl_c(backbone: tuple[str, ...], tmp_path: Path) -> None:
