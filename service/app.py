@@ -28,7 +28,7 @@ from service.keys import Keyring
 from service.lifecycle import Lifecycle
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
-from service.middleware import FastPath, HeadRequests, ProtocolErrors, RequestMetrics, route_of
+from service.middleware import FastPath, HeadRequests, Lingering, ProtocolErrors, RequestMetrics, route_of
 from service.pace import Pace
 from service.receive import Bodies
 from service.routes import classify, events, feedback, inference, operations, page, tasks, versions
@@ -102,6 +102,7 @@ def wrap(app: FastAPI, config: ServiceConfig, keys: Keyring, metrics: Metrics) -
         app.add_middleware(OriginGuard, insecure=config.insecure, metrics=metrics)
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(ProtocolErrors)
+    app.add_middleware(Lingering)
 
 
 @asynccontextmanager

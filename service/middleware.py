@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +17,8 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 from service.metrics import Metrics
 
 BEGAN = "hippotune.began"
+LINGER_S = 5.0
+"""Seconds in which the rest of a refused body is taken in."""
 
 
 class RequestMetrics:
@@ -95,6 +99,48 @@ class HeadRequests:
                 await send({"type": "http.response.body"})
 
         await self.app({**scope, "method": "GET"}, receive, head_alone)
+
+
+class Lingering:
+    """Takes in, for a moment, what still comes of a refused body where the connection is closed after the answer.
+
+    Closed at once it would be reset, and the answer lost to whoever sends all before reading, as urllib does.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not is_closed_after(scope):
+            await self.app(scope, receive, send)
+            return
+        came_whole = False
+
+        async def noting() -> Message:
+            nonlocal came_whole
+            message = await receive()
+            came_whole = not message.get("more_body", False)
+            return message
+
+        async def lingering(message: Message) -> None:
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if last and not came_whole:
+                await send({**message, "more_body": True})
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER_S):
+                        while (await receive()).get("more_body", False):
+                            pass
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        await self.app(scope, noting, lingering)
+
+
+def is_closed_after(scope: Scope) -> bool:
+    """Whether a connection ends with this request."""
+    return scope["http_version"] == "1.0" or any(
+        name == b"connection" and b"close" in value.lower() for name, value in scope["headers"]
+    )
 
 
 class ProtocolErrors:

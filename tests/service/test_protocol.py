@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from exchange.records import Sample
-from service import protocol, receive
+from service import middleware, protocol, receive
 from service import server as server_module
 from service.config import ServiceConfig
 from tests.service.support import Running, picture, random_version, running, wait_for
@@ -273,6 +273,27 @@ def test_a_stop_waits_for_nobody_who_takes_no_answer(
     with ExitStack() as reading, running(config) as server:
         reading.enter_context(unread(server))
         time.sleep(1)  # until nothing more fits on its way
+
+
+def test_a_refusal_reaches_a_client_that_sends_all_before_it_reads(server: Running) -> None:
+    head = b"POST /classify?tmax=99 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    body = bytes(3_000_000)
+    with connection(server) as open_socket:
+        open_socket.sendall(head % len(body))
+        time.sleep(0.3)  # until it is refused
+        for at in range(0, len(body), 100_000):
+            open_socket.sendall(body[at : at + 100_000])
+        problem(all_of(open_socket), 422)
+
+
+def test_who_never_sends_a_refused_body_is_not_waited_for(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "LINGER_S", 0.2)
+    head = b"POST /classify?tmax=99 HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
+    began = time.monotonic()
+    problem(exchange(server, head), 422)
+    assert time.monotonic() - began < 3
 
 
 def test_http_1_0_is_answered_and_closed(server: Running) -> None:
