@@ -92,7 +92,8 @@ def print_versions(found: Sequence[Version]) -> None:
             ]
             for version in found
         ],
-        spare=("slots", "published", "kind"),
+        whole=("version", ""),
+        spare=("slots", "published", "kind", "forgetting", "accuracy"),
     )
 
 

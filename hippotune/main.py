@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from http import HTTPStatus
 from typing import Any
 
 import typer
@@ -10,7 +11,7 @@ from typer.core import TyperGroup
 
 from exchange.errors import BackboneChanged, ExchangeError
 from hippotune.commands import demo, doctor, export, images, keys, learning, processes
-from hippotune.errors import HippoTuneError, Unreachable, unnumbered
+from hippotune.errors import HippoTuneError, Refused, Unreachable, unnumbered
 from hippotune.output import Exit, left_out_is_told, print_error, print_hint
 
 
@@ -75,6 +76,8 @@ def main() -> None:
         print_error(str(error))
         if isinstance(error, Unreachable):
             print_hint("`hippotune up` starts one; --url or HIPPOTUNE_URL names another")
+        if isinstance(error, Refused) and error.status == HTTPStatus.UNAUTHORIZED:
+            print_hint("HIPPOTUNE_API_KEY or --api-key names one; `hippotune keys new` makes one")
         sys.exit(Exit.of(error))
     except BackboneChanged as error:
         print_error(str(error))

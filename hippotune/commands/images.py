@@ -171,7 +171,10 @@ def print_latencies(title: str, budgets: Sequence[Ask], measured: Sequence[Laten
 
 def print_trace(image: str, trace: Sequence[Mapping[str, Any]]) -> None:
     """A line a layer: the slot that each step recalled most, its share, and how far the last step moved the recall."""
-    steps = max((len(layer["steps"]) for layer in trace), default=0)
+    if not trace:
+        typer.echo(f"{image}: nothing recalled, as this version has no slots")
+        return
+    steps = max(len(layer["steps"]) for layer in trace)
     print_table(
         f"{image}: most recalled, slot and share",
         ["layer", *(f"step {number}" for number in range(1, steps + 1)), "moved"],

@@ -19,11 +19,11 @@ from rich.progress import (
 
 from hippotune import completion
 from hippotune.client import Client
-from hippotune.errors import TaskFailed
+from hippotune.errors import HippoTuneError, TaskFailed
 from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
 from hippotune.listings import print_task, print_tasks, print_version, print_versions
-from hippotune.output import print_json
+from hippotune.output import print_hint, print_json
 from hippotune.records import LOST, Task
 from hippotune.settings import Settings
 from hippotune.sources import USUAL, TaskLimits, is_archive, open_source, packed
@@ -233,13 +233,18 @@ def _show(found: T, as_json: bool, print_it: Callable[[T], None]) -> None:
 
 
 def _watch(client: Client, task: Task) -> Task:
-    """Follow a task to its end behind a progress bar on stderr."""
+    """Follow a task to its end behind a progress bar on stderr. Who stops before that is told how to go on."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(task.state, total=1.0)
-        for seen in client.watch(task.id):
-            progress.update(bar, description=seen.state, completed=seen.progress)
-            task = seen
+        try:
+            for seen in client.watch(task.id):
+                progress.update(bar, description=seen.state, completed=seen.progress)
+                task = seen
+        except (HippoTuneError, KeyboardInterrupt):
+            progress.stop()
+            print_hint(f"the task is not lost: `hippotune tasks {task.id}` shows it")
+            raise
     return task
 
 

@@ -95,7 +95,9 @@ def test_a_server_on_all_addresses_serves_those_with_keys(
                 assert client.tasks() == []
             with ThreadPoolExecutor(1) as pool:  # a loop may be running in this thread
                 assert pool.submit(asyncio.run, told_async(address, key)).result() == 0
-            assert hippotune("tasks", "--url", address, "--json").returncode == 4
+            keyless = hippotune("tasks", "--url", address, "--json")
+            assert keyless.returncode == 4
+            assert "HIPPOTUNE_API_KEY or --api-key names one" in keyless.stderr
             assert json.loads(hippotune("tasks", "--url", address, "--json", "--api-key", key).stdout) == []
             monkeypatch.setenv("HIPPOTUNE_API_KEY", key)
             with Client(address) as client:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hippotune.commands.images import print_trace
 from hippotune.output import print_error, print_json, print_record, print_table
 from tests.hippotune.conftest import ROOT, hippotune
 
@@ -34,6 +35,11 @@ def test_an_error_is_one_line_where_nobody_reads_along(capsys: pytest.CaptureFix
 def test_a_title_longer_than_its_table_stays_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("a title of several words", ["a"], [["b"]])
     assert capsys.readouterr().out.splitlines()[0] == "a title of several words"
+
+
+def test_a_trace_of_no_slots_is_no_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_trace("rose.jpg", [])
+    assert capsys.readouterr().out == "rose.jpg: nothing recalled, as this version has no slots\n"
 
 
 def test_a_file_whose_name_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,69 @@
+"""Ctrl-C: what a command leaves behind, and what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from hippotune.client import Client
+from hippotune.demo.data import DemoTask
+from tests.hippotune.conftest import ROOT, Up, clean_environment, trainer_of
+
+
+def test_an_interrupted_command_is_130(server: Up) -> None:
+    command = [sys.executable, "-m", "hippotune", "bench", "--requests", "100000", "--url", server.address]
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a shell's background job hears none
+    before = answers(server)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=clean_environment(), stderr=subprocess.PIPE, preexec_fn=heard
+    )
+    try:
+        while answers(server) == before and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+
+
+def test_whoever_stops_waiting_is_told_how_to_go_on(
+    server: Up, client: Client, tasks: list[DemoTask], tmp_path: Path
+) -> None:
+    (tmp_path / "seven").mkdir()
+    (tmp_path / "seven" / "0.png").write_bytes(tasks[3].train[-1].image)
+    name, trainer = "left alone", trainer_of(server.process, server.store)
+    arguments = ("submit", str(tmp_path), "--name", name, "--wait", "--url", server.address)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # as above
+    os.kill(trainer, signal.SIGSTOP)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hippotune", *arguments],
+            cwd=ROOT, env=clean_environment(), stderr=subprocess.PIPE, text=True, preexec_fn=heard,
+        )  # fmt: skip
+        while not (known := [task.id for task in client.tasks() if task.name == name]):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)  # its answer has come, and the waiting begun
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        os.kill(trainer, signal.SIGCONT)
+    assert process.returncode == 130
+    assert f"`hippotune tasks {known[0]}` shows it" in errors
+    assert client.wait(known[0]).state == "consolidated"
+
+
+def answers(server: Up) -> str:
+    text = httpx.get(f"{server.address}/metrics").text
+    found = re.search(r'request_duration_seconds_count\{code="200",route="/classify"\} (\S+)', text)
+    return found[1] if found else "0"
