@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hippotune.samples import labelled_files
 from model.preprocess import decode
 
 MAX_PIXELS = 50_000_000
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+"""As in `hippotune.samples`, which cannot be imported where only torch and timm are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,11 +101,13 @@ def load_folder(folder: Path) -> tuple[Encoded, Encoded]:
 
 
 def read_folder(folder: Path) -> Encoded:
-    """One ImageFolder tree. Raises what `labelled_files` raises."""
-    files = labelled_files(folder)
-    classes = tuple(sorted({label for _, label in files}))
-    labels = np.array([classes.index(label) for _, label in files])
-    return Encoded(folder.name, classes, labels, lambda row: files[row][0].read_bytes())
+    """One ImageFolder tree. Raises FileNotFoundError when it holds no images."""
+    paths = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(f"no images in {folder}/*/")
+    classes = tuple(sorted({path.parent.name for path in paths}))
+    labels = np.array([classes.index(path.parent.name) for path in paths])
+    return Encoded(folder.name, classes, labels, lambda row: paths[row].read_bytes())
 
 
 def choose(

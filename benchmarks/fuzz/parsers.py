@@ -18,6 +18,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from pydantic import ValidationError
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
@@ -26,6 +27,7 @@ from service.config import ServiceConfig
 from service.decode import decode
 from service.guard import presented
 from service.keys import parse
+from service.lifecycle import Lifecycle
 from service.problems import Problem
 from service.query import ClassifyQuery
 from service.receive import file_parts, read_form, spool_body
@@ -156,8 +158,10 @@ def request(data: bytes, headers: list[tuple[bytes, bytes]], query_string: bytes
     async def receive() -> Message:
         return messages.pop(0) if messages else {"type": "http.disconnect"}
 
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": query_string, "headers": headers}
-    return Request(scope, receive)
+    app = Starlette()
+    app.state.lifecycle = Lifecycle()
+    scope = {"type": "http", "app": app, "method": "POST", "path": "/", "query_string": query_string}
+    return Request({**scope, "headers": headers}, receive)
 
 
 async def read_files(data: bytes) -> None:
