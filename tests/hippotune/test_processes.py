@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,32 +131,36 @@ def test_a_part_alone_asks_for_its_redis(tmp_path: Path) -> None:
         (("--device", "abacus"), "device is 'abacus', which cannot be used here"),
     ],
 )
-@pytest.mark.parametrize("part", ["serve", "train"])
 def test_a_part_that_cannot_start_says_why_and_ends(
-    tmp_path: Path, part: str, flags: tuple[str, str], told: str
+    tmp_path: Path, flags: tuple[str, str], told: str
 ) -> None:
-    asked = hippotune(part, *flags, "--redis-url", "redis://127.0.0.1:1", "--store", tmp_path)
-    assert asked.returncode == 1
-    assert told in " ".join(asked.stderr.split())
-    assert "Traceback" not in asked.stderr
+    def start(part: str) -> subprocess.CompletedProcess[str]:
+        return hippotune(part, *flags, "--redis-url", "redis://127.0.0.1:1", "--store", tmp_path / part)
+
+    with ThreadPoolExecutor() as together:
+        for asked in together.map(start, ("serve", "train")):
+            assert asked.returncode == 1
+            assert told in " ".join(asked.stderr.split())
+            assert "Traceback" not in asked.stderr
 
 
-@pytest.mark.parametrize("part", ["up", "serve", "train"])
-def test_a_store_of_another_backbone_ends_it_at_once_and_names_both(tmp_path: Path, part: str) -> None:
+def test_a_store_of_another_backbone_ends_it_at_once_and_names_both(tmp_path: Path) -> None:
     learned_elsewhere(tmp_path)
-    alone = () if part == "up" else ("--redis-url", "redis://127.0.0.1:1")
-    port = () if part == "train" else ("--port", "0")
-    asked = hippotune(part, "--store", tmp_path, *alone, *port)
-    assert asked.returncode == 1
-    (told,) = [line for line in asked.stderr.splitlines() if line.startswith("error: ")]
-    assert (
-        "was learned on vit_small at 96 px (weights abababababab), not on bundled at 64 px (weights " in told
-    )
-    assert (
-        "take another folder with --store, or that backbone with --backbone, --px and --weights"
-        in asked.stderr
-    )
-    assert "Traceback" not in asked.stderr
+    alone = ("--redis-url", "redis://127.0.0.1:1")
+
+    def start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+        return hippotune(*command, "--store", tmp_path)
+
+    commands = (("up", "--port", "0"), ("serve", "--port", "0", *alone), ("train", *alone))
+    with ThreadPoolExecutor() as together:
+        for asked in together.map(start, commands):
+            assert asked.returncode == 1
+            (told,) = [line for line in asked.stderr.splitlines() if line.startswith("error: ")]
+            assert "was learned on vit_small at 96 px (weights abababababab)" in told
+            assert "not on bundled at 64 px (weights " in told
+            advice = "take another folder with --store, or that backbone with --backbone, --px and --weights"
+            assert advice in asked.stderr
+            assert "Traceback" not in asked.stderr
 
 
 def test_up_goes_on_with_what_it_learned(start: Starter, tasks: list[DemoTask], tmp_path: Path) -> None:
