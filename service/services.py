@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, WouldBlock
 from fastapi import Depends, Request
 
 from exchange.blobs import BlobStore
@@ -22,6 +24,20 @@ from service.receive import Bodies
 from service.runtimes import Runtime
 from service.snapshot import Served, Snapshot
 from service.watcher import Watcher
+
+
+@contextmanager
+def place(places: CapacityLimiter, all_taken: str) -> Iterator[None]:
+    """Hold one of the places. Raises Problem 429 with `all_taken` when there is none."""
+    holder = object()
+    try:
+        places.acquire_on_behalf_of_nowait(holder)
+    except WouldBlock:
+        raise Problem(429, all_taken) from None
+    try:
+        yield
+    finally:
+        places.release_on_behalf_of(holder)
 
 
 @dataclass(frozen=True, slots=True)

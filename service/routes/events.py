@@ -8,7 +8,7 @@ from typing import Annotated
 
 import anyio
 import orjson
-from anyio import WouldBlock, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -16,9 +16,9 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from exchange.errors import ExchangeError
 from exchange.records import TaskRecord
 from service import examples
-from service.problems import Problem, documented
+from service.problems import documented
 from service.routes.tasks import Existing
-from service.services import Services, TheServices
+from service.services import Services, TheServices, place
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -29,15 +29,8 @@ SILENCE_S = 15.0
 
 async def stream_place(services: TheServices) -> AsyncIterator[None]:
     """Hold one of the places for event streams while the response lasts. Raises Problem 429."""
-    place = object()
-    try:
-        services.streams.acquire_on_behalf_of_nowait(place)
-    except WouldBlock:
-        raise Problem(429, f"{services.config.max_event_streams} event streams are open already") from None
-    try:
+    with place(services.streams, f"{services.config.max_event_streams} event streams are open already"):
         yield
-    finally:
-        services.streams.release_on_behalf_of(place)
 
 
 @router.get(

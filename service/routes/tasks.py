@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Annotated
 
-from anyio import WouldBlock, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.datastructures import UploadFile
@@ -26,7 +26,7 @@ from service.problems import Problem, documented, refused
 from service.query import only
 from service.receive import file_parts, media_type, read_form, spool_body
 from service.records import TaskList, TaskView
-from service.services import Services, TheServices
+from service.services import Services, TheServices, place
 from service.submit import submit
 from service.uploads import MAX_LABEL, MAX_LABELS_BYTES, PRINTABLE, Upload, check_text, pair
 
@@ -108,12 +108,7 @@ async def receive(request: Request, services: Services, name: str, key: str | No
     config, kind = services.config, media_type(request)
     if kind not in ("multipart/form-data", *ZIP_TYPES, *TAR_TYPES):
         raise refused("Content-Type", kind, f"be {ALLOWED}", 415)
-    place = object()
-    try:
-        services.submissions.acquire_on_behalf_of_nowait(place)
-    except WouldBlock:
-        raise Problem(429, f"{config.max_submissions} tasks are being received already") from None
-    try:
+    with place(services.submissions, f"{config.max_submissions} tasks are being received already"):
         # From the first byte on, so that one who tries again early is told so, and does not send it all twice.
         async with (
             nullcontext() if key is None else contextmanager_in_threadpool(services.queue.handling(key))
@@ -122,8 +117,6 @@ async def receive(request: Request, services: Services, name: str, key: str | No
                 return await receive_form(request, services, name, key)
             async with spool_body(request, config.max_task_bytes, config.read_timeout_s) as body:
                 return await to_thread.run_sync(submit_archive, services, body, kind, name, key)
-    finally:
-        services.submissions.release_on_behalf_of(place)
 
 
 async def receive_form(request: Request, services: Services, name: str, key: str | None) -> TaskRecord:
