@@ -1,5 +1,5 @@
 # make demo   everything, end to end, on real digits      make demo ARGS="--exit --json demo.json"
-# make test   the tests                                    make test ARGS="tests/model -q"
+# make test   the tests, two files at a time               make test ARGS="tests/model -q"
 # make check  formatting, types, who may import whom
 # make docs   the documentation, into site/, with what the program and the measurements say today
 
@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/hippotune demo $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
