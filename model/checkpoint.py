@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from torch import Tensor
 from model.backbone import Backbone, BackboneIdentity
 from model.deliberation import LoopConfig
 from model.head import Head
+from model.leeway import Leeway
 from model.pools import Pools
 
+LEEWAY = tuple(part.name for part in fields(Leeway))
 LARGEST = 1e15
 """Numbers beyond could overflow where the network squares them; with smaller ones scores are probabilities."""
 
@@ -74,12 +76,9 @@ class Checkpoint:
             raise InvalidCheckpoint(f"head of {len(head.bias)} classes for {len(self.labels)} labels")
         if len(pools.keys) != len(layers):
             raise InvalidCheckpoint(f"pools of {len(pools.keys)} layers for a loop over {len(layers)}")
+        tensors, _ = taken_apart(pools, head)
         parts = (
-            pools.keys,
-            pools.values,
-            pools.feedback,
-            head.sharpness * head.weight,
-            head.sharpness * head.bias,
+            head.sharpness * part if name.startswith("head.") else part for name, part in tensors.items()
         )
         if not all(bool((part.abs() <= LARGEST).all()) for part in parts):  # false of NaN, too
             raise InvalidCheckpoint("a tensor holds NaN, infinity, or a number too large to square")
@@ -120,6 +119,8 @@ def taken_apart(pools: Pools, head: Head) -> tuple[dict[str, Tensor], dict[str, 
         "head.weight": head.weight,
         "head.bias": head.bias,
     }
+    if head.leeway is not None:
+        tensors |= {f"head.{name}": getattr(head.leeway, name) for name in LEEWAY}
     return tensors, {"slot_tasks": pools.slot_tasks, "sharpness": head.sharpness}
 
 
@@ -128,7 +129,8 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
     pools = Pools(
         tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
     )
-    return pools, Head(tensors["head.weight"], tensors["head.bias"], float(facts["sharpness"]))
+    leeway = Leeway(*(tensors[f"head.{name}"] for name in LEEWAY)) if "head.directions" in tensors else None
+    return pools, Head(tensors["head.weight"], tensors["head.bias"], float(facts["sharpness"]), leeway)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

@@ -26,13 +26,14 @@ from model.budget import BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig, Memory
 from model.head import Head
+from model.leeway import CLOSEST, DIRECTIONS, Leeway
 from model.merging import most_pairs
 from model.network import RetrievalViT
 from model.onnx_blocks import OnnxViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 13
+FORMAT = 14
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
@@ -68,6 +69,9 @@ class DeliberatingGraph(nn.Module):
         ranks: Tensor,
         weight: Tensor,
         bias: Tensor,
+        directions: Tensor,
+        offsets: Tensor,
+        volumes: Tensor,
         memories: Sequence[Tensor],
         own: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
@@ -86,7 +90,7 @@ class DeliberatingGraph(nn.Module):
         parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
         merged = own[3].shape[0] if self.kind is GraphKind.MERGING else 0
         features = self.network(pixels, [Memory(*part) for part in parts], budgets, pairs=merged)
-        head = Head(weight, bias)
+        head = Head(weight, bias, leeway=Leeway(directions, offsets, volumes))
         scores = head.logits(features.vectors).softmax(dim=-1)
         return (scores, features.vectors) if even else (scores, features.vectors, features.steps)
 
@@ -107,18 +111,24 @@ def graph_key(identity: BackboneIdentity, loop: LoopConfig, kind: GraphKind) -> 
 
 
 def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """What a version feeds to the graph: its head, weight [F, C] and bias [C], and a `Memory` a layer of the loop.
+    """What a version feeds to the graph: its head, and a `Memory` a layer of the loop.
 
-    A version without slots feeds one slot of zeros, which a tmax of 0 never uses: see `GraphKind.MIXED`.
+    The head is weight [F, C], bias [C] and what `Leeway` names, all times its sharpness. A version without slots feeds
+    one slot of zeros, which a tmax of 0 never uses (see `GraphKind.MIXED`); one without leeway, a direction of zeros.
     """
     loop, head = checkpoint.loop, checkpoint.head
     dim = checkpoint.pools.keys.shape[-1]
     memories = checkpoint.pools.memories(loop) or [
         Memory(torch.zeros(dim, 1), torch.zeros(1, dim), torch.zeros(1, dim)) for _ in loop.layers
     ]
+    width, classes = head.weight.shape
+    leeway = head.leeway or Leeway(
+        torch.zeros(classes, 1, width), torch.zeros(classes, 1), torch.zeros(classes)
+    )
     inputs = {
         "weight": head.sharpness * head.weight,
         "bias": head.sharpness * head.bias,
+        **asdict(leeway.scaled(head.sharpness)),
     }
     for layer, memory in zip(loop.layers, memories, strict=True):
         inputs |= {f"{part}_{layer}": tensor for part, tensor in memory._asdict().items()}
@@ -148,14 +158,19 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
 
 def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tuple[Inputs, Inputs, Inputs]:
     """What `DeliberatingGraph` is exported with: its first arguments, its memories, and what is a batch's own."""
-    batch, kept, slots, classes = (Dim(name) for name in ("batch", "kept", "slots", "classes"))
+    batch, kept, slots, classes, spread = (
+        Dim(name) for name in ("batch", "kept", "slots", "classes", "spread")
+    )
     # Any sizes but 0 and 1, which the exporter takes for fixed.
-    dim, b, k, r, m, c = backbone.dim, 3, 5, 2, 11, 7
+    dim, b, k, r, m, c = backbone.dim, 3, 5, 2, 11, 2 * CLOSEST
     first: Inputs = {
         "pixels": (torch.zeros(b, 3, backbone.px, backbone.px, dtype=torch.uint8), {0: batch}),
         "ranks": (torch.arange(k), {0: kept}),
         "weight": (torch.zeros(backbone.width, c), {1: classes}),
         "bias": (torch.zeros(c), {0: classes}),
+        "directions": (torch.zeros(c, DIRECTIONS, backbone.width), {0: classes, 1: spread}),
+        "offsets": (torch.zeros(c, DIRECTIONS), {0: classes, 1: spread}),
+        "volumes": (torch.zeros(c), {0: classes}),
     }
     memories: Inputs = {}
     for layer in loop.layers:

@@ -1,9 +1,10 @@
 """The streaming analytic head: a regularised linear discriminant, solved from accumulated moments.
 
-Each class is a Gaussian in the space that the head reads (`model.readout`), all with one covariance, so the best
-classifier is linear: w_c = (Sigma + lambda I)^-1 mu_c, b_c = -w_c . mu_c / 2. Means and covariance come from sums over
-images alone, so data may come in any order and any split, no image is kept, and a class counts the same whether it
-brought ten images or a thousand.
+Each class is a Gaussian in the space that the head reads (`model.readout`). Were their covariance the same, the best
+classifier would be linear: w_c = (Sigma + lambda I)^-1 mu_c, b_c = -w_c . mu_c / 2. It nearly is, and the classes that
+come closest are looked at again with what they do not share (`model.leeway`). All comes from sums over images, so data
+may come in any order and any split, no image is kept, and a class counts the same whether it brought ten images or a
+thousand.
 
 RanPAC (McDonnell et al., NeurIPS 2023) accumulates the same Gram statistics and solves ridge regression onto one-hot
 targets, which is the same matrix inverse without the centring: there, classes with many images pull answers their
@@ -18,19 +19,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.leeway import Leeway
 from model.moments import ClassMoments
+
+CHUNK = 64
+"""Images scored at once where there are many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A linear classifier. F channels read, C classes.
+    """A classifier. F channels read, C classes.
 
     weight: [F, C].  bias: [C].  sharpness: factor on the discriminant before a softmax.
+    leeway: what classes do not share; None leaves the classifier linear.
     """
 
     weight: Tensor
     bias: Tensor
     sharpness: float = 1.0
+    leeway: Leeway | None = None
 
     @classmethod
     def blank(cls, width: int) -> Head:
@@ -39,10 +46,18 @@ class Head:
 
     def logits(self, features: Tensor) -> Tensor:
         """features [B, F] -> [B, C], whose softmax are the answer's scores."""
-        return self.sharpness * (features @ self.weight + self.bias)
+        logits = features @ self.weight + self.bias
+        if self.leeway is not None:
+            logits = self.leeway.closer(features, logits)
+        return self.sharpness * logits
+
+    def logits_of_many(self, features: Tensor) -> Tensor:
+        """The same for features [n, F] of more images than a batch: leeway reads some hundred kilobytes for each."""
+        return torch.cat([self.logits(chunk) for chunk in features.split(CHUNK)])
 
     def to(self, device: torch.device | str) -> Head:
-        return Head(self.weight.to(device), self.bias.to(device), self.sharpness)
+        leeway = None if self.leeway is None else self.leeway.to(device)
+        return Head(self.weight.to(device), self.bias.to(device), self.sharpness, leeway)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +95,5 @@ class Discriminant:
         and its rounding then answers instead of them.
         """
         weight, bias = self.weight - self.weight.mean(dim=1, keepdim=True), self.bias - self.bias.mean()
-        return Head(weight.float(), bias.float(), sharpness)
+        leeway = Leeway.of(self.moments, self.cholesky) if self.moments.scatter.shape[2] else None
+        return Head(weight.float(), bias.float(), sharpness, leeway)

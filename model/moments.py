@@ -1,6 +1,7 @@
 """Per-class first and shared second moments of feature vectors: all that is kept of images once learned.
 
 The head is solved from them, and they tell where each class lies, so that it can follow when new pools move features.
+Of each class' own second moments there is a sketch: see `model.leeway`.
 """
 
 from __future__ import annotations
@@ -15,24 +16,28 @@ from torch import Tensor
 class ClassMoments:
     """Sums over labelled vectors of width w; C classes. Adding is exact in any order and any split.
 
-    All in float64: a covariance is a small difference of large sums.
+    In float64: a covariance is a small difference of large sums. Scatters, which are taken about the mean, in float32.
 
     gram: [w, w], sum of x x^T.  sums: [C, w], sum of x a class.  counts: [C], vectors a class.
-    labels: [C], in the order first seen.
+    scatter: [C, w, S], sum a class of (x - mean) (x - mean)^T times `probes` [w, S].  labels: [C], in the order first
+    seen.
     """
 
     gram: Tensor
     sums: Tensor
     counts: Tensor
+    scatter: Tensor
     labels: tuple[str, ...]
 
     @classmethod
-    def empty(cls, width: int) -> ClassMoments:
+    def empty(cls, width: int, sketch: int = 0) -> ClassMoments:
+        """sketch: S, columns kept of each class' scatter."""
         double = torch.float64
         return cls(
             torch.zeros(width, width, dtype=double),
             torch.zeros(0, width, dtype=double),
             torch.zeros(0, dtype=double),
+            torch.zeros(0, width, sketch),
             (),
         )
 
@@ -54,14 +59,36 @@ class ClassMoments:
             self.gram + vectors.mT @ vectors,
             sums.index_add(0, rows, vectors),
             counts.index_add(0, rows, torch.ones(len(rows), dtype=torch.float64)),
+            self._scattered(vectors, rows, grown),
             known,
         )
+
+    def _scattered(self, vectors: Tensor, rows: Tensor, grown: int) -> Tensor:
+        """The scatters once vectors [n, w] of the classes `rows` [n] are added, with `grown` more classes.
+
+        About the mean of all, from those about two means: Chan, Golub & LeVeque (The American Statistician 1983).
+        """
+        width, columns = self.scatter.shape[1:]
+        scatter = torch.cat([self.scatter, self.scatter.new_zeros(grown, width, columns)])
+        if not columns:
+            return scatter
+        by = probes(width, columns)
+        for row in rows.unique().tolist():
+            own = vectors[rows == row]
+            apart = [own - own.mean(dim=0)]
+            if row < len(self.labels):
+                known, new = self.counts[row], len(own)
+                gap = own.mean(dim=0, keepdim=True) - self.means[row]
+                apart.append((known * new / (known + new)).sqrt() * gap)
+            for part in apart:
+                scatter[row] += (part.mT @ (part @ by)).float()
+        return scatter
 
     def without(self, labels: frozenset[str]) -> ClassMoments:
         """Forget classes: their means go. The covariance is shared, nothing of it is theirs alone, so it stays."""
         kept = torch.tensor([label not in labels for label in self.labels], dtype=torch.bool)
         known = tuple(label for label in self.labels if label not in labels)
-        left = ClassMoments(self.gram, self.sums[kept], self.counts[kept], known)
+        left = ClassMoments(self.gram, self.sums[kept], self.counts[kept], self.scatter[kept], known)
         return replace(left, gram=left.between + left.freedom * self.covariance)
 
     @property
@@ -89,6 +116,11 @@ class ClassMoments:
         sums = self.sums + self.counts.unsqueeze(1) * moved
         there = replace(self, sums=sums)
         return replace(there, gram=self.gram - self.between + there.between)
+
+
+def probes(width: int, columns: int) -> Tensor:
+    """[w, S]: what scatters are multiplied by; random, and the same wherever it is asked for."""
+    return torch.randn(width, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def label_rows(labels: tuple[str, ...], known: tuple[str, ...]) -> Tensor:

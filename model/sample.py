@@ -9,6 +9,7 @@ from model.backbone import Backbone
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.head import Head
+from model.leeway import DIRECTIONS, Leeway
 from model.pools import Pools
 
 
@@ -29,5 +30,7 @@ def sample_version(
     """Random pools and a random head; unless told otherwise of the size that ten tasks leave behind."""
     random = torch.Generator().manual_seed(seed)
     pools = sample_pools(loop, backbone.dim, slots, random)
-    head = Head(torch.randn(backbone.width, classes, generator=random), torch.zeros(classes))
+    directions = torch.randn(classes, DIRECTIONS, backbone.width, generator=random)
+    leeway = Leeway(directions, torch.zeros(classes, DIRECTIONS), torch.zeros(classes))
+    head = Head(torch.randn(backbone.width, classes, generator=random), torch.zeros(classes), leeway=leeway)
     return Checkpoint(backbone.identity, loop, pools, head, tuple(map(str, range(classes))))

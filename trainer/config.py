@@ -31,6 +31,8 @@ class LearnerConfig:
         share of its squared length; 0 lets it go. The first task has nothing to keep.
     bptt: loop steps that carry a gradient; None carries all.
     shrinkage: added to every variance of the head's covariance, in means of them; `LEAST_SHRINKAGE` or more.
+    sketch: numbers kept of each class for every channel that the head reads, to tell how its own images spread
+        (`model.leeway`); 0 takes all classes to spread alike. A store keeps what it started with.
     drift_ridge: how strongly the drift map is pulled towards the identity.
     seed: of where slots and the linear head that teaches them start; images come in the same order whatever it is.
     """
@@ -50,12 +52,13 @@ class LearnerConfig:
     drift_weight: float = 10.0
     bptt: int | None = None
     shrinkage: float = 0.3
+    sketch: int = 16
     drift_ridge: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_least(self, 1, "slots", "batch", *([] if self.bptt is None else ["bptt"]))
-        check_least(self, 0, "settled", "epochs", "least_steps", "seed")
+        check_least(self, 0, "settled", "epochs", "least_steps", "sketch", "seed")
         check_least(self, 0, "enough", "lambda_orth", "lambda_ent", "drift_weight")
         check_least(self, LEAST_SHRINKAGE, "shrinkage")
         check_positive(self, "value_scale", "lr", "later_lr", "drift_ridge")

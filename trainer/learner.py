@@ -50,7 +50,7 @@ class Learner:
 
     def start(self) -> LearnerState:
         """The state before the first task."""
-        return LearnerState.start(self.network.backbone, self.network.loop)
+        return LearnerState.start(self.network.backbone, self.network.loop, self.config.sketch)
 
     def learn_fast(
         self,

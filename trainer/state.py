@@ -51,12 +51,12 @@ class LearnerState:
     corrected: tuple[str, ...] = ()
 
     @classmethod
-    def start(cls, backbone: Backbone, loop: LoopConfig) -> LearnerState:
-        """Nothing learned yet."""
+    def start(cls, backbone: Backbone, loop: LoopConfig, sketch: int) -> LearnerState:
+        """Nothing learned yet. sketch: columns kept of each class' scatter."""
         return cls(
             pools=Pools.empty(loop, backbone.dim),
             head=Head.blank(backbone.width),
-            features=ClassMoments.empty(backbone.width),
+            features=ClassMoments.empty(backbone.width, sketch),
             taught={},
             last={},
             best={},
@@ -93,6 +93,7 @@ class LearnerState:
             "features.gram": self.features.gram,
             "features.sums": self.features.sums,
             "features.counts": self.features.counts,
+            "features.scatter": self.features.scatter,
         }
         tensors |= {f"drift.{number}": drift.map for number, drift in enumerate(self.drifts)}
         facts |= {
@@ -111,10 +112,12 @@ class LearnerState:
         """Read what `save` wrote. Raises InvalidCheckpoint and OSError."""
         tensors, facts = read_tensors(path)
         try:
+            sums = tensors["features.sums"]
             features = ClassMoments(
                 tensors["features.gram"],
-                tensors["features.sums"],
+                sums,
                 tensors["features.counts"],
+                tensors.get("features.scatter", sums.new_zeros(*sums.shape, 0)),  # stores of before have none
                 tuple(facts["labels"]),
             )
             pools, head = put_together(tensors, facts)

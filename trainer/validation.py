@@ -127,7 +127,7 @@ def validate(
             continue
         step = max(1, len(held_out.labels) * len(state.tasks) // config.images)
         sample = held_out.pick(range(0, len(held_out.labels), step))
-        logits = state.head.logits(learner.extract(state.pools, sample.pixels))
+        logits = state.head.logits_of_many(learner.extract(state.pools, sample.pixels))
         targets = label_rows(sample.labels, labels)
         now[task] = accuracy(logits, targets)
         if task in state.last:

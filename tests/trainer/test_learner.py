@@ -128,9 +128,7 @@ def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: 
 def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT, first: Task) -> None:
     config = LearnerConfig(slots=4, epochs=50, least_steps=0, batch=8)
     epochs: list[EpochState] = []
-    Learner(network, config).consolidate(
-        LearnerState.start(network.backbone, network.loop), first, None, epochs.append
-    )
+    Learner(network, config).consolidate(Learner(network, config).start(), first, None, epochs.append)
     assert 1 < len(epochs) < 50
     assert epochs[-1].epoch == 50
 

@@ -67,16 +67,17 @@ class FrozenNcm:
         return {}
 
 
+SUMS = ("gram", "sums", "counts", "scatter")
+
+
 def save_moments(path: Path, moments: ClassMoments, extra: dict[str, Tensor] | None = None) -> None:
     """Moments, and tensors of the method's own, in one file."""
-    tensors = {"gram": moments.gram, "sums": moments.sums, "counts": moments.counts}
+    tensors = {name: getattr(moments, name) for name in SUMS}
     write_tensors(path, tensors | (extra or {}), {"labels": moments.labels})
 
 
 def load_moments(path: Path) -> tuple[ClassMoments, dict[str, Tensor]]:
     """What `save_moments` wrote."""
     tensors, facts = read_tensors(path)
-    moments = ClassMoments(
-        *(tensors.pop(name) for name in ("gram", "sums", "counts")), tuple(facts["labels"])
-    )
+    moments = ClassMoments(*(tensors.pop(name) for name in SUMS), tuple(facts["labels"]))
     return moments, tensors

@@ -72,7 +72,7 @@ class HippoTune:
         self.state = self.serving = self.learner.consolidate(self.state, task, progress)
 
     def scores(self, images: Images) -> Tensor:
-        return self.serving.head.logits(self.features(images))
+        return self.serving.head.logits_of_many(self.features(images))
 
     def features(self, images: Images) -> Tensor:
         """[n, F] under the pools now served."""

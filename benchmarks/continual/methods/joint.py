@@ -54,7 +54,7 @@ class Joint(HippoTune):
         """Accuracy of every head over all test images, and the loop's diagnostics."""
         names = [name for images in tests for name in images.names]
         features = torch.cat([self.features(images) for images in tests])
-        heads = {"analytic": self.serving.head.logits(features)}
+        heads = {"analytic": self.serving.head.logits_of_many(features)}
         heads |= {
             f"linear, decay {decay:g}": affine(features, weight) for decay, weight in self.linear.items()
         }

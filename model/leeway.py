@@ -1,0 +1,80 @@
+"""What a class forgives: the few directions in which its own images differ more than those of others.
+
+The linear head takes every class to spread as all do together. Here class c adds to that shared covariance its own,
+by a share that grows with the images it brought:
+
+    Sigma_c = Sigma + n_c / (n_c + OWN) S_c
+
+That classes differ in their spread is Friedman's regularised discriminant analysis (JASA 1989) and, for streams of
+classes, FeCAM (Goswami et al., NeurIPS 2023), whose F x F matrix a class is too much to keep and to serve. Instead
+moments keep a sketch, the scatter times a few fixed random probes, from which Nystroem's approximation gives S_c a
+low rank (Tropp et al., Fixed-rank approximation of a positive-semidefinite matrix from streaming data, NeurIPS 2017).
+Being a sum, it is the same in any order and any split. By Woodbury's identity what such a class adds to its linear
+score is half a squared length along its directions, less a volume: |D_c (x - mu_c)|^2 / 2 - log det / 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.moments import ClassMoments, probes
+
+OWN = 500
+"""Images with which a class' own spread counts half as much as it could."""
+DIRECTIONS = 8
+"""Of those that a sketch holds, so many are served: the ones along which a class differs most from the rest."""
+CLOSEST = 10
+"""Classes of an image that are looked at closely, by their linear scores, however many there are."""
+ROUNDING = 1e-5
+"""Share of a sketch's largest eigenvalue below which others are taken for rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leeway:
+    """directions: [C, R, F], D_c.  offsets: [C, R], D_c mu_c.  volumes: [C], log(det Sigma_c / det Sigma) / 2."""
+
+    directions: Tensor
+    offsets: Tensor
+    volumes: Tensor
+
+    @classmethod
+    def of(cls, moments: ClassMoments, cholesky: Tensor) -> Leeway:
+        """cholesky: [F, F], the lower factor of the shared covariance, regularised."""
+        counts = moments.counts.float()[:, None, None]  # [C, 1, 1]
+        share = counts / (counts + OWN)
+        factors = low_rank(moments.scatter) * (share / (counts - 1).clamp_min(1)).sqrt()  # [C, S, F]
+        solved = factors @ torch.cholesky_inverse(cholesky).float()  # [C, S, F], rows times Sigma^-1
+        spread, axes = torch.linalg.eigh(solved @ factors.mT)  # [C, S], [C, S, S]
+        spread, axes = spread[:, -DIRECTIONS:].clamp_min(0), axes[:, :, -DIRECTIONS:]
+        directions = (1 + spread).rsqrt().unsqueeze(-1) * (axes.mT @ solved)  # [C, R, F]
+        offsets = directions @ moments.means.float().unsqueeze(-1)
+        return cls(directions, offsets.squeeze(-1), 0.5 * spread.log1p().sum(dim=1))
+
+    def closer(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Linear logits [B, C] of features [B, F], with what leeway adds to the `CLOSEST` classes of each -> [B, C]."""
+        best, classes = logits.topk(min(CLOSEST, logits.shape[1]), dim=1)  # [B, k]
+        along = (self.directions[classes] @ features[:, None, :, None]).squeeze(-1)  # [B, k, R]
+        added = 0.5 * (along - self.offsets[classes]).square().sum(dim=2) - self.volumes[classes]
+        return logits.scatter(1, classes, best + added)
+
+    def scaled(self, factor: float) -> Leeway:
+        """What adds `factor` times as much."""
+        return Leeway(factor**0.5 * self.directions, factor**0.5 * self.offsets, factor * self.volumes)
+
+    def to(self, device: torch.device | str) -> Leeway:
+        return Leeway(self.directions.to(device), self.offsets.to(device), self.volumes.to(device))
+
+
+def low_rank(sketch: Tensor) -> Tensor:
+    """Y = A Omega [C, F, S] of positive semidefinite A [C, F, F] -> B [C, S, F] with B^T B nearly A.
+
+    Omega: what `probes` gives. Nystroem: A is nearly Y (Omega^T Y)^+ Y^T.
+    """
+    core = probes(*sketch.shape[1:]).float().mT @ sketch  # [C, S, S]
+    size, axes = torch.linalg.eigh((core + core.mT) / 2)
+    real = size > ROUNDING * size[:, -1:].clamp_min(torch.finfo(size.dtype).tiny)
+    root = torch.where(real, size, 1).rsqrt() * real  # [C, S]
+    return root.unsqueeze(-1) * (sketch @ axes).mT
