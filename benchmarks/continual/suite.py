@@ -66,6 +66,8 @@ ABLATIONS = (
     Entry(
         "slots for every task, no penalty", "hippotune", ("learner.settled=1000", "learner.drift_weight=0")
     ),
+    # What is the head's: all classes spread alike, and the discriminant is linear.
+    Entry("one spread for all classes", "hippotune", ("learner.sketch=0",)),
     Entry("without mirroring", "hippotune", ("learner.mirror=0.0",)),
     Entry("other budgets", "hippotune", ("sweep=True",), once=True),
 )
