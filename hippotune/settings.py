@@ -195,6 +195,13 @@ class Settings(BaseSettings):
         Part.TRAINER,
         Doc("Added to each variance of the head, in means."),
     ] = None
+    sketch: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Part.TRAINER,
+        Doc(
+            "Numbers kept of each class and channel to tell how its images spread; 0 takes all to spread alike."
+        ),
+    ] = None
     drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None
     seed: Annotated[Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Seed of where slots start.")] = (
         None

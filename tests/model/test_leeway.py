@@ -1,0 +1,137 @@
+"""Each class spreads in its own way, told by a sketch of few numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from model.head import CHUNK, Discriminant, Head
+from model.leeway import CLOSEST, DIRECTIONS, OWN, Leeway, low_rank
+from model.moments import ClassMoments, label_rows, probes
+
+SHRINKAGE = 0.1
+PER_CLASS = 60
+
+
+def stretched(classes: int, dim: int, per_class: int = PER_CLASS, apart: float = 1.0) -> tuple[Tensor, tuple[str, ...]]:
+    """Vectors [n, d] of classes that are four times as wide along one axis each, and their labels."""
+    random = torch.Generator().manual_seed(0)
+    widths = 1 + 3 * torch.eye(dim)[torch.arange(classes) % dim]
+    centres = apart * torch.randn(classes, dim, generator=random)
+    noise = torch.randn(classes, per_class, dim, generator=random)
+    vectors = centres[:, None] + widths[:, None] * noise
+    return vectors.flatten(0, 1), tuple(f"class {i}" for i in range(classes) for _ in range(per_class))
+
+
+def observed(vectors: Tensor, labels: tuple[str, ...], sketch: int) -> ClassMoments:
+    return ClassMoments.empty(vectors.shape[1], sketch).observe(vectors, labels)
+
+
+def head(moments: ClassMoments) -> Head:
+    return Discriminant.of(moments, SHRINKAGE).head()
+
+
+def leeway(moments: ClassMoments) -> Leeway:
+    found = head(moments).leeway
+    assert found is not None
+    return found
+
+
+def test_a_sketch_of_more_columns_than_its_rank_holds_all_of_a_matrix() -> None:
+    root = torch.randn(3, 5, 40, generator=torch.Generator().manual_seed(0))
+    whole = root.mT @ root  # [3, 40, 40] of rank 5
+    roots = low_rank(whole @ probes(40, 8).float())
+    assert roots.shape == (3, 8, 40)
+    torch.testing.assert_close(roots.mT @ roots, whole, rtol=1e-2, atol=1e-2)
+
+
+def test_it_is_the_bayes_classifier_of_gaussians_with_covariances_of_their_own() -> None:
+    """Where the sketch holds everything and every class is among the closest."""
+    vectors, labels = stretched(classes=5, dim=DIRECTIONS)
+    moments = observed(vectors, labels, sketch=DIRECTIONS)
+    covariance = moments.covariance + SHRINKAGE * moments.covariance.diagonal().mean() * torch.eye(DIRECTIONS)
+    share = PER_CLASS / (PER_CLASS + OWN)
+    likelihood = []
+    for own, mean in zip(vectors.double().split(PER_CLASS), moments.means, strict=True):
+        density = MultivariateNormal(mean, covariance + share * own.mT.cov())
+        likelihood.append(density.log_prob(vectors.double()))
+    expected = torch.stack(likelihood, dim=1).log_softmax(dim=1).float()
+    torch.testing.assert_close(head(moments).logits(vectors).log_softmax(dim=1), expected, rtol=0, atol=2e-3)
+
+
+def test_classes_that_spread_differently_are_told_apart_better() -> None:
+    vectors, labels = stretched(classes=20, dim=40, per_class=200, apart=0.3)
+    taught = torch.arange(len(labels)) % 2 == 0
+    names = tuple(label for label, known in zip(labels, taught.tolist(), strict=True) if known)
+    right = {}
+    for sketch in (0, 16):
+        moments = observed(vectors[taught], names, sketch)
+        answers = head(moments).logits(vectors[~taught]).argmax(dim=1)
+        right[sketch] = (answers == label_rows(names, moments.labels)).float().mean().item()
+    assert right[16] > right[0] + 0.02
+
+
+def test_any_order_and_any_split_give_the_same_answers() -> None:
+    vectors, labels = stretched(classes=4, dim=24)
+    at_once = observed(vectors, labels, sketch=16)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    streamed = ClassMoments.empty(24, 16)
+    for chunk in order.split(7):
+        streamed = streamed.observe(vectors[chunk], tuple(labels[i] for i in chunk))
+    columns = label_rows(at_once.labels, streamed.labels)
+    torch.testing.assert_close(streamed.scatter[columns], at_once.scatter, rtol=1e-4, atol=1e-2)
+    answers = head(streamed).logits(vectors)[:, columns]
+    torch.testing.assert_close(answers, head(at_once).logits(vectors), rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_alone_has_no_spread() -> None:
+    vectors = torch.randn(3, 24, generator=torch.Generator().manual_seed(0))
+    found = leeway(observed(vectors, ("a", "b", "c"), sketch=16))
+    assert found.volumes.tolist() == [0, 0, 0]
+    assert not found.directions.any()
+    nothing = head(ClassMoments.empty(24, 16))
+    assert nothing.logits(vectors).shape == (3, 0)
+
+
+def test_only_the_closest_classes_are_looked_at_again() -> None:
+    vectors, labels = stretched(classes=2 * CLOSEST, dim=24)
+    found = head(observed(vectors, labels, sketch=16))
+    linear = Head(found.weight, found.bias).logits(vectors)
+    changed = found.logits(vectors) != linear
+    assert changed.sum(dim=1).max() == CLOSEST
+    best = linear.topk(CLOSEST, dim=1).indices
+    assert changed.gather(1, best).sum() == changed.sum()
+
+
+def test_it_weighs_as_much_as_it_is_told() -> None:
+    vectors, labels = stretched(classes=4, dim=24)
+    found, logits = leeway(observed(vectors, labels, sketch=16)), torch.zeros(len(vectors), 4)
+    torch.testing.assert_close(
+        found.scaled(3).closer(vectors, logits), 3 * found.closer(vectors, logits), rtol=1e-4, atol=1e-3
+    )
+
+
+def test_many_images_are_scored_as_a_batch_is() -> None:
+    vectors, labels = stretched(classes=4, dim=24)
+    found = head(observed(vectors, labels, sketch=16))
+    assert len(vectors) > CHUNK
+    torch.testing.assert_close(found.logits_of_many(vectors), found.logits(vectors))
+
+
+def test_what_moves_or_goes_leaves_the_spread_of_others() -> None:
+    vectors, labels = stretched(classes=4, dim=24)
+    moments = observed(vectors, labels, sketch=16)
+    less = moments.without(frozenset({"class 1"}))
+    torch.testing.assert_close(less.scatter, moments.scatter[[0, 2, 3]])
+    torch.testing.assert_close(moments.shifted(torch.ones(4, 24).double()).scatter, moments.scatter)
+
+
+@pytest.mark.parametrize("sketch", [0, 4])
+def test_a_sketch_may_be_small_or_none(sketch: int) -> None:
+    vectors, labels = stretched(classes=4, dim=24)
+    found = head(observed(vectors, labels, sketch))
+    assert (found.leeway is None) == (sketch == 0)
+    assert found.leeway is None or found.leeway.directions.shape == (4, sketch, 24)
+    assert found.logits(vectors).shape == (len(vectors), 4)
