@@ -74,6 +74,10 @@ class Checkpoint:
         pools, head, layers = self.pools, self.head, self.loop.layers
         if not head.weight.shape[1] == len(head.bias) == len(self.labels):
             raise InvalidCheckpoint(f"head of {len(head.bias)} classes for {len(self.labels)} labels")
+        if head.leeway is not None and not head.leeway.fits(*head.weight.shape):
+            raise InvalidCheckpoint(
+                "the spread of classes is not of the classes or the numbers that the head reads"
+            )
         if len(pools.keys) != len(layers):
             raise InvalidCheckpoint(f"pools of {len(pools.keys)} layers for a loop over {len(layers)}")
         tensors, _ = taken_apart(pools, head)

@@ -60,6 +60,12 @@ class Leeway:
         added = 0.5 * (along - self.offsets[classes]).square().sum(dim=2) - self.volumes[classes]
         return logits.scatter(1, classes, best + added)
 
+    def fits(self, width: int, classes: int) -> bool:
+        """Whether its parts are of so many classes, and of features [B, F = width]."""
+        directions = self.directions.shape
+        parts = self.offsets.shape == directions[:2], self.volumes.shape == directions[:1]
+        return all(parts) and (directions[0], *directions[2:]) == (classes, width)
+
     def scaled(self, factor: float) -> Leeway:
         """What adds `factor` times as much."""
         return Leeway(factor**0.5 * self.directions, factor**0.5 * self.offsets, factor * self.volumes)

@@ -10,12 +10,14 @@ from model.backbone import Backbone, BackboneIdentity
 from model.checkpoint import Checkpoint, InvalidCheckpoint
 from model.deliberation import LoopConfig
 from model.head import Head
+from model.leeway import Leeway
 from model.pools import Pools
 
 
 @pytest.fixture
 def checkpoint(backbone: Backbone, loop: LoopConfig, pools: Pools) -> Checkpoint:
-    head = Head(torch.randn(backbone.width, 2), torch.randn(2), sharpness=4.0)
+    leeway = Leeway(torch.randn(2, 8, backbone.width), torch.randn(2, 8), torch.randn(2))
+    head = Head(torch.randn(backbone.width, 2), torch.randn(2), sharpness=4.0, leeway=leeway)
     return Checkpoint(backbone.identity, loop, pools, head, ("cat", "dög"))
 
 
@@ -31,6 +33,13 @@ def test_a_round_trip_changes_nothing(checkpoint: Checkpoint, tmp_path: Path) ->
     assert torch.equal(loaded.pools.keys, checkpoint.pools.keys)
     assert torch.equal(loaded.head.weight, checkpoint.head.weight)
     assert loaded.head.sharpness == 4.0
+    features = torch.randn(3, len(checkpoint.head.weight))
+    assert torch.equal(loaded.head.logits(features), checkpoint.head.logits(features))
+
+
+def test_a_version_whose_classes_spread_alike_has_no_leeway(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    replace(checkpoint, head=replace(checkpoint.head, leeway=None)).save(tmp_path / "1.safetensors")
+    assert Checkpoint.load(tmp_path / "1.safetensors").head.leeway is None
 
 
 def test_an_empty_checkpoint_round_trips(backbone: Backbone, loop: LoopConfig, tmp_path: Path) -> None:
@@ -50,11 +59,13 @@ def test_a_truncated_file_is_refused(checkpoint: Checkpoint, tmp_path: Path, kee
 
 
 def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    bad_head = replace(checkpoint.head, weight=torch.full((20, 2), torch.nan))
+    bad_head = replace(checkpoint.head, weight=torch.full_like(checkpoint.head.weight, torch.nan))
+    of_other_classes = Leeway(torch.zeros(3, 8, 20), torch.zeros(3, 8), torch.zeros(3))
     for broken, why in (
         (replace(checkpoint, head=bad_head), "NaN"),
         (replace(checkpoint, head=replace(checkpoint.head, sharpness=1e30)), "too large"),
         (replace(checkpoint, labels=("cat",)), "labels"),
+        (replace(checkpoint, head=replace(checkpoint.head, leeway=of_other_classes)), "spread of classes"),
         (replace(checkpoint, loop=LoopConfig(layers=(1, 2))), "layers"),
     ):
         broken.save(tmp_path / "broken.safetensors")

@@ -15,7 +15,9 @@ SHRINKAGE = 0.1
 PER_CLASS = 60
 
 
-def stretched(classes: int, dim: int, per_class: int = PER_CLASS, apart: float = 1.0) -> tuple[Tensor, tuple[str, ...]]:
+def stretched(
+    classes: int, dim: int, per_class: int = PER_CLASS, apart: float = 1.0
+) -> tuple[Tensor, tuple[str, ...]]:
     """Vectors [n, d] of classes that are four times as wide along one axis each, and their labels."""
     random = torch.Generator().manual_seed(0)
     widths = 1 + 3 * torch.eye(dim)[torch.arange(classes) % dim]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.checkpoint import read_tensors, write_tensors
 from model.moments import label_rows
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
@@ -32,6 +33,7 @@ def same(left: LearnerState, right: LearnerState) -> bool:
         (left.pools.feedback, right.pools.feedback),
         (left.features.gram, right.features.gram),
         (left.features.sums, right.features.sums),
+        (left.features.scatter, right.features.scatter),
     ]
     return all(torch.equal(a, b) for a, b in pairs) and left.tasks == right.tasks
 
@@ -139,6 +141,20 @@ def test_a_state_survives_the_disk(learner: Learner, first: Task, second: Task, 
     loaded = LearnerState.load(tmp_path / "state.safetensors")
     assert same(loaded, state)
     assert same(learner.consolidate(loaded, second), learner.consolidate(state, second))
+
+
+def test_a_state_of_before_goes_on_with_one_spread_for_all(
+    learner: Learner, first: Task, second: Task, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    learner.consolidate(learner.start(), first).save(path)
+    tensors, facts = read_tensors(path)
+    new = {"features.scatter", "head.directions", "head.offsets", "head.volumes"}
+    assert new < tensors.keys()
+    write_tensors(path, {name: part for name, part in tensors.items() if name not in new}, facts)
+    state = learner.consolidate(LearnerState.load(path), second)
+    assert state.head.leeway is None
+    assert accuracy(learner, state, second) > 0.9
 
 
 def test_one_class_alone_is_learned_without_slots(learner: Learner, first: Task) -> None:
