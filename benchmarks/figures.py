@@ -104,7 +104,7 @@ HUNDRED = Figure(
     "python -m benchmarks.cifar100",
 )
 WHOLE = Figure(
-    "all images of CIFAR-100 in ten tasks, DeiT-Tiny at 224 px, one seed",
+    "all images of CIFAR-100 in ten tasks, DeiT-Tiny at 224 px, one seed, one spread for all classes",
     "continual.json",
     "{full[hippotune][last]:.1f}% right at the end, {full[hippotune][forgetting]:.1f} points forgotten",
     "python -m benchmarks.continual.suite --protocol full --seeds 1 --only hippotune",
