@@ -28,6 +28,8 @@ DIRECTIONS = 8
 """Of those that a sketch holds, so many are served: the ones along which a class differs most from the rest."""
 CLOSEST = 10
 """Classes of an image that are looked at closely, by their linear scores, however many there are."""
+CHUNK = 256
+"""Classes solved at once, where there are many."""
 ROUNDING = 1e-5
 """Share of a sketch's largest eigenvalue below which others are taken for rounding."""
 
@@ -43,15 +45,13 @@ class Leeway:
     @classmethod
     def of(cls, moments: ClassMoments, cholesky: Tensor) -> Leeway:
         """cholesky: [F, F], the lower factor of the shared covariance, regularised."""
-        counts = moments.counts.float()[:, None, None]  # [C, 1, 1]
-        share = counts / (counts + OWN)
-        factors = low_rank(moments.scatter) * (share / (counts - 1).clamp_min(1)).sqrt()  # [C, S, F]
-        solved = factors @ torch.cholesky_inverse(cholesky).float()  # [C, S, F], rows times Sigma^-1
-        spread, axes = torch.linalg.eigh(solved @ factors.mT)  # [C, S], [C, S, S]
-        spread, axes = spread[:, -DIRECTIONS:].clamp_min(0), axes[:, :, -DIRECTIONS:]
-        directions = (1 + spread).rsqrt().unsqueeze(-1) * (axes.mT @ solved)  # [C, R, F]
+        precision = torch.cholesky_inverse(cholesky).float()  # [F, F]
+        weights = moments.counts / (moments.counts + OWN) / (moments.counts - 1).clamp_min(1)  # [C]
+        parts = zip(moments.scatter.split(CHUNK), weights.float().split(CHUNK), strict=True)
+        solved = [own_directions(scatter, weight, precision) for scatter, weight in parts]
+        directions, volumes = (torch.cat(part) for part in zip(*solved, strict=True))
         offsets = directions @ moments.means.float().unsqueeze(-1)
-        return cls(directions, offsets.squeeze(-1), 0.5 * spread.log1p().sum(dim=1))
+        return cls(directions, offsets.squeeze(-1), volumes)
 
     def closer(self, features: Tensor, logits: Tensor) -> Tensor:
         """Linear logits [B, C] of features [B, F], with what leeway adds to the `CLOSEST` classes of each -> [B, C]."""
@@ -72,6 +72,19 @@ class Leeway:
 
     def to(self, device: torch.device | str) -> Leeway:
         return Leeway(self.directions.to(device), self.offsets.to(device), self.volumes.to(device))
+
+
+def own_directions(scatter: Tensor, weight: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+    """D_c [C, R, F] and log(det Sigma_c / det Sigma) / 2 [C].
+
+    scatter: [C, F, S], sketched.  weight: [C], of a scatter in Sigma_c.  precision: [F, F], Sigma^-1.
+    """
+    factors = low_rank(scatter) * weight.sqrt()[:, None, None]  # [C, S, F]
+    solved = factors @ precision
+    spread, axes = torch.linalg.eigh(solved @ factors.mT)  # [C, S], [C, S, S]
+    spread, axes = spread[:, -DIRECTIONS:].clamp_min(0), axes[:, :, -DIRECTIONS:]
+    directions = (1 + spread).rsqrt().unsqueeze(-1) * (axes.mT @ solved)  # [C, R, F]
+    return directions, 0.5 * spread.log1p().sum(dim=1)
 
 
 def low_rank(sketch: Tensor) -> Tensor:
