@@ -8,6 +8,7 @@ among all labels, and among those that will be left, since fewer labels alone ma
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.end_to_end import everything
 from benchmarks.machine import keep
 from hippotune import Client
+from hippotune.calls import Ask
 from hippotune.demo.data import DemoTask, Limits, digits
+from hippotune.processes import everything
 from hippotune.records import Version
 
 TASKS = 5
@@ -32,7 +34,11 @@ def main(
 ) -> None:
     """Teach, forget, ask, print, keep."""
     tasks = digits(Limits(tasks=TASKS, train=30 if quick else None, test=10 if quick else None))
-    with everything([]) as client:
+    with (
+        tempfile.TemporaryDirectory() as store,
+        everything(Path(store), "--port", "0") as (address, _),
+        Client(address) as client,
+    ):
         ids = [
             client.wait(client.submit([(e.image, e.label) for e in task.train], task.name)).id
             for task in tasks
@@ -99,7 +105,7 @@ def accuracies(client: Client, tasks: Sequence[DemoTask], labels: Sequence[str] 
         right = 0
         for start in range(0, len(task.test), MANY):
             some = task.test[start : start + MANY]
-            ask = {} if labels is None else {"labels": list(labels)}
+            ask: Ask = {} if labels is None else {"labels": list(labels)}
             answers = client.classify_many([example.image for example in some], **ask)
             right += sum(a.label == example.label for a, example in zip(answers, some, strict=True))
         shares.append(right / len(task.test))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -198,8 +198,9 @@ def main() -> None:
     parse.add_argument("--quick", action="store_true", help="ten training images a class, 8 test images")
     parse.add_argument("--out", type=Path)
     options = parse.parse_args()
-    few = {"train_per_class": 10} if options.quick else {}
-    protocol = Protocol(folder=options.folder, weights=options.weights, **few)
+    protocol = Protocol(folder=options.folder, weights=options.weights)
+    if options.quick:
+        protocol = replace(protocol, train_per_class=10)
     method, pixels = trained(protocol, 8 if options.quick else options.images)
     layers = theory(method, pixels)
     keep(

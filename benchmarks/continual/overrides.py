@@ -29,7 +29,11 @@ def override(config: Config, settings: Iterable[str]) -> Config:
 
 def put(config: Any, path: list[str], value: Any, setting: str) -> Any:
     """One field replaced, however deep."""
-    if not is_dataclass(config) or path[0] not in {field.name for field in fields(config)}:
+    if (
+        not is_dataclass(config)
+        or isinstance(config, type)
+        or path[0] not in {field.name for field in fields(config)}
+    ):
         known = ", ".join(field.name for field in fields(config)) if is_dataclass(config) else "none"
         raise UnknownSetting(f"{setting}: no field {path[0]!r} there; fields: {known}")
     now = getattr(config, path[0])

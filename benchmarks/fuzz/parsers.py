@@ -118,7 +118,7 @@ def multipart(images: tuple[bytes, ...]) -> bytes:
     return b"".join(head % data + label for data in images) + b"--b--\r\n"
 
 
-def infer_seeds(images: tuple[bytes, ...]) -> tuple[bytes, bytes]:
+def infer_seeds(images: tuple[bytes, ...]) -> tuple[bytes, bytes, bytes]:
     """Requests of the Open Inference Protocol: files in JSON, pixels in JSON, and files behind the header."""
     tensor: dict[str, Any] = {"name": "image", "shape": [len(images)], "datatype": "BYTES"}
     binary = b"".join(len(data).to_bytes(4, "little") + data for data in images)

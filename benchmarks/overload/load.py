@@ -100,7 +100,9 @@ async def closed_loop(callers: Sequence[Caller], seconds: float) -> Told:
 
 async def open_loop(address: str, request: bytes, rate: float, seconds: float) -> Told:
     """`rate` requests a second, whatever becomes of those before; connections are used again when free."""
-    told, free, under_way = Told(), [], set()
+    told = Told()
+    free: list[Caller] = []
+    under_way: set[asyncio.Task[None]] = set()
     began = perf_counter()
 
     async def one() -> None:

@@ -155,14 +155,15 @@ def heat_map(matrix: Sequence[Sequence[float]], path: Path) -> None:
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set(xlabel="judged on task", ylabel="after task")
-    axes.set_xticks(range(len(matrix)), range(1, len(matrix) + 1))
-    axes.set_yticks(range(len(matrix)), range(1, len(matrix) + 1))
+    numbers = [str(number) for number in range(1, len(matrix) + 1)]
+    axes.set_xticks(range(len(matrix)), numbers)
+    axes.set_yticks(range(len(matrix)), numbers)
     for (i, j), value in np.ndenumerate(square):
         if not np.isnan(value):
             dark = value > (low + high) / 2
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", color="#ffffff" if dark else "#0a3069")
     bar = figure.colorbar(image, label="accuracy (%)")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     write(figure, path)
 
 

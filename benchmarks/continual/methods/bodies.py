@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -30,6 +31,9 @@ class Body(Protocol):
     """
 
     width: int
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """A module's own."""
 
     def begin(self, task: int) -> None:
         """Get ready to learn task 0, 1, ..."""

@@ -79,5 +79,5 @@ def save_moments(path: Path, moments: ClassMoments, extra: dict[str, Tensor] | N
 def load_moments(path: Path) -> tuple[ClassMoments, dict[str, Tensor]]:
     """What `save_moments` wrote."""
     tensors, facts = read_tensors(path)
-    moments = ClassMoments(*(tensors.pop(name) for name in SUMS), tuple(facts["labels"]))
-    return moments, tensors
+    gram, sums, counts, scatter = (tensors.pop(name) for name in SUMS)
+    return ClassMoments(gram, sums, counts, scatter, tuple(facts["labels"])), tensors

@@ -25,7 +25,7 @@ def install(folder: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     site = Path(told(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
     if any(not list(site.glob(f"{name}-{version}.dist-info")) for name, version in PACKAGES.items()):
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *ASKED], check=True)
     ours = [sysconfig.get_path("purelib"), *(path for path in sys.path if path.endswith("site-packages"))]
     (site / "behind.pth").write_text("\n".join(dict.fromkeys([*ours, str(Path.cwd())])) + "\n")
