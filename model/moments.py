@@ -72,13 +72,13 @@ class ClassMoments:
         scatter = torch.cat([self.scatter, self.scatter.new_zeros(grown, width, columns)])
         if not columns:
             return scatter
-        by = probes(width, columns)
+        by, means = probes(width, columns), self.means
         for row in rows.unique().tolist():
             own = vectors[rows == row]
             apart = [own - own.mean(dim=0)]
             if row < len(self.labels):
                 known, new = self.counts[row], len(own)
-                gap = own.mean(dim=0, keepdim=True) - self.means[row]
+                gap = own.mean(dim=0, keepdim=True) - means[row]
                 apart.append((known * new / (known + new)).sqrt() * gap)
             for part in apart:
                 scatter[row] += (part.mT @ (part @ by)).float()
