@@ -62,9 +62,9 @@ class Leeway:
 
     def fits(self, width: int, classes: int) -> bool:
         """Whether its parts are of so many classes, and of features [B, F = width]."""
-        directions = self.directions.shape
-        parts = self.offsets.shape == directions[:2], self.volumes.shape == directions[:1]
-        return all(parts) and (directions[0], *directions[2:]) == (classes, width)
+        shape = self.directions.shape
+        parts = self.offsets.shape == shape[:2], self.volumes.shape == shape[:1]
+        return all(parts) and len(shape) == 3 and (shape[0], shape[2]) == (classes, width)
 
     def scaled(self, factor: float) -> Leeway:
         """What adds `factor` times as much."""

@@ -61,11 +61,13 @@ def test_a_truncated_file_is_refused(checkpoint: Checkpoint, tmp_path: Path, kee
 def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     bad_head = replace(checkpoint.head, weight=torch.full_like(checkpoint.head.weight, torch.nan))
     of_other_classes = Leeway(torch.zeros(3, 8, 20), torch.zeros(3, 8), torch.zeros(3))
+    of_none = Leeway(torch.zeros(()), torch.zeros(()), torch.zeros(()))
     for broken, why in (
         (replace(checkpoint, head=bad_head), "NaN"),
         (replace(checkpoint, head=replace(checkpoint.head, sharpness=1e30)), "too large"),
         (replace(checkpoint, labels=("cat",)), "labels"),
         (replace(checkpoint, head=replace(checkpoint.head, leeway=of_other_classes)), "spread of classes"),
+        (replace(checkpoint, head=replace(checkpoint.head, leeway=of_none)), "spread of classes"),
         (replace(checkpoint, loop=LoopConfig(layers=(1, 2))), "layers"),
     ):
         broken.save(tmp_path / "broken.safetensors")
