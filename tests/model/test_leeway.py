@@ -88,6 +88,27 @@ def test_any_order_and_any_split_give_the_same_answers() -> None:
     torch.testing.assert_close(answers, head(at_once).logits(vectors), rtol=1e-4, atol=1e-4)
 
 
+def test_known_classes_have_their_means_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are a matrix of all classes: taken once a class, the work would grow with their square."""
+    vectors, labels = stretched(classes=4, dim=24)
+    moments, means, taken = observed(vectors, labels, sketch=16), ClassMoments.means, []
+
+    def counted(self: ClassMoments) -> Tensor:
+        taken.append(self)
+        return means.__get__(self)
+
+    monkeypatch.setattr(ClassMoments, "means", property(counted))
+    moments.observe(vectors, labels)
+    assert len(taken) == 1
+
+
+def test_probes_are_those_that_sketches_in_stores_were_made_with() -> None:
+    """Others, as another PyTorch may draw them from the same seed, would make nonsense of what stores hold."""
+    found = probes(1536, 16)
+    expected = torch.tensor([-2.310412, -0.373251, -1.060817, 0.153519, -0.633275, -1.260925]).double()
+    torch.testing.assert_close(found[:2, :3].flatten(), expected, rtol=0, atol=1e-5)
+
+
 def test_an_image_alone_has_no_spread() -> None:
     vectors = torch.randn(3, 24, generator=torch.Generator().manual_seed(0))
     found = leeway(observed(vectors, ("a", "b", "c"), sketch=16))
