@@ -199,7 +199,8 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=0)] | None,
         Part.TRAINER,
         Doc(
-            "Numbers kept of each class and channel to tell how its images spread; 0 takes all to spread alike."
+            "Numbers kept of each class and channel to tell how its images spread; 0 takes all to spread "
+            "alike. A store keeps what it began with."
         ),
     ] = None
     drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None

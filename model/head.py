@@ -3,8 +3,8 @@
 Each class is a Gaussian in the space that the head reads (`model.readout`). Were their covariance the same, the best
 classifier would be linear: w_c = (Sigma + lambda I)^-1 mu_c, b_c = -w_c . mu_c / 2. It nearly is, and the classes that
 come closest are looked at again with what they do not share (`model.leeway`). All comes from sums over images, so data
-may come in any order and any split, no image is kept, and a class counts the same whether it brought ten images or a
-thousand.
+may come in any order and any split, and no image is kept. The linear part counts a class the same whether it brought
+ten images or a thousand.
 
 RanPAC (McDonnell et al., NeurIPS 2023) accumulates the same Gram statistics and solves ridge regression onto one-hot
 targets, which is the same matrix inverse without the centring: there, classes with many images pull answers their
