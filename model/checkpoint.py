@@ -20,7 +20,6 @@ from model.head import Head
 from model.leeway import Leeway
 from model.pools import Pools
 
-LEEWAY = tuple(part.name for part in fields(Leeway))
 LARGEST = 1e15
 """Numbers beyond could overflow where the network squares them; with smaller ones scores are probabilities."""
 
@@ -124,7 +123,7 @@ def taken_apart(pools: Pools, head: Head) -> tuple[dict[str, Tensor], dict[str, 
         "head.bias": head.bias,
     }
     if head.leeway is not None:
-        tensors |= {f"head.{name}": getattr(head.leeway, name) for name in LEEWAY}
+        tensors |= {f"head.{name}": part for name, part in head.leeway.parts().items()}
     return tensors, {"slot_tasks": pools.slot_tasks, "sharpness": head.sharpness}
 
 
@@ -133,7 +132,9 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
     pools = Pools(
         tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
     )
-    leeway = Leeway(*(tensors[f"head.{name}"] for name in LEEWAY)) if "head.directions" in tensors else None
+    leeway = None
+    if "head.directions" in tensors:
+        leeway = Leeway(*(tensors[f"head.{part.name}"] for part in fields(Leeway)))
     return pools, Head(tensors["head.weight"], tensors["head.bias"], float(facts["sharpness"]), leeway)
 
 

@@ -128,7 +128,7 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
     inputs = {
         "weight": head.sharpness * head.weight,
         "bias": head.sharpness * head.bias,
-        **asdict(leeway.scaled(head.sharpness)),
+        **leeway.scaled(head.sharpness).parts(),
     }
     for layer, memory in zip(loop.layers, memories, strict=True):
         inputs |= {f"{part}_{layer}": tensor for part, tensor in memory._asdict().items()}

@@ -15,7 +15,7 @@ score is half a squared length along its directions, less a volume: |D_c (x - mu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -69,6 +69,10 @@ class Leeway:
     def scaled(self, factor: float) -> Leeway:
         """What adds `factor` times as much."""
         return Leeway(factor**0.5 * self.directions, factor**0.5 * self.offsets, factor * self.volumes)
+
+    def parts(self) -> dict[str, Tensor]:
+        """Its tensors by name, not copied."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to(self, device: torch.device | str) -> Leeway:
         return Leeway(self.directions.to(device), self.offsets.to(device), self.volumes.to(device))
