@@ -84,7 +84,8 @@ ONE_IDEA_LESS = """| row | what differs |
 | four constants | four learned vectors join the attention, nobody asks (VPT-Deep, Jia et al., ECCV 2022) |
 | last step only | the loop, of which attention sees the last recall alone |
 
-The other rows change one setting of the learner."""
+The other rows change one setting of the learner. Those with slots for every task were run with one spread for all
+classes: set them beside that row."""
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:
