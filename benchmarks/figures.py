@@ -107,7 +107,7 @@ WHOLE = Figure(
     "all images of CIFAR-100 in ten tasks, DeiT-Tiny at 224 px, one seed, one spread for all classes",
     "continual.json",
     "{full[hippotune][last]:.1f}% right at the end, {full[hippotune][forgetting]:.1f} points forgotten",
-    "python -m benchmarks.continual.suite --protocol full --seeds 1 --only hippotune",
+    "python -m benchmarks.continual --method hippotune --protocol full --set learner.sketch=0",
 )
 METHODS = Figure(
     "CIFAR-100 in ten tasks, 50 images a class, DeiT-Tiny at 128 px, right at the end: HippoTune; in the same harness "
@@ -115,8 +115,7 @@ METHODS = Figure(
     "continual.json",
     "{quick[hippotune][last]:.1f}%; {quick[ranpac, four depths][last]:.1f}, {quick[ranpac][last]:.1f}, "
     "{quick[slca][last]:.1f}, {quick[dualprompt][last]:.1f}, {quick[l2p][last]:.1f} and {quick[coda][last]:.1f}% "
-    "(seeds: {quick[hippotune][seeds]}; {quick[ranpac, four depths][seeds]}, {quick[ranpac][seeds]}, "
-    "{quick[slca][seeds]}, {quick[dualprompt][seeds]}, {quick[l2p][seeds]} and {quick[coda][seeds]})",
+    "({quick[hippotune][seeds]} seeds each)",
     "python -m benchmarks.continual.suite --protocol quick",
 )
 FORGOTTEN = Figure(

@@ -49,6 +49,8 @@ CHEAPEST_FIRST = (
 DEEP_RANPAC = Entry("ranpac, four depths", "ranpac", ("first.body.depths=True",))
 METHODS = (*(Entry(name, name) for name in CHEAPEST_FIRST), DEEP_RANPAC)
 
+DRIFTING = ("learner.settled=1000", "learner.sketch=0")
+
 ABLATIONS = (
     Entry("one step", "hippotune", ("loop.tmax=1",)),
     Entry("four vectors of one step", "hippotune", ("variant=ranks",)),
@@ -60,12 +62,11 @@ ABLATIONS = (
     Entry("without L_orth", "hippotune", ("learner.lambda_orth=0",)),
     Entry("with L_ent", "hippotune", ("learner.lambda_ent=0.01",)),
     Entry("gradient through the last step", "hippotune", ("learner.bptt=1",)),
-    Entry("slots for every task", "hippotune", ("learner.settled=1000",)),
+    # Beside "one spread for all classes", which they share.
+    Entry("slots for every task", "hippotune", DRIFTING),
     # What keeps old classes where new slots move features: a penalty while training, then a map for their means.
-    Entry("slots for every task, no map", "hippotune", ("learner.settled=1000", "learner.drift_ridge=1e9")),
-    Entry(
-        "slots for every task, no penalty", "hippotune", ("learner.settled=1000", "learner.drift_weight=0")
-    ),
+    Entry("slots for every task, no map", "hippotune", (*DRIFTING, "learner.drift_ridge=1e9")),
+    Entry("slots for every task, no penalty", "hippotune", (*DRIFTING, "learner.drift_weight=0")),
     # What is the head's: all classes spread alike, and the discriminant is linear.
     Entry("one spread for all classes", "hippotune", ("learner.sketch=0",)),
     Entry("without mirroring", "hippotune", ("learner.mirror=0.0",)),

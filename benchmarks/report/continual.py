@@ -30,7 +30,7 @@ ImageNet-1k), with the same batches and share of images mirrored and at most as 
 rates of the prompt methods come from a small grid on images cut from training data
 (`python -m benchmarks.continual.tune`), those of the others lie near what their papers state. All figures are percent,
 mean ± standard deviation over seeds. A row without ± is one seed, which alone says little: seeds differ by a point or
-two. The full protocol was run when the head took all classes to spread alike (`--set learner.sketch=0`).
+two. The full protocol and CUB's `joint` were run with one spread for all classes (`--set learner.sketch=0`).
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `cub` or `full`; `--parts ablations`), drawn by
 `python -m benchmarks.report`.
@@ -84,8 +84,8 @@ ONE_IDEA_LESS = """| row | what differs |
 | four constants | four learned vectors join the attention, nobody asks (VPT-Deep, Jia et al., ECCV 2022) |
 | last step only | the loop, of which attention sees the last recall alone |
 
-The other rows change one setting of the learner. Those with slots for every task were run with one spread for all
-classes: set them beside that row."""
+The other rows change one setting of the learner. Those with slots for every task have one spread for all classes, too:
+set them beside that row."""
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:

@@ -15,6 +15,9 @@ from model.checkpoint import read_tensors, write_tensors
 from model.moments import ClassMoments
 from trainer.task import Task
 
+SUMS = ("gram", "sums", "counts", "scatter")
+"""What of moments is kept in a file, beside their labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrozenNcmConfig:
@@ -65,9 +68,6 @@ class FrozenNcm:
 
     def report(self, tests: Sequence[Images]) -> dict[str, Any]:  # noqa: ARG002
         return {}
-
-
-SUMS = ("gram", "sums", "counts", "scatter")
 
 
 def save_moments(path: Path, moments: ClassMoments, extra: dict[str, Tensor] | None = None) -> None:
