@@ -33,7 +33,7 @@ from model.onnx_blocks import OnnxViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 14
+FORMAT = 15
 """Part of every graph's key: counts up when what is exported changes."""
 
 Shape = dict[int, object]
@@ -71,7 +71,6 @@ class DeliberatingGraph(nn.Module):
         bias: Tensor,
         directions: Tensor,
         offsets: Tensor,
-        volumes: Tensor,
         memories: Sequence[Tensor],
         own: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
@@ -90,7 +89,7 @@ class DeliberatingGraph(nn.Module):
         parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
         merged = own[3].shape[0] if self.kind is GraphKind.MERGING else 0
         features = self.network(pixels, [Memory(*part) for part in parts], budgets, pairs=merged)
-        head = Head(weight, bias, leeway=Leeway(directions, offsets, volumes))
+        head = Head(weight, bias, leeway=Leeway(directions, offsets))
         scores = head.logits(features.vectors).softmax(dim=-1)
         return (scores, features.vectors) if even else (scores, features.vectors, features.steps)
 
@@ -122,9 +121,7 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
         Memory(torch.zeros(dim, 1), torch.zeros(1, dim), torch.zeros(1, dim)) for _ in loop.layers
     ]
     width, classes = head.weight.shape
-    leeway = head.leeway or Leeway(
-        torch.zeros(classes, 1, width), torch.zeros(classes, 1), torch.zeros(classes)
-    )
+    leeway = head.leeway or Leeway(torch.zeros(classes, 1, width), torch.zeros(classes, 1))
     inputs = {
         "weight": head.sharpness * head.weight,
         "bias": head.sharpness * head.bias,
@@ -170,7 +167,6 @@ def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tup
         "bias": (torch.zeros(c), {0: classes}),
         "directions": (torch.zeros(c, DIRECTIONS, backbone.width), {0: classes, 1: spread}),
         "offsets": (torch.zeros(c, DIRECTIONS), {0: classes, 1: spread}),
-        "volumes": (torch.zeros(c), {0: classes}),
     }
     memories: Inputs = {}
     for layer in loop.layers:

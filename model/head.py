@@ -94,6 +94,8 @@ class Discriminant:
         That share moves no score, but where images are much alike it is a thousand times what tells classes apart,
         and its rounding then answers instead of them.
         """
-        weight, bias = self.weight - self.weight.mean(dim=1, keepdim=True), self.bias - self.bias.mean()
-        leeway = Leeway.of(self.moments, self.cholesky) if self.moments.scatter.shape[2] else None
-        return Head(weight.float(), bias.float(), sharpness, leeway)
+        weight, bias, leeway = self.weight - self.weight.mean(dim=1, keepdim=True), self.bias, None
+        if self.moments.scatter.shape[2]:
+            leeway, volumes = Leeway.of(self.moments, self.cholesky)
+            bias = bias - volumes
+        return Head(weight.float(), (bias - bias.mean()).float(), sharpness, leeway)

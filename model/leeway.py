@@ -9,8 +9,9 @@ That classes differ in their spread is Friedman's regularised discriminant analy
 classes, FeCAM (Goswami et al., NeurIPS 2023), whose F x F matrix a class is too much to keep and to serve. Instead
 moments keep a sketch, the scatter times a few fixed random probes, from which Nystroem's approximation gives S_c a
 low rank (Tropp et al., Fixed-rank approximation of a positive-semidefinite matrix from streaming data, NeurIPS 2017).
-Being a sum, it is the same in any order and any split. By Woodbury's identity what such a class adds to its linear
-score is half a squared length along its directions, less a volume: |D_c (x - mu_c)|^2 / 2 - log det / 2.
+Being a sum, it is the same in any order and any split. By Woodbury's identity such a class pays for its volume,
+log(det Sigma_c / det Sigma) / 2, which goes into its bias, and gains half a squared length along its directions,
+|D_c (x - mu_c)|^2 / 2. The gain is never negative: what an image is nowhere near to need not have it worked out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OWN = 500
 DIRECTIONS = 8
 """Of those that a sketch holds, so many are served: the ones along which a class differs most from the rest."""
 CLOSEST = 10
-"""Classes of an image that are looked at closely, by their linear scores, however many there are."""
+"""Classes of an image that are looked at closely, by what they score without their gain, however many there are."""
 CHUNK = 256
 """Classes solved at once, where there are many."""
 ROUNDING = 1e-5
@@ -36,46 +37,49 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Leeway:
-    """directions: [C, R, F], D_c.  offsets: [C, R], D_c mu_c.  volumes: [C], log(det Sigma_c / det Sigma) / 2."""
+    """directions: [C, R, F], D_c.  offsets: [C, R], D_c mu_c."""
 
     directions: Tensor
     offsets: Tensor
-    volumes: Tensor
 
     @classmethod
-    def of(cls, moments: ClassMoments, cholesky: Tensor) -> Leeway:
-        """cholesky: [F, F], the lower factor of the shared covariance, regularised."""
+    def of(cls, moments: ClassMoments, cholesky: Tensor) -> tuple[Leeway, Tensor]:
+        """And the volumes [C] that classes pay for it.
+
+        cholesky: [F, F], the lower factor of the shared covariance, regularised.
+        """
         precision = torch.cholesky_inverse(cholesky).float()  # [F, F]
         weights = moments.counts / (moments.counts + OWN) / (moments.counts - 1).clamp_min(1)  # [C]
         parts = zip(moments.scatter.split(CHUNK), weights.float().split(CHUNK), strict=True)
         solved = [own_directions(scatter, weight, precision) for scatter, weight in parts]
         directions, volumes = (torch.cat(part) for part in zip(*solved, strict=True))
         offsets = directions @ moments.means.float().unsqueeze(-1)
-        return cls(directions, offsets.squeeze(-1), volumes)
+        return cls(directions, offsets.squeeze(-1)), volumes
 
     def closer(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Linear logits [B, C] of features [B, F], with what leeway adds to the `CLOSEST` classes of each -> [B, C]."""
+        """Logits [B, C] of features [B, F], volumes paid, with what the `CLOSEST` classes of each gain -> [B, C]."""
         best, classes = logits.topk(min(CLOSEST, logits.shape[1]), dim=1)  # [B, k]
         along = (self.directions[classes] @ features[:, None, :, None]).squeeze(-1)  # [B, k, R]
-        added = 0.5 * (along - self.offsets[classes]).square().sum(dim=2) - self.volumes[classes]
-        return logits.scatter(1, classes, best + added)
+        gained = 0.5 * (along - self.offsets[classes]).square().sum(dim=2)
+        return logits.scatter(1, classes, best + gained)
 
     def fits(self, width: int, classes: int) -> bool:
         """Whether its parts are of so many classes, and of features [B, F = width]."""
         shape = self.directions.shape
-        parts = self.offsets.shape == shape[:2], self.volumes.shape == shape[:1]
-        return all(parts) and len(shape) == 3 and (shape[0], shape[2]) == (classes, width)
+        return (
+            self.offsets.shape == shape[:2] and len(shape) == 3 and (shape[0], shape[2]) == (classes, width)
+        )
 
     def scaled(self, factor: float) -> Leeway:
-        """What adds `factor` times as much."""
-        return Leeway(factor**0.5 * self.directions, factor**0.5 * self.offsets, factor * self.volumes)
+        """What gains `factor` times as much."""
+        return Leeway(factor**0.5 * self.directions, factor**0.5 * self.offsets)
 
     def parts(self) -> dict[str, Tensor]:
         """Its tensors by name, not copied."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to(self, device: torch.device | str) -> Leeway:
-        return Leeway(self.directions.to(device), self.offsets.to(device), self.volumes.to(device))
+        return Leeway(self.directions.to(device), self.offsets.to(device))
 
 
 def own_directions(scatter: Tensor, weight: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,6 @@ def sample_version(
     random = torch.Generator().manual_seed(seed)
     pools = sample_pools(loop, backbone.dim, slots, random)
     directions = torch.randn(classes, DIRECTIONS, backbone.width, generator=random)
-    leeway = Leeway(directions, torch.zeros(classes, DIRECTIONS), torch.zeros(classes))
+    leeway = Leeway(directions, torch.zeros(classes, DIRECTIONS))
     head = Head(torch.randn(backbone.width, classes, generator=random), torch.zeros(classes), leeway=leeway)
     return Checkpoint(backbone.identity, loop, pools, head, tuple(map(str, range(classes))))

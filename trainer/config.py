@@ -52,7 +52,7 @@ class LearnerConfig:
     drift_weight: float = 10.0
     bptt: int | None = None
     shrinkage: float = 0.3
-    sketch: int = 16
+    sketch: int = 24
     drift_ridge: float = 0.01
     seed: int = 0
 

@@ -41,6 +41,11 @@ def leeway(moments: ClassMoments) -> Leeway:
     return found
 
 
+def volumes(moments: ClassMoments) -> Tensor:
+    """[C], what classes pay for their leeway."""
+    return Leeway.of(moments, Discriminant.of(moments, SHRINKAGE).cholesky)[1]
+
+
 def test_a_sketch_of_more_columns_than_its_rank_holds_all_of_a_matrix() -> None:
     root = torch.randn(3, 5, 40, generator=torch.Generator().manual_seed(0))
     whole = root.mT @ root  # [3, 40, 40] of rank 5
@@ -111,9 +116,9 @@ def test_probes_are_those_that_sketches_in_stores_were_made_with() -> None:
 
 def test_an_image_alone_has_no_spread() -> None:
     vectors = torch.randn(3, 24, generator=torch.Generator().manual_seed(0))
-    found = leeway(observed(vectors, ("a", "b", "c"), sketch=16))
-    assert found.volumes.tolist() == [0, 0, 0]
-    assert not found.directions.any()
+    alone = observed(vectors, ("a", "b", "c"), sketch=16)
+    assert volumes(alone).tolist() == [0, 0, 0]
+    assert not leeway(alone).directions.any()
     nothing = head(ClassMoments.empty(24, 16))
     assert nothing.logits(vectors).shape == (3, 0)
 
@@ -126,6 +131,15 @@ def test_only_the_closest_classes_are_looked_at_again() -> None:
     assert changed.sum(dim=1).max() == CLOSEST
     best = linear.topk(CLOSEST, dim=1).indices
     assert changed.gather(1, best).sum() == changed.sum()
+
+
+def test_a_class_not_looked_at_scores_no_more_than_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has paid for its volume already: spreading widely must not make it win where it was not even looked at."""
+    vectors, labels = stretched(classes=2 * CLOSEST, dim=24, per_class=500)
+    found = head(observed(vectors, labels, sketch=16))
+    logits = found.logits(vectors)
+    monkeypatch.setattr("model.leeway.CLOSEST", 2 * CLOSEST)
+    assert (logits <= found.logits(vectors) + 1e-3).all()
 
 
 def test_it_weighs_as_much_as_it_is_told() -> None:

@@ -149,7 +149,7 @@ def test_a_state_of_before_goes_on_with_one_spread_for_all(
     path = tmp_path / "state.safetensors"
     learner.consolidate(learner.start(), first).save(path)
     tensors, facts = read_tensors(path)
-    new = {"features.scatter", "head.directions", "head.offsets", "head.volumes"}
+    new = {"features.scatter", "head.directions", "head.offsets"}
     assert new < tensors.keys()
     write_tensors(path, {name: part for name, part in tensors.items() if name not in new}, facts)
     state = learner.consolidate(LearnerState.load(path), second)
