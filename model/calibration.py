@@ -6,7 +6,7 @@ have given. For a discriminant that takes no second factorisation: leaving an im
 outer product, the covariance (Sherman & Morrison, Annals of Mathematical Statistics 1950). One factor on all logits is
 then fitted to those answers, as in Guo et al., On calibration of modern neural networks (ICML 2017).
 
-Judged is the linear part alone: what the closest classes forgive (`model.leeway`) is not solved again for each image.
+Judged is the linear part alone: covariances of classes' own (`model.covariances`) are not solved again for each image.
 
 Only a task's own images are there to judge, and those of two strange classes know nothing of the other hundred. Factors
 are therefore pooled over tasks. An image counts as much as the head had images to be solved from when it was judged:

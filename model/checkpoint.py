@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.backbone import Backbone, BackboneIdentity
+from model.covariances import ClassCovariances
 from model.deliberation import LoopConfig
 from model.head import Head
-from model.leeway import Leeway
 from model.pools import Pools
 
 LARGEST = 1e15
@@ -73,7 +73,7 @@ class Checkpoint:
         pools, head, layers = self.pools, self.head, self.loop.layers
         if not head.weight.shape[1] == len(head.bias) == len(self.labels):
             raise InvalidCheckpoint(f"head of {len(head.bias)} classes for {len(self.labels)} labels")
-        if head.leeway is not None and not head.leeway.fits(*head.weight.shape):
+        if head.covariances is not None and not head.covariances.fits(*head.weight.shape):
             raise InvalidCheckpoint(
                 "the spread of classes is not of the classes or the numbers that the head reads"
             )
@@ -122,8 +122,8 @@ def taken_apart(pools: Pools, head: Head) -> tuple[dict[str, Tensor], dict[str, 
         "head.weight": head.weight,
         "head.bias": head.bias,
     }
-    if head.leeway is not None:
-        tensors |= {f"head.{name}": part for name, part in head.leeway.parts().items()}
+    if head.covariances is not None:
+        tensors |= {f"head.{name}": part for name, part in head.covariances.parts().items()}
     return tensors, {"slot_tasks": pools.slot_tasks, "sharpness": head.sharpness}
 
 
@@ -132,10 +132,10 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
     pools = Pools(
         tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
     )
-    leeway = None
+    covariances = None
     if "head.directions" in tensors:
-        leeway = Leeway(*(tensors[f"head.{part.name}"] for part in fields(Leeway)))
-    return pools, Head(tensors["head.weight"], tensors["head.bias"], float(facts["sharpness"]), leeway)
+        covariances = ClassCovariances(*(tensors[f"head.{part.name}"] for part in fields(ClassCovariances)))
+    return pools, Head(tensors["head.weight"], tensors["head.bias"], float(facts["sharpness"]), covariances)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

@@ -24,9 +24,9 @@ from torch.export import Dim
 from model.backbone import Backbone, BackboneIdentity
 from model.budget import BudgetBatch
 from model.checkpoint import Checkpoint
+from model.covariances import CLOSEST, DIRECTIONS, ClassCovariances
 from model.deliberation import LoopConfig, Memory
 from model.head import Head
-from model.leeway import CLOSEST, DIRECTIONS, Leeway
 from model.merging import most_pairs
 from model.network import RetrievalViT
 from model.onnx_blocks import OnnxViT
@@ -89,7 +89,7 @@ class DeliberatingGraph(nn.Module):
         parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
         merged = own[3].shape[0] if self.kind is GraphKind.MERGING else 0
         features = self.network(pixels, [Memory(*part) for part in parts], budgets, pairs=merged)
-        head = Head(weight, bias, leeway=Leeway(directions, offsets))
+        head = Head(weight, bias, covariances=ClassCovariances(directions, offsets))
         scores = head.logits(features.vectors).softmax(dim=-1)
         return (scores, features.vectors) if even else (scores, features.vectors, features.steps)
 
@@ -112,8 +112,9 @@ def graph_key(identity: BackboneIdentity, loop: LoopConfig, kind: GraphKind) -> 
 def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """What a version feeds to the graph: its head, and a `Memory` a layer of the loop.
 
-    The head is weight [F, C], bias [C] and what `Leeway` names, all times its sharpness. A version without slots feeds
-    one slot of zeros, which a tmax of 0 never uses (see `GraphKind.MIXED`); one without leeway, a direction of zeros.
+    The head is weight [F, C], bias [C] and the parts of `ClassCovariances`, all times its sharpness. A version without
+    slots feeds one slot of zeros, which a tmax of 0 never uses (see `GraphKind.MIXED`); one without covariances of its
+    classes' own, a direction of zeros.
     """
     loop, head = checkpoint.loop, checkpoint.head
     dim = checkpoint.pools.keys.shape[-1]
@@ -121,11 +122,13 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
         Memory(torch.zeros(dim, 1), torch.zeros(1, dim), torch.zeros(1, dim)) for _ in loop.layers
     ]
     width, classes = head.weight.shape
-    leeway = head.leeway or Leeway(torch.zeros(classes, 1, width), torch.zeros(classes, 1))
+    covariances = head.covariances or ClassCovariances(
+        torch.zeros(classes, 1, width), torch.zeros(classes, 1)
+    )
     inputs = {
         "weight": head.sharpness * head.weight,
         "bias": head.sharpness * head.bias,
-        **leeway.scaled(head.sharpness).parts(),
+        **covariances.scaled(head.sharpness).parts(),
     }
     for layer, memory in zip(loop.layers, memories, strict=True):
         inputs |= {f"{part}_{layer}": tensor for part, tensor in memory._asdict().items()}

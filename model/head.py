@@ -2,9 +2,9 @@
 
 Each class is a Gaussian in the space that the head reads (`model.readout`). Were their covariance the same, the best
 classifier would be linear: w_c = (Sigma + lambda I)^-1 mu_c, b_c = -w_c . mu_c / 2. It nearly is, and the classes that
-come closest are looked at again with what they do not share (`model.leeway`). All comes from sums over images, so data
-may come in any order and any split, and no image is kept. The linear part counts a class the same whether it brought
-ten images or a thousand.
+come closest to an image are scored once more with what they do not share (`model.covariances`). All comes from sums
+over images, so data may come in any order and any split, and no image is kept. The linear part counts a class the same
+whether it brought ten images or a thousand.
 
 RanPAC (McDonnell et al., NeurIPS 2023) accumulates the same Gram statistics and solves ridge regression onto one-hot
 targets, which is the same matrix inverse without the centring: there, classes with many images pull answers their
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.leeway import Leeway
+from model.covariances import ClassCovariances
 from model.moments import ClassMoments
 
 CHUNK = 64
@@ -31,13 +31,13 @@ class Head:
     """A classifier. F channels read, C classes.
 
     weight: [F, C].  bias: [C].  sharpness: factor on the discriminant before a softmax.
-    leeway: what classes do not share; None leaves the classifier linear.
+    covariances: of the classes' own; None leaves the classifier linear.
     """
 
     weight: Tensor
     bias: Tensor
     sharpness: float = 1.0
-    leeway: Leeway | None = None
+    covariances: ClassCovariances | None = None
 
     @classmethod
     def blank(cls, width: int) -> Head:
@@ -47,17 +47,17 @@ class Head:
     def logits(self, features: Tensor) -> Tensor:
         """features [B, F] -> [B, C], whose softmax are the answer's scores."""
         logits = features @ self.weight + self.bias
-        if self.leeway is not None:
-            logits = self.leeway.closer(features, logits)
+        if self.covariances is not None:
+            logits = self.covariances.with_gains(features, logits)
         return self.sharpness * logits
 
     def logits_of_many(self, features: Tensor) -> Tensor:
-        """The same for features [n, F] of more images than a batch: leeway reads some hundred kilobytes for each."""
+        """The same for features [n, F] of more images than a batch: a batch reads some hundred kilobytes for each."""
         return torch.cat([self.logits(chunk) for chunk in features.split(CHUNK)])
 
     def to(self, device: torch.device | str) -> Head:
-        leeway = None if self.leeway is None else self.leeway.to(device)
-        return Head(self.weight.to(device), self.bias.to(device), self.sharpness, leeway)
+        covariances = None if self.covariances is None else self.covariances.to(device)
+        return Head(self.weight.to(device), self.bias.to(device), self.sharpness, covariances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Discriminant:
         That share moves no score, but where images are much alike it is a thousand times what tells classes apart,
         and its rounding then answers instead of them.
         """
-        weight, bias, leeway = self.weight - self.weight.mean(dim=1, keepdim=True), self.bias, None
+        weight, bias, covariances = self.weight - self.weight.mean(dim=1, keepdim=True), self.bias, None
         if self.moments.scatter.shape[2]:
-            leeway, volumes = Leeway.of(self.moments, self.cholesky)
+            covariances, volumes = ClassCovariances.solve(self.moments, self.cholesky)
             bias = bias - volumes
-        return Head(weight.float(), (bias - bias.mean()).float(), sharpness, leeway)
+        return Head(weight.float(), (bias - bias.mean()).float(), sharpness, covariances)

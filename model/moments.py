@@ -1,7 +1,7 @@
 """Per-class first and shared second moments of feature vectors: all that is kept of images once learned.
 
 The head is solved from them, and they tell where each class lies, so that it can follow when new pools move features.
-Of each class' own second moments there is a sketch: see `model.leeway`.
+Of each class' own second moments there is a sketch: see `model.covariances`.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from model.backbone import Backbone
 from model.checkpoint import Checkpoint
+from model.covariances import DIRECTIONS, ClassCovariances
 from model.deliberation import LoopConfig
 from model.head import Head
-from model.leeway import DIRECTIONS, Leeway
 from model.pools import Pools
 
 
@@ -31,6 +31,8 @@ def sample_version(
     random = torch.Generator().manual_seed(seed)
     pools = sample_pools(loop, backbone.dim, slots, random)
     directions = torch.randn(classes, DIRECTIONS, backbone.width, generator=random)
-    leeway = Leeway(directions, torch.zeros(classes, DIRECTIONS))
-    head = Head(torch.randn(backbone.width, classes, generator=random), torch.zeros(classes), leeway=leeway)
+    covariances = ClassCovariances(directions, torch.zeros(classes, DIRECTIONS))
+    head = Head(
+        torch.randn(backbone.width, classes, generator=random), torch.zeros(classes), covariances=covariances
+    )
     return Checkpoint(backbone.identity, loop, pools, head, tuple(map(str, range(classes))))

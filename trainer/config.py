@@ -32,7 +32,7 @@ class LearnerConfig:
     bptt: loop steps that carry a gradient; None carries all.
     shrinkage: added to every variance of the head's covariance, in means of them; `LEAST_SHRINKAGE` or more.
     sketch: numbers kept of each class for every channel that the head reads, to tell how its own images spread
-        (`model.leeway`); 0 takes all classes to spread alike. A store keeps what it started with.
+        (`model.covariances`); 0 takes all classes to spread alike. A store keeps what it started with.
     drift_ridge: how strongly the drift map is pulled towards the identity.
     seed: of where slots and the linear head that teaches them start; images come in the same order whatever it is.
     """

@@ -8,16 +8,16 @@ import torch
 
 from model.backbone import Backbone, BackboneIdentity
 from model.checkpoint import Checkpoint, InvalidCheckpoint
+from model.covariances import ClassCovariances
 from model.deliberation import LoopConfig
 from model.head import Head
-from model.leeway import Leeway
 from model.pools import Pools
 
 
 @pytest.fixture
 def checkpoint(backbone: Backbone, loop: LoopConfig, pools: Pools) -> Checkpoint:
-    leeway = Leeway(torch.randn(2, 8, backbone.width), torch.randn(2, 8), torch.randn(2))
-    head = Head(torch.randn(backbone.width, 2), torch.randn(2), sharpness=4.0, leeway=leeway)
+    covariances = ClassCovariances(torch.randn(2, 8, backbone.width), torch.randn(2, 8))
+    head = Head(torch.randn(backbone.width, 2), torch.randn(2), sharpness=4.0, covariances=covariances)
     return Checkpoint(backbone.identity, loop, pools, head, ("cat", "dög"))
 
 
@@ -37,9 +37,11 @@ def test_a_round_trip_changes_nothing(checkpoint: Checkpoint, tmp_path: Path) ->
     assert torch.equal(loaded.head.logits(features), checkpoint.head.logits(features))
 
 
-def test_a_version_whose_classes_spread_alike_has_no_leeway(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    replace(checkpoint, head=replace(checkpoint.head, leeway=None)).save(tmp_path / "1.safetensors")
-    assert Checkpoint.load(tmp_path / "1.safetensors").head.leeway is None
+def test_a_version_whose_classes_spread_alike_has_no_covariances(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    replace(checkpoint, head=replace(checkpoint.head, covariances=None)).save(tmp_path / "1.safetensors")
+    assert Checkpoint.load(tmp_path / "1.safetensors").head.covariances is None
 
 
 def test_an_empty_checkpoint_round_trips(backbone: Backbone, loop: LoopConfig, tmp_path: Path) -> None:
@@ -60,14 +62,17 @@ def test_a_truncated_file_is_refused(checkpoint: Checkpoint, tmp_path: Path, kee
 
 def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     bad_head = replace(checkpoint.head, weight=torch.full_like(checkpoint.head.weight, torch.nan))
-    of_other_classes = Leeway(torch.zeros(3, 8, 20), torch.zeros(3, 8), torch.zeros(3))
-    of_none = Leeway(torch.zeros(()), torch.zeros(()), torch.zeros(()))
+    of_other_classes = ClassCovariances(torch.zeros(3, 8, 20), torch.zeros(3, 8))
+    of_none = ClassCovariances(torch.zeros(()), torch.zeros(()))
     for broken, why in (
         (replace(checkpoint, head=bad_head), "NaN"),
         (replace(checkpoint, head=replace(checkpoint.head, sharpness=1e30)), "too large"),
         (replace(checkpoint, labels=("cat",)), "labels"),
-        (replace(checkpoint, head=replace(checkpoint.head, leeway=of_other_classes)), "spread of classes"),
-        (replace(checkpoint, head=replace(checkpoint.head, leeway=of_none)), "spread of classes"),
+        (
+            replace(checkpoint, head=replace(checkpoint.head, covariances=of_other_classes)),
+            "spread of classes",
+        ),
+        (replace(checkpoint, head=replace(checkpoint.head, covariances=of_none)), "spread of classes"),
         (replace(checkpoint, loop=LoopConfig(layers=(1, 2))), "layers"),
     ):
         broken.save(tmp_path / "broken.safetensors")

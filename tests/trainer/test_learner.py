@@ -153,7 +153,7 @@ def test_a_state_of_before_goes_on_with_one_spread_for_all(
     assert new < tensors.keys()
     write_tensors(path, {name: part for name, part in tensors.items() if name not in new}, facts)
     state = learner.consolidate(LearnerState.load(path), second)
-    assert state.head.leeway is None
+    assert state.head.covariances is None
     assert accuracy(learner, state, second) > 0.9
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from model.covariances import CLOSEST, DIRECTIONS, OWN, ClassCovariances, low_rank
 from model.head import CHUNK, Discriminant, Head
-from model.leeway import CLOSEST, DIRECTIONS, OWN, Leeway, low_rank
 from model.moments import ClassMoments, label_rows, probes
 
 SHRINKAGE = 0.1
@@ -35,15 +35,15 @@ def head(moments: ClassMoments) -> Head:
     return Discriminant.of(moments, SHRINKAGE).head()
 
 
-def leeway(moments: ClassMoments) -> Leeway:
-    found = head(moments).leeway
+def covariances(moments: ClassMoments) -> ClassCovariances:
+    found = head(moments).covariances
     assert found is not None
     return found
 
 
 def volumes(moments: ClassMoments) -> Tensor:
-    """[C], what classes pay for their leeway."""
-    return Leeway.of(moments, Discriminant.of(moments, SHRINKAGE).cholesky)[1]
+    """[C], what classes pay for their covariances."""
+    return ClassCovariances.solve(moments, Discriminant.of(moments, SHRINKAGE).cholesky)[1]
 
 
 def test_a_sketch_of_more_columns_than_its_rank_holds_all_of_a_matrix() -> None:
@@ -118,7 +118,7 @@ def test_an_image_alone_has_no_spread() -> None:
     vectors = torch.randn(3, 24, generator=torch.Generator().manual_seed(0))
     alone = observed(vectors, ("a", "b", "c"), sketch=16)
     assert volumes(alone).tolist() == [0, 0, 0]
-    assert not leeway(alone).directions.any()
+    assert not covariances(alone).directions.any()
     nothing = head(ClassMoments.empty(24, 16))
     assert nothing.logits(vectors).shape == (3, 0)
 
@@ -138,15 +138,18 @@ def test_a_class_not_looked_at_scores_no_more_than_it_would(monkeypatch: pytest.
     vectors, labels = stretched(classes=2 * CLOSEST, dim=24, per_class=500)
     found = head(observed(vectors, labels, sketch=16))
     logits = found.logits(vectors)
-    monkeypatch.setattr("model.leeway.CLOSEST", 2 * CLOSEST)
+    monkeypatch.setattr("model.covariances.CLOSEST", 2 * CLOSEST)
     assert (logits <= found.logits(vectors) + 1e-3).all()
 
 
 def test_it_weighs_as_much_as_it_is_told() -> None:
     vectors, labels = stretched(classes=4, dim=24)
-    found, logits = leeway(observed(vectors, labels, sketch=16)), torch.zeros(len(vectors), 4)
+    found, logits = covariances(observed(vectors, labels, sketch=16)), torch.zeros(len(vectors), 4)
     torch.testing.assert_close(
-        found.scaled(3).closer(vectors, logits), 3 * found.closer(vectors, logits), rtol=1e-4, atol=1e-3
+        found.scaled(3).with_gains(vectors, logits),
+        3 * found.with_gains(vectors, logits),
+        rtol=1e-4,
+        atol=1e-3,
     )
 
 
@@ -169,6 +172,6 @@ def test_what_moves_or_goes_leaves_the_spread_of_others() -> None:
 def test_a_sketch_may_be_small_or_none(sketch: int) -> None:
     vectors, labels = stretched(classes=4, dim=24)
     found = head(observed(vectors, labels, sketch))
-    assert (found.leeway is None) == (sketch == 0)
-    assert found.leeway is None or found.leeway.directions.shape == (4, sketch, 24)
+    assert (found.covariances is None) == (sketch == 0)
+    assert found.covariances is None or found.covariances.directions.shape == (4, sketch, 24)
     assert found.logits(vectors).shape == (len(vectors), 4)

@@ -1,4 +1,4 @@
-"""What a class forgives: the few directions in which its own images differ more than those of others.
+"""The covariance of each class' own, and what it adds to the linear discriminant: the head's quadratic part.
 
 The linear head takes every class to spread as all do together. Here class c adds to that shared covariance its own,
 by a share that grows with the images it brought:
@@ -9,9 +9,11 @@ That classes differ in their spread is Friedman's regularised discriminant analy
 classes, FeCAM (Goswami et al., NeurIPS 2023), whose F x F matrix a class is too much to keep and to serve. Instead
 moments keep a sketch, the scatter times a few fixed random probes, from which Nystroem's approximation gives S_c a
 low rank (Tropp et al., Fixed-rank approximation of a positive-semidefinite matrix from streaming data, NeurIPS 2017).
-Being a sum, it is the same in any order and any split. By Woodbury's identity such a class pays for its volume,
-log(det Sigma_c / det Sigma) / 2, which goes into its bias, and gains half a squared length along its directions,
-|D_c (x - mu_c)|^2 / 2. The gain is never negative: what an image is nowhere near to need not have it worked out.
+Being a sum, it is the same in any order and any split.
+
+By Woodbury's identity such a class pays for its volume, log(det Sigma_c / det Sigma) / 2, which goes into its bias,
+and gains half a squared length along its own directions, |D_c (x - mu_c)|^2 / 2. No gain is negative, so a class far
+from an image need not have its gain worked out: it scores at least what it has.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from torch import Tensor
 from model.moments import ClassMoments, probes
 
 OWN = 500
-"""Images with which a class' own spread counts half as much as it could."""
+"""Images with which a class' own covariance counts half as much as it could."""
 DIRECTIONS = 8
 """Of those that a sketch holds, so many are served: the ones along which a class differs most from the rest."""
 CLOSEST = 10
-"""Classes of an image that are looked at closely, by what they score without their gain, however many there are."""
+"""Classes whose gain is worked out for an image, by what they score without it, however many classes there are."""
 CHUNK = 256
 """Classes solved at once, where there are many."""
 ROUNDING = 1e-5
@@ -36,15 +38,15 @@ ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Leeway:
-    """directions: [C, R, F], D_c.  offsets: [C, R], D_c mu_c."""
+class ClassCovariances:
+    """Of C classes, R directions each.  directions: [C, R, F], D_c.  offsets: [C, R], D_c mu_c."""
 
     directions: Tensor
     offsets: Tensor
 
     @classmethod
-    def of(cls, moments: ClassMoments, cholesky: Tensor) -> tuple[Leeway, Tensor]:
-        """And the volumes [C] that classes pay for it.
+    def solve(cls, moments: ClassMoments, cholesky: Tensor) -> tuple[ClassCovariances, Tensor]:
+        """And the volumes [C] that classes pay.
 
         cholesky: [F, F], the lower factor of the shared covariance, regularised.
         """
@@ -56,12 +58,12 @@ class Leeway:
         offsets = directions @ moments.means.float().unsqueeze(-1)
         return cls(directions, offsets.squeeze(-1)), volumes
 
-    def closer(self, features: Tensor, logits: Tensor) -> Tensor:
+    def with_gains(self, features: Tensor, logits: Tensor) -> Tensor:
         """Logits [B, C] of features [B, F], volumes paid, with what the `CLOSEST` classes of each gain -> [B, C]."""
         best, classes = logits.topk(min(CLOSEST, logits.shape[1]), dim=1)  # [B, k]
         along = (self.directions[classes] @ features[:, None, :, None]).squeeze(-1)  # [B, k, R]
-        gained = 0.5 * (along - self.offsets[classes]).square().sum(dim=2)
-        return logits.scatter(1, classes, best + gained)
+        gains = 0.5 * (along - self.offsets[classes]).square().sum(dim=2)
+        return logits.scatter(1, classes, best + gains)
 
     def fits(self, width: int, classes: int) -> bool:
         """Whether its parts are of so many classes, and of features [B, F = width]."""
@@ -70,16 +72,16 @@ class Leeway:
             self.offsets.shape == shape[:2] and len(shape) == 3 and (shape[0], shape[2]) == (classes, width)
         )
 
-    def scaled(self, factor: float) -> Leeway:
-        """What gains `factor` times as much."""
-        return Leeway(factor**0.5 * self.directions, factor**0.5 * self.offsets)
+    def scaled(self, factor: float) -> ClassCovariances:
+        """Those whose gains are `factor` times as large."""
+        return ClassCovariances(factor**0.5 * self.directions, factor**0.5 * self.offsets)
 
     def parts(self) -> dict[str, Tensor]:
         """Its tensors by name, not copied."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def to(self, device: torch.device | str) -> Leeway:
-        return Leeway(self.directions.to(device), self.offsets.to(device))
+    def to(self, device: torch.device | str) -> ClassCovariances:
+        return ClassCovariances(self.directions.to(device), self.offsets.to(device))
 
 
 def own_directions(scatter: Tensor, weight: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
