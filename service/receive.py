@@ -139,6 +139,27 @@ async def read_body(request: Request, limit: int, idle_s: float, hold: Hold | No
     return b"".join([chunk async for chunk in stream_body(request, limit, idle_s, hold)])
 
 
+class WholeForm(MultiPartParser):
+    """Starlette leaves out, in silence, a part whose end never came; this refuses the body."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+    async def parse(self) -> FormData:
+        """Raises MultiPartException besides."""
+        self.stream = self._whole(self.stream)
+        return await super().parse()
+
+    async def _whole(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        """Asked for more once all that came is parsed: an error here has the files closed that came so far."""
+        async for chunk in stream:
+            yield chunk
+        if not self.ended:
+            raise MultiPartException("its last boundary, which ends in --, is missing")
+
+
 @asynccontextmanager
 async def read_form(
     request: Request, limit: int, idle_s: float, max_files: int, hold: Hold | None = None
@@ -147,7 +168,7 @@ async def read_form(
     stream = stream_body(request, limit, idle_s, hold)
     try:
         with buffering():
-            parser = MultiPartParser(request.headers, stream, max_files=max_files, max_fields=max_files)
+            parser = WholeForm(request.headers, stream, max_files=max_files, max_fields=max_files)
             form = await parser.parse()
     except MultiPartException as error:
         raise Problem(400, f"body is no sound multipart/form-data: {error.message}") from error

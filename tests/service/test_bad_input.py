@@ -133,6 +133,22 @@ def test_media_types_and_sizes(server: Running) -> None:
     assert post("/classify", content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code == 400
 
 
+@pytest.mark.parametrize(("path", "field"), [("/classify", "file"), ("/tasks", "files")])
+@pytest.mark.parametrize("end", [b"", b"--x", b"--x-", b"--x\r\n"])
+def test_a_form_that_was_cut_short_loses_no_file_in_silence(
+    server: Running, path: str, field: str, end: bytes
+) -> None:
+    def part(disposition: str, value: bytes) -> bytes:
+        return f"--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + value + b"\r\n"
+
+    label = part('name="labels"', b"cat") if path == "/tasks" else b""
+    files = [part(f'name="{field}"; filename="{index}"', picture(index)) for index in range(2)]
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = server.client.post(path, content=label + b"".join(files) + end, headers=headers)
+    assert answer.status_code == 400
+    assert "last boundary" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(("path", "kind"), [("/classify", "image/png"), ("/tasks", "application/zip")])
 def test_a_body_compressed_on_the_way_is_told_apart(server: Running, path: str, kind: str) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Type": kind}
