@@ -44,6 +44,11 @@ class Head:
         """Knows no class yet. width: F."""
         return cls(torch.zeros(width, 0), torch.zeros(0))
 
+    def fits(self, width: int, classes: int) -> bool:
+        """Whether its parts are of so many classes, and of features [B, F = width]."""
+        linear = (self.weight.shape, self.bias.shape) == ((width, classes), (classes,))
+        return linear and (self.covariances is None or self.covariances.fits(width, classes))
+
     def logits(self, features: Tensor) -> Tensor:
         """features [B, F] -> [B, C], whose softmax are the answer's scores."""
         logits = features @ self.weight + self.bias

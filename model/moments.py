@@ -29,6 +29,17 @@ class ClassMoments:
     scatter: Tensor
     labels: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        width, classes = len(self.gram), len(self.labels)
+        parts = (self.gram, self.sums, self.counts, self.scatter)
+        gram, sums, counts, scatter = (tuple(part.shape) for part in parts)
+        wanted = (width, width), (classes, width), (classes,), (classes, width)
+        if (gram, sums, counts, scatter[:-1]) != wanted:
+            raise ValueError(
+                f"gram {gram}, sums {sums}, counts {counts} and scatter {scatter} are not the moments of "
+                f"{classes} classes"
+            )
+
     @classmethod
     def empty(cls, width: int, sketch: int = 0) -> ClassMoments:
         """sketch: S, columns kept of each class' scatter."""

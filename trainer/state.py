@@ -121,6 +121,8 @@ class LearnerState:
                 tuple(facts["labels"]),
             )
             pools, head = put_together(tensors, facts)
+            if not head.fits(features.width, len(features.labels)):
+                raise ValueError("the head is not of the classes or the numbers that the moments are of")
             judged = _judged(facts["judged"], head)
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
@@ -128,6 +130,8 @@ class LearnerState:
                 Drift(before, after, tensors[f"drift.{number}"])
                 for number, (before, after) in enumerate(facts["drifts"])
             )
+            if any(drift.map.shape != features.gram.shape for drift in drifts):
+                raise ValueError("a drift maps features of another width")
             corrected = tuple(facts["corrected"])
             return cls(pools, head, features, taught, last, best, judged, drifts, corrected)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
+from trainer.learner import Learner
+from trainer.state import LearnerState
+from trainer.task import Task
+
+DIMENSIONS = {
+    "features.gram": (0, 1),
+    "features.sums": (0, 1),
+    "features.counts": (0,),
+    "features.scatter": (0, 1),
+    "head.weight": (0, 1),
+    "head.bias": (0,),
+    "head.directions": (0, 1, 2),
+    "head.offsets": (0, 1),
+    "drift.0": (0, 1),
+}
+"""Those that others have, too. A sketch may have any number of columns."""
+
+
+def test_parts_that_do_not_fit_each_other_are_refused(
+    learner: Learner, first: Task, second: Task, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    learner.consolidate(learner.consolidate(learner.start(), first), second).save(path)
+    tensors, facts = read_tensors(path)
+    damaged = [({name: tensors[name].sum()}, {}) for name in DIMENSIONS]  # numbers, where arrays belong
+    for name, dimensions in DIMENSIONS.items():
+        damaged += [({name: tensors[name].narrow(dim, 0, 1)}, {}) for dim in dimensions]
+    for other_tensors, other_facts in [*damaged, ({}, {"labels": facts["labels"][1:]})]:
+        write_tensors(path, tensors | other_tensors, facts | other_facts)
+        with pytest.raises(InvalidCheckpoint, match="is no learner state"):
+            LearnerState.load(path)
