@@ -68,10 +68,12 @@ def application() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point; turns what can go wrong into a line on stderr and an exit code."""
+    """Turns what can go wrong into a line on stderr and an exit code."""
     try:
         with left_out_is_told():
             application()()
+    except KeyboardInterrupt:  # before there is a command to hear of it
+        sys.exit(Exit.INTERRUPTED)
     except HippoTuneError as error:
         print_error(str(error))
         if isinstance(error, Unreachable):

@@ -8,13 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import httpx
+import pytest
 
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask
 from tests.hippotune.conftest import ROOT, Up, clean_environment, trainer_of
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULE, MAIN = PROJECT["scripts"]["hippotune"].split(":")
 
 
 def test_an_interrupted_command_is_130(server: Up) -> None:
@@ -34,6 +39,41 @@ def test_an_interrupted_command_is_130(server: Up) -> None:
         process.wait()
     assert process.returncode == 130
     assert b"Traceback" not in errors
+
+
+MIDST_OF_IMPORTS = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    raise ImportError from None  # as extension modules may
+"""
+MIDST_OF_MAIN = """
+import signal
+from hippotune import main
+main.application = lambda: signal.raise_signal(signal.SIGINT)
+main.main()
+"""
+
+
+@pytest.mark.parametrize("start", [("-m", "hippotune"), ("-c", f"from {MODULE} import {MAIN}; {MAIN}()")])
+def test_an_interrupt_before_all_is_imported_is_130(tmp_path: Path, start: tuple[str, ...]) -> None:
+    (tmp_path / "typer.py").write_text(MIDST_OF_IMPORTS)
+    assert interrupted(*start, PYTHONPATH=str(tmp_path)) == (130, b"")
+
+
+def test_an_interrupt_before_there_are_commands_is_130() -> None:
+    assert interrupted("-c", MIDST_OF_MAIN) == (130, b"")
+
+
+def interrupted(*start: str, **more: str) -> tuple[int, bytes]:
+    """Exit code and stderr of a Python that interrupts itself."""
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # as above
+    environment = clean_environment() | more
+    ended = subprocess.run(
+        [sys.executable, *start], cwd=ROOT, env=environment, stderr=subprocess.PIPE, preexec_fn=heard
+    )
+    return ended.returncode, ended.stderr
 
 
 def test_whoever_stops_waiting_is_told_how_to_go_on(
