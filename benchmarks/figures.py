@@ -104,10 +104,10 @@ HUNDRED = Figure(
     "python -m benchmarks.cifar100",
 )
 WHOLE = Figure(
-    "all images of CIFAR-100 in ten tasks, DeiT-Tiny at 224 px, one seed, one spread for all classes",
+    "all images of CIFAR-100 in ten tasks, DeiT-Tiny at 224 px, one seed",
     "continual.json",
     "{full[hippotune][last]:.1f}% right at the end, {full[hippotune][forgetting]:.1f} points forgotten",
-    "python -m benchmarks.continual --method hippotune --protocol full --set learner.sketch=0",
+    "python -m benchmarks.continual --method hippotune --protocol full",
 )
 METHODS = Figure(
     "CIFAR-100 in ten tasks, 50 images a class, DeiT-Tiny at 128 px, right at the end: HippoTune; in the same harness "

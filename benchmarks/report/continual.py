@@ -30,7 +30,7 @@ ImageNet-1k), with the same batches and share of images mirrored and at most as 
 rates of the prompt methods come from a small grid on images cut from training data
 (`python -m benchmarks.continual.tune`), those of the others lie near what their papers state. All figures are percent,
 mean ± standard deviation over seeds. A row without ± is one seed, which alone says little: seeds differ by a point or
-two. The full protocol and CUB's `joint` were run with one spread for all classes (`--set learner.sketch=0`).
+two.
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `cub` or `full`; `--parts ablations`), drawn by
 `python -m benchmarks.report`.
