@@ -50,10 +50,10 @@ class ClassCovariances:
 
         cholesky: [F, F], the lower factor of the shared covariance, regularised.
         """
-        precision = torch.cholesky_inverse(cholesky).float()  # [F, F]
+        lower = cholesky.float()  # its condition is but the root of the covariance's
         weights = moments.counts / (moments.counts + OWN) / (moments.counts - 1).clamp_min(1)  # [C]
         parts = zip(moments.scatter.split(CHUNK), weights.float().split(CHUNK), strict=True)
-        solved = [own_directions(scatter, weight, precision) for scatter, weight in parts]
+        solved = [own_directions(scatter, weight, lower) for scatter, weight in parts]
         directions, volumes = (torch.cat(part) for part in zip(*solved, strict=True))
         offsets = directions @ moments.means.float().unsqueeze(-1)
         return cls(directions, offsets.squeeze(-1)), volumes
@@ -84,17 +84,22 @@ class ClassCovariances:
         return ClassCovariances(self.directions.to(device), self.offsets.to(device))
 
 
-def own_directions(scatter: Tensor, weight: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+def own_directions(scatter: Tensor, weight: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
     """D_c [C, R, F] and log(det Sigma_c / det Sigma) / 2 [C].
 
-    scatter: [C, F, S], sketched.  weight: [C], of a scatter in Sigma_c.  precision: [F, F], Sigma^-1.
+    scatter: [C, F, S], sketched.  weight: [C], of a scatter in Sigma_c.  cholesky: [F, F], L with L L^T = Sigma.
     """
     factors = low_rank(scatter) * weight.sqrt()[:, None, None]  # [C, S, F]
-    solved = factors @ precision
-    spread, axes = torch.linalg.eigh(solved @ factors.mT)  # [C, S], [C, S, S]
+    whitened = rows_solved(cholesky, factors, upper=False)  # [C, S, F], each row b as L^-1 b
+    spread, axes = torch.linalg.eigh(whitened @ whitened.mT)  # [C, S], [C, S, S]
     spread, axes = spread[:, -DIRECTIONS:].clamp_min(0), axes[:, :, -DIRECTIONS:]
-    directions = (1 + spread).rsqrt().unsqueeze(-1) * (axes.mT @ solved)  # [C, R, F]
-    return directions, 0.5 * spread.log1p().sum(dim=1)
+    kept = (1 + spread).rsqrt().unsqueeze(-1) * (axes.mT @ whitened)  # [C, R, F]
+    return rows_solved(cholesky.mT, kept, upper=True), 0.5 * spread.log1p().sum(dim=1)
+
+
+def rows_solved(triangle: Tensor, rows: Tensor, *, upper: bool) -> Tensor:
+    """Each row b of [C, n, F] as A^-1 b, of a triangular A [F, F]; all in one call."""
+    return torch.linalg.solve_triangular(triangle, rows.flatten(0, 1).mT, upper=upper).mT.reshape(rows.shape)
 
 
 def low_rank(sketch: Tensor) -> Tensor:
