@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -88,3 +89,5 @@ def main() -> None:
     except (ExchangeError, ValueError, OSError) as error:
         print_error(unnumbered(error))
         sys.exit(Exit.FAILED)
+    finally:
+        gc.freeze()  # else Python's end is a search for garbage among all that torch brought: seconds, for nothing

@@ -81,6 +81,18 @@ def test_one_ctrl_c_stops_everything(start: Starter, tmp_path: Path) -> None:
         assert family(running.process, store) == []
 
 
+def test_no_garbage_is_searched_for_at_the_end() -> None:
+    """Of some hundred thousand objects of torch none is worth the seconds."""
+    told_at_exit = (
+        "import atexit, gc; atexit.register(lambda: print(len(gc.get_objects()), gc.get_freeze_count()))"
+    )
+    start = f"{told_at_exit}; from hippotune.__main__ import main; main()"
+    command = [sys.executable, "-c", start, "train", "--help"]
+    ended = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
+    searched, frozen = map(int, ended.stdout.splitlines()[-1].split())
+    assert searched < frozen / 100
+
+
 def redis_of(process: subprocess.Popen[bytes], store: Path) -> int:
     """The process of its private Redis; 0 while there is none."""
     return next((pid for pid in family(process, store) if b"redis.sock" in command_of(pid)), 0)
