@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -49,9 +50,12 @@ def new(
     secret, key = create(name, role)
     if file is not None:
         known = file.read_text(encoding="utf-8") if file.exists() else ""
-        text = known + ("\n" if known and not known.endswith("\n") else "") + key.line() + "\n"
-        parse(text, str(file))
-        _replace(file, text)
+        if name in {other.name for other in parse(known, str(file))}:
+            freed = f"`hippotune keys revoke --name {name} --file {shlex.quote(str(file))}`"
+            raise ValueError(
+                f"{file} already holds a key named {name}: take another --name, or first {freed}"
+            )
+        _replace(file, known + ("\n" if known and not known.endswith("\n") else "") + key.line() + "\n")
     if as_json:
         print_json({"key": secret, "line": key.line(), "file": file})
         return

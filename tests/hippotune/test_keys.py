@@ -35,7 +35,11 @@ def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None
     new(file, "admin", "ops")
     listed = json.loads(hippotune("keys", "list", "--file", file, "--json").stdout)
     assert listed == [{"name": "ci", "roles": ["submit"]}, {"name": "ops", "roles": ["admin"]}]
-    assert hippotune("keys", "new", "--role", "admin", "--name", "ci", "--file", file).returncode == 1
+    before = file.read_text()
+    again = hippotune("keys", "new", "--role", "admin", "--name", "ci", "--file", file)
+    assert (again.returncode, again.stdout, file.read_text()) == (1, "", before)
+    assert f"{file} already holds a key named ci" in again.stderr
+    assert f"`hippotune keys revoke --name ci --file {file}`" in again.stderr
     assert hippotune("keys", "revoke", "--name", "ci", "--file", file).returncode == 0
     assert [
         entry["name"] for entry in json.loads(hippotune("keys", "list", "--file", file, "--json").stdout)
