@@ -1,9 +1,12 @@
 """The covariance of each class' own, and what it adds to the linear discriminant: the head's quadratic part.
 
-The linear head takes every class to spread as all do together. Here class c adds to that shared covariance its own,
-by a share that grows with the images it brought:
+The linear head takes every class to spread as all do together. Here class c adds to that shared covariance what its own
+has beyond it, by a share that grows with the images it brought:
 
-    Sigma_c = Sigma + n_c / (n_c + OWN) S_c
+    Sigma_c = Sigma + n_c / (n_c + OWN) (S_c - Sigma)+
+
+where ()+ keeps the directions in which S_c is the larger. Added whole, the few directions of S_c that are kept would
+count for less than others also where all classes spread alike, and the more images, the more so.
 
 That classes differ in their spread is Friedman's regularised discriminant analysis (JASA 1989) and, for streams of
 classes, FeCAM (Goswami et al., NeurIPS 2023), whose F x F matrix a class is too much to keep and to serve. Instead
@@ -51,9 +54,8 @@ class ClassCovariances:
         cholesky: [F, F], the lower factor of the shared covariance, regularised.
         """
         lower = cholesky.float()  # its condition is but the root of the covariance's
-        weights = moments.counts / (moments.counts + OWN) / (moments.counts - 1).clamp_min(1)  # [C]
-        parts = zip(moments.scatter.split(CHUNK), weights.float().split(CHUNK), strict=True)
-        solved = [own_directions(scatter, weight, lower) for scatter, weight in parts]
+        parts = zip(moments.scatter.split(CHUNK), moments.counts.float().split(CHUNK), strict=True)
+        solved = [own_directions(scatter, counts, lower) for scatter, counts in parts]
         directions, volumes = (torch.cat(part) for part in zip(*solved, strict=True))
         offsets = directions @ moments.means.float().unsqueeze(-1)
         return cls(directions, offsets.squeeze(-1)), volumes
@@ -84,17 +86,18 @@ class ClassCovariances:
         return ClassCovariances(self.directions.to(device), self.offsets.to(device))
 
 
-def own_directions(scatter: Tensor, weight: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
+def own_directions(scatter: Tensor, counts: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
     """D_c [C, R, F] and log(det Sigma_c / det Sigma) / 2 [C].
 
-    scatter: [C, F, S], sketched.  weight: [C], of a scatter in Sigma_c.  cholesky: [F, F], L with L L^T = Sigma.
+    scatter: [C, F, S], sketched.  counts: [C], images.  cholesky: [F, F], L with L L^T = Sigma.
     """
-    factors = low_rank(scatter) * weight.sqrt()[:, None, None]  # [C, S, F]
+    factors = low_rank(scatter) / (counts - 1).clamp_min(1).sqrt()[:, None, None]  # [C, S, F]
     whitened = rows_solved(cholesky, factors, upper=False)  # [C, S, F], each row b as L^-1 b
-    spread, axes = torch.linalg.eigh(whitened @ whitened.mT)  # [C, S], [C, S, S]
-    spread, axes = spread[:, -DIRECTIONS:].clamp_min(0), axes[:, :, -DIRECTIONS:]
-    kept = (1 + spread).rsqrt().unsqueeze(-1) * (axes.mT @ whitened)  # [C, R, F]
-    return rows_solved(cholesky.mT, kept, upper=True), 0.5 * spread.log1p().sum(dim=1)
+    spread, axes = torch.linalg.eigh(whitened @ whitened.mT)  # [C, S], [C, S, S]; 1 is as wide as Sigma
+    spread, axes = spread[:, -DIRECTIONS:].clamp_min(1), axes[:, :, -DIRECTIONS:]
+    beyond = (counts / (counts + OWN)).unsqueeze(1) * (spread - 1)  # [C, R]
+    kept = (beyond / (1 + beyond) / spread).sqrt().unsqueeze(-1) * (axes.mT @ whitened)  # [C, R, F]
+    return rows_solved(cholesky.mT, kept, upper=True), 0.5 * beyond.log1p().sum(dim=1)
 
 
 def rows_solved(triangle: Tensor, rows: Tensor, *, upper: bool) -> Tensor:

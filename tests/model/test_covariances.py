@@ -59,10 +59,13 @@ def test_it_is_the_bayes_classifier_of_gaussians_with_covariances_of_their_own()
     vectors, labels = stretched(classes=5, dim=DIRECTIONS)
     moments = observed(vectors, labels, sketch=DIRECTIONS)
     covariance = moments.covariance + SHRINKAGE * moments.covariance.diagonal().mean() * torch.eye(DIRECTIONS)
-    share = PER_CLASS / (PER_CLASS + OWN)
+    share, lower = PER_CLASS / (PER_CLASS + OWN), torch.linalg.cholesky(covariance)
     likelihood = []
     for own, mean in zip(vectors.double().split(PER_CLASS), moments.means, strict=True):
-        density = MultivariateNormal(mean, covariance + share * own.mT.cov())
+        whitened = torch.linalg.solve_triangular(lower, own.mT, upper=False).cov()
+        spread, axes = torch.linalg.eigh(whitened)
+        beyond = lower @ axes @ torch.diag((spread - 1).clamp_min(0)) @ axes.mT @ lower.mT
+        density = MultivariateNormal(mean, covariance + share * beyond)
         likelihood.append(density.log_prob(vectors.double()))
     expected = torch.stack(likelihood, dim=1).log_softmax(dim=1).float()
     torch.testing.assert_close(head(moments).logits(vectors).log_softmax(dim=1), expected, rtol=0, atol=2e-3)
@@ -78,6 +81,23 @@ def test_classes_that_spread_differently_are_told_apart_better() -> None:
         answers = head(moments).logits(vectors[~taught]).argmax(dim=1)
         right[sketch] = (answers == label_rows(names, moments.labels)).float().mean().item()
     assert right[16] > right[0] + 0.02
+
+
+def test_classes_that_spread_alike_are_told_apart_as_well_as_by_one_covariance() -> None:
+    """With many images a class, whose shared directions of spread are more than those that are kept."""
+    random, classes, dim, per_class = torch.Generator().manual_seed(0), 2, 96, 1500
+    widths = torch.logspace(0, -2, dim)
+    centres = 0.12 * widths * torch.randn(classes, 1, dim, generator=random)
+    vectors = (centres + widths * torch.randn(classes, 2 * per_class, dim, generator=random)).unflatten(
+        1, (2, -1)
+    )
+    taught, asked = vectors[:, 0].flatten(0, 1), vectors[:, 1].flatten(0, 1)
+    rows = torch.arange(classes).repeat_interleave(per_class)
+    names, right = tuple(f"class {row}" for row in rows.tolist()), {}
+    for sketch in (0, 24):
+        answers = head(observed(taught, names, sketch)).logits_of_many(asked).argmax(dim=1)
+        right[sketch] = (answers == rows).float().mean().item()
+    assert right[24] > right[0] - 0.005
 
 
 def test_any_order_and_any_split_give_the_same_answers() -> None:
