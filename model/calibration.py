@@ -103,8 +103,9 @@ def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
     features: [n, F], all of them in the moments.  rows: [n], their classes, each of two images or more.  lambda and the
     degrees of freedom stay as they are with the image.
 
-    Half the squared Mahalanobis distance to a mean, negated. With r = x - mu_y, n_y images of its class and f degrees
-    of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f from the covariance and makes r n_y / (n_y - 1) as long.
+    Half the squared Mahalanobis distance to a mean, negated, and what is allowed for its error. With r = x - mu_y,
+    n_y images of its class and f degrees of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f from the covariance
+    and makes r n_y / (n_y - 1) as long.
     """
     moments, x = found.moments, features.double()  # [n, F]
     means, images = moments.means, moments.counts[rows]  # [C, F], [n]
@@ -120,4 +121,6 @@ def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
     taken = stretch / moments.freedom  # [n, 1], the share of r r^T that goes
     gain = taken / (1 - taken * own)  # [n, 1], what the inverse grows by along r
     distances = distances + gain * along.square()
-    return -0.5 * distances.scatter(1, column, stretch.square() * (own + gain * own.square()))
+    distances = distances.scatter(1, column, stretch.square() * (own + gain * own.square()))
+    allowed = found.allowance(moments.counts).expand_as(distances)
+    return allowed.scatter(1, column, found.allowance(images - 1).unsqueeze(1)) - 0.5 * distances

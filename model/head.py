@@ -3,8 +3,8 @@
 Each class is a Gaussian in the space that the head reads (`model.readout`). Were their covariance the same, the best
 classifier would be linear: w_c = (Sigma + lambda I)^-1 mu_c, b_c = -w_c . mu_c / 2. It nearly is, and the classes that
 come closest to an image are scored once more with what they do not share (`model.covariances`). All comes from sums
-over images, so data may come in any order and any split, and no image is kept. The linear part counts a class the same
-whether it brought ten images or a thousand.
+over images, so data may come in any order and any split, and no image is kept. Whether a class brought ten images or a
+thousand moves its scores by no more than what its mean and its covariance are known less well by.
 
 RanPAC (McDonnell et al., NeurIPS 2023) accumulates the same Gram statistics and solves ridge regression onto one-hot
 targets, which is the same matrix inverse without the centring: there, classes with many images pull answers their
@@ -20,10 +20,14 @@ import torch
 from torch import Tensor
 
 from model.covariances import ClassCovariances
-from model.moments import ClassMoments
+from model.moments import ClassMoments, probes
 
 CHUNK = 64
 """Images scored at once where there are many."""
+DOUBTED = 2
+"""Added to a class' images when its mean's error is allowed for: that of very few images is itself a guess."""
+PROBES = 16
+"""Random vectors that a trace is estimated by, to within a per cent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,13 @@ class Discriminant:
 
     moments: of features of width F, C classes.  cholesky: [F, F] of Sigma + lambda I, its lower factor.
     weight: [F, C], (Sigma + lambda I)^-1 mu_c.  All in float64.
+    error: squared length, in that metric, by which one image is off its class' mean: tr (Sigma + lambda I)^-1 Sigma.
     """
 
     moments: ClassMoments
     cholesky: Tensor
     weight: Tensor
+    error: float
 
     @classmethod
     def of(cls, moments: ClassMoments, shrinkage: float) -> Discriminant:
@@ -84,14 +90,27 @@ class Discriminant:
         One image a class has no variance; any positive lambda then makes this the nearest class mean.
         """
         covariance = moments.covariance.clone()
-        covariance.diagonal().add_(shrinkage * covariance.diagonal().mean().clamp_min(1e-9))
+        ridge = shrinkage * covariance.diagonal().mean().clamp_min(1e-9)
+        covariance.diagonal().add_(ridge)
         cholesky = torch.linalg.cholesky(covariance)
-        return cls(moments, cholesky, torch.cholesky_solve(moments.means.mT, cholesky))
+        # Hutchinson's estimate of a trace (Communications in Statistics 1989).
+        random = probes(moments.width, PROBES)
+        solved = torch.linalg.solve_triangular(cholesky, random, upper=False)
+        error = (random.square().sum() - ridge * solved.square().sum()).clamp_min(0).item() / PROBES
+        return cls(moments, cholesky, torch.cholesky_solve(moments.means.mT, cholesky), error)
 
     @property
     def bias(self) -> Tensor:
         """[C], -w_c . mu_c / 2."""
         return -0.5 * (self.moments.means * self.weight.mT).sum(dim=1)
+
+    def allowance(self, images: Tensor) -> Tensor:
+        """What to add to the scores of classes of so many images [...], n each.
+
+        A mean of n images is off by a squared length of `error` / n, and every image seems further away from it by so
+        much: new classes of few images would hardly ever be answered beside those of many.
+        """
+        return 0.5 * self.error / (images + DOUBTED)
 
     def head(self, sharpness: float = 1.0) -> Head:
         """The same in float32, to be served, less what all classes have in common.
@@ -99,7 +118,8 @@ class Discriminant:
         That share moves no score, but where images are much alike it is a thousand times what tells classes apart,
         and its rounding then answers instead of them.
         """
-        weight, bias, covariances = self.weight - self.weight.mean(dim=1, keepdim=True), self.bias, None
+        weight, covariances = self.weight - self.weight.mean(dim=1, keepdim=True), None
+        bias = self.bias + self.allowance(self.moments.counts)
         if self.moments.scatter.shape[2]:
             covariances, volumes = ClassCovariances.solve(self.moments, self.cholesky)
             bias = bias - volumes

@@ -67,6 +67,40 @@ def test_a_class_counts_the_same_however_many_images_it_brought() -> None:
     assert (answers == 0).float().mean() < 0.02
 
 
+def test_a_class_of_few_images_is_answered_beside_classes_of_many() -> None:
+    """Its mean is known less well, which makes its own new images seem further from it than they are."""
+    random = torch.Generator().manual_seed(0)
+    centres = 0.3 * torch.randn(10, 128, generator=random)
+    taught = [100] * 8 + [3] * 2
+    drawn = [
+        centre + torch.randn(images, 128, generator=random)
+        for centre, images in zip(centres, taught, strict=True)
+    ]
+    labels = tuple(f"class {row}" for row, images in enumerate(taught) for _ in range(images))
+    found = Discriminant.of(ClassMoments.empty(128).observe(torch.cat(drawn), labels), shrinkage=0.1)
+    new = centres[:, None] + torch.randn(10, 200, 128, generator=random)  # [C, n, F]
+    right = {
+        name: (new @ weight + bias).argmax(dim=2) == torch.arange(10)[:, None]
+        for name, weight, bias in (
+            ("allowed", found.head().weight, found.head().bias),
+            ("plain", found.weight.float(), found.bias.float()),
+        )
+    }
+    few = {name: hits[8:].float().mean() for name, hits in right.items()}
+    many = {name: hits[:8].float().mean() for name, hits in right.items()}
+    assert few["allowed"] > few["plain"] + 0.2
+    assert many["allowed"] > many["plain"] - 0.02
+
+
+def test_the_error_of_a_mean_is_estimated_to_within_a_tenth() -> None:
+    vectors, labels = blobs()
+    moments = ClassMoments.empty(16).observe(vectors, labels)
+    covariance = moments.covariance
+    shrunk = covariance + 0.1 * covariance.diagonal().mean() * torch.eye(16)
+    exact = torch.linalg.solve(shrunk, covariance).trace().item()
+    assert Discriminant.of(moments, shrinkage=0.1).error == pytest.approx(exact, rel=0.1)
+
+
 def test_no_class_yet_is_no_column_and_one_image_is_a_class() -> None:
     weight, bias = solved(ClassMoments.empty(16))
     assert weight.shape == (16, 0)
