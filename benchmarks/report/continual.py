@@ -30,7 +30,9 @@ ImageNet-1k), with the same batches and share of images mirrored and at most as 
 rates of the prompt methods come from a small grid on images cut from training data
 (`python -m benchmarks.continual.tune`), those of the others lie near what their papers state. All figures are percent,
 mean ± standard deviation over seeds. A row without ± is one seed, which alone says little: seeds differ by a point or
-two.
+two. Those of CUB, of all images and of scenarios, a seed of `joint`, `hippotune-fast`, `one step, P as slots`, `one
+question for all images` and `without L_orth` were run before the last change of the head, which takes of a class'
+covariance what exceeds the shared one instead of all.
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `cub` or `full`; `--parts ablations`), drawn by
 `python -m benchmarks.report`.
