@@ -132,10 +132,12 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
     pools = Pools(
         tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
     )
-    covariances = None
+    covariances, bias = None, tensors["head.bias"]
+    if "head.volumes" in tensors:  # versions of before paid for their volumes apart
+        bias = bias - tensors["head.volumes"]
     if "head.directions" in tensors:
         covariances = ClassCovariances(*(tensors[f"head.{part.name}"] for part in fields(ClassCovariances)))
-    return pools, Head(tensors["head.weight"], tensors["head.bias"], float(facts["sharpness"]), covariances)
+    return pools, Head(tensors["head.weight"], bias, float(facts["sharpness"]), covariances)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

@@ -88,7 +88,7 @@ def means(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
     for row in rows:
         if row.scenario == "class":
             of_row = {key: row.mean(key) for key in ("last", "aaa", "forgetting", "ece")}
-            kept = {key: round(value, 2) for key, value in of_row.items() if value is not None}
+            kept = {key: value for key, value in of_row.items() if value is not None}
             found.setdefault(row.protocol, {})[row.name] = {**kept, "seeds": len(row.runs)}
     return found
 
