@@ -2,11 +2,8 @@
 
 A head is right about the images it was solved from more often than about others, and surer; scores scaled to please
 those images promise too much to everybody else. Each image is therefore judged by the head that all others would
-have given. For a discriminant that takes no second factorisation: leaving an image out changes one mean and, by one
-outer product, the covariance (Sherman & Morrison, Annals of Mathematical Statistics 1950). One factor on all logits is
-then fitted to those answers, as in Guo et al., On calibration of modern neural networks (ICML 2017).
-
-Judged is the linear part alone: covariances of classes' own (`model.covariances`) are not solved again for each image.
+have given (`model.left_out`). One factor on all logits is then fitted to those answers, as in Guo et al., On
+calibration of modern neural networks (ICML 2017).
 
 Only a task's own images are there to judge, and those of two strange classes know nothing of the other hundred. Factors
 are therefore pooled over tasks. An image counts as much as the head had images to be solved from when it was judged:
@@ -22,6 +19,7 @@ import torch
 from torch import Tensor
 
 from model.head import Discriminant
+from model.left_out import left_out_logits
 
 MOST = 1024
 """Images that a factor is fitted to at most; more would cost time and move it little."""
@@ -95,32 +93,3 @@ def assumed_sharpness(found: Discriminant) -> float:
     if average <= ALIKE * own.mean().item():
         return 1.0
     return math.log(ASSUMED / (1 - ASSUMED)) / average
-
-
-def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
-    """Logits [n, C], up to a constant an image, of the discriminant solved without the image they are of.
-
-    features: [n, F], all of them in the moments.  rows: [n], their classes, each of two images or more.  lambda and the
-    degrees of freedom stay as they are with the image.
-
-    Half the squared Mahalanobis distance to a mean, negated, and what is allowed for its error. With r = x - mu_y,
-    n_y images of its class and f degrees of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f from the covariance
-    and makes r n_y / (n_y - 1) as long.
-    """
-    moments, x = found.moments, features.double()  # [n, F]
-    means, images = moments.means, moments.counts[rows]  # [C, F], [n]
-    logits = x @ found.weight + found.bias  # [n, C], with the image
-    residual = x - means[rows]  # [n, F], r
-    solved = torch.cholesky_solve(residual.mT, found.cholesky).mT  # [n, F], Sigma^-1 r
-    own = (residual * solved).sum(dim=1, keepdim=True)  # [n, 1], r^T Sigma^-1 r
-    column = rows.unsqueeze(1)  # [n, 1]
-    distances = own + 2 * (logits.gather(1, column) - logits)  # [n, C], squared, to each mean
-    along = solved @ means.mT
-    along = own + along.gather(1, column) - along  # [n, C], (x - mu)^T Sigma^-1 r
-    stretch = (images / (images - 1)).unsqueeze(1)  # [n, 1]
-    taken = stretch / moments.freedom  # [n, 1], the share of r r^T that goes
-    gain = taken / (1 - taken * own)  # [n, 1], what the inverse grows by along r
-    distances = distances + gain * along.square()
-    distances = distances.scatter(1, column, stretch.square() * (own + gain * own.square()))
-    allowed = found.allowance(moments.counts).expand_as(distances)
-    return allowed.scatter(1, column, found.allowance(images - 1).unsqueeze(1)) - 0.5 * distances

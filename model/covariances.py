@@ -91,13 +91,25 @@ def own_directions(scatter: Tensor, counts: Tensor, cholesky: Tensor) -> tuple[T
 
     scatter: [C, F, S], sketched.  counts: [C], images.  cholesky: [F, F], L with L L^T = Sigma.
     """
-    factors = low_rank(scatter) / (counts - 1).clamp_min(1).sqrt()[:, None, None]  # [C, S, F]
-    whitened = rows_solved(cholesky, factors, upper=False)  # [C, S, F], each row b as L^-1 b
-    spread, axes = torch.linalg.eigh(whitened @ whitened.mT)  # [C, S], [C, S, S]; 1 is as wide as Sigma
+    core, whitened = whitened_sketch(scatter, cholesky)
+    kept, volumes = whitened_directions(core, whitened, counts)
+    return rows_solved(cholesky.mT, kept, upper=True), volumes
+
+
+def whitened_sketch(scatter: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
+    """Y [C, F, S] as Omega^T Y [C, S, S] and the rows [C, S, F] of L^-1 Y, for probes Omega and a factor L."""
+    by = probes(*scatter.shape[1:]).float()
+    return by.mT @ scatter, rows_solved(cholesky, scatter.mT, upper=False)
+
+
+def whitened_directions(core: Tensor, whitened: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """D_c L [C, R, F] and log(det Sigma_c / det Sigma) / 2 [C], of `whitened_sketch` and counts [C]."""
+    factors = low_rank(core, whitened) / (counts - 1).clamp_min(1).sqrt()[:, None, None]  # [C, S, F]
+    spread, axes = torch.linalg.eigh(factors @ factors.mT)  # [C, S], [C, S, S]; 1 is as wide as Sigma
     spread, axes = spread[:, -DIRECTIONS:].clamp_min(1), axes[:, :, -DIRECTIONS:]
     beyond = (counts / (counts + OWN)).unsqueeze(1) * (spread - 1)  # [C, R]
-    kept = (beyond / (1 + beyond) / spread).sqrt().unsqueeze(-1) * (axes.mT @ whitened)  # [C, R, F]
-    return rows_solved(cholesky.mT, kept, upper=True), 0.5 * beyond.log1p().sum(dim=1)
+    kept = (beyond / (1 + beyond) / spread).sqrt().unsqueeze(-1) * (axes.mT @ factors)
+    return kept, 0.5 * beyond.log1p().sum(dim=1)
 
 
 def rows_solved(triangle: Tensor, rows: Tensor, *, upper: bool) -> Tensor:
@@ -105,13 +117,13 @@ def rows_solved(triangle: Tensor, rows: Tensor, *, upper: bool) -> Tensor:
     return torch.linalg.solve_triangular(triangle, rows.flatten(0, 1).mT, upper=upper).mT.reshape(rows.shape)
 
 
-def low_rank(sketch: Tensor) -> Tensor:
-    """Y = A Omega [C, F, S] of positive semidefinite A [C, F, F] -> B [C, S, F] with B^T B nearly A.
+def low_rank(core: Tensor, rows: Tensor) -> Tensor:
+    """B [C, S, F] with B^T B nearly T A T^T, for positive semidefinite A [C, F, F] and any T.
 
-    Omega: what `probes` gives. Nystroem: A is nearly Y (Omega^T Y)^+ Y^T.
+    core: [C, S, S], Omega^T Y for Y = A Omega.  rows: [C, S, F], those of T Y.  Omega: what `probes` gives.
+    Nystroem: A is nearly Y (Omega^T Y)^+ Y^T.
     """
-    core = probes(*sketch.shape[1:]).float().mT @ sketch  # [C, S, S]
     size, axes = torch.linalg.eigh((core + core.mT) / 2)
     real = size > ROUNDING * size[:, -1:].clamp_min(torch.finfo(size.dtype).tiny)
     root = torch.where(real, size, 1).rsqrt() * real  # [C, S]
-    return root.unsqueeze(-1) * (sketch @ axes).mT
+    return root.unsqueeze(-1) * (axes.mT @ rows)

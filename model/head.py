@@ -71,17 +71,20 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Discriminant:
-    """What the moments of features give, solved.
+    """What the moments of features give, solved; in float64 but for `covariances`.
 
     moments: of features of width F, C classes.  cholesky: [F, F] of Sigma + lambda I, its lower factor.
-    weight: [F, C], (Sigma + lambda I)^-1 mu_c.  All in float64.
+    weight: [F, C], (Sigma + lambda I)^-1 mu_c.
     error: squared length, in that metric, by which one image is off its class' mean: tr (Sigma + lambda I)^-1 Sigma.
+    covariances: of the classes' own, None without sketches of them.  volumes: [C], what classes pay for those.
     """
 
     moments: ClassMoments
     cholesky: Tensor
     weight: Tensor
     error: float
+    covariances: ClassCovariances | None
+    volumes: Tensor
 
     @classmethod
     def of(cls, moments: ClassMoments, shrinkage: float) -> Discriminant:
@@ -97,7 +100,11 @@ class Discriminant:
         random = probes(moments.width, PROBES)
         solved = torch.linalg.solve_triangular(cholesky, random, upper=False)
         error = (random.square().sum() - ridge * solved.square().sum()).clamp_min(0).item() / PROBES
-        return cls(moments, cholesky, torch.cholesky_solve(moments.means.mT, cholesky), error)
+        weight = torch.cholesky_solve(moments.means.mT, cholesky)
+        if not moments.scatter.shape[2]:
+            return cls(moments, cholesky, weight, error, None, torch.zeros_like(moments.counts))
+        covariances, volumes = ClassCovariances.solve(moments, cholesky)
+        return cls(moments, cholesky, weight, error, covariances, volumes.double())
 
     @property
     def bias(self) -> Tensor:
@@ -118,9 +125,6 @@ class Discriminant:
         That share moves no score, but where images are much alike it is a thousand times what tells classes apart,
         and its rounding then answers instead of them.
         """
-        weight, covariances = self.weight - self.weight.mean(dim=1, keepdim=True), None
-        bias = self.bias + self.allowance(self.moments.counts)
-        if self.moments.scatter.shape[2]:
-            covariances, volumes = ClassCovariances.solve(self.moments, self.cholesky)
-            bias = bias - volumes
-        return Head(weight.float(), (bias - bias.mean()).float(), sharpness, covariances)
+        weight = self.weight - self.weight.mean(dim=1, keepdim=True)
+        bias = self.bias + self.allowance(self.moments.counts) - self.volumes
+        return Head(weight.float(), (bias - bias.mean()).float(), sharpness, self.covariances)

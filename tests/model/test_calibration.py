@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.calibration import MOST, Sharpness, fit_sharpness, fitted_factor, left_out_logits
+from model.calibration import MOST, Sharpness, fit_sharpness, fitted_factor
 from model.head import Discriminant
 from model.moments import ClassMoments, label_rows
 
 SHRINKAGE = 0.1
-CLASSES, DIM = 5, 24
+CLASSES, DIM, SKETCH = 5, 24, 8
 
 
 def images(per_class: int, seed: int) -> tuple[Tensor, tuple[str, ...]]:
@@ -25,7 +27,7 @@ def images(per_class: int, seed: int) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def learned(vectors: Tensor, labels: tuple[str, ...]) -> tuple[ClassMoments, Tensor]:
-    moments = ClassMoments.empty(DIM).observe(vectors, labels)
+    moments = ClassMoments.empty(DIM, SKETCH).observe(vectors, labels)
     return moments, label_rows(labels, moments.labels)
 
 
@@ -37,21 +39,6 @@ def fit(moments: ClassMoments, vectors: Tensor, rows: Tensor) -> Sharpness:
     return fit_sharpness(solved(moments), vectors, rows)
 
 
-def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
-    vectors, labels = images(per_class=6, seed=1)
-    moments, rows = learned(vectors, labels)
-    found = left_out_logits(solved(moments), vectors, rows)
-    shrunk = SHRINKAGE * moments.covariance.diagonal().mean() * torch.eye(DIM)
-    for row in (0, 7, 29):
-        others = [i for i in range(len(labels)) if i != row]
-        without, _ = learned(vectors[others], tuple(labels[i] for i in others))
-        covariance = without.covariance * without.freedom / moments.freedom + shrunk
-        off = vectors[row].double() - without.means  # [C, d]
-        distances = (off * torch.linalg.solve(covariance, off.mT).mT).sum(dim=1)
-        expected = solved(moments).allowance(without.counts) - 0.5 * distances
-        torch.testing.assert_close(found[row].log_softmax(dim=0), expected.log_softmax(dim=0))
-
-
 @pytest.mark.parametrize("per_class", [12, 100])
 def test_scores_are_as_sure_as_answers_to_new_images_are_right(per_class: int) -> None:
     vectors, labels = images(per_class, seed=1)
@@ -61,6 +48,22 @@ def test_scores_are_as_sure_as_answers_to_new_images_are_right(per_class: int) -
     sure, answers = head.logits(unseen).softmax(dim=1).max(dim=1)
     right = (answers == label_rows(names, moments.labels)).float().mean().item()
     assert sure.mean().item() == pytest.approx(right, abs=0.1)
+
+
+def test_covariances_of_classes_own_are_judged_too() -> None:
+    """By the linear part alone, scores would be off: what an image gains by a covariance is a share of all it has."""
+    random, per_class = torch.Generator().manual_seed(0), 300
+    centres = 1.5 * torch.randn(CLASSES, 1, DIM, generator=random)
+    axes = torch.randn(CLASSES, DIM, DIM, generator=random)
+    vectors = centres + torch.randn(CLASSES, 2 * per_class, DIM, generator=random) @ axes
+    taught, asked = vectors[:, :per_class].flatten(0, 1), vectors[:, per_class:].flatten(0, 1)
+    moments, rows = learned(taught, tuple(f"class {i}" for i in range(CLASSES) for _ in range(per_class)))
+    whole, off = solved(moments), {}
+    for judged in (whole, replace(whole, covariances=None)):
+        head = whole.head(fit_sharpness(judged, taught, rows).factor)
+        sure, answers = head.logits_of_many(asked).softmax(dim=1).max(dim=1)
+        off[judged is whole] = (sure.mean() - (answers == rows).float().mean()).abs().item()
+    assert off[True] < 0.03 < off[False]
 
 
 def test_no_factor_beside_the_fitted_one_pleases_the_answers_more() -> None:
@@ -102,7 +105,9 @@ def test_what_heads_of_few_images_were_judged_by_fades() -> None:
 
 def test_images_alone_in_their_class_say_nothing_once_other_classes_did() -> None:
     vectors, labels = images(per_class=1, seed=1)
-    more = ClassMoments.empty(DIM).observe(*images(per_class=12, seed=2)).observe(vectors[:1], ("new",))
+    more = (
+        ClassMoments.empty(DIM, SKETCH).observe(*images(per_class=12, seed=2)).observe(vectors[:1], ("new",))
+    )
     alone = fit(more, vectors[:1], label_rows(("new",), more.labels))
     assert Sharpness(0.3, weight=9).pooled(alone) == Sharpness(0.3, weight=9)
     assert Sharpness().pooled(alone) == alone
@@ -143,25 +148,6 @@ def test_images_that_are_all_alike_leave_the_scores_finite(per_class: int) -> No
         moments, rows = learned(same, labels)
         head = solved(moments).head(fit(moments, same, rows).factor)
         assert torch.isfinite(head.logits(same).softmax(dim=1)).all()
-
-
-def test_classes_that_moved_were_forgotten_or_come_again_are_still_judged() -> None:
-    vectors, labels = images(per_class=6, seed=1)
-    moments, _ = learned(vectors, labels)
-    moved = torch.randn(CLASSES, DIM, generator=torch.Generator().manual_seed(3)).double()
-    more, names = images(per_class=3, seed=2)
-    carried, all_but_one, none = (
-        moments.shifted(5 * moved),
-        moments.without(frozenset(labels[6:])),
-        moments.without(frozenset(labels)),
-    )
-    for before in (carried, all_but_one, none):
-        after = before.observe(more, names)
-        rows = label_rows(names, after.labels)
-        found = left_out_logits(solved(after), more, rows)
-        own = found.gather(1, rows.unsqueeze(1))
-        assert torch.isfinite(found).all()
-        assert (own <= 0).all(), "half a squared distance, negated"
 
 
 def test_classes_taught_the_same_image_are_told_apart_by_nothing() -> None:

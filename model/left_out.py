@@ -1,0 +1,101 @@
+"""Each image's logits as the head would give them that was solved from all other images.
+
+That takes no second factorisation: leaving an image out changes one mean and, by one outer product, the covariance
+(Sherman & Morrison, Annals of Mathematical Statistics 1950) and the sketch of its class' own (`model.covariances`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.covariances import CLOSEST, whitened_directions, whitened_sketch
+from model.head import CHUNK, Discriminant
+from model.moments import probes
+
+
+def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
+    """Logits [n, C], up to a constant an image, of the discriminant solved without the image they are of.
+
+    features: [n, F], all of them in the moments.  rows: [n], their classes, each of two images or more.  lambda and the
+    degrees of freedom stay as they are with the image, and so does the shared covariance that classes' own exceed. Of
+    what classes pay and gain for those, only the own class' changes.
+    """
+    linear, covariances = left_out_linear(found, features, rows), found.covariances
+    if covariances is None:
+        return linear
+    sketches, whole = OwnSketches.of(found, rows), []
+    for logits, images, own in zip(
+        linear.split(CHUNK), features.split(CHUNK), rows.unsqueeze(1).split(CHUNK), strict=True
+    ):
+        volumes, gains = left_out_own(found, sketches, images, own.squeeze(1))
+        paid = logits - found.volumes.expand_as(logits).scatter(1, own, volumes.unsqueeze(1))
+        closest = paid.topk(min(CLOSEST, paid.shape[1]), dim=1).indices
+        scored = paid.gather(1, own) + (closest == own).any(dim=1, keepdim=True) * gains.unsqueeze(1)
+        whole.append(covariances.with_gains(images.float(), paid).scatter(1, own, scored))
+    return torch.cat(whole)
+
+
+def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
+    """The linear part of `left_out_logits`, what is allowed for the error of means included.
+
+    Half the squared Mahalanobis distance to a mean, negated. With r = x - mu_y, n_y images of its class and f degrees
+    of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f from the covariance and makes r n_y / (n_y - 1) as long.
+    """
+    moments, x = found.moments, features.double()  # [n, F]
+    means, images = moments.means, moments.counts[rows]  # [C, F], [n]
+    logits = x @ found.weight + found.bias  # [n, C], with the image
+    residual = x - means[rows]  # [n, F], r
+    solved = torch.cholesky_solve(residual.mT, found.cholesky).mT  # [n, F], Sigma^-1 r
+    own = (residual * solved).sum(dim=1, keepdim=True)  # [n, 1], r^T Sigma^-1 r
+    column = rows.unsqueeze(1)  # [n, 1]
+    distances = own + 2 * (logits.gather(1, column) - logits)  # [n, C], squared, to each mean
+    along = solved @ means.mT
+    along = own + along.gather(1, column) - along  # [n, C], (x - mu)^T Sigma^-1 r
+    stretch = (images / (images - 1)).unsqueeze(1)  # [n, 1]
+    taken = stretch / moments.freedom  # [n, 1], the share of r r^T that goes
+    gain = taken / (1 - taken * own)  # [n, 1], what the inverse grows by along r
+    distances = distances + gain * along.square()
+    distances = distances.scatter(1, column, stretch.square() * (own + gain * own.square()))
+    allowed = found.allowance(moments.counts).expand_as(distances)
+    return allowed.scatter(1, column, found.allowance(images - 1).unsqueeze(1)) - 0.5 * distances
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSketches:
+    """Of the u classes that images are of, whitened: see `whitened_sketch`.
+
+    place: [C], where a class is among them.  core: [u, S, S].  whitened: [u, S, F].
+    """
+
+    place: Tensor
+    core: Tensor
+    whitened: Tensor
+
+    @classmethod
+    def of(cls, found: Discriminant, rows: Tensor) -> OwnSketches:
+        """rows: [n], classes of the images."""
+        classes = rows.unique()
+        place = torch.zeros(len(found.moments.labels), dtype=torch.int64)
+        place[classes] = torch.arange(len(classes))
+        return cls(place, *whitened_sketch(found.moments.scatter[classes], found.cholesky.float()))
+
+
+def left_out_own(
+    found: Discriminant, sketches: OwnSketches, features: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Volume and gain [B] of each image's own class `rows` [B], solved without the image [B, F]."""
+    moments = found.moments
+    images, place = moments.counts[rows], sketches.place[rows]
+    stretch = (images / (images - 1)).float()  # [B]
+    residual = (features.double() - moments.means[rows]).float()
+    leaning = torch.linalg.solve_triangular(found.cholesky.float(), residual.mT, upper=False).mT  # L^-1 r
+    probed = residual @ probes(*moments.scatter.shape[1:]).float()  # [B, S]
+    taken = stretch.unsqueeze(1) * probed
+    core = sketches.core[place] - taken.unsqueeze(2) * probed.unsqueeze(1)
+    whitened = sketches.whitened[place] - taken.unsqueeze(2) * leaning.unsqueeze(1)
+    kept, volumes = whitened_directions(core, whitened, (images - 1).float())
+    along = (kept @ (stretch.unsqueeze(1) * leaning).unsqueeze(2)).squeeze(2)  # [B, R]
+    return volumes.double(), 0.5 * along.square().sum(dim=1).double()
