@@ -7,6 +7,7 @@ follows `--` goes to each run, such as `-- --device cuda`.
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ class Entry:
     """One row of a table.
 
     name: what the report calls it.  settings: fields of the method's configuration that differ from its defaults.
-    scenario: other than class-incremental.  once: only the first seed.
+    scenario: other than class-incremental.  once: only the first seed.  epochs: passes, where not the protocol's.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Entry:
     settings: tuple[str, ...] = ()
     scenario: str = "class"
     once: bool = False
+    epochs: int | None = None
 
     def path(self, protocol: str, seed: int) -> Path:
         """Where its figures are kept."""
@@ -79,7 +81,13 @@ SCENARIOS = tuple(
     for name in ("frozen-ncm", "lora", "ranpac", "hippotune", "coda")
 )
 
-PARTS = {"methods": METHODS, "ablations": ABLATIONS, "scenarios": SCENARIOS}
+# Are the prompt methods merely trained too little?
+PASSES = {
+    name: Entry(f"{name}, 20 passes", name, once=True, epochs=20)
+    for name in ("hippotune", "dualprompt", "coda", "l2p")
+}
+
+PARTS = {"methods": METHODS, "ablations": ABLATIONS, "scenarios": SCENARIOS, "passes": tuple(PASSES.values())}
 
 
 def missing(parts: Sequence[str], protocol: str, seeds: int) -> Iterator[tuple[Entry, int]]:
@@ -97,6 +105,8 @@ def command(entry: Entry, protocol: str, seed: int, rest: Sequence[str]) -> list
     words += ["--seed", str(seed), "--name", entry.name, "--out", str(entry.path(protocol, seed)), *rest]
     if entry.scenario != "class":
         words += ["--scenario", entry.scenario]
+    if entry.epochs:
+        words += ["--epochs", str(entry.epochs)]
     for setting in entry.settings:
         words += ["--set", setting]
     return words
@@ -120,7 +130,7 @@ def main() -> None:
             continue
         words = command(entry, options.protocol, seed, rest)
         if options.list:
-            print(" ".join(words))
+            print(shlex.join(words))
             continue
         print(f"== {entry.name}, {entry.scenario}, seed {seed}", file=sys.stderr, flush=True)
         failed += subprocess.run(words, stdout=subprocess.DEVNULL, check=False).returncode != 0
