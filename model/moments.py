@@ -145,7 +145,7 @@ def fit_drift(before: Tensor, after: Tensor, ridge: float) -> Tensor:
 
     How new pools move features, learned on the task at hand and applied to classes whose images are gone. Pulling
     towards the identity leaves directions alone that the task says nothing about. lambda is `ridge` times the mean
-    squared length of a feature.
+    of the diagonal of before^T before.
     """
     gram = before.double().mT @ before.double()
     strength = ridge * gram.diagonal().mean().clamp_min(1e-12)

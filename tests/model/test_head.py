@@ -6,17 +6,9 @@ import pytest
 import torch
 
 from model.head import Discriminant
-from model.moments import ClassMoments, fit_drift, label_rows
+from model.moments import ClassMoments, label_rows
+from tests.model.clusters import blobs
 from trainer.config import LEAST_SHRINKAGE
-
-
-def blobs(per_class: int = 40, classes: int = 5, dim: int = 16) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Well separated clusters: vectors [n, d] and their labels."""
-    generator = torch.Generator().manual_seed(0)
-    centres = 3 * torch.randn(classes, dim, generator=generator)
-    vectors = centres.repeat_interleave(per_class, dim=0)
-    vectors = vectors + torch.randn(vectors.shape, generator=generator)
-    return vectors, tuple(f"class {i}" for i in range(classes) for _ in range(per_class))
 
 
 def solved(moments: ClassMoments) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,53 +122,3 @@ def test_classes_that_are_nearly_the_same_are_told_apart_in_float32() -> None:
     exact = (vectors.double() @ found.weight + found.bias).log_softmax(dim=1)
     served = found.head().logits(vectors).log_softmax(dim=1)
     torch.testing.assert_close(served.double(), exact, rtol=1e-3, atol=1e-3)
-
-
-def test_labels_may_recur_and_must_match_in_number() -> None:
-    vectors, labels = blobs()
-    twice = ClassMoments.empty(16).observe(vectors, labels).observe(vectors, labels)
-    assert twice.labels == tuple(f"class {i}" for i in range(5))
-    assert twice.counts.tolist() == [80] * 5
-    with pytest.raises(ValueError, match="3 labels for 2 vectors"):
-        twice.observe(vectors[:2], labels[:3])
-
-
-def test_forgetting_a_class_removes_its_column_and_not_the_shared_covariance() -> None:
-    vectors, labels = blobs()
-    moments = ClassMoments.empty(16).observe(vectors, labels)
-    less = moments.without(frozenset({"class 3"}))
-    assert less.labels == ("class 0", "class 1", "class 2", "class 4")
-    torch.testing.assert_close(less.covariance, moments.covariance, rtol=1e-4, atol=1e-4)
-    again = less.observe(vectors[120:160], labels[120:160])
-    torch.testing.assert_close(again.covariance, moments.covariance, rtol=0, atol=0.2)
-
-
-def test_moments_describe_the_classes() -> None:
-    vectors, labels = blobs(per_class=400)
-    moments = ClassMoments.empty(16).observe(vectors, labels)
-    torch.testing.assert_close(moments.means[0].float(), vectors[:400].mean(dim=0), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(moments.covariance.float(), torch.eye(16), rtol=0, atol=0.15)
-
-
-def test_means_can_be_moved_without_the_covariance() -> None:
-    vectors, labels = blobs()
-    moments = ClassMoments.empty(16).observe(vectors, labels)
-    moved = torch.randn(5, 16, generator=torch.Generator().manual_seed(1)).double()
-    shifted = moments.shifted(moved)
-    torch.testing.assert_close(shifted.means, moments.means + moved)
-    torch.testing.assert_close(shifted.covariance, moments.covariance)
-    there = ClassMoments.empty(16).observe(vectors + moved.float().repeat_interleave(40, dim=0), labels)
-    torch.testing.assert_close(shifted.gram, there.gram, rtol=1e-3, atol=1e-3)
-
-
-def test_a_linear_drift_is_found() -> None:
-    vectors, _ = blobs(per_class=200)
-    generator = torch.Generator().manual_seed(1)
-    true = torch.eye(16) + 0.2 * torch.randn(16, 16, generator=generator)
-    drift = fit_drift(vectors, vectors @ true, ridge=1e-6)
-    torch.testing.assert_close(drift, true, rtol=1e-3, atol=1e-3)
-
-
-def test_no_drift_is_the_identity_also_where_the_task_saw_nothing() -> None:
-    vectors, _ = blobs()
-    torch.testing.assert_close(fit_drift(vectors[:3], vectors[:3], ridge=0.01), torch.eye(16))
