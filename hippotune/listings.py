@@ -108,7 +108,7 @@ def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
 
 
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+    return "" if share is None else f"{share:z.1%}"
 
 
 def _some(labels: Sequence[str]) -> str:

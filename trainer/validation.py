@@ -55,14 +55,15 @@ class Report:
     def metrics(self) -> dict[str, float]:
         """For the manifest: `accuracy` and `forgetting` on average, `accuracy.<task>` one by one.
 
-        The average over tasks and the mean fall from each one's best: A_t and F_t of Chaudhry et al., ECCV 2018.
+        The average over tasks and, over earlier ones, the mean fall from each one's best, which is negative where they
+        rose: A_t and F_t of Chaudhry et al., ECCV 2018.
         """
         if not self.now:
             return {}
-        falls = [max(0.0, self.best.get(task, value) - value) for task, value in self.now.items()]
+        falls = [self.best[task] - value for task, value in self.now.items() if task in self.best]
         return {
             "accuracy": sum(self.now.values()) / len(self.now),
-            "forgetting": sum(falls) / len(falls),
+            "forgetting": sum(falls) / len(falls) if falls else 0.0,
             **{f"accuracy.{task}": value for task, value in self.now.items()},
         }
 

@@ -89,16 +89,19 @@ def test_classes_that_are_new_take_nothing_from_what_was_kept(
     assert report.lost == 0
 
 
-def test_forgetting_is_the_mean_fall_from_the_best() -> None:
+def test_forgetting_is_the_mean_fall_of_earlier_tasks_from_their_best() -> None:
     report = Report(
         now={"a": 0.6, "b": 0.9, "c": 1.0},
         kept={"a": 0.6, "b": 0.9},
         last={"a": 0.7, "b": 0.8},
-        best={"a": 0.9, "b": 0.8},
+        best={"a": 0.9, "b": 1.0},
         images=50,
     )
     assert report.metrics["accuracy"] == pytest.approx(2.5 / 3)
-    assert report.metrics["forgetting"] == pytest.approx(0.1)
+    assert report.metrics["forgetting"] == pytest.approx((0.3 + 0.1) / 2)
+    risen = replace(report, best={"a": 0.5, "b": 0.8})
+    assert risen.metrics["forgetting"] == pytest.approx(-0.1)
+    assert replace(report, best={}).metrics["forgetting"] == 0
     assert report.lost == pytest.approx(0.0)
     assert Report({}, {}, {}, {}, 0).metrics == {}
     worse = replace(report, kept={"a": 0.1, "b": 0.6})

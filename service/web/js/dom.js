@@ -32,7 +32,10 @@ export function tell(element, text, isError = false) {
   element.classList.toggle("error", isError);
 }
 
-export const percent = (share) => `${(100 * share).toFixed(share >= 0.0005 && share < 0.0995 ? 1 : 0)}\u00a0%`;
+export const percent = (share) => {
+  const size = Math.abs(share);
+  return `${(100 * (size < 0.0005 ? 0 : share)).toFixed(size >= 0.0005 && size < 0.0995 ? 1 : 0)}\u00a0%`;
+};
 
 export const count = (number, noun, many = `${noun}s`) => `${number.toLocaleString("en")} ${number === 1 ? noun : many}`;
 
