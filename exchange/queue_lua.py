@@ -55,7 +55,7 @@ local function remove(entry)
   redis.call('XDEL', queue, entry)
 end
 
--- Who holds an entry and for the how-manieth time: a consumer and a count, or nothing.
+-- Who holds an entry, and how often it has been delivered by now: a consumer and a count, or nothing.
 local function holder(entry)
   local found = redis.pcall('XPENDING', queue, GROUP, entry, entry, 1)
   if found.err or not found[1] then return nil, 0 end

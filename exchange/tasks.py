@@ -1,6 +1,5 @@
 """What may be asked about tasks: one, many, what happens to one, how many wait."""
 
-import builtins
 import re
 import time
 from typing import Any
@@ -28,8 +27,8 @@ class TaskReader:
         """Raises `TaskNotFound`."""
         return task_from_fields(self.fields(task_id))
 
-    def list(self, limit: int = 100) -> builtins.list[TaskRecord]:
-        """Newest first."""
+    def newest(self, limit: int = 100) -> list[TaskRecord]:
+        """At most `limit` tasks, the one accepted last first."""
         with reaching_redis():
             ids: Any = self.redis.zrevrange(self.keys.tasks, 0, limit - 1)
             pipe = self.redis.pipeline(transaction=False)
@@ -38,9 +37,7 @@ class TaskReader:
             found = pipe.execute()
         return [task_from_fields(decode_fields(fields)) for fields in found if fields]
 
-    def events(
-        self, task_id: str, after: str = "0", block_ms: int = 0, count: int = 100
-    ) -> builtins.list[TaskEvent]:
+    def events(self, task_id: str, after: str = "0", block_ms: int = 0, count: int = 100) -> list[TaskEvent]:
         """What happened to a task after the event `after`, oldest first. Waits up to `block_ms` for it.
 
         Raises `TaskNotFound`, and `ValueError` when `after` is no event's id.

@@ -117,7 +117,7 @@ class Fleet:
 
     def phase(self) -> str:
         """The furthest state of an unfinished task."""
-        states = {task.state for task in self.queue.list(20)}
+        states = {task.state for task in self.queue.newest(20)}
         order = (TaskState.FORGETTING, TaskState.CONSOLIDATING, TaskState.SERVED, TaskState.LEARNING)
         return next((state.value for state in order if state in states), "idle")
 

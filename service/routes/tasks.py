@@ -153,7 +153,7 @@ async def list_tasks(
         TaskState | None, Query(description=f"Only tasks in this state, of the newest {MOST_TASKS}.")
     ] = None,
 ) -> TaskList:
-    tasks = await to_thread.run_sync(services.queue.list, limit if state is None else MOST_TASKS)
+    tasks = await to_thread.run_sync(services.queue.newest, limit if state is None else MOST_TASKS)
     chosen = [task for task in tasks if state in (None, task.state)]
     return TaskList(tasks=[TaskView.of(task) for task in chosen[:limit]])
 

@@ -81,5 +81,5 @@ def test_a_full_queue_takes_no_dead_letter_but_keeps_it(queue, samples, config):
         queue.submit(f"t{i}", samples)
     with pytest.raises(QueueFull):
         queue.retry(task.id)
-    queue.remove(queue.list()[0].id)
+    queue.remove(queue.newest()[0].id)
     assert queue.retry(task.id).state is TaskState.QUEUED

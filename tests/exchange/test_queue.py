@@ -47,8 +47,8 @@ def test_redis_holds_no_pixels_and_no_list_of_samples(queue, samples, redis):
 def test_tasks_are_claimed_in_order_and_listed_newest_first(queue, samples):
     ids = [queue.submit(f"t{i}", samples).task.id for i in range(3)]
     assert [queue.claim("w1", 0).task.id for _ in ids] == ids
-    assert [task.id for task in queue.list()] == ids[::-1]
-    assert [task.id for task in queue.list(limit=1)] == ids[-1:]
+    assert [task.id for task in queue.newest()] == ids[::-1]
+    assert [task.id for task in queue.newest(limit=1)] == ids[-1:]
 
 
 def test_a_waiting_worker_gets_a_task_at_once(queue, other, samples):
@@ -225,4 +225,4 @@ def test_an_answer_lost_on_the_way_does_not_submit_twice(queue, samples, redis, 
 
 def test_installations_share_a_redis_without_seeing_each_other(redis, blobs, queue, samples, config):
     queue.submit("pets", samples)
-    assert TaskQueue(redis, blobs, replace(config, prefix="other")).list() == []
+    assert TaskQueue(redis, blobs, replace(config, prefix="other")).newest() == []

@@ -22,7 +22,7 @@ def test_old_ended_tasks_are_forgotten_and_unfinished_ones_never(queue, samples,
     queue.claim("w1", 0)
     new = learn(queue, "new", samples)
     assert prune_tasks(queue, keep=1) == 1
-    assert [task.id for task in queue.list()] == [new.id, waiting.id]
+    assert [task.id for task in queue.newest()] == [new.id, waiting.id]
     assert not redis.exists(queue.keys.task(old.id), queue.keys.events(old.id))
 
 

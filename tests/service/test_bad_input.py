@@ -26,7 +26,7 @@ TAR = {"Content-Type": "application/x-tar"}
 def unharmed(server: Running) -> Iterator[None]:
     """Whatever a test sends, nothing is queued and the next request works."""
     yield
-    assert server.queue.list() == []
+    assert server.queue.newest() == []
     assert server.queue.depth() == 0
     assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 200
     assert server.services.metrics.queue_depth._value.get() == 0

@@ -41,7 +41,7 @@ def test_a_task_that_exhausts_memory_becomes_a_dead_letter_with_its_reason_and_c
     assert dead.error is not None
     assert "its worker died or stalled 3 times" in dead.error
     assert "MemoryError" in dead.error
-    assert [task.id for task in bench.queue.list() if task.state is TaskState.FAILED] == [huge]
+    assert [task.id for task in bench.queue.newest() if task.state is TaskState.FAILED] == [huge]
     assert bench.queue.retry(huge).error is None
     with bench.trainer(FAST):
         bench.wait_for(huge, TaskState.CONSOLIDATED)
