@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning", "error"], Part.COMMON, Doc("Least severe message to log.")
     ] = "info"
     queue_prefix: Annotated[str | None, Part.COMMON, Doc("First part of every Redis key.")] = None
-    queue_capacity: Annotated[Count, Part.COMMON, Doc("Tasks that may wait; more is 429.")] = None
+    queue_capacity: Annotated[Count, Part.COMMON, Doc("Most unfinished tasks; more is 429.")] = None
     queue_lease_s: Annotated[
         Positive, Part.COMMON, Doc("Seconds of silence after which a trainer counts as dead.")
     ] = None
