@@ -2,8 +2,9 @@
 
 A head is right about the images it was solved from more often than about others, and surer; scores scaled to please
 those images promise too much to everybody else. Each image is therefore judged by the head that all others would
-have given (`model.left_out`). One factor on all logits is then fitted to those answers, as in Guo et al., On
-calibration of modern neural networks (ICML 2017).
+have given (`model.left_out`). One factor on all logits is then fitted to those answers: the temperature scaling of Guo
+et al., On calibration of modern neural networks (ICML 2017). Their temperature is one over it; here that word is the
+loop's.
 
 Only a task's own images are there to judge, and those of two strange classes know nothing of the other hundred. Factors
 are therefore pooled over tasks. An image counts as much as the head had images to be solved from when it was judged:
