@@ -42,7 +42,13 @@ def write(figures: Mapping[str, Any], folder: Path) -> None:
     ]
     verdict = [f"- {claim}: {answer}." for claim, answer in figures["verdict"].items()]
     measured = f"{figures['queries']} queries, medians."
-    parts = [INTRODUCTION.rstrip("\n"), table(head, body), measured, "## What holds", "\n".join(verdict)]
+    parts = [
+        INTRODUCTION.rstrip("\n"),
+        table(head, body),
+        measured,
+        "## Whether it holds",
+        "\n".join(verdict),
+    ]
     (folder / "theory.md").write_text("\n\n".join(parts) + "\n")
 
 
