@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from threading import Event
@@ -20,6 +21,9 @@ from model.deliberation import LoopConfig
 from model.export import GraphKind, export_graph, graph_key
 
 POLL_S = 0.2
+PATIENCE_S = 3.0
+"""For an export to end when it is told to: a call into torch or onnxruntime is not interrupted."""
+ENDED = 128 + signal.SIGTERM
 LEAST_URGENT = 19
 STEEP = 10.0
 """Weights beyond this make too much of the rounding of what they meet; those of a trained block stay below 1, those of
@@ -73,6 +77,8 @@ class Graphs:
             child.join(POLL_S)
         if child.is_alive():
             child.terminate()
+            child.join(PATIENCE_S)
+            child.kill()
             child.join()
             raise ExportFailed("the server stopped before the graphs were exported")
         if child.exitcode != 0:
@@ -87,6 +93,7 @@ def export_missing(
 ) -> None:
     """What the exporting process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # as an exception, so that temporary files go
     os.nice(LEAST_URGENT)
     torch.set_num_threads(1)
     backbone = load_backbone(spec)

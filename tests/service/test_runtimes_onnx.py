@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +248,21 @@ def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) 
     graphs.stop()
     with pytest.raises(ExportFailed):
         graphs.export(LOOP)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_export_that_is_ended_leaves_no_file(tmp_path: Path, backbone: BackboneSpec) -> None:
+    identity = TorchRuntime.load(backbone, "cpu", threads=1).identity
+    graphs = Graphs(backbone, identity, tmp_path, int8=True)  # which has a temporary folder from the start
+    with ThreadPoolExecutor(1) as pool:
+        exported = pool.submit(graphs.export, LOOP)
+        while not any(tmp_path.iterdir()) and not exported.done():
+            time.sleep(0.05)
+        graphs.stop()
+        with pytest.raises(ExportFailed, match="stopped"):
+            exported.result()
+    assert not any(tmp_path.iterdir())
 
 
 def test_without_onnx_auto_is_torch_and_onnx_says_what_is_missing(
