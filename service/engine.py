@@ -30,7 +30,7 @@ from service.metrics import Metrics
 from service.pace import Pace
 from service.problems import Problem
 from service.runtimes import Output
-from service.snapshot import Served, Snapshot
+from service.snapshot import NEVER_CANARY, Served, Snapshot
 from service.tickets import Batch, Item, Scored, Ticket, fail, resolve
 
 log = structlog.get_logger(__name__)
@@ -101,14 +101,14 @@ class Engine:
         budget: Budget,
         explain: bool,
         checked: Snapshot,
-        place: float = 1.0,
+        bucket: float = NEVER_CANARY,
         deadline: float = math.inf,
         target: float | None = None,
     ) -> Ticket:
         """Queue admitted images [3, px, px] each. From the event loop; await the ticket's `done`.
 
         checked: the version the request was checked against; a newer one may answer it.
-        place: see `Served.at`; 1 is never answered by the canary.
+        bucket: see `Served.at`.
         deadline, target: see `Ticket`; what is not started by its deadline is never computed.
         """
         loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ class Engine:
             loop.create_future(),
             perf_counter(),
             checked,
-            place,
+            bucket,
             deadline,
             target,
         )
@@ -177,11 +177,11 @@ class Engine:
                 self._in_hand = []
 
     def _version_of(self, ticket: Ticket) -> Snapshot:
-        """What answers a ticket: settled once started, else the newest there is for its place.
+        """What answers a ticket: settled once started, else the newest there is for its bucket.
 
         A newest version that knows no label has no answer; the ticket then keeps the one it came with, which had.
         """
-        newest = None if ticket.started else self._served.at(ticket.place)
+        newest = None if ticket.started else self._served.at(ticket.bucket)
         return newest if newest is not None and newest.labels else ticket.snapshot
 
     def _take(self) -> Batch | None:

@@ -74,18 +74,18 @@ class Served:
         self.snapshot: Snapshot | None = None
         self.canary: CanarySnapshot | None = None
 
-    def at(self, place: float) -> Snapshot | None:
-        """The version for a request that lies at `place`, 0 to 1, by its hash."""
+    def at(self, bucket: float) -> Snapshot | None:
+        """The version for a request of this bucket, 0 to 1; see `bucket_of`."""
         canary = self.canary
-        return canary.snapshot if canary is not None and place < canary.share else self.snapshot
+        return canary.snapshot if canary is not None and bucket < canary.share else self.snapshot
 
 
 NEVER_CANARY = 1.0
-"""The place of a request that the canary never answers."""
+"""The bucket of a request that the canary never answers."""
 
 
-def place_of(images: Iterable[bytes]) -> float:
-    """Where a request lies, 0 to 1: spread evenly, and the same whenever it comes again."""
+def bucket_of(images: Iterable[bytes]) -> float:
+    """Where the hash of a request's images falls, 0 to 1: spread evenly, and the same whenever it comes again."""
     digest = hashlib.blake2b(digest_size=8)
     for image in images:
         digest.update(image)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.budget import Budget
 from service.problems import Problem
 from service.runtimes import Output
-from service.snapshot import Snapshot
+from service.snapshot import NEVER_CANARY, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Ticket:
     done: asyncio.Future[None]
     entered: float
     snapshot: Snapshot
-    place: float = 1.0
+    bucket: float = NEVER_CANARY
     deadline: float = math.inf
     target: float | None = None
     started: bool = False

@@ -23,7 +23,7 @@ from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery, parameters
 from service.receive import Hold, file_parts, media_type, read_body, read_form
 from service.services import Services, get_services
-from service.snapshot import NEVER_CANARY, Snapshot, budget_for, place_of
+from service.snapshot import NEVER_CANARY, Snapshot, bucket_of, budget_for
 from service.tickets import Ticket
 
 router = APIRouter(tags=["classify"])
@@ -90,8 +90,8 @@ async def classify(request: Request) -> Response:
         clock.read = perf_counter() - clock.began
         with services.engine.admit(len(images)):
             pixels = await decode_all(services, images)
-            place = place_for(services, [data for _, data in images])
-            ticket = await score(request, services, pixels, place, snapshot, budget, query, clock)
+            bucket = bucket_for(services, [data for _, data in images])
+            ticket = await score(request, services, pixels, bucket, snapshot, budget, query, clock)
     return encode(services, ticket, wanted, clock)
 
 
@@ -135,16 +135,16 @@ async def read_images(request: Request, services: Services, hold: Hold) -> list[
         return [(f"file[{index}]", await file.read()) for index, file in enumerate(files)]
 
 
-def place_for(services: Services, images: Iterable[bytes | NDArray[np.uint8]]) -> float:
-    """Where a request lies between the version and its canary, by its images; see `Served.at`."""
-    return place_of(map(bytes, images)) if services.served.canary else NEVER_CANARY
+def bucket_for(services: Services, images: Iterable[bytes | NDArray[np.uint8]]) -> float:
+    """The bucket of a request's images, where a canary asks for one; see `bucket_of`."""
+    return bucket_of(map(bytes, images)) if services.served.canary else NEVER_CANARY
 
 
 async def score(
     request: Request,
     services: Services,
     pixels: Sequence[NDArray[np.uint8]],
-    place: float,
+    bucket: float,
     snapshot: Snapshot,
     budget: Budget,
     query: ClassifyQuery,
@@ -161,7 +161,7 @@ async def score(
         budget,
         query.explain,
         snapshot,
-        place=place,
+        bucket=bucket,
         deadline=clock.began + limit_s,
         target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
     )

@@ -23,7 +23,7 @@ from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery
 from service.receive import read_body
-from service.routes.classify import decode_all, known_labels, observe, place_for, score
+from service.routes.classify import bucket_for, decode_all, known_labels, observe, score
 from service.services import Services, TheServices, get_services
 from service.snapshot import NEVER_CANARY, budget_for
 from service.tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
@@ -206,10 +206,10 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
         budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
         shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
         clock.read = perf_counter() - clock.began
-        place = place_for(services, images) if asked is None else NEVER_CANARY
+        bucket = bucket_for(services, images) if asked is None else NEVER_CANARY
         with services.engine.admit(len(images)):
             pixels = await pixels_of(services, images)
-            ticket = await score(request, services, pixels, place, snapshot, budget, query, clock)
+            ticket = await score(request, services, pixels, bucket, snapshot, budget, query, clock)
     if asked not in (None, ticket.snapshot.version):
         raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")
     answer = {"model_name": config.model_name, "model_version": str(ticket.snapshot.version)}
