@@ -216,7 +216,8 @@ class TaskQueue(TaskReader):
         keys = [names.queue, names.dead, names.tasks, names.task(task_id), names.events(task_id)]
         keys += [extra_key] if extra_key else []
         with reaching_redis():
-            return self.redis.register_script(script)(keys, [config.events, config.event_ttl_s, *arguments])
+            whole = self.redis.register_script(lua.SHARED + script)
+            return whole(keys, [config.events, config.event_ttl_s, *arguments])
 
     def _reclaim(self, consumer: str) -> tuple[str, str] | None:
         """Takes over an entry whose lease ran out; its id and its task's."""

@@ -1,11 +1,11 @@
 """What the queue does in Redis all at once or not at all, as Lua. Redis runs one script at a time.
 
-Each gets the same five keys (queue, dead letters, index, the task's hash, its events) and, first among its
-arguments, how many events to keep and for how many seconds. The client may send a script twice when an
-answer is lost, so each must bear that.
+`TaskQueue.run` puts what they share before each. Each gets the same five keys (queue, dead letters, index, the task's
+hash, its events) and, first among its arguments, how many events to keep and for how many seconds. The client may send
+a script twice when an answer is lost, so each must bear that.
 """
 
-_QUEUE = """
+SHARED = """
 local queue, dead, index, task, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_count, event_ttl = ARGV[1], ARGV[2]
 local GROUP = 'trainers'
@@ -95,9 +95,7 @@ local function give_up(entry, reason, most)
 end
 """
 
-SUBMIT = (
-    _QUEUE
-    + """
+SUBMIT = """
 local idempotency, task_prefix = KEYS[6], ARGV[11]
 local id, name, images, labels, samples = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local capacity, digest, ttl = tonumber(ARGV[8]), ARGV[9], ARGV[10]
@@ -123,14 +121,11 @@ end
 announce()
 return {'created', record()}
 """
-)
 
 # What XAUTOCLAIM does, but for one thing: after an outage that kept a worker from renewing its claims it
 # would be handed them again. Those it holds are left out. One of its own that it does not hold was delivered
 # in an answer that never arrived.
-RECLAIM = (
-    _QUEUE
-    + """
+RECLAIM = """
 local consumer, lease_ms, held = ARGV[3], ARGV[4], {}
 for i = 5, #ARGV do held[ARGV[i]] = 1 end
 local idle = redis.pcall('XPENDING', queue, GROUP, 'IDLE', lease_ms, '-', '+', 1000)
@@ -145,13 +140,10 @@ for _, pending in ipairs(idle) do
 end
 return nil
 """
-)
 
 # A task that waits, already served, while another is learned is not to blame when that one kills the worker:
 # its delivery is not counted. Otherwise one poison task would take all its neighbours to the dead letters.
-TAKE = (
-    _QUEUE
-    + """
+TAKE = """
 local entry, consumer, most, dead_count = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local name, deliveries = holder(entry)
 if name ~= consumer then return {'skip'} end
@@ -172,11 +164,8 @@ end
 if state == 'queued' then enter('learning') end
 return {'taken', deliveries, state == 'forgetting' and '' or samples, record()}
 """
-)
 
-UPDATE = (
-    _QUEUE
-    + """
+UPDATE = """
 local entry, consumer, deliveries = ARGV[3], ARGV[4], ARGV[5]
 if redis.call('EXISTS', task) == 0 then return {'missing'} end
 if entry ~= '' and outdated(entry) then return {'withdrawn'} end
@@ -189,43 +178,31 @@ for i = 6, #ARGV, 2 do redis.call('HSET', task, ARGV[i], ARGV[i + 1]) end
 announce()
 return {'ok', record()}
 """
-)
 
-HEARTBEAT = (
-    _QUEUE
-    + """
+HEARTBEAT = """
 local entry, consumer, deliveries = ARGV[3], ARGV[4], ARGV[5]
 local owner = whose(entry, consumer, deliveries)
 if owner == 'theirs' then return {'lost'} end
 if owner == 'mine' then redis.call('XCLAIM', queue, GROUP, consumer, 0, entry, 'JUSTID') end
 return {'ok'}
 """
-)
 
-FINISH = (
-    _QUEUE
-    + """
+FINISH = """
 local entry, consumer, deliveries = ARGV[3], ARGV[4], ARGV[5]
 if whose(entry, consumer, deliveries) == 'theirs' then return {'lost'} end
 remove(entry)
 return {'ok'}
 """
-)
 
-FAIL = (
-    _QUEUE
-    + """
+FAIL = """
 local entry, consumer, deliveries, reason, dead_count = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local owner = whose(entry, consumer, deliveries)
 if owner == 'theirs' then return {'lost'} end
 if owner == 'mine' then give_up(entry, reason, dead_count) end
 return {'ok'}
 """
-)
 
-RELEASE = (
-    _QUEUE
-    + """
+RELEASE = """
 local entry, consumer, deliveries, idle_ms = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if whose(entry, consumer, deliveries) ~= 'mine' then return {'ok'} end
 redis.call('XCLAIM', queue, GROUP, consumer, 0, entry,
@@ -235,14 +212,11 @@ if state == 'learning' then enter('queued') end
 if state == 'consolidating' then enter('served') end
 return {'ok'}
 """
-)
 
 # A task that nobody was given yet is taken out; one that was is forgotten by a trainer, which gets the order as a
 # stream entry of its own: as durable, and delivered as often, as a task to learn.
 # With 'again', so is one that was taken back before.
-REMOVE = (
-    _QUEUE
-    + """
+REMOVE = """
 local state, entry, letter = unpack(redis.call('HMGET', task, 'state', 'entry', 'dead'))
 if not state then return {'missing'} end
 if state == 'queued' or state == 'failed' then
@@ -258,11 +232,8 @@ elseif state ~= 'forgetting' and (ARGV[4] == 'again' or state ~= 'forgotten' and
 end
 return {'ok', record()}
 """
-)
 
-RETRY = (
-    _QUEUE
-    + """
+RETRY = """
 local capacity = tonumber(ARGV[3])
 local id, state, letter, samples = unpack(redis.call('HMGET', task, 'id', 'state', 'dead', 'samples'))
 if not state then return {'missing'} end
@@ -276,11 +247,8 @@ enqueue(id, samples)
 enter('queued')
 return {'ok', record()}
 """
-)
 
-DROP = (
-    _QUEUE
-    + """
+DROP = """
 local id, state, letter = unpack(redis.call('HMGET', task, 'id', 'state', 'dead'))
 if not ENDED[state] then return 0 end
 if letter then redis.call('XDEL', dead, letter) end
@@ -288,14 +256,10 @@ redis.call('DEL', task, events)
 redis.call('ZREM', index, id)
 return 1
 """
-)
 
-RETIRE_CONSUMER = (
-    _QUEUE
-    + """
+RETIRE_CONSUMER = """
 local held = redis.pcall('XPENDING', queue, GROUP, '-', '+', 1, ARGV[3])
 if held.err or held[1] then return 0 end
 redis.call('XGROUP', 'DELCONSUMER', queue, GROUP, ARGV[3])
 return 1
 """
-)
