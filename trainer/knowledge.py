@@ -51,8 +51,7 @@ class Knowledge:
 
     def with_pending(self, state: LearnerState) -> LearnerState:
         """A base state plus the fast heads of everything still waiting to be consolidated, corrections last."""
-        for pending in self.claims.pending:
-            state = self.learner.learn_fast(state, pending.task)
+        state = self.learner.learn_all_fast(state, [pending.task for pending in self.claims.pending])
         self.claims.corrections = self.followed(state, self.claims.corrections)
         return correct(self.learner, state, self.claims.corrections)
 

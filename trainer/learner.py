@@ -8,8 +8,9 @@ classes along with the features the new slots have moved, and solves the head an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from weakref import WeakKeyDictionary
 
 import torch
@@ -73,12 +74,18 @@ class Learner:
             # The order is round-robin: with as many images as classes, each class is in.
             partial = classes <= len(rows) < len(task.labels)
             if preview and partial and time.monotonic() - began > patience_s:
-                preview(
-                    self.absorb(state, task.id, features, tuple(task.labels[row] for row in rows.tolist()))
-                )
+                labels = tuple(task.labels[row] for row in rows.tolist())
+                preview(self.absorb(state, {task.id: (features, labels)}))
                 preview = None
 
-        return self.absorb(state, task.id, self.described(state.pools, task, follow), task.labels)
+        return self.absorb(state, {task.id: (self.described(state.pools, task, follow), task.labels)})
+
+    def learn_all_fast(self, state: LearnerState, tasks: Sequence[Task]) -> LearnerState:
+        """Add several tasks to the head alone, and solve it once; weight and bias are those of one by one."""
+        if not tasks:
+            return state
+        seen = {task.id: (self.described(state.pools, task), task.labels) for task in tasks}
+        return self.absorb(state, seen)
 
     def consolidate(
         self,
@@ -103,7 +110,7 @@ class Learner:
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
         carried = replace(carried, drifts=(*state.drifts, step)[-KEPT_DRIFTS:])
-        return self.absorb(carried, task.id, after, task.labels).having_learned(task.id, task.labels)
+        return self.absorb(carried, {task.id: (after, task.labels)}).having_learned(task.id, task.labels)
 
     def adopt(self, state: LearnerState, task: Task) -> LearnerState:
         """Learn a task for good with the head alone, which moves no feature of any other class."""
@@ -157,13 +164,15 @@ class Learner:
         budgets = BudgetBatch.repeat(self.network.loop.budget, len(pixels), pixels.device)
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
-    def absorb(
-        self, state: LearnerState, task: str, features: Tensor, labels: tuple[str, ...]
-    ) -> LearnerState:
-        """Add a task's features [n, F] to the statistics, solve the head anew, and let them say how sharp it is."""
-        found = self.solve(state.features.observe(features, labels))
-        fitted = fit_sharpness(found, features, label_rows(labels, found.moments.labels))
-        state = replace(state, features=found.moments, judged={**state.judged, task: fitted})
+    def absorb(self, state: LearnerState, seen: Mapping[str, tuple[Tensor, tuple[str, ...]]]) -> LearnerState:
+        """Add features [n, F] and labels of tasks, by id, to the statistics, solve the head anew, and let each task say
+        how sharp it is."""
+        taken, named = zip(*seen.values(), strict=True)
+        found = self.solve(state.features.observe(torch.cat(taken), tuple(chain.from_iterable(named))))
+        known, judged = found.moments.labels, dict(state.judged)
+        for task, (features, labels) in seen.items():
+            judged[task] = fit_sharpness(found, features, label_rows(labels, known))
+        state = replace(state, features=found.moments, judged=judged)
         return replace(state, head=found.head(state.sharpness.factor))
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:

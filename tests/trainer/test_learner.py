@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import pytest
 import torch
 
 from model.checkpoint import read_tensors, write_tensors
-from model.moments import label_rows
+from model.head import Discriminant
+from model.moments import ClassMoments, label_rows
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
 from trainer.epochs import EpochState, TaskTraining, drift_of
@@ -55,6 +57,30 @@ def test_the_fast_head_is_the_same_in_any_order_of_tasks(learner: Learner, first
     columns = dict(zip(other.labels, other.head.weight.T, strict=True))
     for label, column in zip(one.labels, one.head.weight.T, strict=True):
         torch.testing.assert_close(column, columns[label], rtol=1e-4, atol=1e-4)
+
+
+def test_tasks_learned_together_give_the_head_of_one_after_another_and_take_one_solve(
+    network: RetrievalViT, first: Task, second: Task
+) -> None:
+    solved: list[int] = []
+
+    class Counting(Learner):
+        def solve(self, moments: ClassMoments) -> Discriminant:
+            solved.append(len(moments.labels))
+            return super().solve(moments)
+
+    learner = Counting(network, LearnerConfig())
+    again = replace(second, id="t3", labels=("elk", "fox") * (len(second.labels) // 2))
+    apart = reduce(learner.learn_fast, [first, second, again], learner.start())
+    solved.clear()
+    together = learner.learn_all_fast(learner.start(), [first, second, again])
+    assert solved == [6]
+    assert together.labels == apart.labels
+    torch.testing.assert_close(together.head.weight, apart.head.weight)
+    torch.testing.assert_close(together.head.bias, apart.head.bias)
+    assert together.judged.keys() == {"t1", "t2", "t3"}
+    assert together.judged["t3"] == apart.judged["t3"]  # the last one knew all of them either way
+    assert together.head.sharpness == together.sharpness.factor
 
 
 def test_a_long_task_is_previewed_once_with_every_class_and_ends_the_same(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
+import pytest
 import torch
 
 from exchange.records import Sample, TaskState
 from model.backbone import load_backbone
 from model.checkpoint import Checkpoint
+from model.head import Discriminant
+from model.moments import ClassMoments
 from model.network import RetrievalViT
 from trainer.learner import Learner
 from trainer.task import Task
@@ -69,6 +73,25 @@ def test_no_more_tasks_are_held_than_memory_is_meant_for(bench: Bench, first: Ta
     assert {one} in served
     assert {two} in served
     assert {one, two} not in served
+
+
+def test_each_of_many_waiting_tasks_takes_as_few_solves_as_one_alone(
+    bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solve, solved = Learner.solve, []
+
+    def counted(self: Learner, moments: ClassMoments) -> Discriminant:
+        solved.append(len(moments.labels))
+        return solve(self, moments)
+
+    monkeypatch.setattr(Learner, "solve", counted)
+    tasks = [bench.submit(replace(first.pick([row]), id=f"t{row}")) for row in range(6)]
+    with bench.trainer(FAST):
+        for task in tasks:
+            bench.wait_for(task, TaskState.CONSOLIDATED)
+    assert len(solved) <= 3 * len(
+        tasks
+    )  # served fast, learned for good, and served with those that still wait
 
 
 def test_what_is_unfinished_at_a_stop_goes_back_and_is_finished_later(bench: Bench, first: Task) -> None:
