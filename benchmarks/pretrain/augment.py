@@ -10,10 +10,7 @@ from benchmarks.pretrain.data import luma
 def crop_frames(count: int, smallest: float, flip: bool, largest: float = 1.0) -> Tensor:
     """Random crops as affine frames [B, 2, 3] for `affine_grid`: area in [smallest, largest], aspect 3:4 to 4:3.
 
-    Args:
-        count: how many.
-        smallest, largest: share of the picture's area.
-        flip: mirror half of them.
+    smallest, largest: share of the picture's area.  flip: mirror half of them.
     """
     area = torch.empty(count).uniform_(smallest, largest)
     aspect = torch.empty(count).uniform_(-0.288, 0.288).exp()

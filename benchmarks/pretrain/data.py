@@ -14,18 +14,9 @@ from model.preprocess import to_pixels
 
 
 def read_archive(path: Path, px: int, every: int = 1) -> Tensor:
-    """Decode an archive of encoded images; each image is resized bicubically to a square.
+    """One image in `every` of an archive (`benchmarks.fetch.pack`), squares by bicubic resizing: uint8 [N, 3, px, px].
 
-    Args:
-        path: see `benchmarks.fetch.pack`.
-        px: side length in pixels.
-        every: read one image in this many.
-
-    Returns:
-        Images uint8 [N, 3, px, px].
-
-    Raises:
-        FileNotFoundError: the archive is missing.
+    Raises FileNotFoundError.
     """
     source = load_archive(path)
     rows = range(0, len(source.labels), every)

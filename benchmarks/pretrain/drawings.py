@@ -22,12 +22,7 @@ SIDES = (8, 8, 8, 12, 16)
 def drawing_pairs(photos: Tensor, px: int) -> tuple[Tensor, Tensor]:
     """Two scans of a drawing of each photograph, all of one random style and resolution.
 
-    Args:
-        photos: float RGB [B, 3, H, W] in 0..1.
-        px: side of the result.
-
-    Returns:
-        Twice float [B, 3, px, px] in 0..1.
+    photos: float RGB [B, 3, H, W] in 0..1 -> twice float [B, 3, px, px] in 0..1.
     """
     style, side = STYLES[_pick(len(STYLES))], SIDES[_pick(len(SIDES))]
     fine = luma(sample(photos, crop_frames(len(photos), 0.12, flip=True, largest=0.7), 4 * side))

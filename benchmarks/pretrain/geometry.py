@@ -16,13 +16,7 @@ LENGTH = 64 + 48 + 16 * ANGLES
 
 def describe(images: Tensor) -> Tensor:
     """Grey on an 8 x 8 raster, colour on 4 x 4, gradient histograms on 4 x 4 (Dalal and Triggs 2005; as a target
-    for transformers, Wei et al. 2022).
-
-    Args:
-        images: float RGB [B, 3, H, W] in 0..1.
-
-    Returns:
-        [B, LENGTH].
+    for transformers, Wei et al. 2022): float RGB [B, 3, H, W] in 0..1 -> [B, LENGTH].
     """
     grey = luma(images)
     parts = (F.adaptive_avg_pool2d(grey, 8), F.adaptive_avg_pool2d(images, 4), gradient_histograms(grey))

@@ -34,14 +34,8 @@ MARGIN = 6
 
 
 def glyph_scans(px: int, repeats: int = 4) -> tuple[Tensor, Tensor]:
-    """Every glyph in every font, scanned `repeats` times.
-
-    Args:
-        px: side of the result.
-        repeats: scans of one glyph in one font; a random quarter of all is scanned at each of `SIDES`.
-
-    Returns:
-        Float images [N, 3, px, px] in 0..1, and the glyph's index in `GLYPHS` of each, int64 [N].
+    """Every glyph in every font, scanned `repeats` times: float images [N, 3, px, px] in 0..1, and the glyph's index in
+    `GLYPHS` of each, int64 [N]. A random quarter of all is scanned at each of `SIDES`.
     """
     drawn = torch.stack([draw_glyph(glyph, font) for glyph in GLYPHS for font in FONTS])  # [G F, 1, s, s]
     groups = torch.arange(len(GLYPHS)).repeat_interleave(len(FONTS)).repeat(repeats)

@@ -102,11 +102,9 @@ class Distillation(nn.Module):
         return int(self.vit.patch_embed.grid_size[0])
 
     def encode(self, images: Tensor, drop: float) -> tuple[Tensor, Tensor]:
-        """Normalised tokens [B, 1+n, d] of float pictures in 0..1, and which patches [B, n] were kept.
+        """Normalised tokens [B, 1+n, d] of float images [B, 3, px, px] in 0..1, and which patches [B, n] were kept.
 
-        Args:
-            images: [B, 3, px, px].
-            drop: share of the patches left out, drawn for each picture.
+        drop: share of the patches left out, drawn for each picture.
         """
         x = self.vit.patch_embed((images - 0.5) / 0.5)  # [B, N, d]
         x = self.vit._pos_embed(x)  # [B, 1+N, d]

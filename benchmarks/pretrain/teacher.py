@@ -52,9 +52,7 @@ class Views:
 def load_teacher(weights: Path) -> VisionTransformer:
     """DeiT-Tiny/16 with its 1000-class head, frozen, for any image side that 16 divides.
 
-    Raises:
-        FileNotFoundError: the weights are missing.
-        RuntimeError: they do not fit the architecture.
+    Raises FileNotFoundError for missing weights, RuntimeError for those of another architecture.
     """
     model = timm.create_model(DEIT, num_classes=1000, dynamic_img_size=True)
     model.load_state_dict(load_file(weights), strict=True)

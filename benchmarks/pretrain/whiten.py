@@ -34,10 +34,7 @@ GAIN = 100.0
 def whiten(vit: VisionTransformer, pictures: Tensor, total: float = SPREAD) -> None:
     """Add the whitening block to a student.
 
-    Args:
-        vit: it ends with its trained blocks.
-        pictures: photographs, float [M, 3, px, px] in 0..1.
-        total: c.
+    vit: it ends with its trained blocks.  pictures: photographs, float [M, 3, px, px] in 0..1.  total: c.
     """
     scans, groups = glyph_scans(pictures.shape[-1])
     append_map(vit, *whitening(vectors(vit, scans), groups, vectors(vit, pictures), total))
@@ -63,11 +60,8 @@ def vectors(vit: VisionTransformer, images: Tensor) -> Tensor:
 def whitening(glyphs: Tensor, groups: Tensor, pictures: Tensor, total: float) -> tuple[Tensor, Tensor]:
     """Mean [d] of all vectors, and the symmetric map [d, d].
 
-    Args:
-        glyphs: vectors [N, d] of scans.
-        groups: the glyph of each, int64 [N].
-        pictures: vectors [M, d] of photographs.
-        total: c.
+    glyphs: vectors [N, d] of scans.  groups: the glyph of each, int64 [N].  pictures: vectors [M, d] of photographs.
+    total: c.
     """
     means = torch.stack([glyphs[groups == group].mean(0) for group in range(int(groups.max()) + 1)])
     within, spread = covariance(glyphs - means[groups]), covariance(pictures)
@@ -88,10 +82,7 @@ def covariance(vectors: Tensor) -> Tensor:
 def append_map(vit: VisionTransformer, mean: Tensor, mapping: Tensor) -> None:
     """Add a block after which the normalised vector y is LN((y - mean) mapping), up to 1 / GAIN.
 
-    Args:
-        vit: its MLPs must be at least twice as wide as its vectors.
-        mean: [d].
-        mapping: [d, d].
+    vit: its MLPs must be at least twice as wide as its vectors.  mean: [d].  mapping: [d, d].
     """
     width = vit.embed_dim
     block = deepcopy(vit.blocks[-1])
