@@ -19,7 +19,7 @@ from benchmarks.machine import keep
 
 PROMPTS = tuple((f"lr={lr}", "head_lr=0.01") for lr in (3e-3, 1e-2, 3e-2))
 """Prompts start as numbers up to one: a rate that suits a head moves them little in so few updates."""
-SHARED = tuple((f"lr={lr}", f"head_lr={lr}") for lr in (1e-3, 3e-3, 1e-2))
+SHARED = tuple((f"lr={lr}", f"head_lr={lr}") for lr in (1e-3, 3e-3, 1e-2, 3e-2))
 """One rate for prompts and head, as CODA-Prompt is trained."""
 ADAPTER = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 1e-2)))
 SLOW = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-4, 1e-2), (1e-3, 1e-2), (1e-3, 1e-1)))
