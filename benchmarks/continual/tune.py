@@ -17,7 +17,7 @@ from benchmarks.continual.protocols import PROTOCOLS
 from benchmarks.continual.runner import Run, configure, run
 from benchmarks.machine import keep
 
-PROMPTS = tuple((f"lr={lr}", "head_lr=0.01") for lr in (3e-3, 1e-2, 3e-2))
+PROMPTS = tuple((f"lr={lr}", "head_lr=0.01") for lr in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1))
 """Prompts start as numbers up to one: a rate that suits a head moves them little in so few updates."""
 SHARED = tuple((f"lr={lr}", f"head_lr={lr}") for lr in (1e-3, 3e-3, 1e-2, 3e-2))
 """One rate for prompts and head, as CODA-Prompt is trained."""
@@ -26,8 +26,8 @@ SLOW = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-4, 1e-2), (1e-
 PLAIN = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-5, 1e-3), (1e-4, 1e-3)))
 
 GRIDS = {
-    "l2p": PROMPTS,
-    "dualprompt": PROMPTS,
+    "l2p": PROMPTS[:4],
+    "dualprompt": PROMPTS[1:],
     "coda": SHARED,
     "lora": ADAPTER,
     "der": ADAPTER,

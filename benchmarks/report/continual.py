@@ -33,8 +33,8 @@ mean ± standard deviation over seeds. A row without ± is one seed, which alone
 two. Those of CUB, of all images and of scenarios, a seed of `joint`, `hippotune-fast`, `one step, P as slots`, `one
 question for all images` and `without L_orth` were run before the last change of the head, which takes of a class'
 covariance what exceeds the shared one instead of all. `coda` was run with a penalty of orthogonality that its authors'
-code all but leaves out, and at the learning rate that suited it: on validation images both together cost it some ten
-points, and its rows are to be run anew.
+code all but leaves out, and at the learning rate that suited it; `dualprompt` at a rate that was the highest of a grid
+that ended too soon. On validation images that cost some ten points and some three: their rows are to be run anew.
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `cub` or `full`; `--parts ablations`), drawn by
 `python -m benchmarks.report`.

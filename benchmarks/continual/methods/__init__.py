@@ -46,6 +46,6 @@ RECIPES = {
     "slca": Recipe(Aligned, AlignedConfig(), "trained."),
     "der": Recipe(Replayed, ReplayedConfig(), "trained."),
     "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=1e-2)),
-    "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=3e-2, head_lr=1e-2)),
+    "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=1e-1, head_lr=1e-2)),
     "coda": Recipe(Trained, TrainedConfig(CODA_PROMPT, lr=1e-2, head_lr=1e-2)),
 }
