@@ -175,6 +175,14 @@ class Settings(BaseSettings):
         Part.TRAINER,
         Doc("Classes after which tasks train the head alone."),
     ] = None
+    outweigh: Annotated[
+        Weight, Part.TRAINER, Doc("Times the images of before with which a task trains slots even so.")
+    ] = None
+    least_images: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Part.TRAINER,
+        Doc("Images for which a task's slots are trained."),
+    ] = None
     epochs: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Passes over a task; 0 trains the head alone.")
     ] = None

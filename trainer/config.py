@@ -19,16 +19,23 @@ class LearnerConfig:
     slots: slots a task brings to each layer.
     value_scale: standard deviation of a new slot's values; the smaller, the faster training turns them.
     settled: classes after which the pools are done: tasks that come later are learned by the head alone, in closed
-        form, and move no feature. With two, only the first task of more than one class brings slots.
+        form, and move no feature. With two, only the first task of more than one class, and enough images, brings
+        slots.
+    outweigh: times as many images as came before it that a task needs to bring slots nevertheless: what the pools were
+        taught by was a trial, then. 0 lets every task bring them.
+    least_images: images a task must bring for slots to be trained on them. Those of fewer fit these and little else,
+        and would settle the pools: such a task is learned by the head alone, and the next may bring slots.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
     enough: training ends early with an epoch that answered this share of the images rightly; more than 1, with none.
     mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
     batch: images a step.
-    lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots.
+    lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots. A rate
+        between the two where fewer images came before than a task brings.
     lambda_orth, lambda_ent: weights of the paper's orthogonality and entropy terms.
     drift_weight: weight of keeping what the head reads of this task's images where the pools before it put it, as a
-        share of its squared length; 0 lets it go. The first task has nothing to keep.
+        share of its squared length; 0 lets it go. Less where fewer images came before than the task brings: the
+        first has nothing to keep.
     bptt: loop steps that carry a gradient; None carries all.
     shrinkage: added to every variance of the head's covariance, in means of them; `LEAST_SHRINKAGE` or more.
     sketch: numbers kept of each class for every channel that the head reads, to tell how its own images spread
@@ -40,6 +47,8 @@ class LearnerConfig:
     slots: int = 10
     value_scale: float = 0.02
     settled: int = 2
+    outweigh: float = 4.0
+    least_images: int = 16
     epochs: int = 5
     least_steps: int = 50
     enough: float = 1.0
@@ -58,8 +67,8 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         check_least(self, 1, "slots", "batch", *([] if self.bptt is None else ["bptt"]))
-        check_least(self, 0, "settled", "epochs", "least_steps", "sketch", "seed")
-        check_least(self, 0, "enough", "lambda_orth", "lambda_ent", "drift_weight")
+        check_least(self, 0, "settled", "least_images", "epochs", "least_steps", "sketch", "seed")
+        check_least(self, 0, "outweigh", "enough", "lambda_orth", "lambda_ent", "drift_weight")
         check_least(self, LEAST_SHRINKAGE, "shrinkage")
         check_positive(self, "value_scale", "lr", "later_lr", "drift_ridge")
         check_share(self, "mirror")

@@ -41,7 +41,7 @@ class TaskTraining:
     and is thrown away afterwards.
 
     Where anything was learned before, be it by the head alone, slots train more slowly, and features are held where
-    they were: the means of those classes can only follow.
+    they were: the means of those classes can only follow. All the less where few images were, beside the task's own.
     """
 
     def __init__(
@@ -54,7 +54,9 @@ class TaskTraining:
     ) -> None:
         """before: [n, F], the images' features, of length one, under the pools so far."""
         self.network, self.config, self.task = network, config, task
-        self.first = not state.tasks
+        self.held = min(
+            1.0, state.features.counts.sum().item() / len(task.labels)
+        )  # 0 where nothing is known
         self.device = network.backbone.device
         self.before = before
         classes = tuple(dict.fromkeys(task.labels))
@@ -67,8 +69,7 @@ class TaskTraining:
         self.parameters = dict(self.pools.named_parameters()) | {
             f"classifier.{name}": parameter for name, parameter in self.classifier.named_parameters()
         }
-        lr = config.lr if self.first else config.lr * config.later_lr
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=lr)
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.lr * config.later_lr**self.held)
 
     def first_slots(self) -> tuple[Tensor, Tensor]:
         """Keys and values [L, m, d] to start from: random directions, keys of length one, values short.
@@ -134,9 +135,8 @@ class TaskTraining:
         loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
         if self.config.lambda_ent:
             loss = loss + self.config.lambda_ent * retrieval_entropy(features.found)
-        if self.config.drift_weight and not self.first:
-            before = self.before[rows].to(self.device)
-            loss = loss + self.config.drift_weight * drift_of(before, features.vectors)
+        if weight := self.held * self.config.drift_weight:
+            loss = loss + weight * drift_of(self.before[rows].to(self.device), features.vectors)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -119,11 +119,15 @@ class Learner:
     def trains_pools(self, state: LearnerState, task: Task) -> bool:
         """Whether a task brings slots.
 
-        One class alone has nothing to be told apart from. And once the pools were taught enough classes they fit the
-        kind of images that come here: slots of later tasks gained nothing that the drift they caused did not cost.
+        One class alone has nothing to be told apart from, and a few images tell too little of those to come. And once
+        the pools were taught enough classes they fit the kind of images that come here: slots of later tasks gained
+        nothing that the drift they caused did not cost. Unless all before was little beside what comes now.
         """
-        settled = len(state.pool_labels) >= self.config.settled
-        return self.config.epochs > 0 and len(set(task.labels)) > 1 and not settled
+        images, config = len(task.labels), self.config
+        telling = len(set(task.labels)) > 1 and images >= config.least_images
+        settled = len(state.pool_labels) >= config.settled
+        settled = settled and images < config.outweigh * state.features.counts.sum().item()
+        return config.epochs > 0 and telling and not settled
 
     def described(
         self, pools: Pools, task: Task, follow: Callable[[Tensor, Tensor], None] | None = None

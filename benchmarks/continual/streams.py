@@ -15,6 +15,9 @@ from benchmarks.continual.superclasses import superclass_of
 ORDER_SEED = 1993
 """iCaRL's class order seed, as the field uses it; a run's own seed is added, so that seed 0 is the usual order."""
 
+TRIED = 2
+"""Classes of a trial, with one image each."""
+
 BLUR = 0.3
 """Share of a class that other tasks bring, when boundaries are blurred."""
 
@@ -80,6 +83,20 @@ def blurred(data: Dataset, tasks: int, seed: int) -> tuple[Experience, ...]:
     return tuple(replace(one, train=reduce(add, parts)) for one, parts in zip(sharp, brought, strict=True))
 
 
+def after_trial(data: Dataset, tasks: int, seed: int) -> tuple[Experience, ...]:
+    """Class-incremental, after one task more: one image of each of two classes, as a newcomer's first try may be.
+
+    The other images of those two come with the rest of their task.
+    """
+    first, *others = class_incremental(data, tasks, seed)
+    tried = list(dict.fromkeys(first.train.names))[:TRIED]
+    shown = [first.train.names.index(name) for name in tried]
+    rest = [row for row in range(len(first.train.names)) if row not in shown]
+    judged = [row for row, name in enumerate(first.test.names) if name in tried]
+    trial = Experience("t00", first.train.pick(shown), first.test.pick(judged))
+    return trial, replace(first, train=first.train.pick(rest)), *others
+
+
 def experience(number: int, train: Sequence[Subset], test: Sequence[Subset]) -> Experience:
     """A task of several subsets."""
     return Experience(f"t{number:02}", reduce(add, train), reduce(add, test))
@@ -95,5 +112,6 @@ SCENARIOS = {
     "domain": domain_incremental,
     "blurry": blurred,
     "online": class_incremental,
+    "trial": after_trial,
 }
 """`online` is class-incremental in a single pass: see `protocols`."""

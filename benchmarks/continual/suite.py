@@ -77,8 +77,15 @@ ABLATIONS = (
 
 SCENARIOS = tuple(
     Entry(name, name, scenario=scenario, once=True)
-    for scenario in ("domain", "blurry", "online")
+    for scenario in ("domain", "blurry", "online", "trial")
     for name in ("frozen-ncm", "lora", "ranpac", "hippotune", "coda")
+)
+SETTLED = Entry(
+    "hippotune, settled at once",
+    "hippotune",
+    ("learner.least_images=0", "learner.outweigh=1e9"),
+    scenario="trial",
+    once=True,
 )
 
 # Are the prompt methods merely trained too little?
@@ -87,7 +94,12 @@ PASSES = {
     for name in ("hippotune", "dualprompt", "coda", "l2p")
 }
 
-PARTS = {"methods": METHODS, "ablations": ABLATIONS, "scenarios": SCENARIOS, "passes": tuple(PASSES.values())}
+PARTS = {
+    "methods": METHODS,
+    "ablations": ABLATIONS,
+    "scenarios": (*SCENARIOS, SETTLED),
+    "passes": tuple(PASSES.values()),
+}
 
 
 def missing(parts: Sequence[str], protocol: str, seeds: int) -> Iterator[tuple[Entry, int]]:

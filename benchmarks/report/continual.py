@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.continual.suite import ABLATIONS, DEEP_RANPAC, METHODS, PASSES
+from benchmarks.continual.suite import ABLATIONS, DEEP_RANPAC, METHODS, PASSES, SETTLED
 from benchmarks.report.figures import Row, bound, pick, table
 from benchmarks.report.plots import KNOBS, against_cost, heat_map, over_tasks, sweeps
 
@@ -19,6 +19,7 @@ SCENARIOS = {
     "domain": "The same 20 labels in five tasks, each time from other classes (CIFAR-100's superclasses)",
     "blurry": "30 % of each class' training images come in other tasks",
     "online": "One pass over every image",
+    "trial": "A task of two classes, one image each, comes first; `settled at once` trains slots on it and never again",
 }
 PAPERS = ("l2p", "dualprompt", "coda")
 
@@ -105,7 +106,7 @@ def write(rows: Sequence[Row], folder: Path) -> None:
         if longer := pick(rows, protocol, "class", [entry.name for entry in PASSES.values()]):
             parts += more_passes({row.name: row for row in (*methods, *longer)}, protocol)
         for scenario, meaning in SCENARIOS.items():
-            if others := pick(rows, protocol, scenario, [entry.name for entry in METHODS]):
+            if others := pick(rows, protocol, scenario, [entry.name for entry in (*METHODS, SETTLED)]):
                 parts += [f"### {protocol}, {scenario}", f"{meaning}.", comparison(ranked(others), None)]
     (folder / "continual.md").write_text("\n\n".join(part.strip("\n") for part in parts if part) + "\n")
 

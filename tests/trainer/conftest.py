@@ -30,7 +30,9 @@ def network() -> RetrievalViT:
 
 @pytest.fixture
 def learner(network: RetrievalViT) -> Learner:
-    return Learner(network, LearnerConfig(slots=4, epochs=3, least_steps=0, batch=8, settled=100))
+    return Learner(
+        network, LearnerConfig(least_images=0, slots=4, epochs=3, least_steps=0, batch=8, settled=100)
+    )
 
 
 def stripes(task: str, labels: tuple[str, ...], per_class: int = 12, seed: int = 0) -> Task:

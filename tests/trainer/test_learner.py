@@ -113,7 +113,9 @@ def test_consolidation_brings_slots_and_keeps_both_tasks(learner: Learner, first
 def test_pools_that_were_taught_enough_classes_stay_as_they_are(
     network: RetrievalViT, first: Task, second: Task
 ) -> None:
-    learner = Learner(network, LearnerConfig(slots=4, epochs=1, least_steps=0, batch=8, settled=3))
+    learner = Learner(
+        network, LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, settled=3)
+    )
     after_one = learner.consolidate(learner.start(), first)
     after_two = learner.consolidate(after_one, second)
     assert after_one.pool_labels == {"ant", "bee", "cow"}
@@ -122,8 +124,51 @@ def test_pools_that_were_taught_enough_classes_stay_as_they_are(
     assert accuracy(learner, after_two, second) > 0.9
 
 
+def test_a_task_of_few_images_leaves_the_pools_to_the_next(
+    network: RetrievalViT, first: Task, second: Task
+) -> None:
+    trial = first.pick([first.labels.index(label) for label in ("ant", "bee")])
+    config = LearnerConfig(least_images=len(second.labels), slots=4, epochs=1, least_steps=0, batch=8)
+    learner = Learner(network, config)
+    after_trial = learner.consolidate(learner.start(), trial)
+    assert after_trial.pools.slots == 0
+    assert after_trial.labels == ("ant", "bee")
+    assert learner.consolidate(after_trial, second).pool_labels == set(second.labels)
+
+
+@pytest.mark.parametrize(("outweigh", "trained"), [(2.0, True), (100.0, False)])
+def test_a_task_that_outweighs_all_before_trains_slots_again(
+    network: RetrievalViT, first: Task, second: Task, outweigh: float, trained: bool
+) -> None:
+    trial = first.pick([first.labels.index(label) for label in ("ant", "bee")])
+    learner = Learner(
+        network, LearnerConfig(least_images=0, outweigh=outweigh, slots=4, epochs=1, least_steps=0, batch=8)
+    )
+    after_trial = learner.consolidate(learner.start(), trial)
+    assert after_trial.pools.slots == 4
+    assert (learner.consolidate(after_trial, second).pools.slots == 8) == trained
+
+
+def test_features_are_held_the_less_the_fewer_images_came_before(
+    network: RetrievalViT, first: Task, second: Task
+) -> None:
+    config = LearnerConfig(slots=4, later_lr=0.25, lr=0.01, epochs=0)
+    learner = Learner(network, config)
+
+    def rate(before: LearnerState) -> float:
+        features = learner.extract(before.pools, second.pixels)
+        training = TaskTraining(network, config, before, second, features)
+        return training.optimizer.param_groups[0]["lr"]
+
+    trial = first.pick(range(len(second.labels) // 2))
+    known = learner.adopt(learner.start(), trial)
+    assert rate(learner.start()) == pytest.approx(0.01)
+    assert rate(known) == pytest.approx(0.005), "half as many images as the task has"
+    assert rate(learner.adopt(learner.start(), first)) == pytest.approx(0.0025)
+
+
 def test_slots_start_with_keys_of_length_one_and_short_values(network: RetrievalViT, first: Task) -> None:
-    config = LearnerConfig(slots=64, value_scale=0.05)
+    config = LearnerConfig(least_images=0, slots=64, value_scale=0.05)
     learner = Learner(network, config)
     before = learner.extract(learner.start().pools, first.pixels)
     pools = TaskTraining(network, config, learner.start(), first, before).pools
@@ -133,12 +178,14 @@ def test_slots_start_with_keys_of_length_one_and_short_values(network: Retrieval
 
 def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task) -> None:
     def trained(mirror: float) -> torch.Tensor:
-        config = LearnerConfig(slots=4, epochs=1, least_steps=0, batch=8, mirror=mirror)
+        config = LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, mirror=mirror)
         learner = Learner(network, config)
         return learner.consolidate(learner.start(), first).pools.values
 
     flipped = replace(first, pixels=first.pixels.flip(-1))
-    learner = Learner(network, LearnerConfig(slots=4, epochs=1, least_steps=0, batch=8, mirror=0.0))
+    learner = Learner(
+        network, LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, mirror=0.0)
+    )
     of_flipped = learner.consolidate(learner.start(), flipped).pools.values
     torch.testing.assert_close(trained(1.0), of_flipped, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(trained(0.5), trained(0.0))
@@ -154,7 +201,7 @@ def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: 
 
 
 def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT, first: Task) -> None:
-    config = LearnerConfig(slots=4, epochs=50, least_steps=0, batch=8)
+    config = LearnerConfig(least_images=0, slots=4, epochs=50, least_steps=0, batch=8)
     epochs: list[EpochState] = []
     Learner(network, config).consolidate(Learner(network, config).start(), first, None, epochs.append)
     assert 1 < len(epochs) < 50
@@ -209,7 +256,14 @@ def test_keeping_features_in_place_makes_them_drift_less(
 ) -> None:
     def drift(weight: float) -> float:
         config = LearnerConfig(
-            slots=4, epochs=3, least_steps=0, batch=8, settled=100, drift_weight=weight, later_lr=1.0
+            least_images=0,
+            slots=4,
+            epochs=3,
+            least_steps=0,
+            batch=8,
+            settled=100,
+            drift_weight=weight,
+            later_lr=1.0,
         )
         learner = Learner(network, config)
         one = learner.consolidate(learner.start(), first)

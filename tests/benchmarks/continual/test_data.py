@@ -10,7 +10,7 @@ from benchmarks.continual.data import Encoded, choose, load
 from benchmarks.continual.methods import RECIPES
 from benchmarks.continual.protocols import Protocol
 from benchmarks.continual.runner import configure, stream
-from benchmarks.continual.streams import class_incremental, domain_incremental
+from benchmarks.continual.streams import after_trial, class_incremental, domain_incremental
 from benchmarks.continual.superclasses import SUPERCLASSES
 from tests.benchmarks.continual.conftest import LABELS, TEST, TRAIN
 from tests.hippotune.conftest import ROOT
@@ -85,6 +85,18 @@ def test_blurred_tasks_lend_each_other_images_and_lose_none(protocol: Protocol) 
         assert mine.test.rows == theirs.test.rows
         stayed = sum(name in theirs.train.names for name in mine.train.names)
         assert stayed >= len(mine.train.names) / 2
+
+
+def test_a_trial_comes_first_and_its_classes_again() -> None:
+    labels = np.arange(8).repeat(6)
+    source = Encoded("made up", tuple("abcdefgh"), labels, lambda row: bytes([row % 256]))
+    data = choose(source, source, 3, 2, "validation")
+    trial, first, *others = after_trial(data, 2, seed=0)
+    usual, *rest = class_incremental(data, 2, seed=0)
+    assert len(trial.train.rows) == len(set(trial.train.names)) == 2
+    assert sorted(trial.train.rows + first.train.rows) == sorted(usual.train.rows)
+    assert set(trial.test.names) == set(trial.train.names)
+    assert (first.test.rows, others) == (usual.test.rows, rest)
 
 
 def test_domains_bring_the_same_labels_from_other_classes() -> None:
