@@ -111,10 +111,11 @@ WHOLE = Figure(
 )
 METHODS = Figure(
     "CIFAR-100 in ten tasks, 50 images a class, DeiT-Tiny at 128 px, right at the end: HippoTune; in the same harness "
-    "RanPAC with our head's four depths and without, and SLCA",
+    "RanPAC with our head's four depths and without, SLCA, CODA-Prompt, DualPrompt and L2P",
     "continual.json",
-    "{quick[hippotune][last]:.1f}%; {quick[ranpac, four depths][last]:.1f}, {quick[ranpac][last]:.1f} and "
-    "{quick[slca][last]:.1f}% ({quick[hippotune][seeds]} seeds each)",
+    "{quick[hippotune][last]:.1f}%; {quick[ranpac, four depths][last]:.1f}, {quick[ranpac][last]:.1f}, "
+    "{quick[slca][last]:.1f}, {quick[coda][last]:.1f}, {quick[dualprompt][last]:.1f} and {quick[l2p][last]:.1f}% "
+    "({quick[hippotune][seeds]} seeds each)",
     "python -m benchmarks.continual.suite --protocol quick",
 )
 FORGOTTEN = Figure(

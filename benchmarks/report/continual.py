@@ -31,11 +31,8 @@ ImageNet-1k), with the same batches and share of images mirrored and at most as 
 rates of the prompt methods come from a small grid on images cut from training data
 (`python -m benchmarks.continual.tune`), those of the others lie near what their papers state. All figures are percent,
 mean ± standard deviation over seeds. A row without ± is one seed, which alone says little: seeds differ by a point or
-two. Those of CUB, of all images and of scenarios, a seed of `joint`, `hippotune-fast`, `one step, P as slots`, `one
-question for all images` and `without L_orth` were run before the last change of the head, which takes of a class'
-covariance what exceeds the shared one instead of all. `coda` was run with a penalty of orthogonality that its authors'
-code all but leaves out, and at the learning rate that suited it; `dualprompt` at a rate that was the highest of a grid
-that ended too soon. On validation images that cost some ten points and some three: their rows are to be run anew.
+two. That of all images was run before the last change of the head, which takes of a class' covariance what exceeds the
+shared one instead of all; `dualprompt` on CUB at the highest rate of a grid that ended too soon.
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `cub` or `full`; `--parts ablations`), drawn by
 `python -m benchmarks.report`.
