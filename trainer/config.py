@@ -21,8 +21,8 @@ class LearnerConfig:
     settled: classes after which the pools are done: tasks that come later are learned by the head alone, in closed
         form, and move no feature. With two, only the first task of more than one class, and enough images, brings
         slots.
-    outweigh: times as many images as came before it that a task needs to bring slots nevertheless: what the pools were
-        taught by was a trial, then. 0 lets every task bring them.
+    outweigh: times as many images as came before it that a task needs to bring slots to pools that are done: what those
+        were taught by was a trial, then. 0 lets every task bring them.
     least_images: images a task must bring for slots to be trained on them. Those of fewer fit these and little else,
         and would settle the pools: such a task is learned by the head alone, and the next may bring slots.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.

@@ -54,9 +54,7 @@ class TaskTraining:
     ) -> None:
         """before: [n, F], the images' features, of length one, under the pools so far."""
         self.network, self.config, self.task = network, config, task
-        self.held = min(
-            1.0, state.features.counts.sum().item() / len(task.labels)
-        )  # 0 where nothing is known
+        self.held = min(1.0, state.images / len(task.labels))  # 0 where nothing is known
         self.device = network.backbone.device
         self.before = before
         classes = tuple(dict.fromkeys(task.labels))

@@ -125,9 +125,9 @@ class Learner:
         """
         images, config = len(task.labels), self.config
         telling = len(set(task.labels)) > 1 and images >= config.least_images
-        settled = len(state.pool_labels) >= config.settled
-        settled = settled and images < config.outweigh * state.features.counts.sum().item()
-        return config.epochs > 0 and telling and not settled
+        taught = len(state.pool_labels)
+        outweighed = taught > 0 and images >= config.outweigh * state.images
+        return config.epochs > 0 and telling and (taught < config.settled or outweighed)
 
     def described(
         self, pools: Pools, task: Task, follow: Callable[[Tensor, Tensor], None] | None = None

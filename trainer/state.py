@@ -68,6 +68,11 @@ class LearnerState:
         return self.features.labels
 
     @property
+    def images(self) -> float:
+        """How many images of the classes known the head is solved from."""
+        return self.features.counts.sum().item()
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Ids of the tasks learned for good, oldest first."""
         return tuple(self.taught)

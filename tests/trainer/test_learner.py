@@ -136,6 +136,11 @@ def test_a_task_of_few_images_leaves_the_pools_to_the_next(
     assert learner.consolidate(after_trial, second).pool_labels == set(second.labels)
 
 
+def test_pools_that_are_done_from_the_start_bring_no_slots(network: RetrievalViT, first: Task) -> None:
+    learner = Learner(network, LearnerConfig(least_images=0, settled=0, batch=8))
+    assert learner.consolidate(learner.start(), first).pools.slots == 0
+
+
 @pytest.mark.parametrize(("outweigh", "trained"), [(2.0, True), (100.0, False)])
 def test_a_task_that_outweighs_all_before_trains_slots_again(
     network: RetrievalViT, first: Task, second: Task, outweigh: float, trained: bool
