@@ -22,7 +22,7 @@ class Entry:
     """One row of a table.
 
     name: what the report calls it.  settings: fields of the method's configuration that differ from its defaults.
-    scenario: other than class-incremental.  once: only the first seed.  epochs: passes, where not the protocol's.
+    scenario: other than class-incremental.  once: only the first seed.
     """
 
     name: str
@@ -30,7 +30,6 @@ class Entry:
     settings: tuple[str, ...] = ()
     scenario: str = "class"
     once: bool = False
-    epochs: int | None = None
 
     def path(self, protocol: str, seed: int) -> Path:
         """Where its figures are kept."""
@@ -88,18 +87,7 @@ SETTLED = Entry(
     once=True,
 )
 
-# Are the prompt methods merely trained too little?
-PASSES = {
-    name: Entry(f"{name}, 20 passes", name, once=True, epochs=20)
-    for name in ("hippotune", "dualprompt", "coda", "l2p")
-}
-
-PARTS = {
-    "methods": METHODS,
-    "ablations": ABLATIONS,
-    "scenarios": (*SCENARIOS, SETTLED),
-    "passes": tuple(PASSES.values()),
-}
+PARTS = {"methods": METHODS, "ablations": ABLATIONS, "scenarios": (*SCENARIOS, SETTLED)}
 
 
 def missing(parts: Sequence[str], protocol: str, seeds: int) -> Iterator[tuple[Entry, int]]:
@@ -117,8 +105,6 @@ def command(entry: Entry, protocol: str, seed: int, rest: Sequence[str]) -> list
     words += ["--seed", str(seed), "--name", entry.name, "--out", str(entry.path(protocol, seed)), *rest]
     if entry.scenario != "class":
         words += ["--scenario", entry.scenario]
-    if entry.epochs:
-        words += ["--epochs", str(entry.epochs)]
     for setting in entry.settings:
         words += ["--set", setting]
     return words

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.continual.suite import ABLATIONS, DEEP_RANPAC, METHODS, PASSES, SETTLED
+from benchmarks.continual.suite import ABLATIONS, DEEP_RANPAC, METHODS, SETTLED
 from benchmarks.report.figures import Row, bound, pick, table
 from benchmarks.report.plots import KNOBS, against_cost, heat_map, over_tasks, sweeps
 
@@ -100,8 +100,6 @@ def write(rows: Sequence[Row], folder: Path) -> None:
             parts += pictures(methods, protocol, folder)
         if ablated := pick(rows, protocol, "class", ["hippotune", *(entry.name for entry in ABLATIONS)]):
             parts += ablations(ablated, protocol, folder)
-        if longer := pick(rows, protocol, "class", [entry.name for entry in PASSES.values()]):
-            parts += more_passes({row.name: row for row in (*methods, *longer)}, protocol)
         for scenario, meaning in SCENARIOS.items():
             if others := pick(rows, protocol, scenario, [entry.name for entry in (*METHODS, SETTLED)]):
                 parts += [f"### {protocol}, {scenario}", f"{meaning}.", comparison(ranked(others), None)]
@@ -230,23 +228,6 @@ def diagnostics(row: Row) -> str:
         number = row.runs[0]["config"]["config"]["loop"]["layers"][place]
         body.append([str(number), *(f"{figure:.2f}" for figure in figures)])
     return table(head, body)
-
-
-def more_passes(by_name: Mapping[str, Row], protocol: str) -> list[str]:
-    """The same seed trained longer, beside what it was."""
-    body = []
-    for name, entry in PASSES.items():
-        usual, longer = by_name.get(name), by_name.get(entry.name)
-        if usual and longer:
-            figures = [
-                cell for key in ("last", "aaa") for cell in (longer.text(key), longer.ahead(usual, key))
-            ]
-            body.append([f"`{name}`", *figures, pairs(longer, usual)])
-    return [
-        f"### {protocol}: more passes",
-        "Twenty passes over each task instead of five, at the same learning rates; changes are those of the same seed.",
-        table(["method", "last", "change", "AAA", "change", "seeds"], body),
-    ]
 
 
 def ablations(rows: Sequence[Row], protocol: str, folder: Path) -> list[str]:
