@@ -38,7 +38,10 @@ def starting(scene: Scene, effort: Effort) -> Figures:
 
 
 def swaps(port: int, pid: int, versions: Versions, capacity: float, effort: Effort) -> Figures:
-    """The pointer goes back and forth under an open load; the same load and the same asking without that, in turns."""
+    """The pointer goes back and forth under an open load, in turns with the same load and the same asking without that.
+
+    Who asks until the new version answers adds requests of its own: as many are asked where nothing changes.
+    """
     numbers = [versions.publish(versions.checkpoint(100, 100)).version for _ in range(2)]
     process, memory, waits = psutil.Process(pid), list[int](), list[float]()
     how: Figures = {"connections": 64, "rate": LOAD * capacity, "warm_up_s": 0.5}
@@ -46,19 +49,20 @@ def swaps(port: int, pid: int, versions: Versions, capacity: float, effort: Effo
     # Even, so that every round ends with the version it began with.
     each = max(2, effort.swaps // effort.rounds // 2 * 2)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as caller:
-        versions.registry.activate(numbers[1])
         for _ in range(effort.rounds):
-            with background_load(port, how, still):
-                for _ in paced(each):
-                    wait_for(caller, numbers[1])
+            asked = []
             with background_load(port, how, moving):
                 for turn in paced(each):
                     version = numbers[turn % 2]
                     began = time.perf_counter()
                     versions.registry.activate(version)
-                    wait_for(caller, version)
+                    asked.append(wait_for(caller, version))
                     waits.append(1000 * (time.perf_counter() - began))
                     memory.append(process.memory_info().rss)
+            with background_load(port, how, still):
+                for turn in paced(each):
+                    for _ in range(asked[turn]):
+                        wait_for(caller, numbers[1])
     without, during = (percentile(one.latencies_ms, 99) for one in (still, moving))
     return {
         "swaps": len(waits),
@@ -82,13 +86,15 @@ def paced(turns: int) -> Iterator[int]:
         time.sleep(max(0.0, due - time.perf_counter()))
 
 
-def wait_for(caller: httpx.Client, version: int) -> None:
-    """Until an answer is by this version. Raises TimeoutError."""
+def wait_for(caller: httpx.Client, version: int) -> int:
+    """Ask until an answer is by this version. How often that took. Raises TimeoutError."""
     photo, kind = photographs(1)[0], {"Content-Type": "image/jpeg"}
-    ends = time.monotonic() + PATIENCE_S
+    ends, asked = time.monotonic() + PATIENCE_S, 1
     while caller.post("/classify", content=photo, headers=kind).json()["version"] != version:
+        asked += 1
         if time.monotonic() > ends:
             raise TimeoutError(f"version {version} did not answer within {PATIENCE_S} s")
+    return asked
 
 
 @contextmanager
