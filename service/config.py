@@ -21,7 +21,8 @@ class ServiceConfig:
     store: directory shared with the trainer; holds `blobs` and `versions`.
     backbone: the frozen transformer; must be the one the trainer uses.
     queue: names and bounds of the task queue.
-    runtime: what computes the forward pass, "torch" or "onnx"; "auto" takes the faster once it has measured both.
+    runtime: what computes the forward pass, "torch" or "onnx"; "auto" takes the faster once it has measured both, on a
+        GPU torch.
         "torch-bf16" multiplies in bfloat16 and "onnx-int8" by the backbone's weights in eight bits: both change answers
         and so are never chosen.
     device: torch device; None takes a GPU when there is one.

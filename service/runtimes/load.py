@@ -25,15 +25,19 @@ def missing_packages() -> list[str]:
 
 
 def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
-    """Load the backbone and what computes it. Raises ValueError when onnx is asked for and cannot be had there."""
+    """Load the backbone and what computes it. Raises ValueError when onnx is asked for and cannot be had there.
+
+    `auto` leaves a GPU to torch: onnx beside it has not been measured there.
+    """
     on_torch = TorchRuntime.load(config.backbone, config.device, threads)
     if config.runtime == "torch" or (config.runtime == "auto" and on_torch.device.type != "cpu"):
         return on_torch
     if config.runtime == "torch-bf16":
         return mixed(on_torch)
-    if on_torch.device.type != "cpu":
+    able = ("cpu",) if config.runtime == "onnx-int8" else ("cpu", "cuda")
+    if on_torch.device.type not in able:
         raise ValueError(
-            f"runtime is {config.runtime!r}, which computes on the CPU; on {on_torch.device} take torch"
+            f"runtime is {config.runtime!r}, which computes on {' or '.join(able)}; on {on_torch.device} take torch"
         )
     missing = missing_packages()
     if missing and config.runtime == "auto":

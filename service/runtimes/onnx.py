@@ -1,4 +1,4 @@
-"""The forward pass in onnxruntime on CPU: one pair of sessions for every version of a loop, fed with its tensors."""
+"""The forward pass in onnxruntime, on CPU or CUDA: sessions for all versions of a loop, fed with their tensors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession, OrtValue, SessionOptions
+from onnxruntime import InferenceSession, OrtValue, SessionOptions, get_available_providers
 
 from model.backbone import BackboneIdentity
 from model.budget import Budget
@@ -21,9 +22,12 @@ from service.runtimes.torch import TorchRuntime
 
 Sessions = Mapping[GraphKind, InferenceSession]
 
+CPU = torch.device("cpu")
+ON_CUDA = "CUDAExecutionProvider"
+
 
 class OnnxRuntime:
-    """A backbone on the CPU, as its graphs hold it. Beside it stands the same one in torch, which explains answers."""
+    """A backbone as its graphs hold it. Beside it, on the same device, stands torch, which explains answers."""
 
     def __init__(self, beside: TorchRuntime, graphs: Graphs, threads: int) -> None:
         self._beside = beside
@@ -34,7 +38,7 @@ class OnnxRuntime:
 
     @property
     def name(self) -> str:
-        return f"onnx cpu {'int8' if self._graphs.int8 else 'float32'}"
+        return f"onnx {self._beside.device.type} {'int8' if self._graphs.int8 else 'float32'}"
 
     @property
     def identity(self) -> BackboneIdentity:
@@ -44,12 +48,15 @@ class OnnxRuntime:
         return self._beside.empty()
 
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
-        """Exports the graphs first where no version had such a loop before. Raises ExportFailed."""
+        """Exports the graphs first where no version had such a loop before.
+
+        Raises ExportFailed, and NoProvider where the device is one that onnxruntime cannot use.
+        """
         explainer = self._beside.prepare(checkpoint)
-        pairs = self._beside.backbone.pairs
+        pairs, device = self._beside.backbone.pairs, self._beside.device
         sessions = self._sessions_of(checkpoint.loop)
         with self._beside.one_thread():
-            return OnnxClassifier(sessions, checkpoint, explainer, pairs, self._graphs.int8)
+            return OnnxClassifier(sessions, checkpoint, explainer, pairs, self._graphs.int8, device)
 
     def close(self) -> None:
         self._graphs.stop()
@@ -60,7 +67,7 @@ class OnnxRuntime:
                 if not self._graphs.ready(loop):
                     self._graphs.export(loop)
                 self._sessions[loop] = {
-                    kind: open_session(str(self._graphs.path(loop, kind)), self._threads)
+                    kind: open_session(str(self._graphs.path(loop, kind)), self._threads, self._beside.device)
                     for kind in GraphKind
                 }
             return self._sessions[loop]
@@ -76,8 +83,12 @@ class OnnxClassifier:
         explainer: Classifier,
         pairs: Callable[[float], int],
         rounded: bool = False,
+        device: torch.device = CPU,
     ) -> None:
-        """pairs: tokens merged in a block for a share kept.  rounded: whether the sessions compute in eight bits."""
+        """pairs: tokens merged in a block for a share kept.  rounded: whether the sessions compute in eight bits.
+
+        device: where the sessions compute, and so where the version's tensors are kept.
+        """
         self._explainer = explainer
         self._pairs = pairs
         self._slots = checkpoint.pools.slots
@@ -85,7 +96,7 @@ class OnnxClassifier:
         self._full, self._layers = checkpoint.loop.budget, len(checkpoint.loop.layers)
         self._rounded = rounded
         tensors = version_inputs(checkpoint).items()
-        values = {name: value(tensor.cpu().numpy()) for name, tensor in tensors}
+        values = {name: value(tensor.cpu().numpy(), device) for name, tensor in tensors}
         self.passes = {kind: Pass(session, values) for kind, session in sessions.items()}
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
@@ -149,8 +160,12 @@ def budget_inputs(budgets: Sequence[Budget], slots: int) -> dict[str, NDArray[An
     }
 
 
-def open_session(path: str, threads: int) -> InferenceSession:
-    """A graph, optimised for this processor."""
+class NoProvider(ValueError):
+    """onnxruntime computes on other devices only; the message says how to change that."""
+
+
+def open_session(path: str, threads: int, device: torch.device = CPU) -> InferenceSession:
+    """A graph, optimised for this device. Raises NoProvider."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -158,11 +173,27 @@ def open_session(path: str, threads: int) -> InferenceSession:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Weights too small for a float's exponent are none; processors take many times as long over each.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if device.type == "cuda":
+        return on_cuda(path, options, device)
     # On a CPU its one node takes far longer than the addition and the normalisation it stands for.
     slower = ["SkipLayerNormFusion"]
     return InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=slower)
 
 
-def value(array: NDArray[np.generic]) -> OrtValue:
-    """An array as onnxruntime takes it, without a copy."""
-    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+def on_cuda(path: str, options: SessionOptions, device: torch.device) -> InferenceSession:
+    """A graph on a GPU. Raises NoProvider: onnxruntime itself would go on in silence, on the CPU."""
+    if ON_CUDA not in get_available_providers():
+        raise NoProvider(
+            "the onnxruntime that is installed knows no CUDA: pip install onnxruntime-gpu in its place"
+        )
+    # TF32 rounds products as torch, beside it, does not.
+    told = {"device_id": device.index or 0, "use_tf32": 0}
+    session = InferenceSession(path, options, providers=[(ON_CUDA, told), "CPUExecutionProvider"])
+    if ON_CUDA not in session.get_providers():
+        raise NoProvider(f"onnxruntime could not open {device}: its log names the library that it misses")
+    return session
+
+
+def value(array: NDArray[np.generic], device: torch.device = CPU) -> OrtValue:
+    """An array as onnxruntime takes it, on its device; without a copy where that is the CPU."""
+    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device.type, device.index or 0)

@@ -25,7 +25,7 @@ from service.config import ServiceConfig
 from service.runtimes import Output, auto, load
 from service.runtimes.auto import AutoRuntime, Choice
 from service.runtimes.graphs import ExportFailed, Graphs, export_in_int8
-from service.runtimes.onnx import OnnxClassifier, OnnxRuntime, open_session
+from service.runtimes.onnx import NoProvider, OnnxClassifier, OnnxRuntime, open_session
 from service.runtimes.torch import TorchRuntime
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
@@ -282,3 +282,17 @@ def test_onnx_does_not_compute_on_the_cpu_behind_the_back_of_a_gpu(
     config = ServiceConfig("redis://x", tmp_path, backbone, runtime="onnx", device="meta")
     with pytest.raises(ValueError, match="on meta take torch"):
         load.load_runtime(config, 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_session_for_a_gpu_is_refused_where_there_is_none(graphs: Graphs) -> None:
+    """Where onnxruntime itself would take the CPU without a word."""
+    with pytest.raises(NoProvider, match="onnxruntime"):
+        open_session(str(graphs.path(LOOP, GraphKind.MIXED)), 1, torch.device("cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_answers_on_a_gpu_as_torch_does_there(graphs: Graphs, backbone: BackboneSpec) -> None:
+    beside = TorchRuntime.load(backbone, "cuda", threads=1)
+    version = sample_version(beside.backbone, LOOP, slots=12, classes=6)
+    check_equal(OnnxRuntime(beside, graphs, threads=1), beside, version, Budget(3, 0, 4), Budget(1, 0, 2))
