@@ -31,8 +31,7 @@ ImageNet-1k), with the same batches and share of images mirrored and at most as 
 rates of the prompt methods come from a small grid on images cut from training data
 (`python -m benchmarks.continual.tune`), those of the others lie near what their papers state. All figures are percent,
 mean ± standard deviation over seeds. A row without ± is one seed, which alone says little: seeds differ by a point or
-two. That of all images was run before the last change of the head, which takes of a class' covariance what exceeds the
-shared one instead of all; `dualprompt` on CUB at the highest rate of a grid that ended too soon.
+two.
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `cub` or `full`; `--parts ablations`), drawn by
 `python -m benchmarks.report`.
