@@ -111,7 +111,7 @@ def largest(tensor: Tensor) -> float:
 
     In numpy, on the caller's thread alone: torch wakes a team, which then waits busily while passes want the cores.
     """
-    values = tensor.detach().cpu().numpy()
+    values = tensor.detach().cpu().float().numpy()  # numpy knows no bfloat16
     return max(float(values.max(initial=0)), -float(values.min(initial=0)))
 
 

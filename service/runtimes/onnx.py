@@ -30,6 +30,8 @@ class OnnxRuntime:
     """A backbone as its graphs hold it. Beside it, on the same device, stands torch, which explains answers."""
 
     def __init__(self, beside: TorchRuntime, graphs: Graphs, threads: int) -> None:
+        """Raises NoProvider at once where the device is one that the installed onnxruntime was not built for."""
+        require_provider(beside.device)
         self._beside = beside
         self._graphs = graphs
         self._threads = threads
@@ -50,7 +52,7 @@ class OnnxRuntime:
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         """Exports the graphs first where no version had such a loop before.
 
-        Raises ExportFailed, and NoProvider where the device is one that onnxruntime cannot use.
+        Raises ExportFailed, and NoProvider where onnxruntime cannot open the device.
         """
         explainer = self._beside.prepare(checkpoint)
         pairs, device = self._beside.backbone.pairs, self._beside.device
@@ -164,6 +166,12 @@ class NoProvider(ValueError):
     """onnxruntime computes on other devices only; the message says how to change that."""
 
 
+def require_provider(device: torch.device) -> None:
+    """Raise NoProvider where the installed onnxruntime knows nothing of GPUs."""
+    if device.type == "cuda" and ON_CUDA not in get_available_providers():
+        raise NoProvider("onnxruntime here knows no CUDA: pip install onnxruntime-gpu in its place")
+
+
 def open_session(path: str, threads: int, device: torch.device = CPU) -> InferenceSession:
     """A graph, optimised for this device. Raises NoProvider."""
     options = SessionOptions()
@@ -182,10 +190,6 @@ def open_session(path: str, threads: int, device: torch.device = CPU) -> Inferen
 
 def on_cuda(path: str, options: SessionOptions, device: torch.device) -> InferenceSession:
     """A graph on a GPU. Raises NoProvider: onnxruntime itself would go on in silence, on the CPU."""
-    if ON_CUDA not in get_available_providers():
-        raise NoProvider(
-            "the onnxruntime that is installed knows no CUDA: pip install onnxruntime-gpu in its place"
-        )
     # TF32 rounds products as torch, beside it, does not.
     told = {"device_id": device.index or 0, "use_tf32": 0}
     session = InferenceSession(path, options, providers=[(ON_CUDA, told), "CPUExecutionProvider"])

@@ -77,6 +77,7 @@ def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: 
     for broken, why in (
         (replace(checkpoint, head=bad_head), "NaN"),
         (replace(checkpoint, head=replace(checkpoint.head, sharpness=1e30)), "too large"),
+        (replace(checkpoint, head=replace(checkpoint.head, bias=torch.full((2,), -1e20))), "too large"),
         (replace(checkpoint, labels=("cat",)), "labels"),
         (
             replace(checkpoint, head=replace(checkpoint.head, covariances=of_other_classes)),
