@@ -7,6 +7,7 @@ follows `--` goes to each run, such as `-- --device cuda`.
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -36,7 +37,7 @@ class Entry:
         words = [
             protocol,
             *([] if self.scenario == "class" else [self.scenario]),
-            self.name.replace(" ", "_"),
+            re.sub(r"[^\w-]+", "_", self.name),
         ]
         return RESULTS / f"{'-'.join(words)}-s{seed}.json"
 

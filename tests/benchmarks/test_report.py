@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def test_the_suite_runs_what_is_missing_and_every_command_is_valid(
     parts = list(suite.PARTS)
     everything = list(suite.missing(parts, "quick", 2))
     assert len({entry.path("quick", seed) for entry, seed in everything}) == len(everything)
+    assert all(re.fullmatch(r"[\w.-]+", entry.path("quick", seed).name) for entry, seed in everything)
     for entry, seed in everything:
         options = parser().parse_args(suite.command(entry, "quick", seed, ["--device", "cpu"])[3:])
         assert override(RECIPES[options.method].config, options.settings)
