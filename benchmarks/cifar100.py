@@ -17,7 +17,7 @@ import typer
 from benchmarks.continual.data import load_archive
 from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
-from hippotune.processes import hippotune
+from hippotune.supervision import hippotune
 
 PX = 128
 TRAIN, TEST = 20, 10

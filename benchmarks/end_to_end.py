@@ -25,8 +25,8 @@ from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
 from hippotune import Client
 from hippotune.errors import HippoTuneError
-from hippotune.processes import everything
 from hippotune.records import Classification
+from hippotune.supervision import everything
 
 CLASSES, IMAGES = 10, 10
 """Classes of a task, and images of each."""

@@ -20,8 +20,8 @@ from benchmarks.machine import keep
 from hippotune import Client
 from hippotune.calls import Ask
 from hippotune.demo.data import DemoTask, Limits, digits
-from hippotune.processes import everything
 from hippotune.records import Version
+from hippotune.supervision import everything
 
 TASKS = 5
 MANY = 32

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hippotune import Client
 from hippotune.demo.data import Limits, digits
-from hippotune.processes import everything
+from hippotune.supervision import everything
 from service.keys import Role, create
 
 

@@ -22,7 +22,7 @@ from exchange.queue import QueueConfig, TaskQueue
 from exchange.records import TaskState
 from exchange.tasks import GROUP
 from hippotune import Client
-from hippotune.processes import hippotune, stop
+from hippotune.supervision import hippotune, stop
 
 LEASE_S = 3.0
 COMMON = {

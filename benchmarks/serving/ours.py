@@ -11,7 +11,7 @@ from benchmarks.serving.models import runtime_for, spec_of
 from benchmarks.serving.scene import Scene, free_port
 from exchange.queue import QueueConfig
 from hippotune import logs
-from hippotune.processes import end_with_stdin
+from hippotune.supervision import end_with_stdin
 from service.app import create_app
 from service.config import ServiceConfig
 from service.runtimes.load import load_runtime

@@ -19,9 +19,9 @@ from hippotune.errors import unnumbered
 from hippotune.flags import with_settings
 from hippotune.kinds import Part
 from hippotune.output import Exit
-from hippotune.processes import everything, until_asked_to_stop
 from hippotune.samples import media_type
 from hippotune.settings import Settings
+from hippotune.supervision import everything, until_asked_to_stop
 
 if TYPE_CHECKING:
     from hippotune.demo.data import DemoTask

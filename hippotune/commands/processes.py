@@ -19,8 +19,8 @@ from exchange.shelf import Shelf
 from hippotune import logs
 from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
-from hippotune.processes import Supervisor, end_with_stdin, hippotune, until_asked_to_stop
 from hippotune.settings import Settings
+from hippotune.supervision import Supervisor, end_with_stdin, hippotune, until_asked_to_stop
 
 Lifeline = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 

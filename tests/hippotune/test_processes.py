@@ -18,7 +18,7 @@ import pytest
 from exchange.embedded import EmbeddedRedis
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Limits, digits
-from hippotune.processes import Supervisor
+from hippotune.supervision import Supervisor
 from tests.hippotune.conftest import (
     ROOT,
     SMALL,
@@ -62,7 +62,7 @@ def test_a_child_that_dies_comes_back_and_goes_with_us(tmp_path: Path) -> None:
 
 
 def test_a_deaf_child_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hippotune.processes.PATIENCE_S", 0.5)
+    monkeypatch.setattr("hippotune.supervision.PATIENCE_S", 0.5)
     file = tmp_path / "starts"
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + NOTES_ITS_START
     with Supervisor("child", [sys.executable, "-c", deaf, str(file)], os.environ):

@@ -15,7 +15,7 @@ import litserve
 
 from benchmarks.serving.peers.common import Model
 from benchmarks.serving.scene import Scene, free_port
-from hippotune.processes import end_with_stdin
+from hippotune.supervision import end_with_stdin
 
 
 class Classify(litserve.LitAPI):
