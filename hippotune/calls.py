@@ -131,7 +131,7 @@ def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification
         answer = response.json()  # one image's answer stands alone
         return [Classification.parse(result) for result in answer.get("results", [answer])]
 
-    files = _parts("file", map(image_bytes, images))
+    files = _parts("files", map(image_bytes, images))
     if not files:
         raise ValueError("there is no image to classify")
     return Call("POST", "/classify", parse, params=_params(ask), files=files)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from time import perf_counter
-from typing import cast
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
@@ -23,6 +22,8 @@ from service.problems import Problem, refused
 IN_MEMORY_BYTES = 4 * 1024 * 1024
 SLOWEST = 4096
 """Bytes a second."""
+FILES = ("files", "file")
+"""What a form calls its images; the first is documented, the other is what many forms say of one."""
 DRAINING_S = 2.0
 """Seconds without a byte of a body while the server shuts down: containers are killed after 10."""
 
@@ -201,13 +202,16 @@ def buffering() -> Iterator[None]:
         raise
 
 
-def file_parts(form: FormData, field: str, others: tuple[str, ...] = ()) -> list[UploadFile]:
-    """The files of one field. Raises Problem for any field but it and `others`, which hold text."""
+def file_parts(form: FormData, others: tuple[str, ...] = ()) -> list[UploadFile]:
+    """The files of a form, in order. Raises Problem for any field but them and `others`, which hold text."""
+    files: list[UploadFile] = []
     for name, value in form.multi_items():
-        if name not in (field, *others):
-            raise refused("form field", name, f"be {' or '.join((field, *others))}")
-        if name == field and isinstance(value, str):
-            raise refused(name, value, "be a file part, with a filename")
-        if name != field and not isinstance(value, str):
+        if name in FILES:
+            if isinstance(value, str):
+                raise refused(name, value, "be a file part, with a filename")
+            files.append(value)
+        elif name not in others:
+            raise refused("form field", name, f"be {' or '.join((FILES[0], *others))}")
+        elif not isinstance(value, str):
             raise refused(name, "a file", "be text")
-    return cast(list[UploadFile], form.getlist(field))
+    return files

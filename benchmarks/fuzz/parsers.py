@@ -167,7 +167,7 @@ def request(data: bytes, headers: list[tuple[bytes, bytes]], query_string: bytes
 async def read_files(data: bytes) -> None:
     sent = request(data, [(b"content-type", FORM.encode())])
     async with read_form(sent, CONFIG.max_body_bytes, 5.0, 64) as form:
-        for file in file_parts(form, "files", ("labels",)):
+        for file in file_parts(form, ("labels",)):
             await file.read()
 
 

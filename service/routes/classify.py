@@ -44,15 +44,15 @@ INLINE_BYTES, INLINE_PIXELS = 32 * 1024, 1_000_000
 BODY = {
     "requestBody": {
         "required": True,
-        "description": "One image as the raw body (the fast path), or one or many as multipart `file`.",
+        "description": "One image as the raw body (the fast path), or one or many as multipart `files`.",
         "content": {
             **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["file"],
+                    "required": ["files"],
                     "properties": {
-                        "file": {
+                        "files": {
                             "type": "array",
                             "minItems": 1,
                             "items": {"type": "string", "format": "binary"},
@@ -129,10 +129,10 @@ async def read_images(request: Request, services: Services, hold: Hold) -> list[
         raise refused("Content-Type", kind, f"be {', '.join(MEDIA_TYPES)} or multipart/form-data", 415)
     most = config.max_classify_files
     async with read_form(request, config.max_body_bytes, config.read_timeout_s, 2 * most, hold) as form:
-        files = file_parts(form, "file")
+        files = file_parts(form)
         if not 1 <= len(files) <= most:
-            raise refused("file", len(files), f"come 1 to {most} times", 413 if files else 422)
-        return [(f"file[{index}]", await file.read()) for index, file in enumerate(files)]
+            raise refused("files", len(files), f"come 1 to {most} times", 413 if files else 422)
+        return [(f"files[{index}]", await file.read()) for index, file in enumerate(files)]
 
 
 def bucket_for(services: Services, images: Iterable[bytes | NDArray[np.uint8]]) -> float:

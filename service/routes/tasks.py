@@ -124,7 +124,7 @@ async def receive_form(request: Request, services: Services, name: str, key: str
     most, patience = config.max_task_bytes, config.read_timeout_s
     with services.uploads.hold() as hold:
         async with read_form(request, most, patience, config.max_task_images, hold) as form:
-            files = file_parts(form, "files", ("labels",))
+            files = file_parts(form, ("labels",))
             labels = [str(label) for label in form.getlist("labels")]
             uploads = pair([(file.filename or "", partial(read_again, file)) for file in files], labels)
             return await to_thread.run_sync(submit, services, uploads, name, key)

@@ -74,8 +74,8 @@ def problem(response: httpx.Response, status: int, field: str, allowed: str) -> 
 )
 def test_images_that_are_none(server: Running, body: bytes, status: int, allowed: str) -> None:
     problem(server.client.post("/classify", content=body, headers=PNG), status, "body", allowed)
-    many = server.client.post("/classify", files=[("file", ("a", picture())), ("file", ("b", body))])
-    problem(many, status, "file[1]", allowed)
+    many = server.client.post("/classify", files=[("files", ("a", picture())), ("files", ("b", body))])
+    problem(many, status, "files[1]", allowed)
     parts = [("files", ("a", picture())), ("files", ("b", body))]
     task = server.client.post("/tasks", files=parts, data={"labels": ["cat", "dog"]})
     problem(task, status, "files[1]", allowed)
@@ -124,25 +124,23 @@ def test_media_types_and_sizes(server: Running) -> None:
     problem(post("/classify", content=large, headers=PNG), 413, "body", f"{config.max_body_bytes} bytes")
     pieces = (bytes(1 << 20) for _ in range(21))  # chunked: no length is announced
     problem(post("/classify", content=pieces, headers=PNG), 413, "body", f"{config.max_body_bytes} bytes")
-    files = [("file", ("a", b"x"))] * (config.max_classify_files + 1)
-    problem(post("/classify", files=files), 413, "file", "1 to 64")
-    problem(post("/classify", files=[("image", ("a", picture()))]), 422, "form field", "be file")
+    files = [("files", ("a", b"x"))] * (config.max_classify_files + 1)
+    problem(post("/classify", files=files), 413, "files", "1 to 64")
+    problem(post("/classify", files=[("image", ("a", picture()))]), 422, "form field", "be files")
     problem(post("/classify", data={"file": "text"}, files=[("x", b"")]), 422, "file", "file part")
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     assert post("/classify", content=b"nonsense", headers=broken).status_code == 400
     assert post("/classify", content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code == 400
 
 
-@pytest.mark.parametrize(("path", "field"), [("/classify", "file"), ("/tasks", "files")])
+@pytest.mark.parametrize("path", ["/classify", "/tasks"])
 @pytest.mark.parametrize("end", [b"", b"--x", b"--x-", b"--x\r\n"])
-def test_a_form_that_was_cut_short_loses_no_file_in_silence(
-    server: Running, path: str, field: str, end: bytes
-) -> None:
+def test_a_form_that_was_cut_short_loses_no_file_in_silence(server: Running, path: str, end: bytes) -> None:
     def part(disposition: str, value: bytes) -> bytes:
         return f"--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + value + b"\r\n"
 
     label = part('name="labels"', b"cat") if path == "/tasks" else b""
-    files = [part(f'name="{field}"; filename="{index}"', picture(index)) for index in range(2)]
+    files = [part(f'name="files"; filename="{index}"', picture(index)) for index in range(2)]
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = server.client.post(path, content=label + b"".join(files) + end, headers=headers)
     assert answer.status_code == 400

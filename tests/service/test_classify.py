@@ -77,7 +77,7 @@ def test_one_file_is_one_answer_and_many_are_results_in_order(server: Running) -
     one = server.client.post("/classify", files=[("file", ("a.png", pictures[0], "image/png"))]).json()
     assert one["predictions"][0]["label"] == alone[0]["predictions"][0]["label"]
     many = server.client.post(
-        "/classify", files=[("file", ("a.png", data, "image/png")) for data in pictures]
+        "/classify", files=[("files", ("a.png", data, "image/png")) for data in pictures]
     )
     results = many.json()["results"]
     assert len(results) == 40  # more than one batch

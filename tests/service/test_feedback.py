@@ -102,7 +102,7 @@ def test_the_same_correction_again_is_the_same_task_and_another_is_refused(serve
 
 
 def test_each_of_many_images_has_its_own_id(server: Running) -> None:
-    files = [("file", ("a.png", picture(seed), "image/png")) for seed in range(5)]
+    files = [("files", ("a.png", picture(seed), "image/png")) for seed in range(5)]
     ids = {result["id"] for result in server.client.post("/classify", files=files).json()["results"]}
     assert len(ids) == 5
 

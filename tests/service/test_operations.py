@@ -85,7 +85,7 @@ def test_the_api_document_describes_what_is_really_answered(server: Running) -> 
         )
 
     post, get = server.client.post, server.client.get
-    many = [("file", ("a", picture())), ("file", ("b", picture()))]
+    many = [("files", ("a", picture())), ("files", ("b", picture()))]
     check("post", "/classify", post("/classify?explain=true", content=picture(), headers=PNG))
     check("post", "/classify", post("/classify", files=many))
     check("post", "/classify", post("/classify?tmax=0", content=picture(), headers=PNG))

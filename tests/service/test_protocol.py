@@ -345,7 +345,7 @@ def test_all_bodies_together_hold_a_bounded_memory(config: ServiceConfig) -> Non
                 refused = server.client.post(path, content=large)
                 assert refused.status_code == 429
                 assert refused.headers["retry-after"]
-            many = server.client.post("/classify", files=[("file", ("a", large))])
+            many = server.client.post("/classify", files=[("files", ("a", large))])
             assert many.status_code == 429
             assert server.client.post("/classify", content=picture()).status_code == 200
             assert bodies.held == len(large)

@@ -55,6 +55,13 @@ def test_files_and_labels_become_a_durable_task(taught: Running) -> None:
     taught.queue.finish(claim)
 
 
+def test_files_may_be_called_file(taught: Running) -> None:
+    files = [("file", part) for _, part in FILES]
+    response = taught.client.post("/tasks", files=files, data=LABELS)
+    assert response.status_code == 202
+    assert response.json()["images"] == 3
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_an_archive_in_imagefolder_layout(taught: Running, kind: str) -> None:
     buffer = io.BytesIO()

@@ -72,7 +72,7 @@ def numbered(server: Running, number: int) -> Checkpoint:
 
 def ask_until(stop: threading.Event, url: str, many: bool, answers: list[tuple[int, Any]]) -> None:
     """One caller, who sends a picture, or many, again and again."""
-    files = [("file", (str(seed), picture(seed))) for seed in range(40)]
+    files = [("files", (str(seed), picture(seed))) for seed in range(40)]
     sent: dict[str, Any] = {"files": files} if many else {"content": picture(), "headers": PNG}
     with httpx.Client(base_url=url, timeout=20) as client:
         while not stop.is_set():
