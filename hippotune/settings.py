@@ -19,7 +19,6 @@ from typing_extensions import Doc
 from hippotune.checks import server_address
 from hippotune.client import URL, Client
 from hippotune.kinds import Count, Part, Positive, Share, Weight, of_redis, split, who_am_i
-from trainer.config import LEAST_SHRINKAGE
 
 if TYPE_CHECKING:
     from exchange.queue import QueueConfig
@@ -198,11 +197,7 @@ class Settings(BaseSettings):
     lambda_ent: Annotated[Weight, Part.TRAINER, Doc("Weight of retrieval being decided.")] = None
     drift_weight: Annotated[Weight, Part.TRAINER, Doc("Weight of features staying where they were.")] = None
     bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that carry a gradient; else all.")] = None
-    shrinkage: Annotated[
-        Annotated[float, Field(ge=LEAST_SHRINKAGE, allow_inf_nan=False)] | None,
-        Part.TRAINER,
-        Doc("Added to each variance of the head, in means."),
-    ] = None
+    shrinkage: Annotated[Positive, Part.TRAINER, Doc("How much the head distrusts its covariance.")] = None
     sketch: Annotated[
         Annotated[int, Field(ge=0)] | None,
         Part.TRAINER,

@@ -26,6 +26,10 @@ CHUNK = 64
 """Images scored at once where there are many."""
 DOUBTED = 2
 """Added to a class' images when its mean's error is allowed for: that of very few images is itself a guess."""
+VARIANCE_PRIOR = 300
+"""Degrees of freedom with which a channel's own variance counts as much as the mean of all channels."""
+LEAST_RIDGE = 1e-4
+"""In variances. With less, and images that are all alike, the covariance is singular as far as float64 can tell."""
 PROBES = 16
 """Random vectors that a trace is estimated by, to within a per cent."""
 
@@ -73,9 +77,9 @@ class Head:
 class Discriminant:
     """What the moments of features give, solved; in float64 but for `covariances`.
 
-    moments: of features of width F, C classes.  cholesky: [F, F] of Sigma + lambda I, its lower factor.
-    weight: [F, C], (Sigma + lambda I)^-1 mu_c.
-    error: squared length, in that metric, by which one image is off its class' mean: tr (Sigma + lambda I)^-1 Sigma.
+    moments: of features of width F, C classes.  cholesky: [F, F] of Sigma + Lambda, its lower factor.
+    weight: [F, C], (Sigma + Lambda)^-1 mu_c.
+    error: squared length, in that metric, by which one image is off its class' mean: tr (Sigma + Lambda)^-1 Sigma.
     covariances: of the classes' own, None without sketches of them.  volumes: [C], what classes pay for those.
     """
 
@@ -88,18 +92,15 @@ class Discriminant:
 
     @classmethod
     def of(cls, moments: ClassMoments, shrinkage: float) -> Discriminant:
-        """lambda is `shrinkage` times the mean variance of a channel.
-
-        One image a class has no variance; any positive lambda then makes this the nearest class mean.
-        """
+        """Lambda is what `ridge` gives, for F / f times `shrinkage`."""
         covariance = moments.covariance.clone()
-        ridge = shrinkage * covariance.diagonal().mean().clamp_min(1e-9)
-        covariance.diagonal().add_(ridge)
+        added = ridge(covariance, moments.freedom, shrinkage)
+        covariance.diagonal().add_(added)
         cholesky = torch.linalg.cholesky(covariance)
-        # Hutchinson's estimate of a trace (Communications in Statistics 1989).
+        # Hutchinson's estimate of a trace (Communications in Statistics 1989): all F less that of Lambda's part.
         random = probes(moments.width, PROBES)
-        solved = torch.linalg.solve_triangular(cholesky, random, upper=False)
-        error = (random.square().sum() - ridge * solved.square().sum()).clamp_min(0).item() / PROBES
+        hidden = torch.linalg.solve_triangular(cholesky, added.sqrt().unsqueeze(1) * random, upper=False)
+        error = (random.square().sum() - hidden.square().sum()).clamp_min(0).item() / PROBES
         weight = torch.cholesky_solve(moments.means.mT, cholesky)
         if not moments.scatter.shape[2]:
             return cls(moments, cholesky, weight, error, None, torch.zeros_like(moments.counts))
@@ -128,3 +129,18 @@ class Discriminant:
         weight = self.weight - self.weight.mean(dim=1, keepdim=True)
         bias = self.bias + self.allowance(self.moments.counts) - self.volumes
         return Head(weight.float(), (bias - bias.mean()).float(), sharpness, self.covariances)
+
+
+def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float) -> Tensor:
+    """The diagonal [F] of Lambda: `shrinkage` * F / f of each channel's variance.
+
+    covariance: [F, F], estimated with so much `freedom` [], f.
+
+    Where few images tell a variance, most of it is the mean of all. Images that do not vary at all, as where each is
+    the only one of its class, leave the nearest class mean.
+    """
+    variances = covariance.diagonal()
+    known = freedom / (freedom + VARIANCE_PRIOR)
+    own = known * variances + (1 - known) * variances.mean()
+    share = (shrinkage * len(variances) / freedom).clamp_min(LEAST_RIDGE)
+    return share * own.clamp_min(1e-9)

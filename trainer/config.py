@@ -8,9 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-LEAST_SHRINKAGE = 1e-4
-"""With less, and images that are all alike, the head's covariance is singular within what float64 tells apart."""
-
 
 @dataclass(frozen=True, slots=True)
 class LearnerConfig:
@@ -37,7 +34,7 @@ class LearnerConfig:
         share of its squared length; 0 lets it go. Less where fewer images came before than the task brings: the
         first has nothing to keep.
     bptt: loop steps that carry a gradient; None carries all.
-    shrinkage: added to every variance of the head's covariance, in means of them; `LEAST_SHRINKAGE` or more.
+    shrinkage: how much the head distrusts its covariance: each variance grows by this * channels / images of itself.
     sketch: numbers kept of each class for every channel that the head reads, to tell how its own images spread
         (`model.covariances`); 0 takes all classes to spread alike. A store keeps what it started with.
     drift_ridge: how strongly the drift map is pulled towards the identity.
@@ -60,7 +57,7 @@ class LearnerConfig:
     lambda_ent: float = 0.0
     drift_weight: float = 10.0
     bptt: int | None = None
-    shrinkage: float = 0.3
+    shrinkage: float = 1.0
     sketch: int = 24
     drift_ridge: float = 0.01
     seed: int = 0
@@ -69,8 +66,7 @@ class LearnerConfig:
         check_least(self, 1, "slots", "batch", *([] if self.bptt is None else ["bptt"]))
         check_least(self, 0, "settled", "least_images", "epochs", "least_steps", "sketch", "seed")
         check_least(self, 0, "outweigh", "enough", "lambda_orth", "lambda_ent", "drift_weight")
-        check_least(self, LEAST_SHRINKAGE, "shrinkage")
-        check_positive(self, "value_scale", "lr", "later_lr", "drift_ridge")
+        check_positive(self, "shrinkage", "value_scale", "lr", "later_lr", "drift_ridge")
         check_share(self, "mirror")
 
 

@@ -81,7 +81,7 @@ def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch)
         ("lr", "-1"),
         ("lr", "inf"),
         ("lambda_orth", "nan"),
-        ("shrinkage", "0.00001"),
+        ("shrinkage", "0"),
         ("alpha", "1.5"),
         ("log_level", "loud"),
         ("tmax", "x"),

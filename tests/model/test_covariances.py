@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from model.covariances import CLOSEST, DIRECTIONS, OWN, ClassCovariances, low_rank
-from model.head import CHUNK, Discriminant, Head
+from model.head import CHUNK, Discriminant, Head, ridge
 from model.moments import ClassMoments, label_rows, probes
 
 SHRINKAGE = 0.1
@@ -59,7 +59,7 @@ def test_it_is_the_bayes_classifier_of_gaussians_with_covariances_of_their_own()
     """Where the sketch holds everything and every class is among the closest."""
     vectors, labels = stretched(classes=5, dim=DIRECTIONS)
     moments = observed(vectors, labels, sketch=DIRECTIONS)
-    covariance = moments.covariance + SHRINKAGE * moments.covariance.diagonal().mean() * torch.eye(DIRECTIONS)
+    covariance = moments.covariance + ridge(moments.covariance, moments.freedom, SHRINKAGE).diag()
     share, lower = PER_CLASS / (PER_CLASS + OWN), torch.linalg.cholesky(covariance)
     likelihood = []
     for own, mean in zip(vectors.double().split(PER_CLASS), moments.means, strict=True):

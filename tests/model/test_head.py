@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.head import Discriminant
+from model.head import Discriminant, ridge
 from model.moments import ClassMoments, label_rows
 from tests.model.clusters import blobs
-from trainer.config import LEAST_SHRINKAGE
 
 
 def solved(moments: ClassMoments) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,7 +36,7 @@ def test_the_head_is_the_bayes_classifier_of_gaussians_with_one_covariance() -> 
     vectors, labels = blobs()
     moments = ClassMoments.empty(16).observe(vectors, labels)
     weight, bias = solved(moments)
-    covariance = moments.covariance + 0.1 * moments.covariance.diagonal().mean() * torch.eye(16)
+    covariance = moments.covariance + ridge(moments.covariance, moments.freedom, 0.1).diag()
     density = torch.distributions.MultivariateNormal
     likelihood = torch.stack(
         [density(mean.float(), covariance.float()).log_prob(vectors) for mean in moments.means], dim=1
@@ -88,9 +87,38 @@ def test_the_error_of_a_mean_is_estimated_to_within_a_tenth() -> None:
     vectors, labels = blobs()
     moments = ClassMoments.empty(16).observe(vectors, labels)
     covariance = moments.covariance
-    shrunk = covariance + 0.1 * covariance.diagonal().mean() * torch.eye(16)
+    shrunk = covariance + ridge(covariance, moments.freedom, 0.1).diag()
     exact = torch.linalg.solve(shrunk, covariance).trace().item()
     assert Discriminant.of(moments, shrinkage=0.1).error == pytest.approx(exact, rel=0.1)
+
+
+def test_the_ridge_shrinks_as_images_come_and_follows_each_channel_once_they_tell_its_variance() -> None:
+    variances = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    few, some, many = (
+        ridge(variances.diag(), torch.tensor(freedom, dtype=torch.float64), 1.0) for freedom in (1, 300, 1e6)
+    )
+    torch.testing.assert_close(few, 2 * torch.tensor([2.0, 2.0]).double(), rtol=0.01, atol=0)
+    torch.testing.assert_close(some, 2 / 300 * torch.tensor([1.5, 2.5]).double())
+    torch.testing.assert_close(many, 1e-4 * variances, rtol=1e-3, atol=0)
+
+
+def test_with_few_images_it_is_right_about_as_often_as_with_the_covariance_they_come_from() -> None:
+    """More channels than images: what the covariance has by chance must not answer."""
+    random = torch.Generator().manual_seed(0)
+    spread = torch.linspace(0.5, 2, 256)
+    centres = 0.5 * spread * torch.randn(10, 256, generator=random)
+    taught = centres.repeat_interleave(5, 0) + spread * torch.randn(50, 256, generator=random)
+    moments = ClassMoments.empty(256).observe(taught, tuple("abcdefghij"[row // 5] for row in range(50)))
+    new = centres[:, None] + spread * torch.randn(10, 200, 256, generator=random)
+
+    def right(weight: torch.Tensor, bias: torch.Tensor) -> float:
+        return ((new @ weight + bias).argmax(dim=2) == torch.arange(10)[:, None]).float().mean().item()
+
+    ideal = (moments.means / spread.square()).float()
+    head = Discriminant.of(moments, 1.0).head()
+    assert (
+        right(head.weight, head.bias) > right(ideal.mT, -0.5 * (ideal * moments.means).sum(1).float()) - 0.02
+    )
 
 
 def test_no_class_yet_is_no_column_and_one_image_is_a_class() -> None:
@@ -101,14 +129,12 @@ def test_no_class_yet_is_no_column_and_one_image_is_a_class() -> None:
     assert all(torch.isfinite(part).all() for part in solved(alone))
 
 
-def test_images_that_are_all_alike_are_solved_at_the_least_shrinkage() -> None:
+def test_images_that_are_all_alike_are_solved_however_small_the_shrinkage() -> None:
     width = 600
     vectors = torch.nn.functional.normalize(torch.randn(4, width, generator=torch.Generator().manual_seed(0)))
     moments = ClassMoments.empty(width).observe(vectors.repeat(50, 1), ("a", "b", "c", "d") * 50)
-    head = Discriminant.of(moments, LEAST_SHRINKAGE).head()
+    head = Discriminant.of(moments, 1e-12).head()
     assert head.logits(vectors).argmax(dim=1).tolist() == [0, 1, 2, 3]
-    with pytest.raises(torch.linalg.LinAlgError):
-        Discriminant.of(moments, 1e-12)
 
 
 def test_classes_that_are_nearly_the_same_are_told_apart_in_float32() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.covariances import CLOSEST, own_directions
-from model.head import Discriminant
+from model.head import Discriminant, ridge
 from model.left_out import left_out_linear, left_out_logits
 from model.moments import ClassMoments, label_rows
 
@@ -41,10 +41,10 @@ def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
     vectors, labels = images(per_class=6, seed=1)
     moments = observed(vectors, labels)
     found = left_out_linear(solved(moments), vectors, label_rows(labels, moments.labels))
-    shrunk = SHRINKAGE * moments.covariance.diagonal().mean() * torch.eye(DIM)
+    added = ridge(moments.covariance, moments.freedom, SHRINKAGE).diag()
     for row in (0, 7, 29):
         left = without(row, vectors, labels)
-        covariance = left.covariance * left.freedom / moments.freedom + shrunk
+        covariance = left.covariance * left.freedom / moments.freedom + added
         off = vectors[row].double() - left.means  # [C, d]
         distances = (off * torch.linalg.solve(covariance, off.mT).mT).sum(dim=1)
         expected = solved(moments).allowance(left.counts) - 0.5 * distances

@@ -25,7 +25,7 @@ NAN, INF = float("nan"), float("inf")
             (LearnerConfig, name, (0.0, -1.0, NAN, INF))
             for name in ("value_scale", "lr", "later_lr", "drift_ridge")
         ),
-        (LearnerConfig, "shrinkage", (1e-5, 0, -1, NAN, INF)),  # the head could not be solved
+        (LearnerConfig, "shrinkage", (0, -1, NAN, INF)),  # the head could not be solved
         (LearnerConfig, "mirror", (-0.1, 1.1, NAN)),
         *((ValidationConfig, name, (-0.1, 1.1, NAN)) for name in ("share", "tolerated_loss")),
         *((ValidationConfig, name, (0, -1)) for name in ("per_class", "images", "least_images")),
