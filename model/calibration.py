@@ -9,6 +9,9 @@ loop's.
 Only a task's own images are there to judge, and those of two strange classes know nothing of the other hundred. Factors
 are therefore pooled over tasks. An image counts as much as the head had images to be solved from when it was judged:
 heads of few images are less sure, and what was fitted to them should fade as more come.
+
+Logits shrink as images come and the head trusts its covariance more, so a factor that was right once is not later.
+What is pooled is its ratio to `assumed_sharpness` of the head that it was fitted to, which hardly changes.
 """
 
 from __future__ import annotations
@@ -24,19 +27,21 @@ from model.left_out import left_out_logits
 
 MOST = 1024
 """Images that a factor is fitted to at most; more would cost time and move it little."""
+LEAST_JUDGED = 3
+"""Images of a class that is judged. One of two, left out, is judged by a mean of one: too hard a judge."""
 REACH, HALVINGS = 12.0, 12
-"""A factor lies within 2^-REACH..2^REACH, and is found to 2^(REACH / 2^HALVINGS), a fifth of a per cent."""
-LEAST_GAIN = 1e-6
-"""Fall of the cross-entropy, in nats for a factor e times as large, that still makes scores sharper."""
+"""A ratio lies within 2^-REACH..2^REACH, and is found to 2^(REACH / 2^HALVINGS), a fifth of a per cent."""
+PULL = 4.0
+"""Of a ratio towards 1: by 1 / its variance, in nats. Ratios of data sets lie within a factor of two of each other."""
 ALIKE = 1e-9
 """Share of their own likeness by which means must lie apart for that to be more than rounding."""
-ASSUMED = 0.9
-"""Score of a taught image against one other class where nothing tells how sure to be."""
+ASSUMED = 0.999
+"""Score of a class' mean against one other class where nothing tells how sure to be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sharpness:
-    """A factor on logits, and what it rests on.
+    """A factor on logits, as a ratio to `assumed_sharpness` of their head, and what it rests on.
 
     weight: images judged, each times the images that its head was solved from; 0 where none could be.
     """
@@ -45,52 +50,65 @@ class Sharpness:
     weight: float = 0.0
 
     def pooled(self, newer: Sharpness) -> Sharpness:
-        """The geometric mean of both by their weights; the newer one while neither rests on anything."""
+        """The geometric mean of both by their weights."""
         weight = self.weight + newer.weight
-        share = newer.weight / weight if weight else 1.0
+        share = newer.weight / weight if weight else 0.0
         return Sharpness(self.factor ** (1 - share) * newer.factor**share, weight)
 
 
 def fit_sharpness(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
     """What gives the classes `rows` [n] of features [n, F] the least cross-entropy, each image left out.
 
-    found: from the moments of these features and all others.  An image that is the only one of its class cannot be
-    left out: where all of them are, the factor is `assumed_sharpness`, and rests on nothing.
+    found: from the moments of these features and all others.  Images of classes of fewer than `LEAST_JUDGED` say
+    nothing, nor do any where no class can be told from another.
     """
     counts = found.moments.counts
-    judged = (counts[rows] > 1).nonzero().squeeze(1)
-    if not len(judged):
-        return Sharpness(assumed_sharpness(found))
+    judged = (counts[rows] >= LEAST_JUDGED).nonzero().squeeze(1)
+    if not len(judged) or not separation(found.moments.means, found.weight):
+        return Sharpness()
     if len(judged) > MOST:  # drawn: every n-th would be of few classes where classes take turns
         judged = judged[torch.randperm(len(judged), generator=torch.Generator().manual_seed(0))[:MOST]]
-    logits = left_out_logits(found, features[judged], rows[judged])
-    return Sharpness(fitted_factor(logits, rows[judged]), len(judged) * counts.sum().item())
+    assumed = assumed_sharpness(found.moments.means, found.weight)
+    logits = assumed * left_out_logits(found, features[judged], rows[judged])
+    return Sharpness(fitted_ratio(logits, rows[judged]), len(judged) * counts.sum().item())
 
 
-def fitted_factor(logits: Tensor, targets: Tensor) -> float:
-    """The factor on logits [n, C] that gives targets [n] the least cross-entropy, which is convex in it."""
+def fitted_ratio(logits: Tensor, targets: Tensor) -> float:
+    """The factor r on logits [n, C] that is likeliest given targets [n]: least n cross-entropy + `PULL` / 2 log^2 r.
+
+    Few images that are all right, or all wrong, ask for any extreme: the second term, a log-normal prior, stays that.
+    """
     own = logits.gather(1, targets.unsqueeze(1)).squeeze(1)  # [n]
     low, high = -REACH, REACH  # powers of two
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         expected = ((2**middle * logits).softmax(dim=1) * logits).sum(dim=1)  # [n]
-        gain = 2**middle * (own - expected).mean().item()
-        low, high = (middle, high) if gain > LEAST_GAIN else (low, middle)
+        gain = (
+            2**middle * (own - expected).sum().item()
+        )  # what n cross-entropy falls by, in nats for a factor e
+        low, high = (middle, high) if gain > PULL * middle * math.log(2) else (low, middle)
     return 2 ** ((low + high) / 2)
 
 
-def assumed_sharpness(found: Discriminant) -> float:
+def assumed_sharpness(means: Tensor, weight: Tensor) -> float:
     """The factor by which a class mean scores `ASSUMED` beside another class as far away as they are on average.
 
-    1 where nothing is told from anything: for a class alone, and for classes of the same images.
+    means: [C, F].  weight: [F, C] of their head.  1 where nothing is told from anything.
     """
-    means = found.moments.means  # [C, F]
-    if len(means) == 1:
-        return 1.0
-    likeness = means @ found.weight  # [C, C]
+    apart = separation(means, weight)
+    return math.log(ASSUMED / (1 - ASSUMED)) / apart if apart else 1.0
+
+
+def separation(means: Tensor, weight: Tensor) -> float:
+    """Half the squared distance between two class means [C, F], on average, as a head of weight [F, C] measures it.
+
+    0 for a class alone, and for classes of the same images.
+    """
+    classes = len(means)
+    if classes < 2:
+        return 0.0
+    likeness = means @ weight.double()  # [C, C]
     own = likeness.diagonal()
     gaps = 0.5 * (own.unsqueeze(1) + own) - likeness  # [C, C], half the squared distances
-    average = (gaps.sum() / (len(means) * (len(means) - 1))).item()
-    if average <= ALIKE * own.mean().item():
-        return 1.0
-    return math.log(ASSUMED / (1 - ASSUMED)) / average
+    average = (gaps.sum() / (classes * (classes - 1))).item()
+    return average if average > ALIKE * own.mean().abs().item() else 0.0

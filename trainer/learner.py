@@ -176,19 +176,20 @@ class Learner:
         known, judged = found.moments.labels, dict(state.judged)
         for task, (features, labels) in seen.items():
             judged[task] = fit_sharpness(found, features, label_rows(labels, known))
-        state = replace(state, features=found.moments, judged=judged)
-        return replace(state, head=found.head(state.sharpness.factor))
+        return self.headed(replace(state, judged=judged), found)
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F] to the statistics, and solve the head anew; see `resolved`."""
         return self.resolved(state, state.features.observe(features, labels))
 
     def resolved(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
-        """The state with other moments, and the head solved from them, as sharp as tasks say, or assumed anew."""
-        found, said = self.solve(moments), state.sharpness
-        stays = said.weight > 0 or not moments.labels
-        sharpness = said.factor if stays else assumed_sharpness(found)
-        return replace(state, features=moments, head=found.head(sharpness))
+        """The state with other moments, and the head solved from them."""
+        return self.headed(state, self.solve(moments))
+
+    def headed(self, state: LearnerState, found: Discriminant) -> LearnerState:
+        """The state with a discriminant's moments and its head, as sharp as the tasks say."""
+        sharpness = state.sharpness.factor * assumed_sharpness(found.moments.means, found.weight)
+        return replace(state, features=found.moments, head=found.head(sharpness))
 
     def solve(self, moments: ClassMoments) -> Discriminant:
         """The head's discriminant, with the shrinkage configured."""

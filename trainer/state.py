@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from model.backbone import Backbone
-from model.calibration import Sharpness
+from model.calibration import Sharpness, assumed_sharpness
 from model.checkpoint import InvalidCheckpoint, put_together, read_tensors, taken_apart, write_tensors
 from model.deliberation import LoopConfig
 from model.head import Head
@@ -106,7 +107,7 @@ class LearnerState:
             "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
-            "judged": {task: (found.factor, found.weight) for task, found in self.judged.items()},
+            "ratios": {task: (found.factor, found.weight) for task, found in self.judged.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
         }
@@ -128,7 +129,7 @@ class LearnerState:
             pools, head = put_together(tensors, facts)
             if not head.fits(features.width, len(features.labels)):
                 raise ValueError("the head is not of the classes or the numbers that the moments are of")
-            judged = _judged(facts["judged"], head)
+            judged = _judged(facts, features, head)
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
             drifts = tuple(
@@ -143,8 +144,9 @@ class LearnerState:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
 
 
-def _judged(found: float | Mapping[str, Sequence[float]], head: Head) -> dict[str, Sharpness]:
-    """By task. Stores of before hold the weight of all tasks together: what those said is nobody's own."""
-    if isinstance(found, float):
-        return {"": Sharpness(head.sharpness, found)}
-    return {task: Sharpness(*each) for task, each in found.items()}
+def _judged(facts: Mapping[str, Any], features: ClassMoments, head: Head) -> dict[str, Sharpness]:
+    """By task. Stores of before hold factors, which are ratios to what would be assumed of the head that they hold."""
+    if "ratios" in facts:
+        return {task: Sharpness(*each) for task, each in facts["ratios"].items()}
+    assumed = assumed_sharpness(features.means, head.weight)
+    return {task: Sharpness(factor / assumed, weight) for task, (factor, weight) in facts["judged"].items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.calibration import MOST, Sharpness, fit_sharpness, fitted_factor
-from model.head import Discriminant
+from model.calibration import MOST, PULL, Sharpness, assumed_sharpness, fit_sharpness, fitted_ratio
+from model.head import Discriminant, Head
 from model.moments import ClassMoments, label_rows
 
 SHRINKAGE = 0.1
@@ -39,11 +40,15 @@ def fit(moments: ClassMoments, vectors: Tensor, rows: Tensor) -> Sharpness:
     return fit_sharpness(solved(moments), vectors, rows)
 
 
+def sharpened(found: Discriminant, said: Sharpness) -> Head:
+    return found.head(said.factor * assumed_sharpness(found.moments.means, found.weight))
+
+
 @pytest.mark.parametrize("per_class", [12, 100])
 def test_scores_are_as_sure_as_answers_to_new_images_are_right(per_class: int) -> None:
     vectors, labels = images(per_class, seed=1)
     moments, rows = learned(vectors, labels)
-    head = solved(moments).head(fit(moments, vectors, rows).factor)
+    head = sharpened(solved(moments), fit(moments, vectors, rows))
     unseen, names = images(400, seed=2)
     sure, answers = head.logits(unseen).softmax(dim=1).max(dim=1)
     right = (answers == label_rows(names, moments.labels)).float().mean().item()
@@ -60,35 +65,53 @@ def test_covariances_of_classes_own_are_judged_too() -> None:
     moments, rows = learned(taught, tuple(f"class {i}" for i in range(CLASSES) for _ in range(per_class)))
     whole, off = solved(moments), {}
     for judged in (whole, replace(whole, covariances=None)):
-        head = whole.head(fit_sharpness(judged, taught, rows).factor)
+        head = sharpened(whole, fit_sharpness(judged, taught, rows))
         sure, answers = head.logits_of_many(asked).softmax(dim=1).max(dim=1)
         off[judged is whole] = (sure.mean() - (answers == rows).float().mean()).abs().item()
     assert off[True] < 0.03 < off[False]
 
 
-def test_no_factor_beside_the_fitted_one_pleases_the_answers_more() -> None:
+@pytest.mark.parametrize("few", [3, 12])
+def test_what_few_images_said_holds_for_the_head_of_many(few: int) -> None:
+    """Logits shrink as images come: the factor of few, kept as it was, would be far off."""
+    (vectors, labels), (more, _) = images(few, seed=1), images(60, seed=3)
+    moments, rows = learned(vectors, labels)
+    said, then = fit(moments, vectors, rows), solved(moments)
+    later = solved(moments.observe(more, images(60, seed=3)[1]))
+    unseen, names = images(400, seed=2)
+    truth = label_rows(names, moments.labels)
+    best = fitted_ratio(later.head().logits(unseen).double(), truth)
+    kept = said.factor * assumed_sharpness(then.moments.means, then.weight)
+    assert abs(math.log(sharpened(later, said).sharpness / best)) < 0.5 * abs(math.log(kept / best))
+
+
+def test_no_ratio_beside_the_fitted_one_is_likelier() -> None:
     logits = torch.randn(200, CLASSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     targets = torch.where(torch.arange(200) % 3 > 0, logits.argmax(dim=1), 0)
-    found = fitted_factor(logits, targets)
-    best = F.cross_entropy(found * logits, targets)
-    for other in (found / 1.01, found * 1.01, found / 2, found * 2):
-        assert F.cross_entropy(other * logits, targets) > best
+
+    def unlikely(ratio: float) -> float:
+        told = F.cross_entropy(ratio * logits, targets, reduction="sum").item()
+        return told + PULL / 2 * math.log(ratio) ** 2
+
+    found = fitted_ratio(logits, targets)
+    assert all(
+        unlikely(other) > unlikely(found) for other in (found / 1.01, found * 1.01, found / 2, found * 2)
+    )
 
 
-def test_answers_that_are_all_right_ask_for_no_more_than_they_gain_by() -> None:
+def test_a_handful_of_images_all_right_or_all_wrong_ask_for_no_extreme() -> None:
     logits = torch.eye(CLASSES, dtype=torch.float64)
-    sure = (fitted_factor(logits, torch.arange(CLASSES)) * logits).softmax(dim=1).diagonal()
-    assert (sure > 1 - 1e-6).all()
-    assert (sure < 1).all()
-    assert fitted_factor(torch.ones_like(logits), torch.arange(CLASSES)) < 1e-3
+    assert 1 < fitted_ratio(logits, torch.arange(CLASSES)) < 3
+    assert 1 / 3 < fitted_ratio(logits, torch.arange(CLASSES).roll(1)) < 1
+    assert fitted_ratio(torch.ones_like(logits), torch.arange(CLASSES)) == pytest.approx(1, rel=0.01)
 
 
 def test_a_few_images_that_nobody_can_tell_make_not_everybody_unsure() -> None:
     vectors, labels = images(per_class=100, seed=1)
     moments, rows = learned(vectors, labels)
     before = fit(moments, vectors, rows)
-    strange = torch.randn(4, DIM, generator=torch.Generator().manual_seed(5))
-    names = ("odd", "odd", "even", "even")
+    strange = torch.randn(12, DIM, generator=torch.Generator().manual_seed(5))
+    names = ("odd", "even") * 6
     more = moments.observe(strange, names)
     few = fit(more, strange, label_rows(names, more.labels))
     assert few.factor < 0.5 * before.factor
@@ -110,26 +133,29 @@ def test_images_alone_in_their_class_say_nothing_once_other_classes_did() -> Non
     )
     alone = fit(more, vectors[:1], label_rows(("new",), more.labels))
     assert Sharpness(0.3, weight=9).pooled(alone) == Sharpness(0.3, weight=9)
-    assert Sharpness().pooled(alone) == alone
+    assert alone == Sharpness()
     assert fit(more, vectors, label_rows(("new", *labels[1:]), more.labels)).weight == 4 * 61
 
 
 @pytest.mark.parametrize("known", [2, CLASSES])
-def test_one_image_a_class_is_taken_as_neither_certain_nor_idle(known: int) -> None:
-    vectors, labels = (part[:known] for part in images(per_class=1, seed=1))
+@pytest.mark.parametrize("per_class", [1, 2])
+def test_a_class_of_an_image_or_two_is_taken_as_neither_certain_nor_idle(known: int, per_class: int) -> None:
+    vectors, labels = (part[: known * per_class] for part in images(per_class, seed=1))
     moments, rows = learned(vectors, labels)
-    head = solved(moments).head(fit(moments, vectors, rows).factor)
-    taught = head.logits(vectors).softmax(dim=1).diagonal()
-    assert (taught > 0.6).all()
-    assert (taught < 0.99).all()
-    between = head.logits(vectors[:2].mean(dim=0, keepdim=True)).softmax(dim=1)[0]
+    head = sharpened(solved(moments), fit(moments, vectors, rows))
+    unseen, names = (part[: known * 400] for part in images(400, seed=2))
+    sure, answers = head.logits(unseen).softmax(dim=1).max(dim=1)
+    right = (answers == label_rows(names, moments.labels)).float().mean().item()
+    assert sure.mean().item() == pytest.approx(right, abs=0.2)
+    between = head.logits(moments.means[:2].float().mean(dim=0, keepdim=True)).softmax(dim=1)[0]
     assert between[0].item() == pytest.approx(between[1].item(), abs=0.01)
 
 
-def test_a_class_alone_is_certain() -> None:
-    vectors, labels = (part[:1] for part in images(per_class=1, seed=1))
+@pytest.mark.parametrize("per_class", [1, 20])
+def test_a_class_alone_is_certain_and_says_nothing_of_others(per_class: int) -> None:
+    vectors, labels = (part[:per_class] for part in images(per_class, seed=1))
     moments, rows = learned(vectors, labels)
-    assert fit(moments, vectors, rows).factor == 1
+    assert fit(moments, vectors, rows) == Sharpness()
 
 
 def test_no_order_of_images_keeps_a_class_from_being_judged() -> None:
@@ -146,11 +172,13 @@ def test_images_that_are_all_alike_leave_the_scores_finite(per_class: int) -> No
     vectors, labels = images(per_class, seed=1)
     for same in (vectors[:1].expand_as(vectors), vectors[::per_class].repeat_interleave(per_class, dim=0)):
         moments, rows = learned(same, labels)
-        head = solved(moments).head(fit(moments, same, rows).factor)
+        head = sharpened(solved(moments), fit(moments, same, rows))
         assert torch.isfinite(head.logits(same).softmax(dim=1)).all()
 
 
 def test_classes_taught_the_same_image_are_told_apart_by_nothing() -> None:
     vectors, _ = images(1, seed=1)
-    moments, rows = learned(vectors[:1].repeat(2, 1), ("a", "b"))
-    assert fit(moments, vectors[:1].repeat(2, 1), rows).factor == 1
+    same = vectors[:1].repeat(6, 1)
+    moments, rows = learned(same, ("a", "b") * 3)
+    assert fit(moments, same, rows) == Sharpness()
+    assert sharpened(solved(moments), Sharpness()).sharpness == 1

@@ -58,7 +58,7 @@ def test_one_correction_teaches_a_new_label_and_leaves_the_others(
     after = correct(learner, taught, [correction(learner, taught, features, "gnu")])
     assert set(answers(learner, after, gnu.pixels)) == {"gnu"}
     assert answers(learner, after, first.pixels) == list(first.labels)
-    assert after.head.sharpness == taught.head.sharpness  # one image says nothing of how sure to be
+    assert after.sharpness == taught.sharpness  # one image says nothing of how sure to be
 
 
 def test_it_survives_the_consolidation_of_later_tasks(
