@@ -11,19 +11,23 @@ from redis.lock import Lock
 from exchange.connection import reaching_redis
 from exchange.errors import ExchangeUnavailable, IdempotencyInFlight
 
+RENEWALS = 3
+"""In the time for which a dead process' key is still taken, so that a late or lost renewal frees no living one's."""
+
 
 @contextmanager
 def handling(redis: Redis, name: str, ttl_s: float) -> Iterator[None]:
-    """While inside, others with this name get `IdempotencyInFlight`; for `ttl_s` at most once this process died.
+    """Inside the block, everybody else who asks for this name gets `IdempotencyInFlight`.
 
-    That should be shorter than clients keep trying. Raises `ExchangeUnavailable`.
+    Should this process die in it, the name is free again after `ttl_s` seconds: choose fewer than clients go on trying.
+    Raises `ExchangeUnavailable`.
     """
     lock = redis.lock(name, timeout=ttl_s, blocking=False, thread_local=False)
     with reaching_redis():
         if not lock.acquire():
             raise IdempotencyInFlight("a request with the same idempotency key is being handled")
     done = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(lock, ttl_s / 3, done), daemon=True)
+    renewal = threading.Thread(target=_renew, args=(lock, ttl_s / RENEWALS, done), daemon=True)
     renewal.start()
     try:
         yield

@@ -31,7 +31,7 @@ def answering(redis: Redis) -> Iterator[Relay]:
 
 
 def test_whoever_is_named_answers(answering: Relay) -> None:
-    assert [answering.ask("b", question) for question in ("abc", "x y")] == [b"cba", b"y x"]
+    assert [answering.ask("b", question, patience_s=30) for question in ("abc", "x y")] == [b"cba", b"y x"]
 
 
 def test_a_name_that_nobody_bears_leaves_nothing_behind(redis: Redis) -> None:

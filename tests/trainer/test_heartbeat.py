@@ -28,8 +28,10 @@ def test_a_lease_that_can_never_be_renewed_is_lost_and_not_silently_forgotten(
     ):
         beat.check()
         key = Keys(DEFAULT_PREFIX).lease_token
-        redis.delete(key)
-        redis.rpush(key, "no number")  # Redis answers, and with an error
+        with redis.pipeline(transaction=True) as pipe:  # a beat in between would find the lease lost
+            pipe.delete(key)
+            pipe.rpush(key, "no number")  # Redis answers, and with an error
+            pipe.execute()
         assert beat.lost.wait(10)
         with pytest.raises(LeaseLost):
             beat.check()
