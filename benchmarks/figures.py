@@ -48,47 +48,48 @@ SERVED = Figure(
 SWAPS = Figure(
     "versions swapped under load",
     "end_to_end.json",
-    "{swaps[failed]} requests failed, {swaps[mixed_versions]} mixed two versions, of {swaps[answered]} in "
-    "{swaps[swaps]} swaps",
+    "of {swaps[answered]} requests in {swaps[swaps]} swaps {swaps[failed]} failed, {swaps[mixed_versions]} mixed two "
+    "versions",
     "python -m benchmarks.end_to_end",
 )
 LOOP = (
     Figure(
-        "time with the loop over that without, four steps, DeiT-Tiny, onnxruntime, batch 1 and 8",
+        "time with the loop over that without, DeiT-Tiny, onnxruntime, four steps",
         "loop.json",
-        "{time[onnx][batch_1][ratio]:.2f}x and {time[onnx][batch_8][ratio]:.2f}x",
+        "{time[onnx][batch_1][ratio]:.2f}x at batch 1, {time[onnx][batch_8][ratio]:.2f}x at batch 8",
         "python -m benchmarks.loop",
     ),
     Figure(
-        "the same over a plain transformer as torch exports it, whose attention is not one node",
+        "that over a plain transformer as torch exports it, whose attention is not one node",
         "loop.json",
-        "{time[onnx_over_plain_as_exported][batch_1][ratio]:.2f}x and "
-        "{time[onnx_over_plain_as_exported][batch_8][ratio]:.2f}x",
+        "{time[onnx_over_plain_as_exported][batch_1][ratio]:.2f}x at batch 1, "
+        "{time[onnx_over_plain_as_exported][batch_8][ratio]:.2f}x at batch 8",
         "python -m benchmarks.loop",
     ),
     Figure(
-        "time with the loop over that without, ViT-B/16, onnxruntime, batch 1 and 8",
+        "time with the loop over that without, ViT-B/16, onnxruntime",
         "loop-vit-b16.json",
-        "{time[onnx][batch_1][ratio]:.2f}x and {time[onnx][batch_8][ratio]:.2f}x",
+        "{time[onnx][batch_1][ratio]:.2f}x at batch 1, {time[onnx][batch_8][ratio]:.2f}x at batch 8",
         "python -m benchmarks.loop --backbone vit_base_patch16_224 --untrained",
     ),
     Figure(
         "time with the loop over that without, DeiT-Tiny, torch",
         "loop.json",
-        "{time[torch][batch_1][ratio]:.2f}x and {time[torch][batch_8][ratio]:.2f}x",
+        "{time[torch][batch_1][ratio]:.2f}x at batch 1, {time[torch][batch_8][ratio]:.2f}x at batch 8",
         "python -m benchmarks.loop",
     ),
     Figure(
-        "multiply-adds of ViT-B/16, without and with the loop",
+        "multiply-adds of ViT-B/16",
         "loop.json",
-        "{multiply_adds_vit_b16[plain_g]:.2f} G and {multiply_adds_vit_b16[looped_g]:.2f} G",
+        "{multiply_adds_vit_b16[plain_g]:.2f} G without the loop, {multiply_adds_vit_b16[looped_g]:.2f} G with it",
         "python -m benchmarks.loop",
     ),
 )
 BACKBONE = Figure(
-    "handwritten digits on the bundled backbone's frozen features: nearest mean, ridge",
+    "handwritten digits on the bundled backbone's frozen features",
     "backbone.json",
-    "{accuracy[digits][bundled][nearest_mean]:.1%}, {accuracy[digits][bundled][projected_ridge]:.1%}",
+    "{accuracy[digits][bundled][nearest_mean]:.1%} right by the nearest mean, "
+    "{accuracy[digits][bundled][projected_ridge]:.1%} by ridge regression",
     "python -m benchmarks.backbone",
 )
 DEMO = Figure(
@@ -109,13 +110,11 @@ WHOLE = Figure(
     "{full[hippotune][last]:.1f}% right at the end, {full[hippotune][forgetting]:.1f} points forgotten",
     "python -m benchmarks.continual --method hippotune --protocol full",
 )
-METHODS = Figure(
-    "CIFAR-100 in ten tasks, 50 images a class, DeiT-Tiny at 128 px, right at the end: HippoTune; in the same harness "
-    "RanPAC with our head's four depths and without, SLCA, CODA-Prompt, DualPrompt and L2P",
+QUICK = Figure(
+    "CIFAR-100 in ten tasks, 50 images a class, DeiT-Tiny at 128 px",
     "continual.json",
-    "{quick[hippotune][last]:.1f}%; {quick[ranpac, four depths][last]:.1f}, {quick[ranpac][last]:.1f}, "
-    "{quick[slca][last]:.1f}, {quick[coda][last]:.1f}, {quick[dualprompt][last]:.1f} and {quick[l2p][last]:.1f}% "
-    "({quick[hippotune][seeds]} seeds each)",
+    "{quick[hippotune][last]:.1f}% right at the end, {quick[hippotune][forgetting]:.1f} points forgotten, "
+    "{quick[hippotune][seeds]} seeds",
     "python -m benchmarks.continual.suite --protocol quick",
 )
 FORGOTTEN = Figure(
@@ -135,37 +134,46 @@ SERVING = tuple(
     Figure(what, "serving.json", template, "python -m benchmarks.serving")
     for what, template in (
         (
-            "images a second at saturation, over the bare runtime in a loop: preprocessed, JPEG",
-            "{throughput[preprocessed_over_bare]:.2f}, {throughput[jpeg_over_bare]:.2f}",
+            "images a second at saturation, over the bare runtime in a loop",
+            "{throughput[preprocessed_over_bare]:.2f}x preprocessed, {throughput[jpeg_over_bare]:.2f}x from JPEG",
         ),
         (
-            "one caller's latency beyond computing, p50 and p99",
-            "{alone[overhead_p50_ms]:.1f} and {alone[overhead_p99_ms]:.1f} ms",
+            "one caller's latency beyond computing",
+            "p50 {alone[overhead_p50_ms]:.1f} ms, p99 {alone[overhead_p99_ms]:.1f} ms",
         ),
         (
-            "images a second over the best of LitServe, BentoML and Ray Serve: same model; one that costs nothing",
-            "{same[saturated_over_best]:.2f}x; {nothing[saturated_over_best]:.2f}x",
+            "images a second over the best of LitServe, BentoML and Ray Serve",
+            (
+                "{same[saturated_over_best]:.2f}x with the same model, {nothing[saturated_over_best]:.2f}x with one "
+                "that costs nothing"
+            ),
         ),
     )
     if (RESULTS / "serving.json").exists()
 )
 CHAOS = tuple(
-    Figure(
-        "trainers, Redis and servers killed while tasks and requests come",
-        file,
-        "{trainer_kills_survived}, {redis_kills} and {server_kills} times: {requests_lost} of {requests_answered:,} "
-        "requests lost; of {tasks_accepted} tasks {tasks_consolidated_exactly_once} learned exactly once, "
-        "{tasks_forgotten} forgotten and {tasks_cancelled_before_a_trainer_took_them} cancelled as asked; worst p99 of "
-        "any ten seconds {worst_p99_s_of_any_ten_seconds:.1f} s",
-        "python -m benchmarks.chaos",
+    Figure(what, "chaos.json", template, "python -m benchmarks.chaos")
+    for what, template in (
+        (
+            "killed while tasks and requests come",
+            "trainers {trainer_kills_survived} times, Redis {redis_kills}, servers {server_kills}",
+        ),
+        ("requests lost meanwhile", "{requests_lost} of {requests_answered:,}"),
+        (
+            "tasks accepted meanwhile",
+            (
+                "{tasks_accepted}: {tasks_consolidated_exactly_once} learned exactly once, {tasks_forgotten} forgotten "
+                "and {tasks_cancelled_before_a_trainer_took_them} cancelled as asked"
+            ),
+        ),
+        ("worst p99 of any ten seconds meanwhile", "{worst_p99_s_of_any_ten_seconds:.1f} s"),
     )
-    for file in ("chaos.json",)
-    if (RESULTS / file).exists()
+    if (RESULTS / "chaos.json").exists()
 )
 OVERLOAD = Figure(
-    "ten times the load that can be answered: answers a second and p99 of answers, over those at saturation",
+    "ten times the load that can be answered, over saturation",
     "overload.json",
-    "{overload[goodput]:.2f}x and {overload[p99_ratio]:.2f}x",
+    "{overload[goodput]:.2f}x the answers a second, {overload[p99_ratio]:.2f}x their p99",
     "python -m benchmarks.overload",
 )
 ROBUST = (
@@ -178,9 +186,9 @@ ROBUST = (
         "python -m benchmarks.overload",
     ),
     Figure(
-        "memory of server and trainer, grown over twenty minutes' work",
+        "memory grown over twenty minutes' work",
         "soak.json",
-        "{server_grown:+.1%}, {trainer_grown:+.1%}",
+        "{server_grown:+.1%} of the server's, {trainer_grown:+.1%} of the trainer's",
         "python -m benchmarks.soak --minutes 20",
     ),
     Figure(
@@ -197,7 +205,6 @@ ROBUST = (
     ),
 )
 TABLES: Mapping[str, Iterable[Figure]] = {
-    "readme": (DEMO, SERVED, SWAPS, METHODS, LOOP[0], LOOP[2], *SERVING, OVERLOAD, *CHAOS),
     "loop": LOOP,
     "forgetting": (FORGOTTEN,),
     "all": (
@@ -205,7 +212,7 @@ TABLES: Mapping[str, Iterable[Figure]] = {
         FORGOTTEN,
         SERVED,
         SWAPS,
-        METHODS,
+        QUICK,
         WHOLE,
         HUNDRED,
         *LOOP,
@@ -218,10 +225,39 @@ TABLES: Mapping[str, Iterable[Figure]] = {
 }
 
 
+README = (DEMO, SERVED, SWAPS, LOOP[0], LOOP[2], *SERVING, OVERLOAD, *CHAOS)
+COMPARED = {
+    "all classes at once, the bound": "joint",
+    "**HippoTune**": "hippotune",
+    "RanPAC, reading the four depths that HippoTune's head reads": "ranpac, four depths",
+    "RanPAC": "ranpac",
+    "SLCA": "slca",
+    "CODA-Prompt": "coda",
+    "DualPrompt": "dualprompt",
+    "L2P": "l2p",
+}
+"""Names in README's table, and in the file of means."""
+
+
 def table(figures: Iterable[Figure]) -> str:
     return "\n".join(
         ["| measured | result | command |", "|---|---|---|", *(figure.row() for figure in figures)]
     )
+
+
+def short_table(figures: Iterable[Figure]) -> str:
+    """For README, where there is less room: commands without what they all begin with."""
+    return table(figures).replace("| command |", "| `python -m` |", 1).replace("`python -m ", "`")
+
+
+def methods() -> str:
+    """Methods side by side, a row each."""
+    rows = json.loads((RESULTS / "continual.json").read_text())["quick"]
+    body = []
+    for name, row in ((name, rows[key]) for name, key in COMPARED.items()):
+        forgotten = f"{row['forgetting']:.1f}" if "forgetting" in row else ""
+        body.append(f"| {name} | {row['last']:.1f}% | {forgotten} |")
+    return "\n".join(("| method | right at the end | points forgotten |", "|---|---:|---:|", *body))
 
 
 def filled(text: str, kind: str, bodies: Mapping[str, str]) -> str:
@@ -237,6 +273,7 @@ def filled(text: str, kind: str, bodies: Mapping[str, str]) -> str:
 def main(check: bool) -> int:
     """Fill the tables; with `check` only say which files are stale. Answers the exit code."""
     bodies = {name: table(figures) for name, figures in TABLES.items()}
+    bodies |= {"methods": methods(), "readme": short_table(README)}
     stale = 0
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = path.read_text()
