@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 from http import HTTPStatus
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -37,6 +38,24 @@ class Listing(TyperGroup):
         ]
 
 
+def print_version(asked: bool) -> None:
+    """What is installed, and the end of the command."""
+    if asked:
+        typer.echo(f"hippotune {version('hippotune')}")
+        raise typer.Exit
+
+
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Show which release this is and exit."
+        ),
+    ] = False,
+) -> None:
+    """What may stand before a command."""
+
+
 def application() -> typer.Typer:
     """The commands and their flags."""
     app = typer.Typer(
@@ -46,6 +65,7 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
+    app.callback()(options)
     app.command(rich_help_panel="See it")(demo.demo)
     for command in (processes.up, processes.serve, processes.train):
         app.command(rich_help_panel="Run it")(command)

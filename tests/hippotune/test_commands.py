@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,11 @@ def test_of_many_files_the_one_that_is_refused_is_named(server: Up, digit: Path,
     result = hippotune("classify", digit, tmp_path / "odd.jpg", "--url", server.address)
     assert result.returncode == 4
     assert f"415: {tmp_path / 'odd.jpg'}: body is in none" in result.stderr
+
+
+def test_it_says_which_version_it_is() -> None:
+    result = hippotune("--version")
+    assert (result.returncode, result.stdout) == (0, f"hippotune {version('hippotune')}\n")
 
 
 def test_no_server_is_3() -> None:

@@ -67,6 +67,14 @@ def test_an_address_that_is_none_is_wrong_usage(url: str) -> None:
     assert "HIPPOTUNE_URL" in found.stderr
 
 
+def test_a_client_installed_alone_has_no_command_line_and_says_so() -> None:
+    code = "import sys; sys.modules['typer'] = None; from hippotune.__main__ import main; main()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert found.returncode == 1
+    assert "needs typer" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
 def test_no_command_waits_for_what_only_some_need() -> None:
     heavy = ("torch", "numpy", "PIL", "redis", "fastapi", "uvicorn", "datasets")
     code = (
