@@ -7,6 +7,7 @@ Nothing else is left out; what is no command is marked otherwise.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -24,6 +26,7 @@ from typer.testing import CliRunner
 from hippotune.client import Client
 from hippotune.main import application
 from tests.hippotune.conftest import ROOT, Starter, Up, clean_environment
+from trainer.config import LearnerConfig
 
 PAGES = [
     ROOT / "README.md",
@@ -58,9 +61,9 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """A line each, continued lines joined, comments and the virtual environment's path left out."""
+        """A line each, continued lines joined, comments left out."""
         lines = self.text.replace("\\\n", " ").splitlines()
-        told = (re.sub(r"(^|\s)#.*", "", line).replace(".venv/bin/", "").strip() for line in lines)
+        told = (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines)
         return [line for line in told if line]
 
     @property
@@ -116,9 +119,7 @@ def test_what_can_run_here_runs(block: Block, documented: Up, desk: Path) -> Non
     if block.language == "python":
         command = [sys.executable, "-c", text]
     else:
-        typed = (
-            text.replace(".venv/bin/", "") + "\n:"
-        )  # not the last, so that the shell stays, as a reader's does
+        typed = text + "\n:"  # not the last, so that the shell stays, as a reader's does
         command = ["bash", "-euo", "pipefail", "-c", typed]
     result = subprocess.run(
         command, cwd=desk, env=environment(documented), capture_output=True, text=True, timeout=WAIT_S
@@ -127,6 +128,23 @@ def test_what_can_run_here_runs(block: Block, documented: Up, desk: Path) -> Non
     problem = '"status":4' in result.stdout or '"status":5' in result.stdout  # curl alone does not mind one
     assert not problem, result.stdout
     settle(documented)
+
+
+def test_the_answer_that_readme_shows_is_what_a_new_service_gives(
+    start: Starter, desk: Path, tmp_path: Path
+) -> None:
+    (told,) = re.findall(r"^```json\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    shown = json.loads(told)
+    with start(tmp_path / "store") as running, Client(running.address) as client:
+        client.wait(client.submit([(desk / f"{label}.jpg", label) for label in ("rose", "tulip")], "flowers"))
+        settle(running)
+        real = httpx.post(f"{running.address}/classify", content=(desk / "rose.jpg").read_bytes()).json()
+    assert set(shown) < set(real)
+    assert set(shown["budget"]) == set(real["budget"])
+    assert shown["version"] == real["version"]
+    assert bool(shown["steps"]) == (LearnerConfig().least_images <= 2), "tests train on less than users do"
+    assert [each["label"] for each in shown["predictions"]] == [each["label"] for each in real["predictions"]]
+    assert shown["predictions"][0]["score"] == pytest.approx(real["predictions"][0]["score"], abs=0.05)
 
 
 def environment(running: Up) -> dict[str, str]:
@@ -169,7 +187,9 @@ def test_what_cannot_run_here_exists(block: Block) -> None:
             source = next(each for each in (path / "__main__.py", path.with_suffix(".py")) if each.exists())
             assert_flags(words, source.read_text())
         else:
-            assert words[0] in ("export", "cp", "docker"), f"{command}: run it, or say in ELSEWHERE who does"
+            assert words[0] in ("export", "cp", "docker", "source"), (
+                f"{command}: run it, or say in ELSEWHERE who does"
+            )
 
 
 def assert_flags(words: list[str], told: str) -> None:
