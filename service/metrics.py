@@ -160,6 +160,11 @@ class Metrics:
             if version in self._versions:
                 self.version_images.labels(str(version), "failed").inc(images)
 
+    def tasks_unknown(self) -> None:
+        """Report that Redis does not tell: an old figure would pass for the state of a queue that nobody can see."""
+        self.task_state.clear()
+        self.stream_lag.set(math.nan)
+
     def tasks(self, newest: Sequence[TaskRecord], lag: int) -> None:
         """Report the task queue as it is, `newest` first."""
         tally = Tally(task.state for task in newest)

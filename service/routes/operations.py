@@ -67,5 +67,5 @@ def scrape(services: Services) -> bytes:
     try:
         services.metrics.tasks(services.queue.newest(MOST_TASKS), services.queue.lag())
     except ExchangeError:
-        services.metrics.task_state.clear()
+        services.metrics.tasks_unknown()
     return generate_latest(services.metrics.registry)

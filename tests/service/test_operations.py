@@ -71,6 +71,18 @@ def test_what_was_never_measured_is_no_figure() -> None:
     assert "hippotune_trainer_accuracy NaN\n" in text
 
 
+def test_a_queue_that_cannot_be_seen_has_no_figures() -> None:
+    """Tasks that waited when Redis went away would call for a trainer for as long as it is away."""
+    metrics = Metrics()
+    waiting = TaskRecord("a", "a", TaskState.QUEUED, 1, (), 0, {}, None, 1, 0, None, None, None)
+    metrics.tasks([waiting], lag=1)
+    assert 'hippotune_task_state{state="queued"} 1.0\n' in generate_latest(metrics.registry).decode()
+    metrics.tasks_unknown()
+    text = generate_latest(metrics.registry).decode()
+    assert "hippotune_stream_lag NaN\n" in text
+    assert "hippotune_task_state{" not in text
+
+
 def test_the_api_document_describes_what_is_really_answered(server: Running) -> None:
     document = server.client.get("/openapi.json").json()
 
