@@ -99,8 +99,9 @@ def outcome(fleet: Fleet, callers: Callers, states: dict[str, TaskState]) -> dic
     ]
     return {
         "tasks_accepted": len(seen.tasks),
-        "tasks_consolidated_exactly_once": sum(s is TaskState.CONSOLIDATED for s in states.values())
-        - len(wrong),
+        "tasks_consolidated_exactly_once": sum(
+            state is TaskState.CONSOLIDATED and task not in wrong for task, state in states.items()
+        ),
         "tasks_forgotten": sum(s is TaskState.FORGOTTEN for s in states.values()),
         "tasks_cancelled_before_a_trainer_took_them": sum(s is TaskState.CANCELLED for s in states.values()),
         "tasks_wrong": wrong,
