@@ -19,9 +19,10 @@ def make_durable(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Creates a directory that would survive a power cut; one that is there is left alone."""
+    """Creates a directory, and those above it, so that they survive a power cut; one that is there is left alone."""
     if not path.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
         make_durable(path.parent)
 
 
