@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tarfile
 import threading
 import time
 import zipfile
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -33,6 +35,8 @@ from service.server import DrainingServer
 from service.services import Services
 
 WAIT_S = 20
+PX = 32
+"""Side of what the backbone of these tests sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +200,31 @@ def zip64(entries: int) -> bytes:
         + locator
         + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, *2 * [0xFFFFFFFF], 0)
     )
+
+
+def archived(members: dict[str, bytes], kind: str = "tar") -> bytes:
+    """A tar or zip of these files, by their names."""
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def problem(response: httpx.Response, status: int, field: str, allowed: str) -> None:
+    """Check that an answer is a problem document that names a field and what is allowed of it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["status"] == status
+    assert {"type", "title", "detail"} <= document.keys()
+    assert field in document["detail"]
+    assert allowed in document["detail"]
+    assert any(field in error["field"] and allowed in error["allowed"] for error in document["errors"])

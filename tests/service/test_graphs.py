@@ -1,19 +1,26 @@
-"""What of a graph is computed in eight bits."""
+"""Graphs on disk: what of them is computed in eight bits, and how the process that exports them ends."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason="the onnx runtime comes with the extras cpu and gpu")
 pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
+pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras cpu and gpu")
 
 import onnx
 
-from service.runtimes.graphs import steep_nodes
+from model.backbone import BackboneSpec
+from model.deliberation import LoopConfig
+from service.runtimes.graphs import ExportFailed, Graphs, steep_nodes
+from service.runtimes.torch import TorchRuntime
 
 
 def test_a_product_that_would_enlarge_what_rounding_does_stays_in_float32() -> None:
@@ -38,3 +45,25 @@ def test_the_exporting_process_leaves_an_interrupt_to_the_server() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) -> None:
+    graphs = Graphs(backbone, TorchRuntime.load(backbone, "cpu", threads=1).identity, tmp_path)
+    graphs.stop()
+    with pytest.raises(ExportFailed):
+        graphs.export(LoopConfig())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_export_that_is_ended_leaves_no_file(tmp_path: Path, backbone: BackboneSpec) -> None:
+    identity = TorchRuntime.load(backbone, "cpu", threads=1).identity
+    graphs = Graphs(backbone, identity, tmp_path, int8=True)  # which has a temporary folder from the start
+    with ThreadPoolExecutor(1) as pool:
+        exported = pool.submit(graphs.export, LoopConfig())
+        while not any(tmp_path.iterdir()) and not exported.done():
+            time.sleep(0.05)
+        graphs.stop()
+        with pytest.raises(ExportFailed, match="stopped"):
+            exported.result()
+    assert not any(tmp_path.iterdir())

@@ -7,7 +7,6 @@ import gc
 import json
 import re
 import shlex
-import struct
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -24,10 +23,8 @@ with warnings.catch_warnings():
 from service.config import ServiceConfig
 from service.decode import decode
 from tests.service.conftest import LABELS
-from tests.service.support import Running, picture, running
+from tests.service.support import PX, Running, picture, running
 
-PX = 32
-"""Side of what the backbone of these tests sees."""
 PNG = {"Content-Type": "image/png"}
 
 
@@ -112,31 +109,6 @@ def test_labels_may_be_restricted(triton: Any) -> None:
     assert {label.decode() for label in result.as_numpy("labels")[0]} == {"cat", "dog"}
 
 
-@pytest.mark.parametrize(
-    ("parameters", "told"),
-    [
-        ({"labels": ["cat", 5]}, "labels is "),
-        ({"timeout": "5"}, "timeout is '5'; it must be a whole number of microseconds"),
-        ({"timeout": -5}, "timeout is -5; it must be a whole number of microseconds"),
-        ({"timeout": True}, "timeout is True; it must be a whole number of microseconds"),
-        ({"tmx": 1}, "it must be among tmax, epsilon, topk, keep, budget_ms, labels, top, timeout"),
-    ],
-)
-def test_a_parameter_that_is_refused_is_named_with_what_is_allowed(
-    server: Running, parameters: dict[str, Any], told: str
-) -> None:
-    image = {
-        "name": "image",
-        "shape": [1],
-        "datatype": "BYTES",
-        "data": [base64.b64encode(picture()).decode()],
-    }
-    body = {"inputs": [image], "parameters": parameters}
-    response = server.client.post("/v2/models/hippotune/infer", json=body)
-    assert response.status_code == 422
-    assert told in response.json()["error"]
-
-
 def test_a_timeout_of_zero_is_none(triton: Any) -> None:
     assert triton.infer("hippotune", [tensor(picture())], timeout=0).as_numpy("labels").size
 
@@ -152,14 +124,6 @@ def test_json_alone_takes_base64(server: Running) -> None:
     assert set(outputs["labels"]["data"]) <= set(LABELS)
 
 
-@pytest.mark.parametrize("element", [None, 1234, True, "no base64", {}])
-def test_an_image_in_json_is_base64(server: Running, element: Any) -> None:
-    image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [element]}
-    response = server.client.post("/v2/models/hippotune/infer", json={"inputs": [image]})
-    assert response.status_code == 422
-    assert "it must be base64" in response.json()["error"], response.text
-
-
 @pytest.mark.parametrize("binary", [True, False])
 def test_pixels_of_the_backbones_size_are_taken_as_they_are(
     server: Running, triton: Any, binary: bool
@@ -171,34 +135,6 @@ def test_pixels_of_the_backbones_size_are_taken_as_they_are(
     mine, theirs = (triton.infer("hippotune", [sent]) for sent in (image, tensor(*files)))
     np.testing.assert_array_equal(mine.as_numpy("labels"), theirs.as_numpy("labels"))
     np.testing.assert_array_equal(mine.as_numpy("scores"), theirs.as_numpy("scores"))
-
-
-@pytest.mark.parametrize(
-    ("shape", "data", "told"),
-    [
-        ([1, 3, 8, 8], bytes(192), f"it must be \\[n, 3, {PX}, {PX}\\]"),
-        ([3 * PX * PX], bytes(3 * PX * PX), "it must be \\[n, 3"),
-        ([2, 3, PX, PX], bytes(3 * PX * PX), f"as many elements as there are numbers, {3 * PX * PX}"),
-        ([-1, 3, PX, PX], bytes(3 * PX * PX), "as many elements"),
-        ([0, 3, PX, PX], b"", "image is 0"),
-        ([1, 3, PX, PX], [256] * (3 * PX * PX), "whole numbers in 0..255"),
-        ([1, 3, PX, PX], ["1"] * (3 * PX * PX), "whole numbers in 0..255"),
-    ],
-)
-def test_pixels_of_another_shape_are_refused(server: Running, shape: list[int], data: Any, told: str) -> None:
-    image: dict[str, Any] = {"name": "image", "shape": shape, "datatype": "UINT8"}
-    if isinstance(data, bytes):
-        header = json.dumps({"inputs": [image | {"parameters": {"binary_data_size": len(data)}}]}).encode()
-        body = header + data
-    else:
-        header = body = json.dumps({"inputs": [image | {"data": data}]}).encode()
-    response = server.client.post(
-        "/v2/models/hippotune/infer",
-        content=body,
-        headers={"Inference-Header-Content-Length": str(len(header))},
-    )
-    assert response.status_code == 422
-    assert re.search(told, response.json()["error"]), response.text
 
 
 def test_one_image_may_be_the_whole_body(server: Running) -> None:
@@ -223,59 +159,6 @@ def test_errors_are_the_protocols_own(
 ) -> None:
     with pytest.raises(http.InferenceServerException, match=told):  # type: ignore[attr-defined]
         triton.infer(model, [tensor(picture())], version, parameters=parameters)
-
-
-HUGE = b",".join([b"9" * 18] * 300_000)
-"""A shape whose product is a number of two megabytes, for which nobody has the time."""
-
-
-@pytest.mark.parametrize("length", ["-1", "1.5", "x", "9" * 5000])
-def test_the_length_of_the_header_is_a_number(server: Running, length: str) -> None:
-    headers = {"Inference-Header-Content-Length": length}
-    response = server.client.post("/v2/models/hippotune/infer", content=b"{}", headers=headers)
-    assert response.status_code == 400, response.text
-
-
-@pytest.mark.parametrize(
-    ("header", "binary", "status"),
-    [
-        (b"not json", b"", 400),
-        (b"{}", b"", 400),
-        (b'{"inputs": []}', b"", 422),
-        (b'{"inputs": [], "outputs": [%b]}' % b",".join([b'{"name": "labels"}'] * 5), b"", 400),
-        pytest.param(
-            b'{"inputs": [{"name": "image", "shape": [%b], "datatype": "BYTES"}]}' % HUGE,
-            b"",
-            422,
-            id="huge shape",
-        ),
-        (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "FP32", "data": [1]}]}', b"", 422),
-        (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["*"]}]}', b"", 422),
-        (b'{"inputs": [{"name": "image", "shape": [2], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 422),
-        (b'{"inputs": [{"name": "image", "shape": [0], "datatype": "BYTES", "data": []}]}', b"", 422),
-        (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 415),
-        ("sized", b"\x05\0\0\0abc", 400),
-        ("sized", b"\x05\0", 400),
-        ("sized", struct.pack("<I", 3) + b"abc" + struct.pack("<I", 0), 422),
-    ],
-)
-def test_a_bad_request_is_told_apart(server: Running, header: Any, binary: bytes, status: int) -> None:
-    if header == "sized":
-        header = b'{"inputs":[{"name":"image","shape":[1],"datatype":"BYTES","parameters":{"binary_data_size":%d}}]}'
-        header %= len(binary)
-    headers = {"Inference-Header-Content-Length": str(len(header))}
-    response = server.client.post("/v2/models/hippotune/infer", content=header + binary, headers=headers)
-    assert response.status_code == status, response.text
-    assert set(response.json()) == {"error"}
-    assert response.headers["content-type"] == "application/json"
-
-
-def test_paths_and_methods_that_are_none_are_the_protocols_errors_too(server: Running) -> None:
-    for method, path in (("GET", "/v2/nothing"), ("PUT", "/v2/health/live")):
-        response = server.client.request(method, path)
-        assert response.status_code in (404, 405)
-        assert set(response.json()) == {"error"}
-    assert "detail" in server.client.get("/nothing").json()
 
 
 def test_a_model_that_knows_nothing_is_not_ready(config: ServiceConfig) -> None:

@@ -2,66 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import pytest
 
-from exchange.records import Sample
 from service import middleware, protocol, receive
-from service import server as server_module
 from service.config import ServiceConfig
-from tests.service.support import Running, picture, random_version, running, wait_for
-
-CHUNKED = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-
-
-@contextmanager
-def connection(server: Running) -> Iterator[socket.socket]:
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as made:
-        yield made
-
-
-def all_of(open_socket: socket.socket) -> bytes:
-    """What comes until the server closes."""
-    received = b""
-    try:
-        while piece := open_socket.recv(65_536):
-            received += piece
-    except ConnectionError:  # closed with bytes of ours unread
-        pass
-    return received
-
-
-def exchange(server: Running, *pieces: bytes) -> bytes:
-    with connection(server) as open_socket:
-        for piece in pieces:
-            try:
-                open_socket.sendall(piece)
-            except ConnectionError:
-                break
-        return all_of(open_socket)
-
-
-def problem(received: bytes, status: int) -> dict[str, object]:
-    head, _, body = received.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 %d " % status), received[:200]
-    assert b"content-type: application/problem+json" in head
-    document: dict[str, object] = json.loads(body)
-    assert document["status"] == status
-    return document
-
-
-def alive(server: Running) -> None:
-    assert server.client.get("/healthz").status_code == 200
+from tests.service.sockets import CHUNKED, HEAD, alive, all_of, connection, exchange, problem_in
+from tests.service.support import Running, picture, random_version, running
 
 
 def test_a_head_that_trickles_is_cut_off(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +27,7 @@ def test_a_head_that_trickles_is_cut_off(server: Running, monkeypatch: pytest.Mo
                 continue
             except ConnectionError:
                 break
-    problem(received, 408)
+    problem_in(received, 408)
     alive(server)
 
 
@@ -104,7 +53,7 @@ def test_a_connection_without_a_request_is_closed(server: Running, monkeypatch: 
     ],
 )  # fmt: skip
 def test_heads_without_end_are_refused(server: Running, pieces: list[bytes]) -> None:
-    problem(exchange(server, *pieces), 431)
+    problem_in(exchange(server, *pieces), 431)
     alive(server)
 
 
@@ -126,7 +75,7 @@ def test_heads_without_end_are_refused(server: Running, pieces: list[bytes]) -> 
     ],
 )  # fmt: skip
 def test_what_is_no_http_is_a_problem_too(server: Running, request_line: bytes) -> None:
-    problem(exchange(server, request_line), 400)
+    problem_in(exchange(server, request_line), 400)
     alive(server)
 
 
@@ -158,123 +107,6 @@ def test_a_half_sent_body_is_408_and_leaves_nothing(
         ).is_success
 
 
-def test_a_stop_waits_for_no_body_that_does_not_come(
-    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For one that keeps coming it does."""
-    monkeypatch.setattr(receive, "DRAINING_S", 0.3)
-    body = picture(size=(200, 200))
-    head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with ExitStack() as open_sockets:
-        with running(config) as server:
-            server.serve(random_version(server.backbone, ("cat", "dog")))
-            silent, trickling, steady = (open_sockets.enter_context(connection(server)) for _ in range(3))
-            for one in (silent, trickling, steady):
-                one.sendall(head + body[:1])
-            held = server.services.bodies
-            wait_for(lambda: held.held == 3)
-
-            def send_on() -> None:
-                for at in range(1, len(body), 6000):
-                    steady.sendall(body[at : at + 6000])
-                    with suppress(ConnectionError):
-                        trickling.sendall(b"x")
-                    time.sleep(0.1)
-
-            sending = threading.Thread(target=send_on)
-            sending.start()
-        sending.join()
-        assert b"HTTP/1.1 503" in all_of(silent)
-        assert b"shutting down" in all_of(trickling)
-        assert all_of(steady).startswith(b"HTTP/1.1 200")
-
-
-def test_idle_connections_make_room(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than the server may have: the ones that have waited longest go, requests under way do not."""
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 20)
-    with running(config) as server:
-        server.serve(random_version(server.backbone, ("cat", "dog")))
-        head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(picture())
-        with connection(server) as working:
-            working.sendall(head)
-            idle = [socket.create_connection(working.getpeername()) for _ in range(60)]
-            try:
-                alive(server)
-                closed = 0
-                for one in idle:
-                    one.settimeout(0.05)
-                    with suppress(TimeoutError):
-                        closed += one.recv(1) == b""
-                assert closed >= 40
-                working.sendall(picture())
-                assert working.recv(65_536).startswith(b"HTTP/1.1 200")
-            finally:
-                for one in idle:
-                    one.close()
-
-
-def test_busy_connections_do_not_make_room(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 5)
-    head = b"POST /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/zip\r\nContent-Length: 9\r\n\r\n"
-    with running(config) as server:
-        server.client.close()
-        place = server.services.submissions
-        busy = []
-        try:
-            for number in range(5):
-                busy.append(socket.create_connection(tuple_of(server.url)))
-                busy[-1].sendall(head)
-                wait_for(lambda wanted=number + 1: place.borrowed_tokens == wanted)
-            problem(exchange(server), 503)
-        finally:
-            for one in busy:
-                one.close()
-        wait_for(lambda: place.borrowed_tokens == 0)
-        assert exchange(server, HEAD + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
-
-
-def tuple_of(url: str) -> tuple[str, int]:
-    host, port = url.removeprefix("http://").split(":")
-    return host, int(port)
-
-
-@contextmanager
-def unread(server: Running) -> Iterator[str]:
-    """A task whose events a client asked for and does not take."""
-    blob = server.services.blobs.put(picture())
-    task = server.queue.submit("told at length", [Sample(blob, "cat")]).task.id
-    figures = {f"figure_{number}": number / 7 for number in range(2_000)}
-    for share in range(200):
-        server.queue.update(task, progress=share / 200, metrics=figures)
-    with socket.socket() as reader:
-        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        reader.connect(tuple_of(server.url))
-        reader.sendall(b"GET /tasks/%b/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % task.encode())
-        wait_for(lambda: server.services.streams.borrowed_tokens == 1)
-        yield task
-
-
-def test_a_stream_that_nobody_reads_loses_its_place(
-    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(protocol, "TAKEN_S", 0.5)
-    with running(config) as server:
-        with unread(server) as task:
-            wait_for(lambda: server.services.streams.borrowed_tokens == 0)
-        assert not server.queue.get(task).state.ended, "nothing else ends the stream"
-        alive(server)
-    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR] == []
-
-
-def test_a_stop_waits_for_nobody_who_takes_no_answer(
-    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "LEAVING_S", 0.3)
-    with ExitStack() as reading, running(config) as server:
-        reading.enter_context(unread(server))
-        time.sleep(1)  # until nothing more fits on its way
-
-
 def test_a_refusal_reaches_a_client_that_sends_all_before_it_reads(server: Running) -> None:
     head = b"POST /classify?tmax=99 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     body = bytes(3_000_000)
@@ -283,7 +115,7 @@ def test_a_refusal_reaches_a_client_that_sends_all_before_it_reads(server: Runni
         time.sleep(0.3)  # until it is refused
         for at in range(0, len(body), 100_000):
             open_socket.sendall(body[at : at + 100_000])
-        problem(all_of(open_socket), 422)
+        problem_in(all_of(open_socket), 422)
 
 
 def test_who_never_sends_a_refused_body_is_not_waited_for(
@@ -291,7 +123,7 @@ def test_who_never_sends_a_refused_body_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(middleware, "LINGER_S", 0.2)
     head = b"POST /classify?tmax=99 HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
-    problem(exchange(server, head), 422)  # which comes with the end of the connection
+    problem_in(exchange(server, head), 422)  # which comes with the end of the connection
 
 
 def test_http_1_0_is_answered_and_closed(server: Running) -> None:
@@ -331,22 +163,3 @@ def test_an_offer_to_speak_something_else_is_passed_over(server: Running) -> Non
     with connection(server) as open_socket:
         open_socket.sendall(HEAD + offer)
         assert open_socket.recv(65_536).startswith(b"HTTP/1.1 200")
-
-
-def test_all_bodies_together_hold_a_bounded_memory(config: ServiceConfig) -> None:
-    bounded = replace(config, max_body_bytes=1 << 20, max_held_bytes=1 << 20)
-    with running(bounded) as server:
-        server.serve(random_version(server.backbone, ("cat", "dog")))
-        bodies, large = server.services.bodies, bytes(600_000)
-        with connection(server) as unfinished:
-            unfinished.sendall(CHUNKED + b"f4240\r\n" + large)
-            wait_for(lambda: bodies.held == len(large))
-            for path in ("/classify", "/v2/models/hippotune/infer"):
-                refused = server.client.post(path, content=large)
-                assert refused.status_code == 429
-                assert refused.headers["retry-after"]
-            many = server.client.post("/classify", files=[("files", ("a", large))])
-            assert many.status_code == 429
-            assert server.client.post("/classify", content=picture()).status_code == 200
-            assert bodies.held == len(large)
-        wait_for(lambda: bodies.held == 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from model.sample import sample_version
 from service.config import ServiceConfig
 from service.runtimes import Output, auto, load
 from service.runtimes.auto import AutoRuntime, Choice
-from service.runtimes.graphs import ExportFailed, Graphs, export_in_int8
+from service.runtimes.graphs import Graphs, export_in_int8
 from service.runtimes.onnx import NoProvider, OnnxClassifier, OnnxRuntime, open_session, require_provider
 from service.runtimes.torch import TorchRuntime
 
@@ -241,28 +239,6 @@ def test_the_exporting_process_leaves_whole_files_and_nothing_else(
     check_equal(
         OnnxRuntime(beside, graphs, 1), beside, sample_version(beside.backbone, loop, 12, 6), Budget(2, 0, 4)
     )
-
-
-def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) -> None:
-    graphs = Graphs(backbone, TorchRuntime.load(backbone, "cpu", threads=1).identity, tmp_path)
-    graphs.stop()
-    with pytest.raises(ExportFailed):
-        graphs.export(LOOP)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_an_export_that_is_ended_leaves_no_file(tmp_path: Path, backbone: BackboneSpec) -> None:
-    identity = TorchRuntime.load(backbone, "cpu", threads=1).identity
-    graphs = Graphs(backbone, identity, tmp_path, int8=True)  # which has a temporary folder from the start
-    with ThreadPoolExecutor(1) as pool:
-        exported = pool.submit(graphs.export, LOOP)
-        while not any(tmp_path.iterdir()) and not exported.done():
-            time.sleep(0.05)
-        graphs.stop()
-        with pytest.raises(ExportFailed, match="stopped"):
-            exported.result()
-    assert not any(tmp_path.iterdir())
 
 
 def test_without_onnx_auto_is_torch_and_onnx_says_what_is_missing(

@@ -19,19 +19,10 @@ import pytest
 from exchange.records import TaskState
 from service.config import ServiceConfig
 from service.routes import events
-from tests.service.support import Running, picture, random_version, running, wait_for
+from tests.service.support import Running, archived, picture, random_version, running, wait_for
 
 FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
 LABELS = {"labels": ["dog", "cat", "dog"]}
-
-
-@pytest.fixture
-def taught(server: Running) -> Any:
-    """The shared server; its queue is emptied afterwards."""
-    yield server
-    for task in server.queue.newest():
-        if task.state == TaskState.QUEUED:
-            server.queue.remove(task.id)
 
 
 def submit(server: Running, **arguments: Any) -> httpx.Response:
@@ -99,7 +90,7 @@ def test_the_same_key_gives_the_same_task(taught: Running) -> None:
 
 def test_a_key_is_taken_from_the_first_byte_of_its_body_on(taught: Running) -> None:
     key = {"Idempotency-Key": "two", "Content-Type": "application/x-tar"}
-    body = shard({"cat/1.png": picture()})
+    body = archived({"cat/1.png": picture()})
     again = threading.Event()
 
     def slowly() -> Iterator[bytes]:
@@ -280,83 +271,3 @@ def test_a_full_queue_is_429_and_says_when_to_come_back(config: ServiceConfig) -
         assert int(full.headers["retry-after"]) >= 1
         assert full.headers["content-type"] == "application/problem+json"
         assert len(server.queue.newest()) == config.queue.capacity
-
-
-SHARD = {
-    "000000.jpg": picture(1, "JPEG"),
-    "000000.cls": b"7\n",
-    "000001.png": picture(2),
-    "000001.json": b'{"label": "dog", "author": "me"}',
-    "000001.txt": b"a caption",
-    "part/000002.seg.jpg": picture(3, "JPEG"),
-    "part/000002.cls": "Käfer".encode(),
-    "000003.JPG": picture(4, "JPEG"),
-    "000003.CLS": b"cat",
-}
-
-
-def shard(members: dict[str, bytes], kind: str = "tar") -> bytes:
-    buffer = io.BytesIO()
-    if kind == "zip":
-        with zipfile.ZipFile(buffer, "w") as archive:
-            for name, data in members.items():
-                archive.writestr(name, data)
-    else:
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for name, data in members.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_webdataset_shard(taught: Running, kind: str) -> None:
-    media = {"zip": "application/zip", "tar": "application/x-tar"}[kind]
-    response = taught.client.post("/tasks", content=shard(SHARD, kind), headers={"Content-Type": media})
-    assert response.status_code == 202, response.text
-    claim = taught.queue.claim("test", 0)
-    assert claim is not None
-    labels = {taught.services.blobs.get(sample.blob): sample.label for sample in claim.samples}
-    assert labels == {
-        picture(1, "JPEG"): "7",
-        picture(2): "dog",
-        picture(3, "JPEG"): "Käfer",
-        picture(4, "JPEG"): "cat",
-    }
-    taught.queue.finish(claim)
-
-
-def test_a_label_file_that_windows_wrote_names_the_same_label(taught: Running) -> None:
-    """A class of two spellings that look the same would be two."""
-    members = {
-        "1.jpg": picture(1, "JPEG"),
-        "1.cls": "\ufeffcat\r\n".encode(),
-        "2.jpg": picture(2, "JPEG"),
-        "2.json": '\ufeff{"label": "cat"}'.encode(),
-    }
-    media = {"Content-Type": "application/x-tar"}
-    response = taught.client.post("/tasks", content=shard(members), headers=media)
-    assert response.json()["labels"] == ["cat"]
-
-
-@pytest.mark.parametrize(
-    ("members", "told"),
-    [
-        ({"1.jpg": b"x", "2.jpg": b"x", "2.cls": b"1"}, "'1.jpg'; it must have its label beside it"),
-        ({"1.cls": b"1"}, "'1.cls'; it must have its image beside it"),
-        ({"1.jpg": b"x", "1.seg.png": b"x", "1.cls": b"1"}, "'1.seg.png'; it must be the only image"),
-        ({"1.jpg": b"x", "1.json": b'{"caption": "cat"}'}, "it must name its label as"),
-        ({"1.jpg": b"x", "1.json": b"{"}, "is no JSON"),
-        ({"1.jpg": b"x", "1.cls": b"\xff"}, "is no UTF-8"),
-        ({"1.jpg": picture(), "1.cls": b""}, "have 1 to 200 printable characters"),
-    ],
-)
-def test_a_shard_that_cannot_be_learned_says_why(
-    server: Running, members: dict[str, bytes], told: str
-) -> None:
-    response = server.client.post(
-        "/tasks", content=shard(members), headers={"Content-Type": "application/x-tar"}
-    )
-    assert response.status_code == 422
-    assert told in response.json()["detail"]

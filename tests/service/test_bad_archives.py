@@ -1,0 +1,118 @@
+"""Archives that are damaged, malicious or laid out otherwise are refused, and nothing of them is queued."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+
+import pytest
+
+from tests.service.support import Running, picture, problem, zeros_zip, zip64, zipped
+
+pytestmark = pytest.mark.usefixtures("unharmed")
+
+ZIP = {"Content-Type": "application/zip"}
+TAR = {"Content-Type": "application/x-tar"}
+
+
+def encrypted() -> bytes:
+    """Only the flag: the point is that nothing is asked for a password."""
+    body = bytearray(zipped("cat/1.png"))
+    body[body.rindex(b"PK\x01\x02") + 8] |= 1
+    return bytes(body)
+
+
+def linked() -> bytes:
+    buffer, link = io.BytesIO(), zipfile.ZipInfo("cat/1.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "field", "allowed"),
+    [
+        (lambda: b"", 422, "body", "archive"),
+        (lambda: b"no zip", 422, "body", "zip archive"),
+        (lambda: zipped(), 422, "body", "at least one image"),
+        (lambda: zipped("cat/"), 422, "body", "at least one image"),
+        (lambda: zipped("cat/1.png", "../evil.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("/cat/1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("cat\\..\\1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("C:/1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("1.png"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("c" * 600 + "/1.png"), 422, "name in the archive", "512"),
+        (lambda: zipped("nameless").replace(b"nameless", b"\0ameless"), 422, "name in the archive", "label/image.jpg"),
+        (lambda: zipped("cat/1.txt", data=b"text"), 415, "files[0]", "JPEG, PNG or WebP"),
+        (lambda: zipped("cat/1.png", method=zipfile.ZIP_LZMA), 422, "cat/1.png", "stored or deflated"),
+        (encrypted, 422, "cat/1.png", "password"),
+        (linked, 422, "cat/1.png", "plain file"),
+        (lambda: zeros_zip(10, 1 << 30), 413, "zero/0.png", "20971520 bytes"),
+        (lambda: zeros_zip(600, 16 << 20), 413, "body", "100 times"),
+    ],
+    ids=[
+        "empty body", "no zip", "empty zip", "only folders", "dot dot", "absolute", "backslash", "drive", "no label",
+        "long name", "no name", "text inside", "lzma", "encrypted", "link", "10 GB in 10", "10 GB in 600",
+    ],
+)  # fmt: skip
+def test_zip_archives(
+    server: Running, make: Callable[[], bytes], status: int, field: str, allowed: str
+) -> None:
+    problem(server.client.post("/tasks", content=make(), headers=ZIP), status, field, allowed)
+
+
+def test_a_zip64_directory_is_bounded_too(server: Running) -> None:
+    body = zip64(1)
+    at = body.rindex(b"PK\x06\x06") + 40
+    large = body[:at] + struct.pack("<Q", 1 << 40) + body[at + 8 :]
+    problem(server.client.post("/tasks", content=large, headers=ZIP), 413, "body", "20000 images")
+
+
+def test_a_zip_whose_content_is_damaged(server: Running) -> None:
+    body = bytearray(zipped("cat/1.png"))
+    body[200] ^= 0xFF
+    response = server.client.post("/tasks", content=bytes(body), headers=ZIP)
+    assert response.status_code == 422
+    assert "cat/1.png" in response.json()["detail"]
+
+
+def tarred(name: str, kind: bytes = tarfile.REGTYPE, cut: int = 0) -> bytes:
+    buffer, data = io.BytesIO(), picture()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, info.size = kind, "/etc/passwd", len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()[: 512 + len(data) - cut]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "allowed"),
+    [
+        (tarred("../1.png"), "name in the archive", "label/image.jpg"),
+        (tarred("cat/1.png", tarfile.SYMTYPE), "cat/1.png", "plain file"),
+        (tarred("cat/1.png", tarfile.CHRTYPE), "cat/1.png", "plain file"),
+    ],
+    ids=["dot dot", "link", "device"],
+)
+def test_tar_archives(server: Running, body: bytes, field: str, allowed: str) -> None:
+    problem(server.client.post("/tasks", content=body, headers=TAR), 422, field, allowed)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_tar_archives(server: Running, compress: Callable[[bytes], bytes]) -> None:
+    body = compress(tarred("cat/1.png"))
+    problem(server.client.post("/tasks", content=body, headers=TAR), 422, "body", "plain tar")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no tar" * 200, tarred("cat/1.png", cut=100)], ids=["empty", "none", "cut"]
+)
+def test_tar_archives_that_are_damaged(server: Running, body: bytes) -> None:
+    assert server.client.post("/tasks", content=body, headers=TAR).status_code == 422

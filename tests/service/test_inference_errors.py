@@ -1,0 +1,127 @@
+"""/v2 refuses what it cannot read in the protocol's own words, and names what is allowed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import struct
+from typing import Any
+
+import pytest
+
+from tests.service.support import PX, Running, picture
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"labels": ["cat", 5]}, "labels is "),
+        ({"timeout": "5"}, "timeout is '5'; it must be a whole number of microseconds"),
+        ({"timeout": -5}, "timeout is -5; it must be a whole number of microseconds"),
+        ({"timeout": True}, "timeout is True; it must be a whole number of microseconds"),
+        ({"tmx": 1}, "it must be among tmax, epsilon, topk, keep, budget_ms, labels, top, timeout"),
+    ],
+)
+def test_a_parameter_that_is_refused_is_named_with_what_is_allowed(
+    server: Running, parameters: dict[str, Any], told: str
+) -> None:
+    image = {
+        "name": "image",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": [base64.b64encode(picture()).decode()],
+    }
+    body = {"inputs": [image], "parameters": parameters}
+    response = server.client.post("/v2/models/hippotune/infer", json=body)
+    assert response.status_code == 422
+    assert told in response.json()["error"]
+
+
+@pytest.mark.parametrize("element", [None, 1234, True, "no base64", {}])
+def test_an_image_in_json_is_base64(server: Running, element: Any) -> None:
+    image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [element]}
+    response = server.client.post("/v2/models/hippotune/infer", json={"inputs": [image]})
+    assert response.status_code == 422
+    assert "it must be base64" in response.json()["error"], response.text
+
+
+@pytest.mark.parametrize(
+    ("shape", "data", "told"),
+    [
+        ([1, 3, 8, 8], bytes(192), f"it must be \\[n, 3, {PX}, {PX}\\]"),
+        ([3 * PX * PX], bytes(3 * PX * PX), "it must be \\[n, 3"),
+        ([2, 3, PX, PX], bytes(3 * PX * PX), f"as many elements as there are numbers, {3 * PX * PX}"),
+        ([-1, 3, PX, PX], bytes(3 * PX * PX), "as many elements"),
+        ([0, 3, PX, PX], b"", "image is 0"),
+        ([1, 3, PX, PX], [256] * (3 * PX * PX), "whole numbers in 0..255"),
+        ([1, 3, PX, PX], ["1"] * (3 * PX * PX), "whole numbers in 0..255"),
+    ],
+)
+def test_pixels_of_another_shape_are_refused(server: Running, shape: list[int], data: Any, told: str) -> None:
+    image: dict[str, Any] = {"name": "image", "shape": shape, "datatype": "UINT8"}
+    if isinstance(data, bytes):
+        header = json.dumps({"inputs": [image | {"parameters": {"binary_data_size": len(data)}}]}).encode()
+        body = header + data
+    else:
+        header = body = json.dumps({"inputs": [image | {"data": data}]}).encode()
+    response = server.client.post(
+        "/v2/models/hippotune/infer",
+        content=body,
+        headers={"Inference-Header-Content-Length": str(len(header))},
+    )
+    assert response.status_code == 422
+    assert re.search(told, response.json()["error"]), response.text
+
+
+HUGE = b",".join([b"9" * 18] * 300_000)
+"""A shape whose product is a number of two megabytes, for which nobody has the time."""
+
+
+@pytest.mark.parametrize("length", ["-1", "1.5", "x", "9" * 5000])
+def test_the_length_of_the_header_is_a_number(server: Running, length: str) -> None:
+    headers = {"Inference-Header-Content-Length": length}
+    response = server.client.post("/v2/models/hippotune/infer", content=b"{}", headers=headers)
+    assert response.status_code == 400, response.text
+
+
+@pytest.mark.parametrize(
+    ("header", "binary", "status"),
+    [
+        (b"not json", b"", 400),
+        (b"{}", b"", 400),
+        (b'{"inputs": []}', b"", 422),
+        (b'{"inputs": [], "outputs": [%b]}' % b",".join([b'{"name": "labels"}'] * 5), b"", 400),
+        pytest.param(
+            b'{"inputs": [{"name": "image", "shape": [%b], "datatype": "BYTES"}]}' % HUGE,
+            b"",
+            422,
+            id="huge shape",
+        ),
+        (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "FP32", "data": [1]}]}', b"", 422),
+        (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["*"]}]}', b"", 422),
+        (b'{"inputs": [{"name": "image", "shape": [2], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 422),
+        (b'{"inputs": [{"name": "image", "shape": [0], "datatype": "BYTES", "data": []}]}', b"", 422),
+        (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 415),
+        ("sized", b"\x05\0\0\0abc", 400),
+        ("sized", b"\x05\0", 400),
+        ("sized", struct.pack("<I", 3) + b"abc" + struct.pack("<I", 0), 422),
+    ],
+)
+def test_a_bad_request_is_told_apart(server: Running, header: Any, binary: bytes, status: int) -> None:
+    if header == "sized":
+        header = b'{"inputs":[{"name":"image","shape":[1],"datatype":"BYTES","parameters":{"binary_data_size":%d}}]}'
+        header %= len(binary)
+    headers = {"Inference-Header-Content-Length": str(len(header))}
+    response = server.client.post("/v2/models/hippotune/infer", content=header + binary, headers=headers)
+    assert response.status_code == status, response.text
+    assert set(response.json()) == {"error"}
+    assert response.headers["content-type"] == "application/json"
+
+
+def test_paths_and_methods_that_are_none_are_the_protocols_errors_too(server: Running) -> None:
+    for method, path in (("GET", "/v2/nothing"), ("PUT", "/v2/health/live")):
+        response = server.client.request(method, path)
+        assert response.status_code in (404, 405)
+        assert set(response.json()) == {"error"}
+    assert "detail" in server.client.get("/nothing").json()
