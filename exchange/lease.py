@@ -8,8 +8,8 @@ from exchange.connection import reaching_redis
 from exchange.errors import LeaseLost
 from exchange.keys import DEFAULT_PREFIX, Keys
 
-# A token is random: a count would be given out twice by a Redis that lost its data, or the last of them. The same
-# request twice is one acquisition, as its answer may have been lost.
+# A token is random, not a count: a Redis that lost its data, or the newest of it, would give the same count out again.
+# The same request sent twice is one acquisition, since the answer to the first may have been lost.
 _ACQUIRE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[2] then return 0 end
@@ -18,7 +18,7 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
 return 1
 """
 
-# One whose time ran out while nobody else came goes on.
+# A holder whose time ran out may go on if nobody else has come meanwhile.
 _RENEW = """
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])

@@ -1,7 +1,7 @@
 """The task queue: a Redis stream that gives each task to one worker, and takes it back from a dead one.
 
-Delivery is at least once: after a crash a task is handed out again. Every word about a delivery carries its
-`Claim`; once another worker has taken over, the old one gets `LeaseLost`.
+Delivery is at least once: after a crash a task is handed out again. Whoever reports on a delivery does so with its
+`Claim`, and gets `LeaseLost` once another worker has taken the task over.
 """
 
 import hashlib
@@ -58,17 +58,17 @@ class QueueConfig:
     prefix: str = DEFAULT_PREFIX
     """Starts every key, so that several installations can share one Redis."""
     capacity: int = 1000
-    """Most unfinished tasks: waiting and being learned."""
+    """The most unfinished tasks: those that wait and those being learned."""
     lease_s: float = 15.0
-    """A worker that has not renewed its claim for so long counts as dead."""
+    """A worker that has not renewed its claim for this long counts as dead."""
     max_deliveries: int = 3
-    """A task that was handed out so often without an end goes to the dead letters."""
+    """A task that was handed out this often and never came to an end becomes a dead letter."""
     idempotency_ttl_s: int = 86_400
     """How long an idempotency key is remembered."""
     dead_letters: int = 1000
-    """Most failed tasks that can be tried again; beyond that the oldest lose their images."""
+    """The most failed tasks that can be tried again; beyond that, the oldest lose their images."""
     events: int = 256
-    """Most events kept of one task."""
+    """The most events kept of one task."""
     event_ttl_s: int = 86_400
     """How long the events of a task are kept after its last one."""
 
@@ -91,10 +91,10 @@ class TaskQueue(TaskReader):
         idempotency_key: str | None = None,
         digest: str | None = None,
     ) -> Submitted:
-        """Accepts a task whose blobs are stored; when this returns it will be learned or reported as failed.
+        """Accepts a task whose blobs are stored. Once this has returned, it will be learned or reported as failed.
 
-        An idempotency key used before returns the task it made, if `digest` is the same: that of the request,
-        by default of name and samples.
+        An idempotency key that was used before gives the task that it made then, if the request is the same.
+        digest: tells requests apart; by default a hash of name and samples.
         Raises `QueueFull`, `IdempotencyMismatch`, `BlobMissing`, `StoreUnavailable`.
         """
         self.blobs.require(sample.blob for sample in samples)
@@ -117,7 +117,7 @@ class TaskQueue(TaskReader):
         return Submitted(task_from_fields(read_fields(rest[0])), created=status == b"created")
 
     def require_room(self) -> None:
-        """Raises `QueueFull` when `submit` would now, unless it had an idempotency key of old."""
+        """Raises `QueueFull` if `submit` would raise it now for a new task."""
         if self.depth() >= self.config.capacity:
             raise self._full()
 
@@ -128,9 +128,9 @@ class TaskQueue(TaskReader):
     def claim(self, consumer: str, block_ms: int) -> Claim | None:
         """The next task for this worker: first those of dead workers, then the oldest that waits.
 
-        Waits up to `block_ms` milliseconds for one, 0 not at all; None when there is none. `consumer` must be
-        unique to this process. Tasks that were delivered too often, or whose list of samples is damaged, fail
-        on the way. Raises `BlobUnreadable`, with nothing claimed, while the disk does not give such a list.
+        Waits up to `block_ms` milliseconds for one (0: not at all), then returns None. `consumer` must be unique to
+        this process. Tasks that were delivered too often, or whose list of samples is damaged, are failed on the
+        way. Raises `BlobUnreadable` while the disk cannot give such a list; nothing is claimed then.
         """
         deadline = time.monotonic() + block_ms / 1000
         while True:
@@ -142,7 +142,7 @@ class TaskQueue(TaskReader):
                 return None
 
     def heartbeat(self, claim: Claim) -> None:
-        """Renews the lease; needed more often than every `lease_s`. A claim that has ended is no error.
+        """Renews the lease; call it more often than every `lease_s` seconds. A claim that has ended is no error.
 
         Raises `LeaseLost`.
         """
@@ -185,10 +185,11 @@ class TaskQueue(TaskReader):
         return self._answer(task_id, status, rest)
 
     def remove(self, task_id: str, *, again: bool = False) -> TaskRecord:
-        """Cancels a task that waits or has failed; orders one that a worker was given to be forgotten.
+        """Cancels a task that waits or has failed, and orders any other one to be forgotten.
 
-        The order is a delivery of its own, whose claim has the state FORGETTING and no samples. `again` orders it for
-        one that was cancelled or forgotten before, too. Raises `TaskNotFound`.
+        The order is a delivery of its own: its claim has the state FORGETTING and no samples. A task that was
+        cancelled or forgotten before stays as it is, unless `again` asks for the order all the same.
+        Raises `TaskNotFound`.
         """
         status, *rest = self.run(lua.REMOVE, task_id, task_id, "again" if again else "")
         return self._answer(task_id, status, rest)
@@ -196,8 +197,8 @@ class TaskQueue(TaskReader):
     def retry(self, task_id: str) -> TaskRecord:
         """Queues a failed task again, as if new.
 
-        Raises `TaskNotFound`, `NotRetryable`, `QueueFull`, and where its images are not all there `BlobMissing`,
-        `BlobCorrupt` or, which may pass, `BlobUnreadable`.
+        Raises `TaskNotFound`, `NotRetryable` and `QueueFull`; `BlobMissing` or `BlobCorrupt` if its images are no
+        longer all there, and `BlobUnreadable` while the disk cannot give them.
         """
         fields = self.fields(task_id)
         if fields["state"] == TaskState.FAILED:
@@ -280,7 +281,7 @@ class TaskQueue(TaskReader):
             self._lose(claim)
 
     def _let_go(self, script: str, claim: Claim, *arguments: str | int) -> None:
-        """Held no more, whatever Redis says: if it is out of reach the entry's lease runs out."""
+        """Ends a claim. It is held no more even if Redis is out of reach: there, its lease runs out."""
         self._held.discard(claim.entry_id)
         self._owned(script, claim, *arguments)
 

@@ -2,7 +2,7 @@
 
 `TaskQueue.run` puts what they share before each. Each gets the same five keys (queue, dead letters, index, the task's
 hash, its events) and, first among its arguments, how many events to keep and for how many seconds. The client may send
-a script twice when an answer is lost, so each must bear that.
+a script again when an answer is lost, so each must be safe to run twice.
 """
 
 SHARED = """
@@ -78,13 +78,13 @@ local function bury(entry, reason, most)
   enter('failed')
 end
 
--- What else is in the stream of a task that is to be forgotten is not worth doing any more.
+-- Once a task is to be forgotten, whatever else the stream holds of it is not worth doing any more.
 local function outdated(entry)
   local state, order = unpack(redis.call('HMGET', task, 'state', 'order'))
   return state == 'forgetting' and entry ~= order
 end
 
--- Ends a delivery that came to nothing. A task that could not be forgotten is what it was.
+-- Ends a delivery that came to nothing. A task that could not be forgotten becomes again what it was.
 local function give_up(entry, reason, most)
   if outdated(entry) then return remove(entry) end
   local state, learned = unpack(redis.call('HMGET', task, 'state', 'consolidated_at'))
@@ -122,9 +122,9 @@ announce()
 return {'created', record()}
 """
 
-# What XAUTOCLAIM does, but for one thing: after an outage that kept a worker from renewing its claims it
-# would be handed them again. Those it holds are left out. One of its own that it does not hold was delivered
-# in an answer that never arrived.
+# Like XAUTOCLAIM, except that a worker is not handed what it holds: after an outage in which it could not renew its
+# claims, XAUTOCLAIM would give it the same ones again. An entry of its own that it does not hold is handed out: it was
+# delivered in an answer that never arrived.
 RECLAIM = """
 local consumer, lease_ms, held = ARGV[3], ARGV[4], {}
 for i = 5, #ARGV do held[ARGV[i]] = 1 end
@@ -141,8 +141,9 @@ end
 return nil
 """
 
-# A task that waits, already served, while another is learned is not to blame when that one kills the worker:
-# its delivery is not counted. Otherwise one poison task would take all its neighbours to the dead letters.
+# A worker also holds tasks that are served already and wait to be consolidated. When the one it is learning kills it,
+# those that wait are not to blame, so their delivery is not counted: otherwise one poison task would take all its
+# neighbours to the dead letters.
 TAKE = """
 local entry, consumer, most, dead_count = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local name, deliveries = holder(entry)

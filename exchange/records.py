@@ -47,10 +47,10 @@ class Sample:
     """One labelled image of a task, or the features of one that was answered and corrected."""
 
     blob: str
-    """SHA-256 (hex) of the original encoded image, or of the feature vector, its name in the blob store."""
+    """SHA-256 (hex) of the original encoded image, or of the feature vector; its name in the blob store."""
     label: str
     space: str | None = None
-    """Of a feature vector, by which pools it was made; None where the blob is an image."""
+    """The feature space that a feature vector was made in, see `Checkpoint.space`; None where the blob is an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Manifest:
 
     @property
     def applied(self) -> tuple[str, ...]:
-        """Ids of all tasks in this version. One of these, delivered again, needs only an acknowledgement."""
+        """Ids of all tasks in this version. If one is delivered again, it only has to be acknowledged."""
         return self.consolidated + self.fast
 
     def to_json(self) -> bytes:

@@ -175,8 +175,9 @@ class Registry:
     def prune(self, keep: int) -> list[int]:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
 
-        What is served and the canary stay, and so does for each version that stays the consolidated one it descends
-        from; where the disk does not tell that of one of these two, everything stays.
+        The version that is served and the canary stay, whatever their age. With each version that stays, the
+        consolidated one that it descends from stays too. If the disk does not tell which that is for the version
+        served or for the canary, nothing is removed.
         Raises `StoreUnavailable` and `VersionUnreadable`.
         """
         published = self._published()

@@ -25,8 +25,10 @@ class Relay:
         self._announce_at = 0.0
 
     def ask(self, peer: str, question: str, patience_s: float = 1.0) -> bytes | None:
-        """What the process named `peer` answers; None at once where there is none, or when it does not within
-        `patience_s`."""
+        """What the process named `peer` answers.
+
+        None at once if there is no such process; None after `patience_s` seconds if it does not answer.
+        """
         token = secrets.token_hex(8)
         waiting, reply = self.keys.relay(peer), self.keys.relay(f"{peer}:{token}")
         with reaching_redis():

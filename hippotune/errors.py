@@ -38,7 +38,8 @@ class Refused(HippoTuneError):
         super().__init__(f"{status}: {told}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What a worker process raises reaches its pool; as exceptions are pickled otherwise, the pool would hang."""
+        """Lets a worker process raise it: pickled as exceptions usually are, it could not be read, and its pool would
+        wait for ever."""
         return partial(Refused, busy=self.busy), (self.status, self.problem)
 
 

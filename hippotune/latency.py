@@ -63,8 +63,9 @@ def gather(
 ) -> list[tuple[float, float] | None]:
     """What `ask` gives for each turn, some of them under way at the same time.
 
-    Who interrupts waits for those alone. Every caller fetches its next turn itself: to hand out a hundred thousand one
-    by one takes seconds of the main thread, in which an interrupt may hit the pool's own locks and leave one locked.
+    An interrupt waits only for the calls under way. Every caller fetches its next turn itself: handing out a hundred
+    thousand turns would take the main thread seconds, in which an interrupt may hit the pool's own locks and leave one
+    locked.
     """
     found: list[tuple[float, float] | None] = [None] * turns
     left, interrupted = iter(range(turns)), Event()

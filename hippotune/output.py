@@ -21,7 +21,7 @@ from hippotune.errors import HippoTuneError, Refused, Unreachable
 from hippotune.samples import FilesLeftOut
 
 UNCUT = 10_000
-"""Columns of a terminal that is none."""
+"""Columns where the output is no terminal: enough for anything."""
 
 
 class Exit(IntEnum):

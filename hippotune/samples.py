@@ -17,7 +17,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 """What desktops leave in folders, beside what they hide by a dot."""
 NAMED = 5
-"""Suffixes named of what is left out."""
+"""How many suffixes of files left out a message names."""
 
 Image = bytes | str | os.PathLike[str]
 """An encoded image: its bytes, or the path of its file."""

@@ -49,7 +49,7 @@ class TaskLimits:
 
 
 USUAL = TaskLimits(20_000, 500 << 20)
-"""Just below what a server takes that was not told otherwise."""
+"""Just below what a server takes by default."""
 
 
 def is_archive(text: str) -> bool:

@@ -101,7 +101,7 @@ class Backbone(nn.Module):
         return (2 if self.vit.num_prefix_tokens else 1) * len(self.reads) * self.dim
 
     def read(self, layer: int, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
-        """What is read of the tokens x [B, N, d] after a block, counted from 1: of most blocks nothing."""
+        """What the head reads of tokens x [B, N, d] after block `layer`, counted from 1; nothing for most blocks."""
         if layer not in self.reads:
             return []
         return read_block(self.vit.norm(x) if layer == self.depth else x, self.vit.num_prefix_tokens, sizes)

@@ -1,8 +1,8 @@
 """Budgets: how much a request lets the loop deliberate.
 
 A budget is per sample, never per batch: requests with different budgets share one forward pass, and what a
-sample gets does not depend on its batch mates. `keep` alone sets the shape of a pass, so those that share one agree
-on it.
+sample gets does not depend on its batch mates. Only `keep` changes the shape of the tensors, so all samples of a pass
+must have the same one.
 """
 
 from __future__ import annotations

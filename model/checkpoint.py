@@ -143,7 +143,7 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
         tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
     )
     covariances, bias = None, tensors["head.bias"]
-    if "head.volumes" in tensors:  # versions of before paid for their volumes apart
+    if "head.volumes" in tensors:  # older versions keep what classes pay for their volumes apart
         bias = bias - tensors["head.volumes"]
     if "head.directions" in tensors:
         covariances = ClassCovariances(*(tensors[f"head.{part.name}"] for part in fields(ClassCovariances)))

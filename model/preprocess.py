@@ -66,9 +66,9 @@ def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def decode_plain_jpeg(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8] | None:
-    """[height, width, 3] of a JPEG that is to be taken as it is: in colour or grey, whole, not to be turned or scaled.
+    """A JPEG as [height, width, 3] if it can be taken as it is: in colour or grey, whole, not to be turned or scaled.
 
-    None for all else, which is Pillow's. Both stand on libjpeg-turbo and give the same pixels; this one is
+    None for everything else, which is left to Pillow. Both stand on libjpeg-turbo and give the same pixels; this one is
     faster, and holds up Python's other threads less often.
     """
     if not data.startswith(b"\xff\xd8\xff") or APP1 in data:

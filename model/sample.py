@@ -1,4 +1,4 @@
-"""A version of random numbers, where it matters how large one is and not what it knows."""
+"""A version made of random numbers, for measurements in which its size matters and not what it knows."""
 
 from __future__ import annotations
 

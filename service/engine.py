@@ -36,7 +36,7 @@ from service.tickets import Batch, Item, Scored, Ticket, fail, resolve
 log = structlog.get_logger(__name__)
 
 ANSWERING_S = 0.001
-"""What it takes to write an answer, and more."""
+"""Longer than it takes to write an answer."""
 
 
 class Engine:
@@ -177,9 +177,9 @@ class Engine:
                 self._in_hand = []
 
     def _version_of(self, ticket: Ticket) -> Snapshot:
-        """What answers a ticket: settled once started, else the newest there is for its bucket.
+        """The version that answers a ticket: the one it was started with, else the newest for its bucket.
 
-        A newest version that knows no label has no answer; the ticket then keeps the one it came with, which had.
+        If the newest knows no label, it has no answer to give: the ticket then keeps the one it came with, which has.
         """
         newest = None if ticket.started else self._served.at(ticket.bucket)
         return newest if newest is not None and newest.labels else ticket.snapshot
@@ -203,7 +203,7 @@ class Engine:
                 budget = self._pace.deepest(budget, images, ticket.target - now)
             first = items[0].ticket if items else None
             if first and (snapshot is not first.snapshot or budget.keep != first.budget.keep):
-                others.append(item)  # with the budget it came with: its own pass may be a smaller one
+                others.append(item)  # it keeps the budget it came with: its own pass may be smaller
             else:
                 ticket.snapshot, ticket.budget, ticket.started = snapshot, budget, True
                 items.append(item)

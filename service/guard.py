@@ -1,4 +1,4 @@
-"""Who may send which request. Pure ASGI, before routing: a route nobody thought of is an admin's.
+"""Who may send which request. Pure ASGI, before routing: a route that no rule here names is for admins alone.
 
 Without keys the server listens on loopback, where the danger is a web page from elsewhere, open in a browser on
 this machine: it may send requests here, also under a name of its own that it points to 127.0.0.1.
@@ -34,9 +34,10 @@ SCHEMES = {
 
 
 def allowed_roles(method: str, path: str) -> frozenset[Role] | None:
-    """The roles that may, an admin aside; None when no key is needed.
+    """The roles that may send a request, besides admin, which may always; None when no key is needed.
 
-    The page, the API document and health tell nothing about anybody's data. Reading takes any key.
+    The page, the API document and health are open: they tell nothing about anybody's data. The rest can be read with
+    any key.
     """
     if method in READING:
         return None if path in OPEN or path.startswith("/web/") else EVERYBODY

@@ -45,10 +45,10 @@ def folder_of(name: str) -> str:
 
 
 def webdataset(members: Sequence[Member]) -> list[Upload]:
-    """Files that share all before the first dot of their name are one sample; what is no image or label is left.
+    """Files whose names are the same up to the first dot are one sample; what is neither image nor label is left out.
 
     The layout of https://github.com/webdataset/webdataset. Raises Problem for an image or a label alone, and for a
-    second image of a sample: which of them the label is of, nothing says.
+    second image of a sample, since nothing says which of the two the label is of.
     """
     images: dict[str, Member] = {}
     labels: dict[str, Member] = {}

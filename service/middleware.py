@@ -102,9 +102,10 @@ class HeadRequests:
 
 
 class Lingering:
-    """Takes in, for a moment, what still comes of a refused body where the connection is closed after the answer.
+    """Reads on for a moment, after a body was refused, on connections that are closed after the answer.
 
-    Closed at once it would be reset, and the answer lost to whoever sends all before reading, as urllib does.
+    A connection closed at once would be reset, and clients that send everything before they read, such as urllib, would
+    never see the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -144,7 +145,7 @@ def is_closed_after(scope: Scope) -> bool:
 
 
 class ProtocolErrors:
-    """Under /v2 an error is `{"error": ...}`, as the Open Inference Protocol has it: what clients for it can read."""
+    """Makes errors under /v2 `{"error": ...}`, as the Open Inference Protocol has it: its clients read nothing else."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -12,12 +12,12 @@ from model.merging import LEAST_KEEP
 KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6, LEAST_KEEP)
 """Shares of tokens that a time budget chooses among, deepest first."""
 FADE = 0.95
-"""What an observation still counts for after the next one: the last twenty or so make the picture."""
+"""By how much each pass makes those before it count for less: about the last twenty matter."""
 MARGIN = 1.1
-"""A prediction is taken for this much more, since half of all passes take longer than expected."""
+"""Predictions are multiplied by this, since half of all passes take longer than predicted."""
 LEAST = 0.1
-"""Least share of the mean seconds an image that a pass is taken to last: a line through passes that grow faster than
-their images would reach nothing, and what takes no time can neither be divided by nor planned with."""
+"""A pass is never predicted to take less than this share of what its images take on average. Where passes grow faster
+than their images, the line falls to zero for small ones, and zero can neither be divided by nor planned with."""
 SAVED = 0.45
 """Share of the time of a pass that merging away all tokens would save, before anything was observed."""
 
@@ -64,7 +64,7 @@ class Pace:
         return 1 - SAVED * (1 - keep)
 
     def _line(self, images: int) -> float:
-        """Seconds of a whole pass by the least-squares line; proportional to images while they were all alike."""
+        """Seconds of a whole pass by the least-squares line; in proportion to images while all passes had as many."""
         weight, n, nn, t, nt = self._sums
         if not weight:
             return 0.0

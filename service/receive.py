@@ -102,9 +102,12 @@ async def stream_body(
 
 
 class Patience:
-    """How long a body is waited for: `idle_s` of silence, and as a whole that and a second for every `SLOWEST` bytes,
-    for trickling is no way to hold a place. Much less once the server shuts down, which must not wait for a body that
-    may never come; what keeps coming is taken to its end."""
+    """How long a body is waited for.
+
+    At most `idle_s` seconds of silence and, in all, as many and one more for every `SLOWEST` bytes, so that nobody
+    holds a place by trickling. Once the server shuts down, `DRAINING_S` takes the place of `idle_s`: it must not wait
+    for a body that may never come, but one that keeps coming is read to its end.
+    """
 
     def __init__(self, idle_s: float, lifecycle: Lifecycle) -> None:
         self._idle_s, self._lifecycle = idle_s, lifecycle
@@ -154,7 +157,7 @@ class WholeForm(MultiPartParser):
         return await super().parse()
 
     async def _whole(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-        """Asked for more once all that came is parsed: an error here has the files closed that came so far."""
+        """The parser asks for more once it has parsed what came; an error raised here makes it close its files."""
         async for chunk in stream:
             yield chunk
         if not self.ended:

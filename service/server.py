@@ -92,7 +92,7 @@ class OwnProcessServer(DrainingServer):
     """The same where a process does nothing else."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Half a million objects that stay for ever are there by now; each search among them stops all answers."""
+        """Then keeps garbage collection, which stops all answers, from searching half a million objects that stay."""
         await super().startup(sockets)
         gc.collect()
         gc.freeze()

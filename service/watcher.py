@@ -29,9 +29,9 @@ FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 WARM_UP_S = 120.0
 READ_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Between the readings of a version before it is refused: files on a shared disk may come after the pointer."""
+"""Pauses between attempts to read a version, before it is refused: a shared disk may show files after the pointer."""
 AGAIN_S = 30.0
-"""Until a version that the disk did not give is tried again, though refused; some take a minute to show a file."""
+"""After so long a version refused because the disk did not give it is tried again: some take a minute to show one."""
 KEPT_REFUSALS = 20
 MISSING = (VersionNotFound, VersionUnreadable, OSError)
 """What the disk does not give, or not yet. Unlike damage, this may pass by itself."""
@@ -67,7 +67,7 @@ class Watcher:
         self._warmed: set[tuple[LoopConfig, bool]] = set()
         """See `passes_of`."""
         self._again: float | None = None
-        """When to try anew what the disk did not give, by `monotonic`; None while it gave all."""
+        """`monotonic` time at which to try again what the disk did not give; None while it gave everything."""
         self.caught_up = False
         """True once the registry was read and what it pointed to was served or refused."""
 
@@ -90,7 +90,7 @@ class Watcher:
             try:
                 if self._again is not None and monotonic() > self._again:
                     seen = self._again = None
-                    # One that answers needs no second try, and unless it is remembered nobody sees it end.
+                    # A canary that answers needs no second try, and has to be remembered for its end to be noticed.
                     if self._served.canary is None:
                         self._canary = None
                 pointer = self._registry.wait(seen, WAIT_S) if self.caught_up else self._registry.current()
@@ -164,7 +164,7 @@ class Watcher:
             return self._load(version)
         except ExchangeUnavailable:
             raise
-        except Exception as error:  # exporters and runtimes raise what they like; again would be no better
+        except Exception as error:  # exporters and runtimes raise what they like, and would again
             if isinstance(error, MISSING):
                 self._again = monotonic() + AGAIN_S
             refusal = Refusal(version, str(error) or type(error).__name__)

@@ -42,11 +42,11 @@ class Claims:
         self.pending: list[Pending] = []
         self.corrections: list[Correction] = []
         self.dropped = False
-        """Whether something was dropped that what is served may still have been made of; see `Knowledge.catch_up`."""
+        """Whether something was dropped that may still be part of what is served; see `Knowledge.catch_up`."""
 
     @property
     def waiting(self) -> list[Claim]:
-        """Of all that the head alone knows."""
+        """The claims of everything that only the head knows so far."""
         return [pending.claim for pending in self.pending] + [held.claim for held in self.corrections]
 
     @property
@@ -55,7 +55,7 @@ class Claims:
         return sum(pending.task.pixels.nbytes for pending in self.pending)
 
     def others(self, task: str) -> list[Pending]:
-        """What is pending but for one task."""
+        """What is pending, without one task."""
         return [pending for pending in self.pending if pending.claim.task.id != task]
 
     def take(self, block_ms: int) -> Claim | None:

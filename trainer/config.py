@@ -18,21 +18,21 @@ class LearnerConfig:
     settled: classes after which the pools are done: tasks that come later are learned by the head alone, in closed
         form, and move no feature. With two, only the first task of more than one class, and enough images, brings
         slots.
-    outweigh: times as many images as came before it that a task needs to bring slots to pools that are done: what those
-        were taught by was a trial, then. 0 lets every task bring them.
+    outweigh: a task with this many times the images of all tasks before it brings slots even to pools that are done:
+        what taught them was only a trial then. 0 lets every task bring slots.
     least_images: images a task must bring for slots to be trained on them. Those of fewer fit these and little else,
         and would settle the pools: such a task is learned by the head alone, and the next may bring slots.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
-    enough: training ends early with an epoch that answered this share of the images rightly; more than 1, with none.
+    enough: training ends early after an epoch that answered this share of the images rightly; above 1 it never does.
     mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots. A rate
         between the two where fewer images came before than a task brings.
     lambda_orth, lambda_ent: weights of the paper's orthogonality and entropy terms.
-    drift_weight: weight of keeping what the head reads of this task's images where the pools before it put it, as a
-        share of its squared length; 0 lets it go. Less where fewer images came before than the task brings: the
-        first has nothing to keep.
+    drift_weight: weight of the penalty on moving the features of this task's images away from where the pools before
+        it put them, as a share of their squared length; 0 is no penalty. It counts for less where fewer images came
+        before than the task brings: the first task has nothing to keep.
     bptt: loop steps that carry a gradient; None carries all.
     shrinkage: how much the head distrusts its covariance: each variance grows by this * channels / images of itself.
     sketch: numbers kept of each class for every channel that the head reads, to tell how its own images spread

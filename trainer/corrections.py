@@ -43,7 +43,7 @@ class Corrections:
         served = knowledge.fast_tasks
         again = all(correction.claim.task.id in served for correction in fresh)
         version = knowledge.base.version if again else knowledge.serve_fast(knowledge.serving)
-        # One fails on the way when somebody activates a version that it cannot be followed to.
+        # Somebody may have activated another version meanwhile: corrections that cannot be followed to it have failed.
         held = {correction.claim.task.id for correction in self.claims.corrections}
         for correction in fresh:
             if correction.claim.task.id not in held:

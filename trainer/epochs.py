@@ -40,8 +40,9 @@ class TaskTraining:
     The head sees this task's classes only (masked logits), so that learning new classes never pushes old ones down,
     and is thrown away afterwards.
 
-    Where anything was learned before, be it by the head alone, slots train more slowly, and features are held where
-    they were: the means of those classes can only follow. All the less where few images were, beside the task's own.
+    If anything was learned before, even by the head alone, slots train more slowly and features are held where they
+    were, because the means of the older classes can only follow. Both apply less, the fewer images came before in
+    proportion to the task's own.
     """
 
     def __init__(
@@ -100,7 +101,8 @@ class TaskTraining:
     ) -> Pools:
         """Train to the end and return the grown pools.
 
-        The end is the last epoch, or one that answered enough images rightly: more would move features for little.
+        Training ends with the last epoch, or with one that answered enough images rightly: more would move features
+        and gain little.
         """
         if resume is not None:
             self.restore(resume)

@@ -27,7 +27,7 @@ def own_labels(state: LearnerState, task: str) -> frozenset[str]:
 
 
 def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
-    """The state with a task's own classes gone from the head, and its word on how sure to be; its slots stay."""
+    """The state without a task's own classes, and without what it said of how sure to be; its slots stay."""
     unheard = replace(state, judged={other: said for other, said in state.judged.items() if other != task})
     return replace(
         learner.resolved(unheard, state.features.without(own_labels(state, task))),
@@ -45,8 +45,8 @@ def without_slots(state: LearnerState, task: str) -> LearnerState:
 def rests_on(state: LearnerState, task: str, before: Report, after: Report) -> bool:
     """Whether other tasks need a task's slots.
 
-    before, after: what the others know with its slots and without. Where there is no image to tell by, those count as
-    needed that something was learned on top of.
+    before, after: what the others know with its slots, and without. If no held-out image can tell, the slots count as
+    needed when another task was learned after this one.
     """
     if not before.images:
         return state.tasks[-1] != task

@@ -32,10 +32,11 @@ class Knowledge:
         return self.lineage.fast_tasks(self.base.version)
 
     def catch_up(self) -> None:
-        """Build on what is served now, should somebody have moved the pointer, and on nothing that was dropped.
+        """Build on what is served now, in case somebody has moved the pointer, and leave out what was dropped.
 
-        A task withdrawn while it is learned is dropped before the order to forget it comes. What is served in between
-        must not know it: it would not name it either, and the order would find nothing to take out.
+        A task that is withdrawn while it is learned is dropped before the order to forget it is delivered. A version
+        published in between must not contain it: that version would not name the task among those it knows, and the
+        order would find nothing to take out.
         """
         if self.lineage.current() != self.base.version:
             self.rebase()

@@ -1,4 +1,4 @@
-"""Decides what may be served: a consolidated state is measured, and left out where it costs what is known too much."""
+"""Decides what may be served: a consolidated state is measured, and left out if it costs earlier tasks too much."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ class Term:
     def accept_waiting(self, block_ms: int) -> None:
         """Learn every waiting task with the fast head, one after another, and all waiting corrections at once.
 
-        What is to be forgotten is forgotten. Nothing is taken while as much is pending as memory is meant for: what a
-        crash would give back has to fit again.
+        Orders to forget are carried out as they come. Nothing more is taken while pending tasks fill the memory meant
+        for them: after a crash all of them come back, and have to fit again.
         """
         fresh: list[Correction] = []
         while not self.stop.is_set() and self.has_room and (claim := self.claims.take(block_ms)):
@@ -131,7 +131,7 @@ class Term:
         before, served = knowledge.serving, knowledge.fast_tasks
         self.claims.pending = [*self.claims.pending, Pending(claim, task)]
         if claim.task.id in served:
-            # By the trainer before this one. To publish it again would drop what else that one served until then.
+            # The trainer before this one did so. A version published now would lack what else that one served.
             knowledge.serving = self.learner.learn_fast(before, task)
             self.claims.report(claim, TaskState.SERVED)
             return
@@ -147,7 +147,7 @@ class Term:
         serve(knowledge.with_pending(knowledge.base.state) if moved else state)
 
     def load(self, claim: Claim) -> Task | None:
-        """A task's images but for those held out; None when it cannot be learned, which is told.
+        """A task's images without those held out; None, after reporting why, when it cannot be learned.
 
         Raises BlobUnreadable, which is the disk's fault and ends the term: everything held is given back.
         """
@@ -181,7 +181,7 @@ class Term:
             raise Abandoned
 
     def withdraw_lost(self) -> None:
-        """At the start of a term, with nothing waiting: what an earlier one served of tasks that failed goes."""
+        """Once in a term, when nothing waits: serve no longer what an earlier term served of tasks that then failed."""
         if not self.lost_withdrawn:
             self.withdrawal.withdraw_lost()
         self.lost_withdrawn = True

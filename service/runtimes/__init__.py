@@ -57,10 +57,10 @@ class Output:
 def as_taught(
     features: NDArray[np.float32], budgets: Sequence[Budget], full: Budget, slots: int
 ) -> NDArray[np.float32]:
-    """Features [B, F] with NaN in the rows that lie elsewhere than those a learner takes.
+    """Features [B, F], with NaN in the rows that no head may be taught from.
 
-    That is where a sample's budget is another than `full`, the loop's own: fewer steps or slots, an early stop and
-    merged tokens all move features. Without slots there is no loop, and only merging does.
+    A learner takes features within `full`, the loop's own budget. Under any other they lie elsewhere: fewer steps or
+    slots, an early stop and merged tokens all move them. Without slots there is no loop, and only merging does.
     """
     elsewhere = [budget.keep != full.keep or (slots > 0 and budget != full) for budget in budgets]
     if not any(elsewhere):
@@ -97,7 +97,7 @@ class Runtime(Protocol):
 
 
 def passes_of(checkpoint: Checkpoint) -> tuple[LoopConfig, bool]:
-    """What tells forward passes apart: versions that agree in it differ in tensors alone."""
+    """What the shape of a forward pass depends on: versions that agree in it differ in their tensors alone."""
     return checkpoint.loop, checkpoint.pools.slots > 0
 
 

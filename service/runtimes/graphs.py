@@ -22,12 +22,12 @@ from model.export import GraphKind, export_graph, graph_key
 
 POLL_S = 0.2
 PATIENCE_S = 3.0
-"""For an export to end when it is told to: a call into torch or onnxruntime is not interrupted."""
+"""How long an export may take to end when told to: a call into torch or onnxruntime is not interrupted."""
 ENDED = 128 + signal.SIGTERM
 LEAST_URGENT = 19
 STEEP = 10.0
-"""Weights beyond this make too much of the rounding of what they meet; those of a trained block stay below 1, those of
-a block solved in closed form, as the bundled backbone's last, need not."""
+"""Weights larger than this would enlarge too much the rounding of what they are multiplied with. Those of a trained
+block stay below 1; those of a block solved in closed form, like the bundled backbone's last, need not."""
 
 
 class ExportFailed(Exception):
@@ -37,7 +37,7 @@ class ExportFailed(Exception):
 class Graphs:
     """Paths of graphs, and how to make them. `stop` ends an export that still runs.
 
-    int8: whether tokens meet the backbone's weights in eight bits. Pools and head come in as they are, in float32.
+    int8: whether tokens are multiplied by the backbone's weights in eight bits. Pools and head stay in float32.
     """
 
     def __init__(
@@ -102,7 +102,8 @@ def export_missing(
 
 
 def export_in_int8(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Path) -> None:
-    """`export_graph`, then weights of one scale a channel; what meets them is rounded by its own range, each pass."""
+    """`export_graph`, then weights are rounded, with one scale a channel. What they are multiplied with is rounded in
+    each pass, by its own range."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole, rounded = Path(folder) / "float32.onnx", Path(folder) / path.name

@@ -20,7 +20,7 @@ ADVICE = "pip install -e '.[cpu]' in the checkout"
 
 
 def missing_packages() -> list[str]:
-    """What of it is not installed; `ADVICE` helps."""
+    """The packages of `NEEDED` that are not installed; `ADVICE` says how to get them."""
     return [name for name in NEEDED if find_spec(name) is None]
 
 

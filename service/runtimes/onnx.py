@@ -179,11 +179,11 @@ def open_session(path: str, threads: int, device: torch.device = CPU) -> Inferen
     options.inter_op_num_threads = 1
     # Threads that go on waiting busily after a pass would take the cores from the other session, torch and decoding.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Weights too small for a float's exponent are none; processors take many times as long over each.
+    # Denormal numbers count as zero: processors take many times as long over each of them.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     if device.type == "cuda":
         return on_cuda(path, options, device)
-    # On a CPU its one node takes far longer than the addition and the normalisation it stands for.
+    # On a CPU the node that this makes takes far longer than the addition and the normalisation it stands for.
     slower = ["SkipLayerNormFusion"]
     return InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=slower)
 
