@@ -16,13 +16,13 @@ def test_an_unknown_scheme_is_refused():
         connect("http://localhost")
 
 
-def test_a_server_that_is_not_there_is_reported_soon(tmp_path, blobs, config):
+def test_a_server_that_is_not_there_is_reported_soon(tmp_path):
     with connect(f"unix://{tmp_path}/nobody.sock") as client:
         started = time.monotonic()
         for call in (Registry(client, tmp_path).current, Lease(client).acquire):
             with pytest.raises(ExchangeUnavailable, match="cannot be reached"):
                 call()
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 20, "with retries that give up"
 
 
 def test_a_full_server_is_reported_as_unavailable(redis, queue, samples):

@@ -209,7 +209,7 @@ def test_a_figure_out_of_range_is_refused(queue, samples, change):
         queue.update(task.id, **change)
 
 
-def test_an_answer_lost_on_the_way_does_not_submit_twice(queue, samples, redis, monkeypatch):
+def test_an_answer_lost_on_the_way_does_not_submit_twice(queue, samples, monkeypatch):
     """The client sends a script again when the connection breaks before the answer."""
     run = queue.run
 

@@ -70,9 +70,7 @@ def test_a_task_that_cannot_be_forgotten_stays_learned_and_says_why(
     assert queue.claim("w1", 0).deliveries == 1
 
 
-def test_a_task_removed_while_it_is_learned_is_withdrawn_and_forgotten(
-    queue, other, samples, after_the_lease
-):
+def test_a_task_removed_while_it_is_learned_is_withdrawn_and_forgotten(queue, samples):
     task = queue.submit("pets", samples).task
     learning = queue.claim("w1", 0)
     assert queue.remove(task.id).state is TaskState.FORGETTING

@@ -166,6 +166,7 @@ def test_the_async_twin_does_the_same(server: Up, tasks: list[DemoTask], tmp_pat
 
 def test_a_lost_task_ends_the_waiting(server: Up, client: Client, tasks: list[DemoTask]) -> None:
     trainer = trainer_of(server.process, server.store)
+    assert trainer, "0 would be this process and all beside it"
     os.kill(trainer, signal.SIGSTOP)
     try:
         task = client.submit([(tasks[4].train[0].image, "8")], "never learned")

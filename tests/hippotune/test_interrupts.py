@@ -84,6 +84,7 @@ def test_whoever_stops_waiting_is_told_how_to_go_on(
     name, trainer = "left alone", trainer_of(server.process, server.store)
     arguments = ("submit", str(tmp_path), "--name", name, "--wait", "--url", server.address)
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # as above
+    assert trainer, "0 would be this process and all beside it"
     os.kill(trainer, signal.SIGSTOP)
     try:
         process = subprocess.Popen(

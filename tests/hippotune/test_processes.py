@@ -109,6 +109,7 @@ def test_a_killed_trainer_and_a_killed_redis_come_back(start: Starter, tmp_path:
     store = tmp_path / "store"
     with start(store) as running:
         trainer, redis = trainer_of(running.process, store), redis_of(running.process, store)
+        assert all((trainer, redis)), "0 would be this process and all beside it"
         os.kill(trainer, signal.SIGKILL)
         os.kill(redis, signal.SIGKILL)
         until(lambda: trainer_of(running.process, store) not in (0, trainer))
@@ -124,6 +125,7 @@ def test_the_trainer_ends_when_up_is_killed(start: Starter, tmp_path: Path) -> N
     store = tmp_path / "store"
     with start(store) as running:
         trainer = trainer_of(running.process, store)
+        assert alive(trainer)
         running.process.kill()
         until(lambda: not alive(trainer))
 

@@ -31,7 +31,7 @@ def waits(record: TaskRecord) -> bool:
 
 
 def test_a_task_that_exhausts_memory_becomes_a_dead_letter_with_its_reason_and_can_be_tried_again(
-    bench: Bench, first: Task, second: Task
+    bench: Bench, second: Task
 ) -> None:
     huge = bench.submit_image(side=12_000)
     innocent = bench.submit(second)

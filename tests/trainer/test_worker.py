@@ -89,9 +89,8 @@ def test_each_of_many_waiting_tasks_takes_as_few_solves_as_one_alone(
     with bench.trainer(FAST):
         for task in tasks:
             bench.wait_for(task, TaskState.CONSOLIDATED)
-    assert len(solved) <= 3 * len(
-        tasks
-    )  # served fast, learned for good, and served with those that still wait
+    # Each is served fast, learned for good, and served with those that still wait.
+    assert len(solved) <= 3 * len(tasks)
 
 
 def test_what_is_unfinished_at_a_stop_goes_back_and_is_finished_later(bench: Bench, first: Task) -> None:
@@ -122,7 +121,7 @@ def test_a_killed_trainers_task_is_finished_once_by_the_next(bench: Bench, first
     assert list((bench.root / "epochs").iterdir()) == []
 
 
-def test_an_undecodable_image_fails_its_task_and_no_other(bench: Bench, first: Task, second: Task) -> None:
+def test_an_undecodable_image_fails_its_task_and_no_other(bench: Bench, second: Task) -> None:
     broken = bench.queue.submit("broken", [Sample(bench.queue.blobs.put(b"not an image"), "x")]).task.id
     with bench.trainer():
         failed = bench.wait_for(broken, TaskState.FAILED)
