@@ -73,7 +73,7 @@ export class Recall {
     const scale = scaleFor(answer.trace, SIZE);
     const head = h("tr", {}, h("th", { scope: "col" }, "Layer"),
       ...steps.map((step) => h("th", { scope: "col" }, h("span", { class: "word" }, "Step "), String(step + 1))),
-      withPaths ? h("th", { scope: "col", class: "way" }, "Query’s way") : null);
+      withPaths ? h("th", { scope: "col", class: "way" }, "Query’s way", h("span", { class: "word" }, ", cosine")) : null);
     const rows = answer.trace.map((layer) =>
       h("tr", {}, h("th", { scope: "row" }, withPaths ? this.#chooser(layer, answer.trace) : String(layer.layer)),
         ...steps.map((step) => this.#cell(layer, step)),

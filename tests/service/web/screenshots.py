@@ -1,7 +1,7 @@
 """The pictures of the page in docs/images: `python -m tests.service.web.screenshots URL DIRECTORY`.
 
 Of a server that `make demo` has taught digits; one that knows nothing yet is taught them through the page first. Asked
-about is the held-out digit that it is least sure of.
+about is the held-out digit that it is least sure of among those it tells rightly.
 """
 
 from __future__ import annotations
@@ -64,14 +64,16 @@ def educate(page: Page, tasks: list[DemoTask], scratch: Path) -> None:
 
 
 def hardest(url: str, tasks: list[DemoTask]) -> bytes:
-    """The held-out digit whose best label has the lowest score."""
+    """The held-out digit it is least sure of and still right about."""
     with Client(url) as client:
-        scores = {
-            example.image: client.classify(example.image).predictions[0].score
-            for task in tasks
-            for example in task.test
-        }
-    return min(scores, key=lambda image: scores[image])
+        examples = [example for task in tasks for example in task.test]
+        best = [client.classify(example.image).predictions[0] for example in examples]
+    right = [
+        (answer.score, example.image)
+        for answer, example in zip(best, examples, strict=True)
+        if answer.label == example.label
+    ]
+    return min(right)[1]
 
 
 def ask(page: Page, image: bytes) -> None:

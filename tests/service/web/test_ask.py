@@ -157,6 +157,17 @@ def test_one_step_stands_beside_many(page: Page) -> None:
     assert "task task" in told  # of random tasks that nobody handed in
 
 
+def test_a_cell_is_filled_to_its_end_where_slots_of_little_weight_are_left_out(page: Page) -> None:
+    show(page)
+    answered(page)
+    cell = page.locator("#recall .mix").first
+    expect(cell).to_be_visible()
+    cell.evaluate("cell => [...cell.children].slice(1).forEach(slot => slot.remove())")
+    slot = cell.locator("span")
+    slot.evaluate("slot => { slot.style.transition = 'none'; slot.style.setProperty('--share', 0.5); }")
+    assert cell.evaluate("cell => cell.clientWidth - cell.firstChild.offsetWidth") <= 1
+
+
 def test_what_more_steps_changed_is_said_and_a_layer_can_be_looked_at_closely(
     page: Page, server: Running
 ) -> None:

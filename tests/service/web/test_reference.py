@@ -25,6 +25,14 @@ def test_every_call_of_the_api_document_is_told(chromium: Browser, server: Runni
     assert errors == []
 
 
+def test_its_title_stands_clear_of_the_bar_above(chromium: Browser, server: Running) -> None:
+    with opened(chromium, server.url + "/docs") as (page, _):
+        bar, title = page.locator("header").bounding_box(), page.locator("h1").bounding_box()
+    assert bar is not None
+    assert title is not None
+    assert title["y"] - (bar["y"] + bar["height"]) > 16
+
+
 def test_it_asks_nobody_else_and_fits_a_phone(chromium: Browser, server: Running) -> None:
     with opened(chromium, "about:blank", viewport={"width": 320, "height": 700}) as (page, errors):
         asked: list[str] = []
