@@ -1,8 +1,9 @@
 """What each knob of a budget buys and costs: `python -m benchmarks.budgets --out benchmarks/results/budgets.json`.
 
 Learns a few tasks, then asks about test images with one knob turned at a time, by torch and by onnx. Time is the median
-over rounds of a ratio to the full budget's, the two measured in turns. Accuracy is over all test images, told by onnx
-for both: they answer alike. `benchmarks.serving.page` shows them; what runtimes that round do, `benchmarks.rounding`.
+over rounds of a ratio to the full budget's, the two measured in turns. Accuracy is over all test images, by onnx
+alone, since both answer alike. `benchmarks.serving.page` shows the figures; `benchmarks.rounding` measures runtimes
+that round.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def relative_time(one: Asked, other: Asked, pixels: NDArray[np.uint8], rounds: i
 
 
 def settings(full: Budget) -> dict[str, list[Budget]]:
-    """One knob turned at a time."""
+    """For each knob, the budgets that differ from the full one in it alone."""
     return {
         knob: [replace(full, **{knob: type(getattr(full, knob))(value)}) for value in values]
         for knob, values in KNOBS.items()

@@ -1,10 +1,10 @@
 """What a search over fewer keys would cost: `python -m benchmarks.search --out benchmarks/results/search.json`.
 
 The loop reads every key of a pool at every step. A two-level search would read them all for the first question alone
-and let the later steps choose among the slots nearest to that. Here both run over large random pools; told is, step by
-step, the share of slots that both keep and the cosine of what both recall. Two kinds of pools mark the ends of what
-training may leave: values that have nothing to do with their keys, so that feedback asks for something else, and values
-that resemble them.
+and let the later steps choose among the slots nearest to that. Here both run over large random pools. Reported are,
+step by step, the share of slots that both keep and the cosine of what both recall. Two kinds of pools mark the ends of
+what training may leave: values that have nothing to do with their keys, so that feedback asks for something else, and
+values that resemble them.
 """
 
 from __future__ import annotations

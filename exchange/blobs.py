@@ -121,7 +121,8 @@ class BlobStore:
 def _discard(path: Path, limit: float) -> bool:
     """Removes a file unless somebody has stored it again since it was looked at.
 
-    Out of the way first: whoever comes later writes it anew, and whoever came before has renewed its time.
+    It is renamed first: whoever stores it afterwards writes a new file, and whoever stored it before has renewed the
+    time of this one, which shows here.
     """
     doomed = path.with_name(_PARTIAL + path.name)
     path.rename(doomed)

@@ -64,7 +64,7 @@ class EmbeddedRedis:
 
     @property
     def pid(self) -> int | None:
-        """Of the server while it runs."""
+        """Process id of the server; None unless it was started."""
         return self._process.pid if self._process else None
 
     def __enter__(self) -> Self:

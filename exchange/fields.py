@@ -1,4 +1,4 @@
-"""How a task lies in a Redis hash: a text field each, so that a script can change one alone."""
+"""How a task is kept in a Redis hash: one text field for each fact, so that a script can change one alone."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

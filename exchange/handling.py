@@ -12,7 +12,7 @@ from exchange.connection import reaching_redis
 from exchange.errors import ExchangeUnavailable, IdempotencyInFlight
 
 RENEWALS = 3
-"""In the time for which a dead process' key is still taken, so that a late or lost renewal frees no living one's."""
+"""How often a key is renewed within its time to live, so that one late or lost renewal does not free it."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where things lie in Redis."""
+"""Names of all keys in Redis, and what is kept under each."""
 
 import hashlib
 from dataclasses import dataclass

@@ -103,7 +103,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One delivery of a task to one worker, the token that every later word about it must carry."""
+    """One delivery of a task to one worker. Whatever the worker reports about the task, it reports with this."""
 
     task: TaskRecord
     samples: tuple[Sample, ...]

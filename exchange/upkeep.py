@@ -25,9 +25,9 @@ def prune_tasks(queue: TaskQueue, keep: int) -> int:
 def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
     """Removes the images that no unfinished task and no dead letter needs; returns how many.
 
-    Learned images go this way: nothing trains on them again. Those stored within `older_than_s` seconds stay,
-    their task may not be submitted yet. Raises `StoreUnavailable`, and `BlobUnreadable` where it cannot be told what a
-    task needs.
+    Learned images go this way: nothing trains on them again. Those stored within the last `older_than_s` seconds stay,
+    since their task may not be submitted yet. Raises `StoreUnavailable`, and `BlobUnreadable` while the disk does not
+    tell what a task needs.
     """
     with reaching_redis(), queue.redis.pipeline(transaction=True) as pipe:
         # Both at one moment: a task that is tried again moves from one stream to the other.

@@ -31,7 +31,7 @@ def print_task(task: Task) -> None:
 
 
 def print_tasks(found: Sequence[Task]) -> None:
-    """A line each; an error, which may be long, is told below."""
+    """A line for each task; errors, which may be long, come below."""
     print_table(
         f"{len(found)} tasks",
         ["id", "name", "state", "images", "labels", "version", "submitted"],

@@ -123,7 +123,7 @@ def _table(
 
 
 def print_record(pairs: Iterable[tuple[str, object]]) -> None:
-    """One thing on stdout: a line for each of its facts that says something."""
+    """One record on stdout: a line for each fact that is not empty."""
     grid, console = Table.grid(padding=(0, 2)), Console(highlight=False)
     if not console.is_terminal:
         console.width = UNCUT
@@ -141,7 +141,7 @@ def moment(unix_s: float | None) -> str:
 
 
 def _shown(value: object, style: str = "") -> Text:
-    """As it is: rich would read `[b]` as markup and make a flower of the label `:rose:`."""
+    """The value as it is: rich would read `[b]` as markup and make a flower of the label `:rose:`."""
     return Text(_encodable(str(value)), style)
 
 

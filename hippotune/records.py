@@ -23,8 +23,9 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long the answer was thought about: steps at most, when to stop early, slots recalled a step.
+    """The budget that an answer was computed within.
 
+    tmax: most loop steps.  epsilon: a step that moves the recall by less is the last.  topk: slots recalled a step.
     keep: share of image tokens that were still apart after the transformer's middle; 1 merged none.
     """
 

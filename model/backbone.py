@@ -92,7 +92,7 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and where what it is given must lie."""
+        """The device it computes on; what it is given must be there."""
         return self.mean.device
 
     @property

@@ -31,7 +31,7 @@ from model.moments import ClassMoments, probes
 OWN = 500
 """Images with which a class' own covariance counts half as much as it could."""
 DIRECTIONS = 8
-"""Of those that a sketch holds, so many are served: the ones along which a class differs most from the rest."""
+"""How many directions of each class are served: of those in a sketch, the ones in which it exceeds the rest most."""
 CLOSEST = 10
 """Classes whose gain is worked out for an image, by what they score without it, however many classes there are."""
 CHUNK = 256
@@ -49,7 +49,7 @@ class ClassCovariances:
 
     @classmethod
     def solve(cls, moments: ClassMoments, cholesky: Tensor) -> tuple[ClassCovariances, Tensor]:
-        """And the volumes [C] that classes pay.
+        """The covariances of all classes, and the volumes [C] that classes pay.
 
         cholesky: [F, F], the lower factor of the shared covariance, regularised.
         """

@@ -65,7 +65,7 @@ def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
 
 @dataclass(frozen=True, slots=True)
 class OwnSketches:
-    """Of the u classes that images are of, whitened: see `whitened_sketch`.
+    """The sketches of the u classes that some images are of, whitened: see `whitened_sketch`.
 
     place: [C], where a class is among them.  core: [u, S, S].  whitened: [u, S, F].
     """

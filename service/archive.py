@@ -30,7 +30,7 @@ FILES_AN_IMAGE = 3
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 UTF8_NAME = 0x800
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-"""How gzip, bzip2, xz and Zstandard begin."""
+"""First bytes of files that gzip, bzip2, xz and Zstandard wrote."""
 
 
 def unpack(file: IO[bytes], size: int, media_type: str, config: ServiceConfig) -> list[Upload]:

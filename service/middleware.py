@@ -18,7 +18,7 @@ from service.metrics import Metrics
 
 BEGAN = "hippotune.began"
 LINGER_S = 5.0
-"""Seconds in which the rest of a refused body is taken in."""
+"""Seconds for which the rest of a refused body is still read."""
 
 
 class RequestMetrics:

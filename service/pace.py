@@ -12,7 +12,7 @@ from model.merging import LEAST_KEEP
 KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6, LEAST_KEEP)
 """Shares of tokens that a time budget chooses among, deepest first."""
 FADE = 0.95
-"""By how much each pass makes those before it count for less: about the last twenty matter."""
+"""Factor on the weight of all passes so far with each one that follows: about the last twenty matter."""
 MARGIN = 1.1
 """Predictions are multiplied by this, since half of all passes take longer than predicted."""
 LEAST = 0.1

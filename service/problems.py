@@ -38,7 +38,7 @@ from service.metrics import Metrics
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 SHOULD = re.compile(r"^\w+ should ")
-"""How pydantic begins."""
+"""How pydantic begins its messages."""
 CLIENT_GONE = 499
 """Status in logs and metrics of requests whose client left; never sent."""
 

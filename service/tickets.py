@@ -68,7 +68,7 @@ class Batch:
 
 
 def resolve(ticket: Ticket, problem: Problem | None = None) -> None:
-    """In the ticket's event loop: it is done, unless its client has left."""
+    """End a ticket, unless its client has left. Called in the ticket's event loop."""
     if ticket.done.done():
         return
     if problem is None:
@@ -78,6 +78,6 @@ def resolve(ticket: Ticket, problem: Problem | None = None) -> None:
 
 
 def fail(tickets: Sequence[Ticket], problem: Problem) -> None:
-    """From the engine's thread: these tickets get no scores."""
+    """End tickets without scores. Called from the engine's thread."""
     for ticket in dict.fromkeys(tickets):
         ticket.loop.call_soon_threadsafe(resolve, ticket, problem)

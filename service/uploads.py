@@ -12,7 +12,7 @@ from service.problems import refused
 
 MAX_LABEL = 200
 MAX_LABELS_BYTES = 262_144
-"""Of the labels of a task, each once: they come with every look at the task, and Redis holds them."""
+"""Most bytes of a task's labels together, each counted once: every answer about the task lists them, and Redis does."""
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 PRINTABLE = rf"^[^{UNPRINTABLE}]*[^\s{UNPRINTABLE}][^{UNPRINTABLE}]*$"
 """What `check_text` takes, as a pattern for the API document; it trims and normalises besides."""

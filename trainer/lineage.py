@@ -102,9 +102,9 @@ class Lineage:
         )
 
     def basis(self, state: LearnerState, *more: object) -> str:
-        """A hash of all that training on top of a state depends on, but for the images: network, settings, pools.
+        """A hash of all that training on top of a state depends on, except the images: network, settings, pools.
 
-        more: what else it depends on, told apart by their repr.
+        more: what else it depends on; its repr goes into the hash.
         """
         learner, pools = self.learner, state.pools
         facts = self.backbone, learner.network.loop, learner.config, state.tasks, pools.slot_tasks, more

@@ -62,8 +62,10 @@ class Worker:
             stop.wait(pause_s)
 
     def back_off(self, error: ExchangeError, *, steady: bool) -> float:
-        """Say once, here and to whoever waits for a task, what keeps this trainer from working; seconds until it tries
-        again. steady: it did work until just now."""
+        """Say once, in the log and in the tasks that wait, what keeps this trainer from working.
+
+        Returns the seconds until it should try again. steady: it worked until just now.
+        """
         if steady or type(error) is not self.trouble:
             self.retry_s = RETRY_S / 2
             log.warning("cannot learn, trying again", reason=str(error))

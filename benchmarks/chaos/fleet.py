@@ -130,7 +130,7 @@ class Fleet:
         self.redis.start()
 
     def restart_server(self, ask: bool) -> None:
-        """One of the two, on the same port: asked to stop, or killed."""
+        """Ask one of the two to stop, or kill it, and start it again on the same port."""
         address, process = self.servers.pop(0)
         if ask:
             process.terminate()

@@ -12,7 +12,7 @@ from benchmarks.continual.methods.base import Method
 
 
 def giga_multiply_adds(method: Method, px: int, device: torch.device) -> float:
-    """Of answering about one image, counted by torch; two floating-point operations are one multiply-add."""
+    """Of one image's answer, as torch counts them; two floating-point operations are one multiply-add."""
     pixels = torch.zeros(1, 3, px, px, dtype=torch.uint8, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         method.infer(pixels)

@@ -15,7 +15,7 @@ def is_due(step: int, every: int) -> bool:
 
 
 class Observer:
-    """One task's `Watch`. Time spent on probes is not training time; what came before a first state is told apart."""
+    """One task's `Watch`. Time spent on probes is not training time; time until a first state is counted apart."""
 
     def __init__(
         self,

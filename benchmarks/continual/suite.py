@@ -112,7 +112,7 @@ def command(entry: Entry, protocol: str, seed: int, rest: Sequence[str]) -> list
 
 
 def main() -> None:
-    """Run what is missing; a run that fails is told of and passed over."""
+    """Run what is missing; a run that fails is reported and passed over."""
     parse = argparse.ArgumentParser("python -m benchmarks.continual.suite", description=__doc__)
     parse.add_argument("--protocol", choices=("quick", "full", "cub"), default="quick")
     parse.add_argument("--seeds", type=int, default=3)

@@ -34,7 +34,7 @@ UNSPECIFIC = (
     "image/jpg",  # there is none of this name, and many send it
     "application/octet-stream",
     "binary/octet-stream",  # what S3 calls a file that it was told nothing of
-    "application/x-www-form-urlencoded",  # what curl sends untold
+    "application/x-www-form-urlencoded",  # what curl sends unless told otherwise
 )
 """Media types that say nothing of the body, so that its first bytes decide."""
 

@@ -256,7 +256,7 @@ def query_of(parameters: dict[str, Any]) -> ClassifyQuery:
 
 
 def milliseconds(timeout: Any) -> int | None:
-    """Of a timeout in microseconds; 0 is none, as Triton has it. Raises Problem."""
+    """The milliseconds of a timeout in microseconds; 0 means no timeout, as in Triton. Raises Problem."""
     if type(timeout) is not int or timeout < 0:  # True is an int, too
         raise refused("timeout", timeout, "be a whole number of microseconds, 0 for no limit of its own")
     return max(1, timeout // 1000) if timeout else None

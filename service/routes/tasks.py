@@ -109,7 +109,7 @@ async def receive(request: Request, services: Services, name: str, key: str | No
     if kind not in ("multipart/form-data", *ZIP_TYPES, *TAR_TYPES):
         raise refused("Content-Type", kind, f"be {ALLOWED}", 415)
     with place(services.submissions, f"{config.max_submissions} tasks are being received already"):
-        # From the first byte on, so that one who tries again early is told so, and does not send it all twice.
+        # Before the first byte is read: a client that tries again too early is refused at once, and need not send all.
         async with (
             nullcontext() if key is None else contextmanager_in_threadpool(services.queue.handling(key))
         ):

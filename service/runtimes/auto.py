@@ -116,7 +116,7 @@ class AutoRuntime:
 
 
 class AutoClassifier:
-    """One version: by torch until onnx is known to be faster for its loop, and to answer as torch does."""
+    """One version: torch answers until onnx is known to be faster for its loop, and to answer as torch does."""
 
     def __init__(self, runtime: AutoRuntime, checkpoint: Checkpoint, first: Classifier) -> None:
         self._runtime = runtime

@@ -52,7 +52,7 @@ class Bfloat16Runtime:
 
 
 class Bfloat16Classifier:
-    """One version. Explained answers are computed in float32: what a learner takes is taken there."""
+    """One version. Explained answers are computed in float32, so that the head may be taught from their features."""
 
     def __init__(self, mixed: Classifier, explainer: Classifier) -> None:
         self._mixed = mixed

@@ -56,7 +56,7 @@ def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
 
 
 def mixed(on_torch: TorchRuntime) -> Runtime:
-    """In bfloat16, with a warning where that costs time instead of saving it."""
+    """The runtime in bfloat16, with a warning where that costs time instead of saving it."""
     if not multiplies_bfloat16(on_torch.device):
         log.warning(
             "no products in bfloat16 here; they are emulated, slower than float32",

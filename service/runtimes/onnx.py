@@ -129,7 +129,7 @@ class OnnxClassifier:
 
 
 class Pass:
-    """A session and what stays from pass to pass, bound to it once: checking some thirty inputs takes time, too."""
+    """A session whose unchanging inputs are bound to it once: checking some thirty of them in each pass takes time."""
 
     def __init__(self, session: InferenceSession, stays: Mapping[str, OrtValue]) -> None:
         self.session = session

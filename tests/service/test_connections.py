@@ -105,7 +105,7 @@ def test_a_stop_waits_for_no_body_that_does_not_come(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For one that keeps coming it does."""
-    monkeypatch.setattr(receive, "DRAINING_S", 0.3)
+    monkeypatch.setattr(receive, "DRAINING_S", 1.0)
     body = picture(size=(200, 200))
     head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
     with ExitStack() as open_sockets:

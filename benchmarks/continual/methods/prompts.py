@@ -127,7 +127,7 @@ class Prompts(nn.Module):
         return torch.cat([slots[:, :old].detach(), slots[:, old:new]], dim=1) if learning else slots[:, :new]
 
     def choose(self, query: Tensor, keys: Tensor, attention: Tensor | None, learning: bool) -> Choice:
-        """By the configured gate; keys and attention [M, d]."""
+        """The slots of each query [B, d] by the configured gate; keys and attention [M, d]."""
         if attention is not None:
             return attentive(query, keys, attention)
         if self.config.gate == "task" and learning:
