@@ -28,7 +28,7 @@ from model.left_out import left_out_logits
 MOST = 1024
 """Images that a factor is fitted to at most; more would cost time and move it little."""
 LEAST_JUDGED = 3
-"""Images of a class that is judged. One of two, left out, is judged by a mean of one: too hard a judge."""
+"""Images a class, on average, of a head that is judged: of two, one left out takes half of what its class rests on."""
 REACH, HALVINGS = 12.0, 12
 """A ratio lies within 2^-REACH..2^REACH, and is found to 2^(REACH / 2^HALVINGS), a fifth of a per cent."""
 PULL = 4.0
@@ -59,12 +59,12 @@ class Sharpness:
 def fit_sharpness(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
     """What gives the classes `rows` [n] of features [n, F] the least cross-entropy, each image left out.
 
-    found: from the moments of these features and all others.  Images of classes of fewer than `LEAST_JUDGED` say
-    nothing, nor do any where no class can be told from another.
+    found: from the moments of these features and all others.  Nothing is said by images alone in their class, of heads
+    of fewer than `LEAST_JUDGED` images a class, or where no class can be told from another.
     """
     counts = found.moments.counts
-    judged = (counts[rows] >= LEAST_JUDGED).nonzero().squeeze(1)
-    if not len(judged) or not separation(found.moments.means, found.weight):
+    judged = (counts[rows] > 1).nonzero().squeeze(1)
+    if not len(judged) or counts.mean() < LEAST_JUDGED or not separation(found.moments.means, found.weight):
         return Sharpness()
     if len(judged) > MOST:  # drawn: every n-th would be of few classes where classes take turns
         judged = judged[torch.randperm(len(judged), generator=torch.Generator().manual_seed(0))[:MOST]]

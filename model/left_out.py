@@ -41,6 +41,9 @@ def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
 def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
     """The linear part of `left_out_logits`, what is allowed for the error of means included.
 
+    Without an image, the mean of its class is known less well by what that image told, and so further from it: for its
+    class that is allowed too, all of it. Left in, the fewer images, the worse than it is would the whole head look.
+
     Half the squared Mahalanobis distance to a mean, negated. With r = x - mu_y, n_y images of its class and f degrees
     of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f from the covariance and makes r n_y / (n_y - 1) as long.
     """
@@ -59,8 +62,9 @@ def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
     gain = taken / (1 - taken * own)  # [n, 1], what the inverse grows by along r
     distances = distances + gain * along.square()
     distances = distances.scatter(1, column, stretch.square() * (own + gain * own.square()))
+    further = 0.5 * found.error * (1 / (images - 1) - 1 / images)  # [n], by half a squared length, on average
     allowed = found.allowance(moments.counts).expand_as(distances)
-    return allowed.scatter(1, column, found.allowance(images - 1).unsqueeze(1)) - 0.5 * distances
+    return allowed.scatter_add(1, column, further.unsqueeze(1)) - 0.5 * distances
 
 
 @dataclass(frozen=True, slots=True)
