@@ -187,9 +187,8 @@ class TaskQueue(TaskReader):
     def remove(self, task_id: str, *, again: bool = False) -> TaskRecord:
         """Cancels a task that waits or has failed, and orders any other one to be forgotten.
 
-        The order is a delivery of its own: its claim has the state FORGETTING and no samples. A task that was
-        cancelled or forgotten before stays as it is, unless `again` asks for the order all the same.
-        Raises `TaskNotFound`.
+        The order is a delivery of its own: its claim has the state FORGETTING and no samples. A task that was cancelled
+        or forgotten before stays as it is, unless `again` asks for the order all the same. Raises `TaskNotFound`.
         """
         status, *rest = self.run(lua.REMOVE, task_id, task_id, "again" if again else "")
         return self._answer(task_id, status, rest)

@@ -11,9 +11,11 @@ from timm.models.vision_transformer import VisionTransformer
 
 from model.backbone import Backbone
 from model.deliberation import LoopConfig
+from model.moments import label_rows
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
 from trainer.learner import Learner
+from trainer.state import LearnerState
 from trainer.task import Task
 
 from .bench import Bench
@@ -73,3 +75,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bench(redis: Redis, redis_server: object, tmp_path: Path, weights: Path) -> Bench:
     return Bench(redis, redis_server.url, tmp_path, weights)  # type: ignore[attr-defined]
+
+
+def accuracy(learner: Learner, state: LearnerState, task: Task) -> float:
+    """Share of a task's images that a state answers rightly, among all labels it knows."""
+    checkpoint = learner.checkpoint(state)
+    logits = checkpoint.head.logits(learner.extract(state.pools, task.pixels))
+    return (logits.argmax(dim=1) == label_rows(task.labels, checkpoint.labels)).float().mean().item()

@@ -12,21 +12,15 @@ import torch
 from model.calibration import assumed_sharpness
 from model.checkpoint import read_tensors, write_tensors
 from model.head import Discriminant
-from model.moments import ClassMoments, label_rows
+from model.moments import ClassMoments
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
-from trainer.epochs import EpochState, TaskTraining, drift_of
+from trainer.epochs import EpochState
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.task import Task, interleaved
 
-from .conftest import stripes
-
-
-def accuracy(learner: Learner, state: LearnerState, task: Task) -> float:
-    checkpoint = learner.checkpoint(state)
-    logits = checkpoint.head.logits(learner.extract(state.pools, task.pixels))
-    return (logits.argmax(dim=1) == label_rows(task.labels, checkpoint.labels)).float().mean().item()
+from .conftest import accuracy, stripes
 
 
 def same(left: LearnerState, right: LearnerState) -> bool:
@@ -114,92 +108,6 @@ def test_consolidation_brings_slots_and_keeps_both_tasks(learner: Learner, first
     assert accuracy(learner, after_two, second) > 0.9
 
 
-def test_pools_that_were_taught_enough_classes_stay_as_they_are(
-    network: RetrievalViT, first: Task, second: Task
-) -> None:
-    learner = Learner(
-        network, LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, settled=3)
-    )
-    after_one = learner.consolidate(learner.start(), first)
-    after_two = learner.consolidate(after_one, second)
-    assert after_one.pool_labels == {"ant", "bee", "cow"}
-    assert after_two.pools is after_one.pools
-    assert after_two.tasks == ("t1", "t2")
-    assert accuracy(learner, after_two, second) > 0.9
-
-
-def test_a_task_of_few_images_leaves_the_pools_to_the_next(
-    network: RetrievalViT, first: Task, second: Task
-) -> None:
-    trial = first.pick([first.labels.index(label) for label in ("ant", "bee")])
-    config = LearnerConfig(least_images=len(second.labels), slots=4, epochs=1, least_steps=0, batch=8)
-    learner = Learner(network, config)
-    after_trial = learner.consolidate(learner.start(), trial)
-    assert after_trial.pools.slots == 0
-    assert after_trial.labels == ("ant", "bee")
-    assert learner.consolidate(after_trial, second).pool_labels == set(second.labels)
-
-
-def test_pools_that_are_done_from_the_start_bring_no_slots(network: RetrievalViT, first: Task) -> None:
-    learner = Learner(network, LearnerConfig(least_images=0, settled=0, batch=8))
-    assert learner.consolidate(learner.start(), first).pools.slots == 0
-
-
-@pytest.mark.parametrize(("outweigh", "trained"), [(2.0, True), (100.0, False)])
-def test_a_task_that_outweighs_all_before_trains_slots_again(
-    network: RetrievalViT, first: Task, second: Task, outweigh: float, trained: bool
-) -> None:
-    trial = first.pick([first.labels.index(label) for label in ("ant", "bee")])
-    learner = Learner(
-        network, LearnerConfig(least_images=0, outweigh=outweigh, slots=4, epochs=1, least_steps=0, batch=8)
-    )
-    after_trial = learner.consolidate(learner.start(), trial)
-    assert after_trial.pools.slots == 4
-    assert (learner.consolidate(after_trial, second).pools.slots == 8) == trained
-
-
-def test_features_are_held_the_less_the_fewer_images_came_before(
-    network: RetrievalViT, first: Task, second: Task
-) -> None:
-    config = LearnerConfig(slots=4, later_lr=0.25, lr=0.01, epochs=0)
-    learner = Learner(network, config)
-
-    def rate(before: LearnerState) -> float:
-        features = learner.extract(before.pools, second.pixels)
-        training = TaskTraining(network, config, before, second, features)
-        return training.optimizer.param_groups[0]["lr"]
-
-    trial = first.pick(range(len(second.labels) // 2))
-    known = learner.adopt(learner.start(), trial)
-    assert rate(learner.start()) == pytest.approx(0.01)
-    assert rate(known) == pytest.approx(0.005), "half as many images as the task has"
-    assert rate(learner.adopt(learner.start(), first)) == pytest.approx(0.0025)
-
-
-def test_slots_start_with_keys_of_length_one_and_short_values(network: RetrievalViT, first: Task) -> None:
-    config = LearnerConfig(least_images=0, slots=64, value_scale=0.05)
-    learner = Learner(network, config)
-    before = learner.extract(learner.start().pools, first.pixels)
-    pools = TaskTraining(network, config, learner.start(), first, before).pools
-    torch.testing.assert_close(pools.raw_keys.norm(dim=-1), torch.ones(7, 64))
-    assert pools.values.std().item() == pytest.approx(0.05, rel=0.02)
-
-
-def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task) -> None:
-    def trained(mirror: float) -> torch.Tensor:
-        config = LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, mirror=mirror)
-        learner = Learner(network, config)
-        return learner.consolidate(learner.start(), first).pools.values
-
-    flipped = replace(first, pixels=first.pixels.flip(-1))
-    learner = Learner(
-        network, LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, mirror=0.0)
-    )
-    of_flipped = learner.consolidate(learner.start(), flipped).pools.values
-    torch.testing.assert_close(trained(1.0), of_flipped, rtol=1e-3, atol=1e-3)
-    assert not torch.allclose(trained(0.5), trained(0.0))
-
-
 def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: Task, second: Task) -> None:
     before = learner.consolidate(learner.start(), first)
     epochs: list[EpochState] = []
@@ -207,14 +115,6 @@ def test_resuming_after_an_epoch_equals_never_stopping(learner: Learner, first: 
     assert epochs[-1].epoch == 3
     for epoch in epochs:
         assert same(learner.consolidate(before, second, resume=epoch), whole)
-
-
-def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT, first: Task) -> None:
-    config = LearnerConfig(least_images=0, slots=4, epochs=50, least_steps=0, batch=8)
-    epochs: list[EpochState] = []
-    Learner(network, config).consolidate(Learner(network, config).start(), first, None, epochs.append)
-    assert 1 < len(epochs) < 50
-    assert epochs[-1].epoch == 50
 
 
 def test_a_state_survives_the_disk(learner: Learner, first: Task, second: Task, tmp_path: Path) -> None:
@@ -239,15 +139,6 @@ def test_a_state_of_before_goes_on_with_one_spread_for_all(
     assert accuracy(learner, state, second) > 0.9
 
 
-def test_one_class_alone_is_learned_without_slots(learner: Learner, first: Task) -> None:
-    rows = [i for i, label in enumerate(first.labels) if label == "ant"]
-    alone = Task("t0", first.pixels[rows], ("ant",) * len(rows))
-    state = learner.consolidate(learner.start(), alone)
-    assert state.pools.slots == 0
-    assert state.tasks == ("t0",)
-    assert accuracy(learner, state, alone) == 1
-
-
 def test_one_image_is_a_task(learner: Learner, first: Task) -> None:
     state = learner.consolidate(learner.start(), Task("t0", first.pixels[:1], first.labels[:1]))
     assert accuracy(learner, state, Task("t0", first.pixels[:1], first.labels[:1])) == 1
@@ -258,29 +149,6 @@ def test_labels_may_come_again(learner: Learner, first: Task) -> None:
     state = learner.consolidate(learner.consolidate(learner.start(), first), again)
     assert state.labels == ("ant", "bee", "cow")
     assert accuracy(learner, state, first) > 0.9
-
-
-def test_keeping_features_in_place_makes_them_drift_less(
-    network: RetrievalViT, first: Task, second: Task
-) -> None:
-    def drift(weight: float) -> float:
-        config = LearnerConfig(
-            least_images=0,
-            slots=4,
-            epochs=3,
-            least_steps=0,
-            batch=8,
-            settled=100,
-            drift_weight=weight,
-            later_lr=1.0,
-        )
-        learner = Learner(network, config)
-        one = learner.consolidate(learner.start(), first)
-        two = learner.consolidate(one, second)
-        old = learner.extract(one.pools, second.pixels)
-        return drift_of(old, learner.extract(two.pools, second.pixels)).item()
-
-    assert drift(100.0) < 0.7 * drift(0.0)
 
 
 def test_progress_may_abandon_a_task(learner: Learner, first: Task) -> None:
