@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hippotune.output import moment, print_record, print_table
+from hippotune.output import counted, moment, print_record, print_table
 from hippotune.records import Task, Version
 
 LISTED = 6
@@ -33,7 +33,7 @@ def print_task(task: Task) -> None:
 def print_tasks(found: Sequence[Task]) -> None:
     """A line for each task; errors, which may be long, come below."""
     print_table(
-        f"{len(found)} tasks",
+        counted(len(found), "task"),
         ["id", "name", "state", "images", "labels", "version", "submitted"],
         [
             [
@@ -76,7 +76,7 @@ def print_versions(found: Sequence[Version]) -> None:
     """A line each, with what it knows beyond its parent."""
     known = {version.version: set(version.labels) for version in found}
     print_table(
-        f"{len(found)} versions",
+        counted(len(found), "version"),
         ["version", "", "kind", "labels", "new", "accuracy", "forgetting", "slots", "published"],
         [
             [

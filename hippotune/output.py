@@ -78,6 +78,11 @@ def left_out_is_told() -> Iterator[None]:
         yield
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: `1 task`, `2 tasks`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_table(
     title: str,
     columns: Sequence[str],

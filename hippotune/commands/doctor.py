@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hippotune import logs
 from hippotune.errors import HippoTuneError
 from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
@@ -30,6 +31,7 @@ def doctor(
     """Look at this machine and its settings: what is installed, what answers, what is slow and why."""
     from hippotune.doctor import examine
 
+    logs.configure("warning")  # on stderr; left alone it is on stdout, beside the findings
     console, findings = Console(highlight=False, soft_wrap=True), []
     for finding in examine(settings):
         findings.append(finding)

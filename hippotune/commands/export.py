@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from hippotune import logs
 from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
 from hippotune.output import print_json
@@ -36,6 +37,7 @@ def onnx(
 
     if missing := missing_packages():
         raise ValueError(f"the export needs {', '.join(missing)}: {ADVICE}")
+    logs.configure("warning")
     registry = _registry(settings)
     number = version or _served(registry)
     path = output or Path(f"hippotune-{number}.onnx")
@@ -44,7 +46,7 @@ def onnx(
     if as_json:
         print_json(facts)
     else:
-        Console(highlight=False).print(
+        Console(highlight=False, soft_wrap=True).print(
             f"version {number}, {facts['labels']} labels: {path}, {path.stat().st_size / 1e6:.1f} MB; "
             f"its scores differ from torch's by {facts['difference']:.0e} at most"
         )

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hippotune.flags import Json
-from hippotune.output import print_json, print_table
+from hippotune.output import counted, print_json, print_table
 from service.keys import Role, create, parse
 
 Name = Annotated[str, typer.Option(help="Whose key it is: letters, digits and _ . @ -")]
@@ -70,7 +70,8 @@ def list_keys(file: File, as_json: Json = False) -> None:
     if as_json:
         print_json([{"name": key.name, "roles": sorted(key.roles)} for key in found])
     else:
-        print_table(f"{len(found)} keys", ["name", "roles"], [[k.name, ", ".join(k.roles)] for k in found])
+        rows = [[key.name, ", ".join(key.roles)] for key in found]
+        print_table(counted(len(found), "key"), ["name", "roles"], rows)
 
 
 def revoke(name: Name, file: File, as_json: Json = False) -> None:

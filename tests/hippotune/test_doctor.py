@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from exchange.embedded import EmbeddedRedis
 from hippotune import doctor
 from hippotune.doctor import Verdict
 from hippotune.settings import Settings
-from tests.hippotune.conftest import hippotune, learned_elsewhere
+from tests.hippotune.conftest import ROOT, hippotune, learned_elsewhere
 from tests.hippotune.test_client_mistakes import stub
 
 
@@ -43,6 +44,24 @@ def test_a_machine_that_is_well(
     assert "32 px, 192 channels, 12 blocks" in found["backbone"]["found"]
     assert " in " in found["runtime"]["found"]
     assert "no server answers" in found["server"]["found"]
+
+
+def test_json_is_alone_on_stdout_whatever_is_logged() -> None:
+    code = """if True:
+        import sys, structlog
+        from hippotune import doctor, main
+        def examine(settings):
+            structlog.get_logger().info("runtime chosen")
+            structlog.get_logger().warning("torch stays")
+            yield doctor.Finding("runtime", doctor.Verdict.OK, "torch")
+        doctor.examine = examine
+        sys.argv = ["hippotune", "doctor", "--json"]
+        main.main()
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert list(findings(result)) == ["runtime"]
+    assert "torch stays" in result.stderr
+    assert "runtime chosen" not in result.stderr
 
 
 def test_what_keeps_the_service_from_running_fails(tmp_path: Path) -> None:
