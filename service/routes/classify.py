@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -89,9 +89,9 @@ async def classify(request: Request) -> Response:
         images = await read_images(request, services, hold)
         clock.read = perf_counter() - clock.began
         with services.engine.admit(len(images)):
-            pixels = await decode_all(services, images)
+            decoding = decode_all(services, images)
             bucket = bucket_for(services, [data for _, data in images])
-            ticket = await score(request, services, pixels, bucket, snapshot, budget, query, clock)
+            ticket = await score(request, services, decoding, bucket, snapshot, budget, query, clock)
     return encode(services, ticket, wanted, clock)
 
 
@@ -143,35 +143,40 @@ def bucket_for(services: Services, images: Iterable[bytes | NDArray[np.uint8]]) 
 async def score(
     request: Request,
     services: Services,
-    pixels: Sequence[NDArray[np.uint8]],
+    decoding: Awaitable[Sequence[NDArray[np.uint8]]],
     bucket: float,
     snapshot: Snapshot,
     budget: Budget,
     query: ClassifyQuery,
     clock: Clock,
 ) -> Ticket:
-    """Score pixels just decoded, [3, px, px] each; give up when the client leaves or the deadline passes.
+    """Score pixels, [3, px, px] each, once they are decoded; give up when the client leaves or the deadline passes.
 
     Raises Problem and ClientDisconnect.
     """
-    limit_s, began = allowed_s(services, query.timeout_ms), perf_counter()
-    clock.decode = began - clock.began - clock.read
-    ticket = services.engine.enqueue(
-        pixels,
-        budget,
-        query.explain,
-        snapshot,
-        bucket=bucket,
-        deadline=clock.began + limit_s,
-        target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
-    )
+    limit_s, decoding_began = allowed_s(services, query.timeout_ms), perf_counter()
+    deadline = clock.began + limit_s
     try:
-        if not await scored_in_time(ticket, request):
-            raise Problem(504, f"no answer within {limit_s * 1000:.0f} ms")
-    finally:
-        if not ticket.done.done():
-            services.engine.withdraw(ticket)
-    clock.compute = sum({scored.ended: scored.compute_s for scored in ticket.scored}.values())
+        async with asyncio.timeout(deadline - decoding_began):
+            pixels = await decoding
+            clock.decode = perf_counter() - decoding_began
+            ticket = services.engine.enqueue(
+                pixels,
+                budget,
+                query.explain,
+                snapshot,
+                bucket=bucket,
+                deadline=deadline,
+                target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
+            )
+            try:
+                await scored(ticket, request)
+            finally:
+                if not ticket.done.done():
+                    services.engine.withdraw(ticket)
+    except TimeoutError:
+        raise Problem(504, f"no answer within {limit_s * 1000:.0f} ms") from None
+    clock.compute = sum({image.ended: image.compute_s for image in ticket.scored}.values())
     clock.queue = ticket.scored[-1].ended - ticket.entered - clock.compute
     return ticket
 
@@ -195,18 +200,14 @@ async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) ->
             pending.cancel()
 
 
-async def scored_in_time(ticket: Ticket, request: Request) -> bool:
-    """Wait for a ticket's scores; False once its deadline passes. Raises its Problem, and ClientDisconnect."""
+async def scored(ticket: Ticket, request: Request) -> None:
+    """Wait for a ticket's scores. Raises its Problem, and ClientDisconnect."""
     gone = asyncio.ensure_future(until_gone(request))
-    left_s = ticket.deadline - perf_counter()
     try:
-        await asyncio.wait((ticket.done, gone), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((ticket.done, gone), return_when=asyncio.FIRST_COMPLETED)
         if not ticket.done.done():
-            if gone.done():
-                raise ClientDisconnect
-            return False
+            raise ClientDisconnect
         ticket.done.result()
-        return True
     finally:
         gone.cancel()
 

@@ -208,8 +208,8 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
         clock.read = perf_counter() - clock.began
         bucket = bucket_for(services, images) if asked is None else NEVER_CANARY
         with services.engine.admit(len(images)):
-            pixels = await pixels_of(services, images)
-            ticket = await score(request, services, pixels, bucket, snapshot, budget, query, clock)
+            decoding = pixels_of(services, images)
+            ticket = await score(request, services, decoding, bucket, snapshot, budget, query, clock)
     if asked not in (None, ticket.snapshot.version):
         raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")
     answer = {"model_name": config.model_name, "model_version": str(ticket.snapshot.version)}

@@ -177,6 +177,29 @@ def test_a_request_that_cannot_be_answered_in_time_is_504(server: Running) -> No
     assert server.services.metrics.queue_depth._value.get() == 0
 
 
+def test_decoding_is_waited_for_no_longer_than_anything_else(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some files of few bytes take seconds each: what nobody waits for any more is not begun."""
+    begun: list[int] = []
+    ended = threading.Event()
+
+    def slow(data: bytes, *rest: Any) -> Any:
+        begun.append(len(data))
+        ended.wait(10)
+        return decode(data, *rest)
+
+    monkeypatch.setattr("service.routes.classify.decode", slow)
+    files = [("files", (str(index), picture(index))) for index in range(4)]
+    response = server.client.post("/classify?timeout_ms=50", files=files)
+    assert response.status_code == 504
+    assert response.json()["detail"] == "no answer within 50 ms"
+    assert server.services.metrics.queue_depth._value.get() == 0
+    ended.set()
+    assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 200
+    assert len(begun) == 2  # the server has one thread: the first of the four, and this one
+
+
 def test_keep_merges_tokens_and_is_answered(server: Running) -> None:
     whole, half = (
         server.client.post(f"/classify?keep={keep}&top=6", content=picture(), headers=PNG).json()
