@@ -135,7 +135,7 @@ class ProblemDocument(BaseModel):
 
 def refused(field: str, value: Any, allowed: str, status: int = 422) -> Problem:
     """A problem about one field: "tmax is 99; it must lie in 1..4"."""
-    error = FieldError(field, showable(value), allowed)
+    error = FieldError(shorten(field), showable(value), allowed)  # some are named by who sent them
     return Problem(status, str(error), error)
 
 

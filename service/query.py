@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from model.merging import LEAST_KEEP
-from service.problems import refused, shorten
+from service.problems import refused
 
 
 class ClassifyQuery(BaseModel):
@@ -73,7 +73,7 @@ def check_names(
     """
     for name in params:
         if name not in known:
-            raise refused(shorten(name), params[name], f"be left out; known are {', '.join(known)}")
+            raise refused(name, params[name], f"be left out; known are {', '.join(known)}")
     for name in params if len(params.multi_items()) > len(params) else ():
         if name not in repeatable and len(params.getlist(name)) > 1:
             raise refused(name, ", ".join(params.getlist(name)), "be given once")

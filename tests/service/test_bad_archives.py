@@ -105,6 +105,17 @@ def test_tar_archives(server: Running, body: bytes, field: str, allowed: str) ->
     problem(server.client.post("/tasks", content=body, headers=TAR), 422, field, allowed)
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "status"), [(tarfile.SYMTYPE, 0, 422), (tarfile.REGTYPE, 1 << 30, 413)]
+)
+def test_a_name_in_no_utf8_can_be_told(server: Running, kind: bytes, size: int, status: int) -> None:
+    """Python reads it with surrogates, which no JSON can hold."""
+    info = tarfile.TarInfo("caf\udce9/1.png")
+    info.type, info.linkname, info.size = kind, "/etc/passwd", size
+    body = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+    problem(server.client.post("/tasks", content=body, headers=TAR), status, "caf?/1.png", "be")
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 def test_compressed_tar_archives(server: Running, compress: Callable[[bytes], bytes]) -> None:
     body = compress(tarred("cat/1.png"))
