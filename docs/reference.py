@@ -1,7 +1,7 @@
 """Write what the program itself knows into the documentation: `python -m docs.reference`.
 
-docs/api.md from the OpenAPI document, docs/settings.md from the settings, and the tables of metrics and alerts in
-docs/operating.md.
+docs/api.md from the OpenAPI document, docs/settings.md from the settings, the tables of metrics and alerts in
+docs/operating.md, those of the Python client in docs/client.md.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import yaml
 from typing_extensions import Doc
 
 from benchmarks.figures import filled
+from docs import client
 from exchange.queue import QueueConfig
 from hippotune.kinds import Part
 from hippotune.settings import Settings
@@ -81,9 +82,15 @@ def pages() -> Iterator[tuple[Path, str]]:
     document = create_app(ServiceConfig("redis://nowhere", Path("nowhere"))).openapi()
     yield ROOT / "docs/api.md", api(document)
     yield ROOT / "docs/settings.md", settings()
-    operating = ROOT / "docs/operating.md"
-    text = filled(operating.read_text(), "reference", {"metrics": metrics(), "alerts": alerts()})
-    yield operating, text
+    bodies = {
+        "metrics": metrics(),
+        "alerts": alerts(),
+        "methods": body(("call", "answers", "meaning"), client.methods()),
+        "answers": body(("record", "what it is", "fields"), client.answers()),
+        "raised": body(("error", "raised when"), client.raised()),
+    }
+    for page in (ROOT / "docs/operating.md", ROOT / "docs/client.md"):
+        yield page, filled(page.read_text(), "reference", bodies)
 
 
 def api(document: Schema) -> str:
@@ -257,7 +264,7 @@ def metrics() -> str:
     for metric in Metrics().registry.collect():
         name = metric.name + ("_total" if metric.type == "counter" else "")
         rows.append([f"`{name}`", metric.type, metric.documentation])
-    return "\n".join(table(("metric", "kind", "meaning"), rows)).rstrip()
+    return body(("metric", "kind", "meaning"), rows)
 
 
 def alerts() -> str:
@@ -267,7 +274,12 @@ def alerts() -> str:
     rows = [
         [f"`{rule['alert']}`", rule["labels"]["severity"], rule["annotations"]["summary"]] for rule in rules
     ]
-    return "\n".join(table(("alert", "severity", "meaning"), rows)).rstrip()
+    return body(("alert", "severity", "meaning"), rows)
+
+
+def body(head: tuple[str, ...], rows: Iterable[list[str]]) -> str:
+    """A Markdown table alone."""
+    return "\n".join(table(head, [*rows])).rstrip()
 
 
 def table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
