@@ -1,44 +1,28 @@
 """Write what the program itself knows into the documentation: `python -m docs.reference`.
 
-docs/api.md from the OpenAPI document, docs/settings.md from the settings, the tables of metrics and alerts in
-docs/operating.md, those of the Python client in docs/client.md.
+docs/api.md from the OpenAPI document, docs/settings.md and hippotune/defaults.py from the settings, the tables of
+metrics and alerts in docs/operating.md, those of the Python client in docs/client.md.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from typing_extensions import Doc
 
 from benchmarks.figures import filled
-from docs import client
-from exchange.queue import QueueConfig
-from hippotune.kinds import Part
-from hippotune.settings import Settings
-from model.deliberation import LoopConfig
+from docs import client, settings
+from docs.tables import body, table
 from service.app import create_app
 from service.config import ServiceConfig
 from service.metrics import Metrics
-from trainer.config import LearnerConfig, ValidationConfig
-from trainer.process import TrainerConfig
 
 ROOT = Path(__file__).parent.parent
 Schema = dict[str, Any]
-ROOMS: tuple[tuple[str, Any], ...] = (
-    ("", ServiceConfig),
-    ("", LearnerConfig),
-    ("", LoopConfig),
-    ("", TrainerConfig),
-    ("queue_", QueueConfig),
-    ("validation_", ValidationConfig),
-)
-"""The records that `hippotune.settings` fills, with what it takes off the names of their settings."""
 LINE = 96
 """Characters that an example may be wide."""
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -60,12 +44,6 @@ PROBLEM = {
     "errors": [{"field": "tmax", "value": 99, "allowed": "lie in 1..4"}],
 }
 
-SETTINGS = """Each is an environment variable and a flag of the same name: `HIPPOTUNE_MAX_BATCH`, `--max-batch`; the
-flag wins. `REDIS_URL` is read without the prefix, too. All trainers and servers of one service need the same Redis,
-queue prefix, store and backbone, weights and size included. Where a default is empty, the meaning tells it, or there is
-none.
-"""
-
 
 def main(check: bool) -> int:
     """Write the files; with `check` only say which are stale. Answers the exit code."""
@@ -81,7 +59,8 @@ def pages() -> Iterator[tuple[Path, str]]:
     """Every file this writes, with what belongs in it."""
     document = create_app(ServiceConfig("redis://nowhere", Path("nowhere"))).openapi()
     yield ROOT / "docs/api.md", api(document)
-    yield ROOT / "docs/settings.md", settings()
+    yield ROOT / "docs/settings.md", settings.page()
+    yield ROOT / "hippotune/defaults.py", settings.module()
     bodies = {
         "metrics": metrics(),
         "alerts": alerts(),
@@ -221,43 +200,6 @@ def kind(schema: Schema) -> str:
     return f"{schema.get('format') or schema.get('type', 'anything')}{limits}"
 
 
-def settings() -> str:
-    """Every setting, by whom it concerns."""
-    lines = [
-        "# Settings\n",
-        SETTINGS,
-    ]
-    for part in Part:
-        rows = []
-        for name, field in Settings.model_fields.items():
-            if part in field.metadata:
-                (doc,) = [one.documentation for one in field.metadata if isinstance(one, Doc)]
-                default = "" if field.default_factory is not None else shown(default_of(name, field.default))
-                rows.append([f"`HIPPOTUNE_{name.upper()}`", doc, default])
-        lines += [f"## {part.value}\n", *table(("variable", "meaning", "default"), rows)]
-    return "\n".join(lines)
-
-
-def default_of(name: str, own: Any) -> Any:
-    """A setting's own default, or the one in the record of the room that it goes to."""
-    if own is not None:
-        return own
-    for prefix, config in ROOMS:
-        for field in dataclasses.fields(config):
-            if prefix + field.name == name and field.default is not dataclasses.MISSING:
-                return field.default
-    return None
-
-
-def shown(default: Any) -> str:
-    """As the environment spells it; nothing for none."""
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    if isinstance(default, tuple):
-        return f"`{','.join(map(str, default))}`"
-    return "" if default in (None, "") else f"`{default}`"
-
-
 def metrics() -> str:
     """What /metrics exposes."""
     rows = []
@@ -275,24 +217,6 @@ def alerts() -> str:
         [f"`{rule['alert']}`", rule["labels"]["severity"], rule["annotations"]["summary"]] for rule in rules
     ]
     return body(("alert", "severity", "meaning"), rows)
-
-
-def body(head: tuple[str, ...], rows: Iterable[list[str]]) -> str:
-    """A Markdown table alone."""
-    return "\n".join(table(head, [*rows])).rstrip()
-
-
-def table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
-    """A Markdown table and an empty line, nothing without rows."""
-    if not rows:
-        return []
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return [
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-        *("| " + " | ".join(row) + " |" for row in cells),
-        "",
-    ]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from typing_extensions import Doc
 
+from hippotune.defaults import DEFAULTS
 from hippotune.kinds import Part
 from hippotune.settings import Settings
 
@@ -59,7 +60,7 @@ def read(flags: dict[str, Any]) -> Settings:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    default = "" if field.default is None or field.default_factory else f" (default: {field.default})"
+    default = f" (default: {DEFAULTS[name]})" if name in DEFAULTS else ""
     switch = field.annotation == bool | None
     option = typer.Option(
         _flag(name),
