@@ -112,9 +112,11 @@ def parse(body: bytes, header_bytes: int | None, most: int, px: int) -> tuple[In
 def _binary_data(tensor: InputTensor, binary: bytes) -> bytes | None:
     """The bytes of a tensor that follow the header, None where its data stand in it. Raises Problem."""
     size = tensor.parameters.get("binary_data_size")
-    if size is not None and size != len(binary):
+    if size is None and not binary:
+        return None
+    if size != len(binary):
         raise refused("binary_data_size", size, f"be {len(binary)}, the bytes that follow the header")
-    return None if size is None else binary
+    return binary
 
 
 def _files(tensor: InputTensor, data: bytes | None) -> list[bytes]:

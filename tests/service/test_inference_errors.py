@@ -38,6 +38,16 @@ def test_a_parameter_that_is_refused_is_named_with_what_is_allowed(
     assert told in response.json()["error"]
 
 
+def test_a_budget_in_the_query_is_not_passed_over(server: Running) -> None:
+    image = {"Inference-Header-Content-Length": "0"}
+    for path in ("infer", f"versions/{server.registry.current()}/infer"):
+        path = f"/v2/models/hippotune/{path}"
+        assert server.client.post(path, content=picture(), headers=image).status_code == 200
+        response = server.client.post(f"{path}?tmax=2", content=picture(), headers=image)
+        assert response.status_code == 422
+        assert response.json()["error"] == "tmax is '2'; it must stand among the `parameters` of the body"
+
+
 @pytest.mark.parametrize("element", [None, 1234, True, "no base64", {}])
 def test_an_image_in_json_is_base64(server: Running, element: Any) -> None:
     image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [element]}
@@ -105,6 +115,11 @@ def test_the_length_of_the_header_is_a_number(server: Running, length: str) -> N
         (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 415),
         ("sized", b"\x05\0\0\0abc", 400),
         ("sized", b"\x05\0", 400),
+        (
+            b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="]}]}',
+            b"abc",
+            422,
+        ),
         ("sized", struct.pack("<I", 3) + b"abc" + struct.pack("<I", 0), 422),
     ],
 )
