@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.continual.protocols import PROTOCOLS
+
 RESULTS = Path("benchmarks/results/continual")
 
 
@@ -114,7 +116,7 @@ def command(entry: Entry, protocol: str, seed: int, rest: Sequence[str]) -> list
 def main() -> None:
     """Run what is missing; a run that fails is reported and passed over."""
     parse = argparse.ArgumentParser("python -m benchmarks.continual.suite", description=__doc__)
-    parse.add_argument("--protocol", choices=("quick", "full", "cub"), default="quick")
+    parse.add_argument("--protocol", choices=tuple(PROTOCOLS), default="quick")
     parse.add_argument("--seeds", type=int, default=3)
     parse.add_argument("--parts", nargs="+", choices=sorted(PARTS), default=["methods"])
     parse.add_argument("--only", nargs="+", metavar="NAME", help="these rows alone")

@@ -12,6 +12,7 @@ from benchmarks.report.plots import KNOBS, against_cost, heat_map, over_tasks, s
 
 PROTOCOLS = {
     "quick": "CIFAR-100, ten tasks, 128 px, 50 training and 20 test images a class",
+    "few": "CIFAR-100, ten tasks, 128 px, 5 training and 20 test images a class",
     "full": "CIFAR-100, ten tasks, 224 px, all images",
     "cub": "100 species of CUB-200-2011, ten tasks, 224 px, all images",
 }
@@ -33,8 +34,8 @@ rates of the prompt methods come from a small grid on images cut from training d
 mean ± standard deviation over seeds. A row without ± is one seed, which alone says little: seeds differ by a point or
 two.
 
-Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `cub` or `full`; `--parts ablations`), drawn by
-`python -m benchmarks.report`.
+Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `few`, `cub` or `full`; `--parts ablations`), drawn
+by `python -m benchmarks.report`.
 
 | method | what it is |
 | --- | --- |
