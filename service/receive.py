@@ -25,7 +25,8 @@ SLOWEST = 4096
 FILES = ("files", "file")
 """What a form calls its images; the first is documented, the other is what many forms say of one."""
 DRAINING_S = 2.0
-"""Seconds without a byte of a body while the server shuts down: containers are killed after 10."""
+"""Seconds while the server shuts down without a byte of a body, or until the last image of a task was looked at:
+containers are killed after 10."""
 
 
 class Bodies:

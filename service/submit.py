@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from exchange.records import Sample, TaskRecord
 from service.services import Services
-from service.uploads import Upload, check, default_name
+from service.uploads import Upload, check, default_name, while_open
 
 
 def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | None) -> TaskRecord:
@@ -14,11 +14,11 @@ def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | 
 
     Raises Problem and ExchangeError, and has queued nothing then.
     """
-    checked = check(uploads, services.px, services.config)
+    checked = check(uploads, services.px, services.config, services.lifecycle)
     if key is None:
         # `submit` decides; asking before saves storing the images of a task that will be refused.
         services.queue.require_room()
-    blobs = services.blobs.put_many(upload.read() for upload in checked)
+    blobs = services.blobs.put_many(upload.read() for upload in while_open(checked, services.lifecycle))
     samples = [Sample(blob, upload.label) for blob, upload in zip(blobs, checked, strict=True)]
     labels = [upload.label for upload in checked]
     return services.queue.submit(name or default_name(labels), samples, key).task

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 
 from service.config import ServiceConfig
 from service.decode import decode
-from service.problems import refused
+from service.lifecycle import Lifecycle
+from service.problems import Problem, refused
+from service.receive import DRAINING_S
 
 MAX_LABEL = 200
 MAX_LABELS_BYTES = 262_144
@@ -42,12 +46,13 @@ def pair(files: Sequence[tuple[str, Callable[[], bytes]]], labels: Sequence[str]
     return [Upload(name, label, read) for (name, read), label in zip(files, labels, strict=True)]
 
 
-def check(uploads: Sequence[Upload], px: int, config: ServiceConfig) -> list[Upload]:
-    """Clean every label and decode every image once. Raises Problem at the first that cannot be learned."""
+def check(uploads: Sequence[Upload], px: int, config: ServiceConfig, lifecycle: Lifecycle) -> list[Upload]:
+    """Clean every label and decode every image once. Raises Problem at the first that cannot be learned, and what
+    `while_open` raises."""
     labels = [check_text(f"labels[{index}]", upload.label) for index, upload in enumerate(uploads)]
     check_together(labels)
     checked = []
-    for index, (upload, label) in enumerate(zip(uploads, labels, strict=True)):
+    for index, (upload, label) in enumerate(zip(while_open(uploads, lifecycle), labels, strict=True)):
         field = f"files[{index}] {upload.name[:100]!r}"
         data = upload.read()
         if len(data) > config.max_image_bytes:
@@ -55,6 +60,20 @@ def check(uploads: Sequence[Upload], px: int, config: ServiceConfig) -> list[Upl
         decode(data, px, config.max_pixels, field)
         checked.append(Upload(upload.name, label, upload.read))
     return checked
+
+
+def while_open(uploads: Sequence[Upload], lifecycle: Lifecycle) -> Iterator[Upload]:
+    """The uploads, one by one. Raises Problem 503 once the server has been shutting down for `DRAINING_S`: thousands of
+    images would take longer than it has."""
+    ends = inf
+    for upload in uploads:
+        if lifecycle.draining:
+            ends = min(ends, monotonic() + DRAINING_S)
+            if monotonic() >= ends:
+                raise Problem(
+                    503, "the server is shutting down, and the task has more images than it has time for"
+                )
+        yield upload
 
 
 def check_together(labels: Sequence[str]) -> None:

@@ -145,7 +145,7 @@ def infer(data: bytes) -> None:
 
 def archive(data: bytes, media_type: str) -> None:
     """As POST /tasks does: every member is read and decoded."""
-    check(unpack(io.BytesIO(data), len(data), media_type, CONFIG), PX, CONFIG)
+    check(unpack(io.BytesIO(data), len(data), media_type, CONFIG), PX, CONFIG, Lifecycle())
 
 
 def request(data: bytes, headers: list[tuple[bytes, bytes]], query_string: bytes = b"") -> Request:
