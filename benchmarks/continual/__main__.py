@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
             if bar.desc != f"task {task + 1}: ":
                 bar.reset(total)
                 bar.set_description(f"task {task + 1}")
-            bar.update(images)
+            bar.update(min(images, bar.total - bar.n))  # a small task is passed over more often than foreseen
 
         figures = run(what, recipe, unfinished, progress)
     command = f"python -m benchmarks.continual {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
