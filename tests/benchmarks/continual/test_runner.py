@@ -73,10 +73,15 @@ def test_a_run_of_another_kind_is_not_continued(protocol: Protocol, tmp_path: Pa
     assert len(run_small("ranpac", protocol, tmp_path)["matrix"]) == 3
 
 
-def test_the_command_runs_where_only_torch_is_installed(folder: Path, weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "settings"), [("frozen-ncm", []), ("hippotune", ["--set", "loop.layers=(1, 2)"])]
+)
+def test_the_command_runs_where_only_torch_is_installed(
+    method: str, settings: list[str], folder: Path, weights: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.json"
-    arguments = ["--method", "frozen-ncm", "--data", f"imagefolder:{folder}", "--tasks", "3", "--px", "32",
-                 "--backbone", BACKBONE, "--weights", str(weights), "--out", str(out)]  # fmt: skip
+    arguments = ["--method", method, "--data", f"imagefolder:{folder}", "--tasks", "3", "--px", "32",
+                 "--backbone", BACKBONE, "--weights", str(weights), "--out", str(out), *settings]  # fmt: skip
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({SERVICE_ONLY}));"
         f"from benchmarks.continual.__main__ import main; main({arguments})"
