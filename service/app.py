@@ -155,6 +155,7 @@ def assembled(
         config=config,
         metrics=metrics,
         lifecycle=lifecycle,
+        threads=threads,
         runtime=runtime,
         served=served,
         engine=engine,

@@ -44,6 +44,7 @@ def place(places: CapacityLimiter, all_taken: str) -> Iterator[None]:
 class Services:
     """The parts of a running server.
 
+    threads: CPU threads of the forward pass, and as many of decoding.
     bodies, uploads: what requests to classify, and forms of tasks, hold in memory.
     decoders: threads that decode the images of /classify.
     submissions, streams: places for POST /tasks and for event streams.
@@ -52,6 +53,7 @@ class Services:
     config: ServiceConfig
     metrics: Metrics
     lifecycle: Lifecycle
+    threads: int
     runtime: Runtime
     served: Served
     engine: Engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
+from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from time import perf_counter
 from typing import Any
@@ -40,6 +41,10 @@ UNSPECIFIC = (
 
 INLINE_BYTES, INLINE_PIXELS = 32 * 1024, 1_000_000
 """An image of so many of both is decoded in milliseconds; of bytes alone it may be a bomb."""
+
+AHEAD = 2
+"""Images of one request that wait to be decoded or are, for each thread: none idles, and other requests get theirs in
+between."""
 
 BODY = {
     "requestBody": {
@@ -192,9 +197,16 @@ async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) ->
         except Problem as error:
             if error.status != 413 or most <= INLINE_PIXELS:
                 raise
-    decoding = [loop.run_in_executor(pool, decode, data, px, most, name) for name, data in images]
+    pixels: list[NDArray[np.uint8]] = []
+    decoding: deque[asyncio.Future[NDArray[np.uint8]]] = deque()
     try:
-        return [await pending for pending in decoding]
+        for name, data in images:
+            if len(decoding) == AHEAD * services.threads:
+                pixels.append(await decoding.popleft())
+            decoding.append(loop.run_in_executor(pool, decode, data, px, most, name))
+        while decoding:
+            pixels.append(await decoding.popleft())
+        return pixels
     finally:
         for pending in decoding:
             pending.cancel()

@@ -200,6 +200,32 @@ def test_decoding_is_waited_for_no_longer_than_anything_else(
     assert len(begun) == 2  # the server has one thread: the first of the four, and this one
 
 
+def test_many_images_of_one_request_let_those_of_others_in_between(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+    go_on = threading.Event()
+
+    def slow(data: bytes, *rest: Any) -> Any:
+        go_on.wait(10)
+        decoded.append(data)
+        return decode(data, *rest)
+
+    monkeypatch.setattr("service.routes.classify.decode", slow)
+    files = [("files", (str(index), picture(index))) for index in range(12)]
+    other, engine = picture(100), server.services.engine
+    with ThreadPoolExecutor() as pool:
+        many = pool.submit(server.client.post, "/classify", files=files)
+        wait_for(lambda: engine.admitted == 12)
+        one = pool.submit(server.client.post, "/classify", content=other, headers=PNG)
+        wait_for(lambda: engine.admitted == 13)
+        assert server.client.get("/healthz").is_success  # the event loop has handed it on
+        go_on.set()
+        assert one.result().status_code == many.result().status_code == 200
+    assert decoded.index(other) <= 3  # the server has one thread
+    assert [data for data in decoded if data != other] == [file for _, (_, file) in files]
+
+
 def test_keep_merges_tokens_and_is_answered(server: Running) -> None:
     whole, half = (
         server.client.post(f"/classify?keep={keep}&top=6", content=picture(), headers=PNG).json()
