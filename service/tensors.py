@@ -62,14 +62,23 @@ class InferRequest(BaseModel):
     )
 
     def wanted(self) -> list[tuple[str, bool]]:
-        """Names of the outputs, and whether each goes out in binary. Raises Problem for an unknown one."""
-        binary = bool(self.parameters.get("binary_data_output", False))
+        """Names of the outputs, and whether each goes out in binary. Raises Problem for an unknown one, and for a flag
+        that is none."""
+        binary = _flag(self.parameters, "binary_data_output", False)
         if not self.outputs:
             return [(name, binary) for name in DATATYPES]
         for output in self.outputs:
             if output.name not in DATATYPES:
                 raise refused("output", output.name, f"be among {', '.join(DATATYPES)}")
-        return [(o.name, bool(o.parameters.get("binary_data", binary))) for o in self.outputs]
+        return [(o.name, _flag(o.parameters, "binary_data", binary)) for o in self.outputs]
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+    """Raises Problem for what is neither true nor false: "no" would otherwise count as true."""
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise refused(name, value, "be true or false")
+    return value
 
 
 def schemas() -> dict[str, Any]:
@@ -116,6 +125,8 @@ def _binary_data(tensor: InputTensor, binary: bytes) -> bytes | None:
         return None
     if size != len(binary):
         raise refused("binary_data_size", size, f"be {len(binary)}, the bytes that follow the header")
+    if tensor.data:
+        raise refused("data", f"{len(tensor.data)} elements", "be left out where the data follow the header")
     return binary
 
 

@@ -20,6 +20,7 @@ from tests.service.support import PX, Running, picture
         ({"timeout": "5"}, "timeout is '5'; it must be a whole number of microseconds"),
         ({"timeout": -5}, "timeout is -5; it must be a whole number of microseconds"),
         ({"timeout": True}, "timeout is True; it must be a whole number of microseconds"),
+        ({"binary_data_output": "no"}, "binary_data_output is 'no'; it must be true or false"),
         ({"tmx": 1}, "it must be among tmax, epsilon, topk, keep, budget_ms, labels, top, timeout"),
     ],
 )
@@ -46,6 +47,27 @@ def test_a_budget_in_the_query_is_not_passed_over(server: Running) -> None:
         response = server.client.post(f"{path}?tmax=2", content=picture(), headers=image)
         assert response.status_code == 422
         assert response.json()["error"] == "tmax is '2'; it must stand among the `parameters` of the body"
+
+
+def test_an_outputs_own_flag_is_true_or_false(server: Running) -> None:
+    outputs = [{"name": "labels", "parameters": {"binary_data": "false"}}]
+    image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="]}
+    body = {"inputs": [image], "outputs": outputs}
+    response = server.client.post("/v2/models/hippotune/infer", json=body)
+    assert response.status_code == 422
+    assert response.json()["error"] == "binary_data is 'false'; it must be true or false"
+
+
+@pytest.mark.parametrize("binary", [b"", struct.pack("<I", 1) + b"x"])
+def test_a_tensor_has_its_data_in_one_place(server: Running, binary: bytes) -> None:
+    parameters = {"binary_data_size": len(binary)}
+    image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="], "parameters": parameters}
+    header = json.dumps({"inputs": [image]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(header))}
+    response = server.client.post("/v2/models/hippotune/infer", content=header + binary, headers=headers)
+    assert response.status_code == 422
+    told = "data is '1 elements'; it must be left out where the data follow the header"
+    assert response.json()["error"] == told
 
 
 @pytest.mark.parametrize("element", [None, 1234, True, "no base64", {}])
