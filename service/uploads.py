@@ -18,7 +18,9 @@ MAX_LABEL = 200
 MAX_LABELS_BYTES = 262_144
 """Most bytes of a task's labels together, each counted once: every answer about the task lists them, and Redis does."""
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
-PRINTABLE = rf"^[^{UNPRINTABLE}]*[^\s{UNPRINTABLE}][^{UNPRINTABLE}]*$"
+INVISIBLE = r"\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+"""Those of Unicode's category Cf that scripts and emoji of today use."""
+PRINTABLE = rf"^[^{UNPRINTABLE}]*[^\s{UNPRINTABLE}{INVISIBLE}][^{UNPRINTABLE}]*$"
 """What `check_text` takes, as a pattern for the API document; it trims and normalises besides."""
 TEXT = f"have 1 to {MAX_LABEL} printable characters"
 
@@ -87,10 +89,13 @@ def check_together(labels: Sequence[str]) -> None:
 
 
 def check_text(field: str, text: str) -> str:
-    """A label or name as people write them: normalised (NFC), trimmed. Raises Problem."""
+    """A label or name as people write them: normalised (NFC), trimmed. Raises Problem.
+
+    Characters that nobody sees (Cf) may stand among others, where scripts and emoji need them, but are no label.
+    """
     clean = unicodedata.normalize("NFC", text).strip()
-    unprintable = any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in clean)
-    if unprintable or not 1 <= len(clean) <= MAX_LABEL:
+    kinds = {unicodedata.category(char) for char in clean}
+    if kinds & {"Cc", "Cs", "Zl", "Zp"} or kinds <= {"Cf", "Zs"} or len(clean) > MAX_LABEL:
         raise refused(field, text, TEXT)
     return clean
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import re
 from typing import Any
 
 import pytest
 
+from service.problems import Problem
+from service.uploads import PRINTABLE, check_text
 from tests.service.support import Running, flat_png, picture, problem
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -139,6 +142,8 @@ def test_a_body_that_is_told_to_be_compressed_in_no_way_is_taken(server: Running
         (0, ["cat"], "files", "at least one"),
         (2, ["cat", ""], "labels[1]", "1 to 200"),
         (1, ["  "], "labels[0]", "1 to 200"),
+        (1, ["\u200b"], "labels[0]", "1 to 200"),
+        (1, ["\ufeff \u200e"], "labels[0]", "1 to 200"),
         (1, ["c\x00t"], "labels[0]", "1 to 200"),
         (1, ["c" * 201], "labels[0]", "1 to 200"),
     ],
@@ -173,6 +178,17 @@ def test_a_misspelled_parameter_is_not_passed_over(
 ) -> None:
     """One for a canary would let the version answer everybody."""
     problem(server.client.request(method, path), 422, field, allowed)
+
+
+def test_characters_that_nobody_sees_are_part_of_a_label_but_none_alone() -> None:
+    family, persian = "\U0001f468\u200d\U0001f469", "\u0645\u06cc\u200c\u0631\u0648\u062f"
+    for label in (family, persian, "cat"):
+        assert check_text("label", label) == label
+        assert re.search(PRINTABLE, label)
+    for invisible in ("\u200b", "\ufeff", "\u200b \u2060", "\xad"):
+        with pytest.raises(Problem):
+            check_text("label", invisible)
+        assert not re.search(PRINTABLE, invisible)
 
 
 def test_names_keys_and_paths(server: Running) -> None:
