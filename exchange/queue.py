@@ -290,7 +290,7 @@ class TaskQueue(TaskReader):
 
     def _answer(self, task_id: str, status: bytes, rest: Sequence[Any]) -> TaskRecord:
         if status == b"missing":
-            raise TaskNotFound(f"no task {task_id!r}")
+            raise TaskNotFound(f"no task {task_id[:100]!r}")
         return task_from_fields(read_fields(rest[0]))
 
     def _full(self) -> QueueFull:

@@ -78,5 +78,5 @@ class TaskReader:
         with reaching_redis():
             found = self.redis.hgetall(self.keys.task(task_id))
         if not found:
-            raise TaskNotFound(f"no task {task_id!r}")
+            raise TaskNotFound(f"no task {task_id[:100]!r}")
         return decode_fields(found)

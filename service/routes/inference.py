@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from service.answers import Clock, Wanted, predictions
 from service.examples import CLASSIFICATION, answered
 from service.middleware import BEGAN
-from service.problems import Problem, documented, refused
+from service.problems import Problem, documented, refused, shorten
 from service.query import ClassifyQuery
 from service.receive import read_body
 from service.routes.classify import bucket_for, decode_all, known_labels, observe, score
@@ -79,7 +79,7 @@ async def named(
 ) -> None:
     """Raises Problem for a model of another name."""
     if model != services.config.model_name:
-        raise Problem(404, f"no model {model!r}; this server serves {services.config.model_name!r}")
+        raise Problem(404, f"no model {shorten(model)!r}; this server serves {services.config.model_name!r}")
 
 
 async def served(
@@ -90,7 +90,9 @@ async def served(
     snapshot = services.served.snapshot
     if snapshot is None or version != str(snapshot.version):
         serving = "none yet" if snapshot is None else f"version {snapshot.version}"
-        raise Problem(404, f"version {version!r} is not served here, but {serving}; activate it first")
+        raise Problem(
+            404, f"version {shorten(version)!r} is not served here, but {serving}; activate it first"
+        )
     return snapshot.version
 
 

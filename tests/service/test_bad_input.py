@@ -205,4 +205,10 @@ def test_names_keys_and_paths(server: Running) -> None:
         assert response.status_code == 404, path
         assert response.headers["content-type"] == "application/problem+json"
     assert server.client.delete("/tasks/none").status_code == 404
+    long = "x" * 20_000
+    for path in (f"/tasks/{long}", f"/v2/models/{long}", f"/v2/models/hippotune/versions/{long}"):
+        response = get(path)
+        assert response.status_code == 404
+        assert len(response.content) < 500
+    assert len(server.client.delete(f"/tasks/{long}").content) < 500
     assert server.client.put("/classify").status_code == 405
