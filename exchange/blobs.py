@@ -56,7 +56,9 @@ class BlobStore:
             data = self._path(name).read_bytes()
         except FileNotFoundError:
             if not self.root.is_dir():  # a volume that is not mounted has lost nothing
-                raise BlobUnreadable(f"blob {name} cannot be read: there is no {self.root}") from None
+                raise BlobUnreadable(
+                    f"blob {name} cannot be read: there is no folder {self.root.name}"
+                ) from None
             raise BlobMissing(f"blob {name} is not in the store") from None
         except OSError as error:
             raise BlobUnreadable(f"blob {name} cannot be read: {error.strerror}") from error

@@ -34,8 +34,13 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def storing(root: Path) -> Iterator[None]:
-    """Turns what the file system refuses into `StoreUnavailable`, naming the directory and the reason."""
+    """Turns what the file system refuses into `StoreUnavailable`, naming the folder and the reason.
+
+    Not where it lies: clients are told the message, and that is nothing for them.
+    """
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(f"cannot write to {root}: {error.strerror or error}") from error
+        raise StoreUnavailable(
+            f"cannot write to {root.name} in the store: {error.strerror or error}"
+        ) from error
