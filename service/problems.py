@@ -241,6 +241,8 @@ def field_error(item: dict[str, Any]) -> FieldError:
     match item["type"]:
         case "missing":
             return FieldError(field, None, "be given")
+        case "extra_forbidden":
+            return FieldError(shorten(field), showable(value), "be left out")  # named by who sent it
         case "json_invalid":
             text = value.decode(errors="replace") if isinstance(value, bytes) else value
             return FieldError(field, showable(text), f"be JSON: {item['ctx']['error']}")

@@ -73,7 +73,8 @@ def check_names(
     """
     for name in params:
         if name not in known:
-            raise refused(name, params[name], f"be left out; known are {', '.join(known)}")
+            told = f"; known are {', '.join(known)}" if known else ""
+            raise refused(name, params[name], f"be left out{told}")
     for name in params if len(params.multi_items()) > len(params) else ():
         if name not in repeatable and len(params.getlist(name)) > 1:
             raise refused(name, ", ".join(params.getlist(name)), "be given once")

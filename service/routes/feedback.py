@@ -7,14 +7,15 @@ import re
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.errors import IdempotencyMismatch
 from exchange.records import Sample, TaskRecord
 from service import examples
 from service.problems import Problem, documented, refused
+from service.query import only
 from service.receive import read_body
 from service.records import TaskView
 from service.services import Services, TheServices
@@ -35,6 +36,8 @@ ID = "^[0-9a-f]{8}-[0-9a-f]{24}$"
 
 
 class Feedback(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     id: Annotated[str, Field(description="Of the answer.", json_schema_extra={"pattern": ID})]
     label: Annotated[
         str,
@@ -64,6 +67,7 @@ BODY = {
         **documented(404, 408, 409, 413, 422, 429, 503),
     },
     openapi_extra=BODY,
+    dependencies=[Depends(only())],
 )
 async def feedback(request: Request, response: Response, services: TheServices) -> TaskView:
     """Teaches the head the label of an image that was answered lately, without the image.

@@ -19,7 +19,7 @@ from model.preprocess import decode
 from service.memory import AnswerMemory, Remembered, SharedMemory
 from service.runtimes import as_taught
 from tests.service.conftest import LABELS
-from tests.service.support import Running, picture, random_version, running
+from tests.service.support import Running, picture, problem, random_version, running
 from trainer.config import LearnerConfig
 from trainer.learner import Learner
 
@@ -118,6 +118,11 @@ def test_each_of_many_images_has_its_own_id(server: Running) -> None:
         ),
         (b'{"id": "00000000-000000000000000000000000"}', 422, "label is missing; it must be given"),
         (b'{"id": "00000000-000000000000000000000000", "label": ""}', 422, "label is ''; it must have 1 to"),
+        (
+            b'{"id": "00000000-000000000000000000000000", "label": "cat", "\\u0007%b": {}}' % (b"x" * 200),
+            422,
+            f"?{'x' * 99}... is '{{}}'; it must be left out",
+        ),
         (b"not json", 422, "body is 'not json'; it must be JSON: expected"),
         (b"x" * 20_000, 413, "at most 16384 bytes"),
     ],
@@ -127,6 +132,12 @@ def test_what_cannot_be_corrected_is_a_problem(server: Running, body: bytes, sta
     assert response.status_code == status, response.text
     assert told in response.json()["detail"]
     assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_query_is_not_passed_over(server: Running) -> None:
+    correction = {"id": ask(server), "label": "cat"}
+    response = server.client.post("/feedback?labels=dog", json=correction)
+    problem(response, 422, "labels", "be left out")
 
 
 def test_another_server_asks_the_one_that_answered(server: Running) -> None:
