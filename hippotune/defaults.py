@@ -30,6 +30,7 @@ DEFAULTS = {
     "max_image_bytes": "20971520",
     "max_task_bytes": "536870912",
     "max_task_images": "20000",
+    "max_task_check_s": "60.0",
     "max_unpacked_bytes": "1073741824",
     "max_archive_ratio": "100",
     "max_submissions": "16",

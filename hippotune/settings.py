@@ -119,6 +119,13 @@ class Settings(BaseSettings):
     max_image_bytes: Annotated[Count, Part.SERVER, Doc("Largest encoded image of a task.")] = None
     max_task_bytes: Annotated[Count, Part.SERVER, Doc("Largest body of /tasks.")] = None
     max_task_images: Annotated[Count, Part.SERVER, Doc("Most images in one task.")] = None
+    max_task_check_s: Annotated[
+        Positive,
+        Part.SERVER,
+        Doc(
+            "Most seconds of a processor to look through a task's images, besides one for each MiB; more is 413."
+        ),
+    ] = None
     max_unpacked_bytes: Annotated[Count, Part.SERVER, Doc("Most bytes an archive may unpack to.")] = None
     max_archive_ratio: Annotated[Count, Part.SERVER, Doc("Most an archive may grow when unpacked.")] = None
     max_submissions: Annotated[Count, Part.SERVER, Doc("Tasks received at the same time.")] = None

@@ -38,6 +38,8 @@ class ServiceConfig:
     max_image_bytes: largest single encoded image of a task.
     max_task_bytes: largest body of /tasks. Forms together may hold twice that at the same time; more is 429.
     max_task_images: most images in one task.
+    max_task_check_s: most seconds of a processor to look through a task's images, besides one for each MiB of them.
+        Flat images of few bytes and many pixels take more; that is 413.
     max_unpacked_bytes: most bytes an archive may unpack to.
     max_archive_ratio: most an archive may grow when unpacked.
     max_submissions: tasks received at the same time; each may hold a body on disk. More is 429.
@@ -69,6 +71,7 @@ class ServiceConfig:
     max_image_bytes: int = 20 * MIB
     max_task_bytes: int = 512 * MIB
     max_task_images: int = 20_000
+    max_task_check_s: float = 60.0
     max_unpacked_bytes: int = 1024 * MIB
     max_archive_ratio: int = 100
     max_submissions: int = 16
@@ -100,6 +103,8 @@ class ServiceConfig:
             )
         if not self.request_timeout_s > 0:
             raise ValueError(f"request_timeout_s is {self.request_timeout_s}; it must be positive")
+        if not self.max_task_check_s > 0:
+            raise ValueError(f"max_task_check_s is {self.max_task_check_s}; it must be positive")
         if self.insecure and (self.api_keys_file or self.api_keys):
             raise ValueError("insecure is set, and API keys are; only one of them can be meant")
         if self.max_pixels < 1:

@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from time import monotonic
+from time import monotonic, thread_time
 
-from service.config import ServiceConfig
+from service.config import MIB, ServiceConfig
 from service.decode import decode
 from service.lifecycle import Lifecycle
 from service.problems import Problem, refused
@@ -49,17 +49,26 @@ def pair(files: Sequence[tuple[str, Callable[[], bytes]]], labels: Sequence[str]
 
 
 def check(uploads: Sequence[Upload], px: int, config: ServiceConfig, lifecycle: Lifecycle) -> list[Upload]:
-    """Clean every label and decode every image once. Raises Problem at the first that cannot be learned, and what
-    `while_open` raises."""
+    """Clean every label and decode every image once, in one thread.
+
+    Raises Problem at the first that cannot be learned, and 413 when all take too long; and what `while_open` raises.
+    """
     labels = [check_text(f"labels[{index}]", upload.label) for index, upload in enumerate(uploads)]
     check_together(labels)
-    checked = []
+    checked: list[Upload] = []
+    began, most = thread_time(), config.max_task_check_s
     for index, (upload, label) in enumerate(zip(while_open(uploads, lifecycle), labels, strict=True)):
         field = f"files[{index}] {upload.name[:100]!r}"
         data = upload.read()
         if len(data) > config.max_image_bytes:
             raise refused(field, f"{len(data)} bytes", f"have at most {config.max_image_bytes} bytes", 413)
         decode(data, px, config.max_pixels, field)
+        most += len(data) / MIB
+        took = thread_time() - began  # not by the clock: others may keep the processors busy
+        if took > most:
+            found = f"{index + 1} images that took {took:.1f} s to look at"
+            limit = f"take at most {config.max_task_check_s:g} s and one for each MiB; send smaller images, or fewer"
+            raise refused("files", found, limit, 413)
         checked.append(Upload(upload.name, label, upload.read))
     return checked
 

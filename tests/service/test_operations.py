@@ -259,6 +259,7 @@ def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
         {"max_batch": 0},
         {"queue_images": 8},
         {"max_pixels": 0},
+        {"max_task_check_s": 0},
         {"max_held_bytes": 1},
     ],
 )

@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from service.config import ServiceConfig
-from tests.service.support import picture, running, wait_for
+from service.lifecycle import Lifecycle
+from service.problems import Problem
+from service.uploads import Upload, check
+from tests.service.support import PX, flat_png, picture, running, wait_for
+
+
+def uploads(images: Sequence[bytes]) -> list[Upload]:
+    return [Upload("a", "cat", image.__bytes__) for image in images]
+
+
+def test_flat_images_of_few_bytes_cannot_keep_a_place_busy(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+
+    def costly(*args: Any) -> None:
+        looked_at.append(args[-1])
+        ends = time.thread_time() + 0.02
+        while time.thread_time() < ends:
+            pass
+
+    monkeypatch.setattr("service.uploads.decode", costly)
+    config = replace(config, max_task_check_s=0.1)
+    with pytest.raises(Problem, match="take at most 0") as refused:
+        check(uploads([flat_png(100)] * 50), PX, config, Lifecycle())
+    assert refused.value.status == 413
+    assert "it must take at most 0.1 s and one for each MiB" in refused.value.detail
+    assert len(looked_at) <= 6
+    large = bytes(100 * 1024)  # 0.1 s each
+    assert len(check(uploads([large] * 20), PX, config, Lifecycle())) == 20
+
+
+def test_a_processor_that_others_keep_busy_is_not_the_tasks_fault(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.uploads.decode", lambda *_: time.sleep(0.02))
+    config = replace(config, max_task_check_s=0.1)
+    assert len(check(uploads([picture()] * 10), PX, config, Lifecycle())) == 10
 
 
 def test_a_stop_waits_for_no_task_that_takes_long_to_look_through(
