@@ -16,7 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.lifecycle import Lifecycle
+from service.lifecycle import DRAINING_S, Lifecycle
 from service.problems import Problem, refused
 
 IN_MEMORY_BYTES = 4 * 1024 * 1024
@@ -24,9 +24,6 @@ SLOWEST = 4096
 """Bytes a second."""
 FILES = ("files", "file")
 """What a form calls its images; the first is documented, the other is what many forms say of one."""
-DRAINING_S = 2.0
-"""Seconds while the server shuts down without a byte of a body, or until the last image of a task was looked at:
-containers are killed after 10."""
 
 
 class Bodies:

@@ -83,7 +83,7 @@ class DrainingServer(uvicorn.Server):
             raise self._lifecycle.failure or ended from None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._lifecycle.draining = True
+        self._lifecycle.drain()
         await asyncio.sleep(self._unready_s)
         await super().shutdown(sockets)
 

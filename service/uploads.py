@@ -10,9 +10,8 @@ from time import monotonic, thread_time
 
 from service.config import MIB, ServiceConfig
 from service.decode import decode
-from service.lifecycle import Lifecycle
+from service.lifecycle import DRAINING_S, Lifecycle
 from service.problems import Problem, refused
-from service.receive import DRAINING_S
 
 MAX_LABEL = 200
 MAX_LABELS_BYTES = 262_144

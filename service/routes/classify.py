@@ -200,12 +200,13 @@ async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) ->
     pixels: list[NDArray[np.uint8]] = []
     decoding: deque[asyncio.Future[NDArray[np.uint8]]] = deque()
     try:
-        for name, data in images:
-            if len(decoding) == AHEAD * services.threads:
+        async with services.lifecycle.hurried():
+            for name, data in images:
+                if len(decoding) == AHEAD * services.threads:
+                    pixels.append(await decoding.popleft())
+                decoding.append(loop.run_in_executor(pool, decode, data, px, most, name))
+            while decoding:
                 pixels.append(await decoding.popleft())
-            decoding.append(loop.run_in_executor(pool, decode, data, px, most, name))
-        while decoding:
-            pixels.append(await decoding.popleft())
         return pixels
     finally:
         for pending in decoding:

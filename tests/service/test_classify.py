@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from service.config import ServiceConfig
@@ -224,6 +226,31 @@ def test_many_images_of_one_request_let_those_of_others_in_between(
         assert one.result().status_code == many.result().status_code == 200
     assert decoded.index(other) <= 3  # the server has one thread
     assert [data for data in decoded if data != other] == [file for _, (_, file) in files]
+
+
+def test_a_stop_waits_for_no_request_that_takes_long_to_decode(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+
+    def slow(data: bytes, *rest: Any) -> Any:
+        decoded.append(data)
+        time.sleep(0.4)
+        return decode(data, *rest)
+
+    files = [("files", (str(index), picture(index))) for index in range(50)]  # 20 s
+    with ThreadPoolExecutor() as pool:
+        with running(config) as server:
+            server.serve(random_version(server.backbone, ("cat", "dog")))
+            monkeypatch.setattr("service.routes.classify.decode", slow)
+            asked = pool.submit(httpx.post, f"{server.url}/classify", files=files, timeout=30)
+            wait_for(lambda: decoded)
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        refused = asked.result()
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    assert "shutting down" in refused.json()["detail"]
 
 
 def test_keep_merges_tokens_and_is_answered(server: Running) -> None:
