@@ -11,7 +11,7 @@ from typing import Any, cast
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -169,9 +169,14 @@ def schemas() -> dict[str, Any]:
 
 def answer(metrics: Metrics, problem: Problem) -> Response:
     """The problem document itself; counts the rejection."""
+    if problem.status in REASONS:
+        metrics.rejected.labels(REASONS[problem.status]).inc()
+    return written(problem)
+
+
+def written(problem: Problem) -> Response:
+    """The problem document itself."""
     status = problem.status
-    if status in REASONS:
-        metrics.rejected.labels(REASONS[status]).inc()
     document = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -193,8 +198,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         return answer(metrics, unrouted(request, cast(HTTPException, error)))
 
     async def on_validation(_: Request, error: Exception) -> Response:
-        errors = tuple(field_error(item) for item in cast(RequestValidationError, error).errors())
-        return answer(metrics, Problem(422, "; ".join(map(str, errors)), *errors))
+        return answer(metrics, invalid(cast(RequestValidationError, error)))
 
     async def on_exchange(_: Request, error: Exception) -> Response:
         status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
@@ -233,7 +237,13 @@ def unrouted(request: Request, error: HTTPException) -> Problem:
     return problem
 
 
-def field_error(item: dict[str, Any]) -> FieldError:
+def invalid(error: RequestValidationError | ValidationError) -> Problem:
+    """All that pydantic found."""
+    errors = tuple(field_error(item) for item in error.errors())
+    return Problem(422, "; ".join(map(str, errors)), *errors)
+
+
+def field_error(item: Mapping[str, Any]) -> FieldError:
     """A finding of pydantic ("Input should be a valid integer") in this module's words."""
     value = item.get("input")
     # The innermost name: of a list's elements it is the list's.

@@ -28,7 +28,7 @@ from service.decode import decode
 from service.guard import presented
 from service.keys import parse
 from service.lifecycle import Lifecycle
-from service.problems import Problem
+from service.problems import Problem, invalid, written
 from service.query import ClassifyQuery
 from service.receive import file_parts, read_form, spool_body
 from service.routes.feedback import Feedback
@@ -45,17 +45,28 @@ CONFIG = ServiceConfig(
     max_task_images=50,
     max_unpacked_bytes=4 << 20,
 )
-REFUSALS = (Problem, RequestValidationError, ValidationError, ClientDisconnect)
 FORM = "multipart/form-data; boundary=b"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """run: raises one of REFUSALS or nothing.  seeds: inputs it takes.  share: of all inputs of a run."""
+    """run: raises a refusal or nothing.  seeds: inputs it takes.  share: of all inputs of a run."""
 
     run: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
     share: float
+
+
+def attempt(target: Target, data: bytes) -> None:
+    """Raises what should never be raised, also by writing a refusal out."""
+    try:
+        target.run(data)
+    except Problem as problem:
+        written(problem)
+    except (RequestValidationError, ValidationError) as error:
+        written(invalid(error))
+    except ClientDisconnect:
+        pass
 
 
 def targets() -> dict[str, Target]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.fuzz.parsers import REFUSALS, Target, targets
+from benchmarks.fuzz.parsers import Target, attempt, targets
 from model import preprocess
 from service.decode import decode
 from service.problems import Problem
@@ -37,15 +37,20 @@ def test_made_up_input_is_refused_or_taken(name: str) -> None:
 
     @settings(max_examples=150, deadline=None, database=None)
     @given(inputs(target))
-    def attempt(data: bytes) -> None:
-        try:
-            target.run(data)
-        except REFUSALS:
-            return
+    def made_up(data: bytes) -> None:
+        attempt(target, data)
 
-    attempt()
+    made_up()
     for seed in target.seeds if name not in ("form", "body") else ():
-        attempt.hypothesis.inner_test(seed)
+        target.run(seed)
+
+
+def test_a_refusal_that_cannot_be_written_is_a_finding() -> None:
+    def refuse(_: bytes) -> None:
+        raise Problem(422, "name is \udc80")
+
+    with pytest.raises(TypeError, match="surrogates"):
+        attempt(Target(refuse, (), 1), b"")
 
 
 @pytest.mark.parametrize(
