@@ -179,10 +179,10 @@ class Settings(BaseSettings):
     settled: Annotated[
         Annotated[int, Field(ge=0)] | None,
         Part.TRAINER,
-        Doc("Classes after which tasks train the head alone."),
+        Doc("Once so many classes are known, tasks train the head alone; see `outweigh`."),
     ] = None
     outweigh: Annotated[
-        Weight, Part.TRAINER, Doc("Times the images of before with which a task trains slots even so.")
+        Weight, Part.TRAINER, Doc("A task of so many times the images before it trains slots even so.")
     ] = None
     least_images: Annotated[
         Annotated[int, Field(ge=0)] | None,
@@ -195,16 +195,32 @@ class Settings(BaseSettings):
     least_steps: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps a small task gets at least.")
     ] = None
-    enough: Annotated[Share, Part.TRAINER, Doc("Share of images answered rightly that ends training.")] = None
+    enough: Annotated[
+        Share, Part.TRAINER, Doc("Training stops once this share of the images is answered rightly.")
+    ] = None
     mirror: Annotated[Share, Part.TRAINER, Doc("Share of images mirrored while slots train.")] = None
-    batch: Annotated[Count, Part.TRAINER, Doc("Images a training step.")] = None
+    batch: Annotated[Count, Part.TRAINER, Doc("Images in each training step.")] = None
     lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None
-    later_lr: Annotated[Positive, Part.TRAINER, Doc("Factor on it for later tasks.")] = None
-    lambda_orth: Annotated[Weight, Part.TRAINER, Doc("Weight of keys being orthogonal.")] = None
-    lambda_ent: Annotated[Weight, Part.TRAINER, Doc("Weight of retrieval being decided.")] = None
-    drift_weight: Annotated[Weight, Part.TRAINER, Doc("Weight of features staying where they were.")] = None
-    bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that carry a gradient; else all.")] = None
-    shrinkage: Annotated[Positive, Part.TRAINER, Doc("How much the head distrusts its covariance.")] = None
+    later_lr: Annotated[
+        Positive, Part.TRAINER, Doc("Learning rate of later tasks, in multiples of `lr`.")
+    ] = None
+    lambda_orth: Annotated[Weight, Part.TRAINER, Doc("Weight of the loss that keeps keys orthogonal.")] = None
+    lambda_ent: Annotated[
+        Weight, Part.TRAINER, Doc("Weight of the loss that makes retrieval decided (low entropy).")
+    ] = None
+    drift_weight: Annotated[
+        Weight, Part.TRAINER, Doc("Weight of the loss that holds features where they were.")
+    ] = None
+    bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that gradients flow back through; unset, all.")] = (
+        None
+    )
+    shrinkage: Annotated[
+        Positive,
+        Part.TRAINER,
+        Doc(
+            "How much the head distrusts its covariance: each variance grows by this times channels over images."
+        ),
+    ] = None
     sketch: Annotated[
         Annotated[int, Field(ge=0)] | None,
         Part.TRAINER,
