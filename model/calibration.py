@@ -32,7 +32,7 @@ LEAST_JUDGED = 3
 REACH, HALVINGS = 12.0, 12
 """A ratio lies within 2^-REACH..2^REACH, and is found to 2^(REACH / 2^HALVINGS), a fifth of a per cent."""
 PULL = 4.0
-"""Of a ratio towards 1: by 1 / its variance, in nats. Ratios of data sets lie within a factor of two of each other."""
+"""How strongly a ratio is held near 1: one over the variance of its logarithm. Data sets differ by a factor of two."""
 ALIKE = 1e-9
 """Share of their own likeness by which means must lie apart for that to be more than rounding."""
 ASSUMED = 0.999
@@ -41,19 +41,20 @@ ASSUMED = 0.999
 
 @dataclass(frozen=True, slots=True)
 class Sharpness:
-    """A factor on logits, as a ratio to `assumed_sharpness` of their head, and what it rests on.
+    """How sure a head may be, and what that rests on.
 
+    ratio: of the factor on its logits to its `assumed_sharpness`.
     weight: images judged, each times the images that its head was solved from; 0 where none could be.
     """
 
-    factor: float = 1.0
+    ratio: float = 1.0
     weight: float = 0.0
 
     def pooled(self, newer: Sharpness) -> Sharpness:
         """The geometric mean of both by their weights."""
         weight = self.weight + newer.weight
         share = newer.weight / weight if weight else 0.0
-        return Sharpness(self.factor ** (1 - share) * newer.factor**share, weight)
+        return Sharpness(self.ratio ** (1 - share) * newer.ratio**share, weight)
 
 
 def fit_sharpness(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
@@ -76,16 +77,16 @@ def fit_sharpness(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpn
 def fitted_ratio(logits: Tensor, targets: Tensor) -> float:
     """The factor r on logits [n, C] that is likeliest given targets [n]: least n cross-entropy + `PULL` / 2 log^2 r.
 
-    Few images that are all right, or all wrong, ask for any extreme: the second term, a log-normal prior, stays that.
+    A few images that are all right, or all wrong, would ask for an extreme; the second term, a log-normal prior, does
+    not let them.
     """
     own = logits.gather(1, targets.unsqueeze(1)).squeeze(1)  # [n]
     low, high = -REACH, REACH  # powers of two
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         expected = ((2**middle * logits).softmax(dim=1) * logits).sum(dim=1)  # [n]
-        gain = (
-            2**middle * (own - expected).sum().item()
-        )  # what n cross-entropy falls by, in nats for a factor e
+        # What n cross-entropy falls by, in nats, for a factor e times as large.
+        gain = 2**middle * (own - expected).sum().item()
         low, high = (middle, high) if gain > PULL * middle * math.log(2) else (low, middle)
     return 2 ** ((low + high) / 2)
 
@@ -104,11 +105,10 @@ def separation(means: Tensor, weight: Tensor) -> float:
 
     0 for a class alone, and for classes of the same images.
     """
-    classes = len(means)
-    if classes < 2:
+    if len(means) < 2:
         return 0.0
-    likeness = means @ weight.double()  # [C, C]
-    own = likeness.diagonal()
-    gaps = 0.5 * (own.unsqueeze(1) + own) - likeness  # [C, C], half the squared distances
-    average = (gaps.sum() / (classes * (classes - 1))).item()
-    return average if average > ALIKE * own.mean().abs().item() else 0.0
+    columns = weight.double().mT  # [C, F]
+    # The mean over all pairs of (mu_a - mu_b) . (w_a - w_b) / 2, without forming the pairs.
+    average = ((means - means.mean(dim=0)) * (columns - columns.mean(dim=0))).sum().item() / (len(means) - 1)
+    own = (means * columns).sum(dim=1).mean().abs().item()
+    return average if average > ALIKE * own else 0.0

@@ -41,8 +41,8 @@ def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
 def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
     """The linear part of `left_out_logits`, what is allowed for the error of means included.
 
-    Without an image, the mean of its class is known less well by what that image told, and so further from it: for its
-    class that is allowed too, all of it. Left in, the fewer images, the worse than it is would the whole head look.
+    The mean of an image's own class is known less well without it, and so lies further from it than from a new image
+    when nothing is left out. That much is allowed for too: else heads of few images would look worse than they are.
 
     Half the squared Mahalanobis distance to a mean, negated. With r = x - mu_y, n_y images of its class and f degrees
     of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f from the covariance and makes r n_y / (n_y - 1) as long.

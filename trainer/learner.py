@@ -188,7 +188,7 @@ class Learner:
 
     def headed(self, state: LearnerState, found: Discriminant) -> LearnerState:
         """The state with a discriminant's moments and its head, as sharp as the tasks say."""
-        sharpness = state.sharpness.factor * assumed_sharpness(found.moments.means, found.weight)
+        sharpness = state.sharpness.ratio * assumed_sharpness(found.moments.means, found.weight)
         return replace(state, features=found.moments, head=found.head(sharpness))
 
     def solve(self, moments: ClassMoments) -> Discriminant:

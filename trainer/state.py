@@ -107,7 +107,7 @@ class LearnerState:
             "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
-            "ratios": {task: (found.factor, found.weight) for task, found in self.judged.items()},
+            "ratios": {task: (said.ratio, said.weight) for task, said in self.judged.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
         }

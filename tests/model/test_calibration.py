@@ -41,7 +41,7 @@ def fit(moments: ClassMoments, vectors: Tensor, rows: Tensor) -> Sharpness:
 
 
 def sharpened(found: Discriminant, said: Sharpness) -> Head:
-    return found.head(said.factor * assumed_sharpness(found.moments.means, found.weight))
+    return found.head(said.ratio * assumed_sharpness(found.moments.means, found.weight))
 
 
 @pytest.mark.parametrize("per_class", [12, 100])
@@ -81,7 +81,7 @@ def test_what_few_images_said_holds_for_the_head_of_many(few: int) -> None:
     unseen, names = images(400, seed=2)
     truth = label_rows(names, moments.labels)
     best = fitted_ratio(later.head().logits(unseen).double(), truth)
-    kept = said.factor * assumed_sharpness(then.moments.means, then.weight)
+    kept = said.ratio * assumed_sharpness(then.moments.means, then.weight)
     assert abs(math.log(sharpened(later, said).sharpness / best)) < 0.5 * abs(math.log(kept / best))
 
 
@@ -114,16 +114,16 @@ def test_a_few_images_that_nobody_can_tell_make_not_everybody_unsure() -> None:
     names = ("odd", "even") * 6
     more = moments.observe(strange, names)
     few = fit(more, strange, label_rows(names, more.labels))
-    assert few.factor < 0.5 * before.factor
+    assert few.ratio < 0.5 * before.ratio
     both = before.pooled(few)
-    assert both.factor == pytest.approx(before.factor, rel=0.1)
+    assert both.ratio == pytest.approx(before.ratio, rel=0.1)
     assert both.weight == before.weight + few.weight
-    assert few.pooled(before).factor == pytest.approx(both.factor)
+    assert few.pooled(before).ratio == pytest.approx(both.ratio)
 
 
 def test_what_heads_of_few_images_were_judged_by_fades() -> None:
     early, late = Sharpness(0.01, weight=50 * 50), Sharpness(1.0, weight=50 * 450)
-    assert early.pooled(late).factor == pytest.approx(0.01**0.1)
+    assert early.pooled(late).ratio == pytest.approx(0.01**0.1)
 
 
 def test_images_alone_in_their_class_say_nothing_once_other_classes_did() -> None:
@@ -163,8 +163,8 @@ def test_no_order_of_images_keeps_a_class_from_being_judged() -> None:
     vectors[MOST:] += 2 * vectors[MOST:].roll(1, dims=0)  # all but the first class are hard to tell
     moments, rows = learned(vectors, labels)
     in_turns = torch.arange(len(rows)).view(CLASSES, MOST).T.flatten()
-    factor = fit(moments, vectors, rows).factor
-    assert fit(moments, vectors[in_turns], rows[in_turns]).factor == pytest.approx(factor, rel=0.5)
+    factor = fit(moments, vectors, rows).ratio
+    assert fit(moments, vectors[in_turns], rows[in_turns]).ratio == pytest.approx(factor, rel=0.5)
 
 
 @pytest.mark.parametrize("per_class", [2, 3])

@@ -74,11 +74,11 @@ def test_tasks_learned_together_give_the_head_of_one_after_another_and_take_one_
     torch.testing.assert_close(together.head.weight, apart.head.weight)
     torch.testing.assert_close(together.head.bias, apart.head.bias)
     assert together.judged.keys() == {"t1", "t2", "t3"}
-    assert together.judged["t3"].factor == pytest.approx(
-        apart.judged["t3"].factor
+    assert together.judged["t3"].ratio == pytest.approx(
+        apart.judged["t3"].ratio
     )  # the last one knew all of them either way
     assumed = assumed_sharpness(together.features.means, together.head.weight)
-    assert together.head.sharpness == pytest.approx(together.sharpness.factor * assumed, rel=1e-3)
+    assert together.head.sharpness == pytest.approx(together.sharpness.ratio * assumed, rel=1e-3)
 
 
 def test_a_long_task_is_previewed_once_with_every_class_and_ends_the_same(
