@@ -44,8 +44,12 @@ def reaching_redis() -> Iterator[None]:
     """
     try:
         yield
-    except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-        raise ExchangeUnavailable(f"Redis cannot be reached: {error}") from error
+    except exceptions.TimeoutError as error:
+        raise ExchangeUnavailable(
+            f"Redis cannot be reached: {error}", "Redis does not answer in time"
+        ) from error
+    except exceptions.ConnectionError as error:
+        raise ExchangeUnavailable(f"Redis cannot be reached: {error}", "Redis cannot be reached") from error
     except exceptions.ResponseError as error:
         if isinstance(error, _REFUSED) or _REFUSAL.search(str(error)):
             raise ExchangeUnavailable(f"Redis refuses writes: {error}") from error

@@ -6,7 +6,14 @@ class ExchangeError(Exception):
 
 
 class ExchangeUnavailable(ExchangeError):
-    """Redis cannot be reached, is still loading, or refuses writes. Trying again later may help."""
+    """Redis cannot be reached, is still loading, or refuses writes. Trying again later may help.
+
+    told: what clients of the service read instead of a message that names where Redis is, which is for operators.
+    """
+
+    def __init__(self, message: str, told: str | None = None) -> None:
+        super().__init__(message)
+        self.told = told or message
 
 
 class StoreUnavailable(ExchangeError):

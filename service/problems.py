@@ -204,7 +204,8 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
         # The one conflict that ends by itself.
         headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, IdempotencyInFlight) else {}
-        return answer(metrics, Problem(status, str(error), headers=headers))
+        detail = error.told if isinstance(error, ExchangeUnavailable) else str(error)
+        return answer(metrics, Problem(status, detail, headers=headers))
 
     async def on_gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
         return Response(status_code=CLIENT_GONE)

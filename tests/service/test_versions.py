@@ -179,6 +179,8 @@ def test_answers_go_on_while_redis_is_killed_and_the_server_comes_back_quietly(
             ):
                 assert away.status_code == 503
                 assert int(away.headers["retry-after"]) >= 1
+                # Where Redis is concerns no client; the log has it.
+                assert away.json()["detail"] == "Redis cannot be reached"
             assert server.client.get("/healthz").status_code == 200
             assert server.client.get("/readyz").status_code == 200
             assert server.client.get("/metrics").status_code == 200
@@ -187,6 +189,8 @@ def test_answers_go_on_while_redis_is_killed_and_the_server_comes_back_quietly(
             assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == newer
             accepted = server.client.post("/tasks", files=files, data={"labels": ["cat"]})
             assert accepted.status_code == 202
+        (lost,) = (line for line in lines if line["event"] == "cannot follow the registry, trying on")
+        assert str(redis.socket) in lost["reason"]
         events = [line["event"] for line in lines if line["log_level"] != "debug"]
         assert events.count("cannot follow the registry, trying on") == 1
         assert events.count("following the registry again") == 1
