@@ -142,9 +142,21 @@ async def read_body(request: Request, limit: int, idle_s: float, hold: Hold | No
 
 
 class WholeForm(MultiPartParser):
-    """Starlette leaves out, in silence, a part whose end never came; this refuses the body."""
+    """Refuses what Starlette passes over in silence: a part whose end never came, and text that is not UTF-8."""
 
     ended = False
+
+    def on_part_end(self) -> None:
+        """Raises Problem 422 for text that would be taken for Latin-1, and be another label than was meant."""
+        part = self._current_part
+        if part.file is None:
+            try:
+                part.data.decode()
+            except UnicodeDecodeError as error:
+                index = sum(name == part.field_name for name, _ in self.items)
+                found = part.data.decode(errors="backslashreplace")
+                raise refused(f"{part.field_name}[{index}]", found, "be UTF-8") from error
+        super().on_part_end()
 
     def on_end(self) -> None:
         self.ended = True
@@ -156,6 +168,9 @@ class WholeForm(MultiPartParser):
 
     async def _whole(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """The parser asks for more once it has parsed what came; an error raised here makes it close its files."""
+        self._charset = (
+            "utf-8"  # whatever the head called it: a name that Starlette does not know means Latin-1 to it
+        )
         async for chunk in stream:
             yield chunk
         if not self.ended:
@@ -166,7 +181,7 @@ class WholeForm(MultiPartParser):
 async def read_form(
     request: Request, limit: int, idle_s: float, max_files: int, hold: Hold | None = None
 ) -> AsyncIterator[FormData]:
-    """A multipart body, large files of it on disk until the block ends. Raises Problem 400 besides."""
+    """A multipart body, large files of it on disk until the block ends. Raises Problem 400 and 422 besides."""
     stream = stream_body(request, limit, idle_s, hold)
     try:
         with buffering():

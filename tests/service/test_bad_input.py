@@ -119,6 +119,30 @@ def test_a_form_that_was_cut_short_loses_no_file_in_silence(server: Running, pat
     assert "last boundary" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("charset", ["", "; charset=iso-8859-1", "; charset=utf8mb4"])
+def test_a_label_in_another_encoding_is_not_guessed_at(server: Running, charset: str) -> None:
+    labels = b"".join(labelled(text) for text in (b"dog", "caf\u00e9".encode("latin-1")))
+    headers = {"Content-Type": f"multipart/form-data; boundary=x{charset}"}
+    answer = server.client.post("/tasks", content=labels + b"--x--\r\n", headers=headers)
+    problem(answer, 422, "labels[1]", "be UTF-8")
+    assert answer.json()["errors"][0]["value"] == r"caf\xe9"
+
+
+def labelled(text: bytes) -> bytes:
+    """A form's part, up to the next boundary."""
+    return b'--x\r\nContent-Disposition: form-data; name="labels"\r\n\r\n' + text + b"\r\n"
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf8mb4"])
+def test_a_label_is_utf8_whatever_a_form_calls_it(server: Running, charset: str) -> None:
+    file = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' + picture() + b"\r\n"
+    label = labelled("caf\u00e9\0".encode())  # refused for its last character, so that nothing is queued
+    headers = {"Content-Type": f"multipart/form-data; boundary=x{charset}"}
+    answer = server.client.post("/tasks", content=label + file + b"--x--\r\n", headers=headers)
+    problem(answer, 422, "labels[0]", "printable")
+    assert answer.json()["errors"][0]["value"] == "caf\u00e9?"
+
+
 @pytest.mark.parametrize(("path", "kind"), [("/classify", "image/png"), ("/tasks", "application/zip")])
 def test_a_body_compressed_on_the_way_is_told_apart(server: Running, path: str, kind: str) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Type": kind}
