@@ -29,6 +29,8 @@ FILES_AN_IMAGE = 3
 """Entries of an archive that may come with one image: the image, its label, its folder or a caption."""
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 UTF8_NAME = 0x800
+END = b"PK\x05\x06"
+"""How the record begins that ends a zip: where its directory is, how large, and a comment."""
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """First bytes of files that gzip, bzip2, xz and Zstandard wrote."""
 
@@ -100,12 +102,28 @@ def read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise Problem(422, f"{info.filename!r} is damaged inside the zip archive: {error}") from error
 
 
+def is_in_comment(tail: bytes, at: int) -> bool:
+    """Whether what looks like a zip's end record lies in the comment of the true one, which lasts to the file's end.
+
+    zipfile takes the last that it finds, and would read a directory that is none.
+    """
+    before = tail.rfind(END, 0, at)
+    while before >= 0:
+        comment = int.from_bytes(tail[before + 20 : before + 22], "little")
+        if before + 22 + comment == len(tail):
+            return True
+        before = tail.rfind(END, 0, before)
+    return False
+
+
 def check_directory(file: IO[bytes], size: int, max_entries: int) -> None:
     """Bound the central directory before zipfile reads all of it into objects. Raises Problem."""
     tail_at = max(0, size - 65_557 - 76)
     file.seek(tail_at)
     tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
+    at = tail.rfind(END)
+    if is_in_comment(tail, at):
+        raise refused("body", f"a zip archive with {END!r} in its comment", "have no such comment")
     if at < 0 or len(tail) < at + 22:
         raise refused("body", "no zip archive", "be a zip archive")
     (directory,) = struct.unpack_from("<L", tail, at + 12)

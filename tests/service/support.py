@@ -187,6 +187,14 @@ def zipped(*names: str, method: int = zipfile.ZIP_STORED, data: bytes | None = N
     return buffer.getvalue()
 
 
+def commented(body: bytes, comment: bytes) -> bytes:
+    """The same zip with a comment at its end."""
+    buffer = io.BytesIO(body)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = comment
+    return buffer.getvalue()
+
+
 def zip64(entries: int) -> bytes:
     """A directory that says how large it is in 64 bits, whatever is in it."""
     body = zipped(*(f"cat/{index}.png" for index in range(entries)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.service.support import Running, zip64, zipped
+from tests.service.support import Running, commented, zip64, zipped
 
 ZIP = {"Content-Type": "application/zip"}
 
@@ -28,8 +28,9 @@ def cp437(body: bytes) -> bytes:
         (cp437(zipped("caf?/1.png")).replace(b"caf?", b"caf\x82"), ["café"]),
         (zipped("rose/1.png", "rose/.thumbs/1.png", ".trash/a/1.png", "__MACOSX/a/1.png"), ["rose"]),
         (zip64(2), ["cat"]),
+        (commented(zipped("cat/1.png"), b"made by hand"), ["cat"]),
     ],
-    ids=["a folder around", "backslashes", "utf-8 untold", "code page 437", "hidden", "zip64"],
+    ids=["a folder around", "backslashes", "utf-8 untold", "code page 437", "hidden", "zip64", "comment"],
 )
 def test_zips_as_other_tools_write_them(server: Running, body: bytes, labels: list[str]) -> None:
     response = server.client.post("/tasks", content=body, headers=ZIP)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.service.support import Running, picture, problem, zeros_zip, zip64, zipped
+from tests.service.support import Running, commented, picture, problem, zeros_zip, zip64, zipped
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -73,6 +73,12 @@ def test_a_zip64_directory_is_bounded_too(server: Running) -> None:
     at = body.rindex(b"PK\x06\x06") + 40
     large = body[:at] + struct.pack("<Q", 1 << 40) + body[at + 8 :]
     problem(server.client.post("/tasks", content=large, headers=ZIP), 413, "body", "20000 images")
+
+
+@pytest.mark.parametrize("comment", [b"ends in PK\5\6, like this one", b"PK\5\6" + bytes(18), b"PK\5\6" * 9])
+def test_a_comment_that_holds_the_mark_of_an_archives_end(server: Running, comment: bytes) -> None:
+    answer = server.client.post("/tasks", content=commented(zipped("cat/1.png"), comment), headers=ZIP)
+    problem(answer, 422, "body", "no such comment")
 
 
 def test_a_zip_whose_content_is_damaged(server: Running) -> None:
