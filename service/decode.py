@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from model import preprocess
@@ -12,6 +13,8 @@ from service.problems import FieldError, Problem
 
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 ALLOWED = "be a JPEG, PNG or WebP image"
+JPEG_PIXELS_A_BYTE = 512
+"""Most that a JPEG can hold: Huffman's code spends at least a bit on each block of 8 x 8 pixels."""
 
 
 def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArray[np.uint8]:
@@ -27,6 +30,9 @@ def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArra
     width, height = webp_size(data) if kind == "WebP" else (0, 0)
     if width * height > max_pixels:  # Pillow allocates the canvas of a WebP already when it opens the file
         raise problem(413, field, f"is {width} x {height} pixels", f"have at most {max_pixels} pixels")
+    if kind == "JPEG" and len(data) * JPEG_PIXELS_A_BYTE < jpeg_pixels(data) <= max_pixels:
+        # libjpeg makes up grey for what is missing before an end marker, and Pillow does not tell.
+        raise problem(422, field, "is a JPEG file of fewer bytes than its pixels take", ALLOWED)
     try:
         return preprocess.decode(data, px, max_pixels)
     except preprocess.TooManyPixels as error:
@@ -49,6 +55,15 @@ def image_format(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     return None
+
+
+def jpeg_pixels(data: bytes) -> int:
+    """How many its header announces; 0 where it cannot be read, which decoders judge."""
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    except (ValueError, KeyError):
+        return 0
+    return int(height) * int(width)
 
 
 def webp_size(data: bytes) -> tuple[int, int]:

@@ -144,6 +144,17 @@ def flat_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
+def bare_jpeg(size: tuple[int, int]) -> bytes:
+    """A JPEG whose header announces pixels, and which ends where they should begin."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "JPEG")
+    whole = buffer.getvalue()
+    frame, scan = whole.index(b"\xff\xc0"), whole.index(b"\xff\xda")
+    head = scan + 2 + int.from_bytes(whole[scan + 2 : scan + 4], "big")
+    width, height = size
+    return whole[: frame + 5] + struct.pack(">HH", height, width) + whole[frame + 9 : head] + b"\xff\xd9"
+
+
 def zeros_zip(members: int, each: int) -> bytes:
     """A zip of `members` images of `each` bytes of zeros, written without deflating them all."""
     piece = zlib.compressobj(9, zlib.DEFLATED, -15)

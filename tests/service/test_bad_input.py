@@ -10,7 +10,7 @@ import pytest
 
 from service.problems import Problem
 from service.uploads import PRINTABLE, check_text
-from tests.service.support import Running, flat_png, picture, problem
+from tests.service.support import Running, bare_jpeg, flat_png, picture, problem
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -25,6 +25,7 @@ PNG = {"Content-Type": "image/png"}
         (b"GIF89a" + bytes(100), 415, "JPEG, PNG or WebP"),
         (picture()[:-200], 422, "JPEG, PNG or WebP"),
         (picture(kind="JPEG")[:400], 422, "JPEG, PNG or WebP"),
+        (bare_jpeg((7000, 7000)), 422, "JPEG, PNG or WebP"),
         (picture(kind="WEBP")[:60], 422, "JPEG, PNG or WebP"),
         (b"\x89PNG\r\n\x1a\n", 422, "JPEG, PNG or WebP"),
         (b"RIFF\x00\x00\x00\x00WEBPVP8X" + b"\x0a\0\0\0" + bytes(4) + b"\xff" * 6, 413, "50000000 pixels"),
@@ -37,6 +38,7 @@ PNG = {"Content-Type": "image/png"}
         "gif",
         "cut png",
         "cut jpeg",
+        "bare jpeg",
         "cut webp",
         "bare png",
         "huge webp",

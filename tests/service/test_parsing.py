@@ -87,6 +87,14 @@ def calls(tree: ast.AST) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_of_fewest_bytes_is_whole(progressive: bool) -> None:
+    """One grey, at the lowest quality: as near as a sound file comes to having too few for its pixels."""
+    buffer = io.BytesIO()
+    Image.new("L", (2000, 2000), 128).save(buffer, "JPEG", quality=1, optimize=True, progressive=progressive)
+    assert decode(buffer.getvalue(), 32, 4_000_000).shape == (3, 32, 32)
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_room_unpickles_evaluates_or_starts_a_shell(room: str) -> None:
     for file in (ROOT / room).rglob("*.py"):
