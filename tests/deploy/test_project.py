@@ -85,12 +85,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_commands_of_the_pages_exist(services: dict[str, Any], compose: dict[str, Any]) -> None:
     commands = [words for page in PAGES for words in typed(page)]
-    assert {words[0] for words in commands} == {"cp", "docker", "make"}
+    assert {words[0] for words in commands} == {"cp", "docker", "kubectl", "make"}
     for words in commands:
         if words[0] == "make":
             assert words[1] in TARGETS, words
         elif words[0] == "cp":
             assert (ROOT / words[1]).is_file(), words
+        elif words[0] == "kubectl":
+            check_kubectl(words)
         else:
             check_compose(words, services)
 
@@ -98,7 +100,7 @@ def test_the_commands_of_the_pages_exist(services: dict[str, Any], compose: dict
 def check_compose(words: list[str], services: dict[str, Any]) -> None:
     """A command names services that exist and paths that are volumes of theirs."""
     assert words[1] == "compose"
-    assert words[2] in ("up", "down", "stop", "start", "exec", "run"), words
+    assert words[2] in ("build", "push", "up", "down", "stop", "start", "exec", "run"), words
     named = {word.partition("=")[0] for word in words[3:]} & set(services)
     if words[2] not in ("up", "down"):
         (service,) = (word for word in words if word in services)
@@ -107,6 +109,17 @@ def check_compose(words: list[str], services: dict[str, Any]) -> None:
             assert any(volume.endswith(f":{folder}") for volume in services[service]["volumes"]), words
     elif "--scale" in words:
         assert named, words
+
+
+def check_kubectl(words: list[str]) -> None:
+    """A command names what deploy/kubernetes holds; its secret is checked beside the server that reads it."""
+    folder = ROOT / "deploy" / "kubernetes"
+    made = [thing for file in folder.glob("*.yaml") for thing in yaml.safe_load_all(file.read_text())]
+    names = {f"{thing['kind'].lower()}/{thing['metadata']['name']}" for thing in made if "metadata" in thing}
+    if words[1] == "apply":
+        assert words[2:] == ["-k", str(folder.relative_to(ROOT))]
+    elif words[1] != "create":
+        assert names & set(words), words
 
 
 def test_what_the_page_says_of_settings_is_so(services: dict[str, Any]) -> None:

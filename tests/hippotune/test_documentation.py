@@ -37,6 +37,7 @@ PAGES = [
 ADDRESS = "127.0.0.1:8000"
 ELSEWHERE = {
     "docker": "no engine runs in the tests; tests/deploy runs what the containers run as plain processes",
+    "kubectl": "no cluster either; tests/deploy reads what it applies",
     "make": "runs the tests, or sets up what runs them",
     "hippotune up": "every command here is typed against one that runs",
     "hippotune serve": "tests/deploy",
