@@ -188,7 +188,7 @@ def test_what_cannot_run_here_exists(block: Block) -> None:
             source = next(each for each in (path / "__main__.py", path.with_suffix(".py")) if each.exists())
             assert_flags(words, source.read_text())
         else:
-            assert words[0] in ("export", "cp", "docker", "source"), (
+            assert words[0] in ("export", "cp", "docker", "kubectl", "source"), (
                 f"{command}: run it, or say in ELSEWHERE who does"
             )
 
