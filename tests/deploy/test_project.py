@@ -17,7 +17,10 @@ from hippotune.main import application
 from hippotune.settings import Settings
 from tests.deploy.conftest import ROOT, example_values
 
-PAGES = [ROOT / "deploy" / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = [
+    ROOT / "deploy" / "README.md",
+    *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG", "SECURITY")),
+]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
