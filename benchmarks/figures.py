@@ -263,6 +263,21 @@ def methods() -> str:
     return "\n".join((head, "|---|---:|---:|---:|", *body))
 
 
+def strangers() -> str:
+    """How many images are taken for unknown, a row a kind and a column a scene."""
+    scenes = json.loads((RESULTS / "familiarity.json").read_text())["scenes"]
+    told = {
+        name: {"of known classes": found["known"]}
+        | {kind: strange["below"] for kind, strange in found["strangers"].items()}
+        for name, found in scenes.items()
+    }
+    rows = [["taken for unknown at 0.01 / 0.05, %", *told], ["---", *("---:" for _ in told)]]
+    for kind in next(iter(told.values())):
+        shares = (found[kind] for found in told.values())
+        rows.append([kind, *(f"{100 * at['0.01']:.1f} / {100 * at['0.05']:.1f}" for at in shares)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def filled(text: str, kind: str, bodies: Mapping[str, str]) -> str:
     """Text with each region `<!-- kind: name -->` holding the body of that name. Raises KeyError for unknown ones."""
 
@@ -276,7 +291,7 @@ def filled(text: str, kind: str, bodies: Mapping[str, str]) -> str:
 def main(check: bool) -> int:
     """Fill the tables; with `check` only say which files are stale. Answers the exit code."""
     bodies = {name: table(figures) for name, figures in TABLES.items()}
-    bodies |= {"methods": methods(), "readme": short_table(README)}
+    bodies |= {"methods": methods(), "readme": short_table(README), "familiarity": strangers()}
     stale = 0
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = path.read_text()

@@ -94,8 +94,11 @@ class PlainOnnx:
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:  # noqa: ARG002
         (scores,) = self._pass.run({"pixels": pixels})
-        nothing = np.zeros((len(pixels), 0), dtype=np.float32)
-        return Output(scores, nothing.astype(np.int64), nothing, ())
+        nothing, unknown = (
+            np.zeros((len(pixels), 0), dtype=np.float32),
+            np.full(len(pixels), np.float32(np.nan)),
+        )
+        return Output(scores, unknown, nothing.astype(np.int64), nothing, ())
 
 
 class PlainGraph(nn.Module):

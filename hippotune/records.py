@@ -53,6 +53,8 @@ class Classification:
     id: names the answer in `feedback`, for as long as the server remembers it; one within a budget of its own cannot
         be corrected.
     predictions: best first; empty when the version knows no class.
+    familiarity: at most this share of the images of known classes looks so strange, so near 0 for what is of none;
+        None where the version cannot tell.
     version: what answered.
     steps: loop steps really run in each retrieval layer.
     timings_ms: of the whole request, where it was of many images.
@@ -66,6 +68,7 @@ class Classification:
     steps: tuple[int, ...]
     timings_ms: Timings
     trace: Any = None
+    familiarity: float | None = None
 
     @property
     def label(self) -> str | None:
@@ -83,6 +86,7 @@ class Classification:
             steps=tuple(answer["steps"]),
             timings_ms=Timings(**_known(Timings, answer["timings_ms"])),
             trace=answer.get("trace"),
+            familiarity=answer.get("familiarity"),
         )
 
 

@@ -19,22 +19,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from model.head import Discriminant
-from model.left_out import left_out_logits
+from model.head import Discriminant, separation
+from model.left_out import judged_rows, left_out_logits
 
-MOST = 1024
-"""Images that a factor is fitted to at most; more would cost time and move it little."""
-LEAST_JUDGED = 3
-"""Images a class, on average, of a head that is judged: of two, one left out takes half of what its class rests on."""
 REACH, HALVINGS = 12.0, 12
 """A ratio lies within 2^-REACH..2^REACH, and is found to 2^(REACH / 2^HALVINGS), a fifth of a per cent."""
 PULL = 4.0
 """How strongly a ratio is held near 1: one over the variance of its logarithm. Data sets differ by a factor of two."""
-ALIKE = 1e-9
-"""Share of their own likeness by which means must lie apart for that to be more than rounding."""
 ASSUMED = 0.999
 """Score of a class' mean against one other class where nothing tells how sure to be."""
 
@@ -60,18 +53,14 @@ class Sharpness:
 def fit_sharpness(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
     """What gives the classes `rows` [n] of features [n, F] the least cross-entropy, each image left out.
 
-    found: from the moments of these features and all others.  Nothing is said by images alone in their class, of heads
-    of fewer than `LEAST_JUDGED` images a class, or where no class can be told from another.
+    found: from the moments of these features and all others.  Nothing is said where `judged_rows` finds none to judge.
     """
-    counts = found.moments.counts
-    judged = (counts[rows] > 1).nonzero().squeeze(1)
-    if not len(judged) or counts.mean() < LEAST_JUDGED or not separation(found.moments.means, found.weight):
+    judged = judged_rows(found, rows)
+    if not len(judged):
         return Sharpness()
-    if len(judged) > MOST:  # drawn: every n-th would be of few classes where classes take turns
-        judged = judged[torch.randperm(len(judged), generator=torch.Generator().manual_seed(0))[:MOST]]
     assumed = assumed_sharpness(found.moments.means, found.weight)
     logits = assumed * left_out_logits(found, features[judged], rows[judged])
-    return Sharpness(fitted_ratio(logits, rows[judged]), len(judged) * counts.sum().item())
+    return Sharpness(fitted_ratio(logits, rows[judged]), len(judged) * found.moments.counts.sum().item())
 
 
 def fitted_ratio(logits: Tensor, targets: Tensor) -> float:
@@ -98,17 +87,3 @@ def assumed_sharpness(means: Tensor, weight: Tensor) -> float:
     """
     apart = separation(means, weight)
     return math.log(ASSUMED / (1 - ASSUMED)) / apart if apart else 1.0
-
-
-def separation(means: Tensor, weight: Tensor) -> float:
-    """Half the squared distance between two class means [C, F], on average, as a head of weight [F, C] measures it.
-
-    0 for a class alone, and for classes of the same images.
-    """
-    if len(means) < 2:
-        return 0.0
-    columns = weight.double().mT  # [C, F]
-    # The mean over all pairs of (mu_a - mu_b) . (w_a - w_b) / 2, without forming the pairs.
-    average = ((means - means.mean(dim=0)) * (columns - columns.mean(dim=0))).sum().item() / (len(means) - 1)
-    own = (means * columns).sum(dim=1).mean().abs().item()
-    return average if average > ALIKE * own else 0.0

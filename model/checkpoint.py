@@ -17,6 +17,7 @@ from torch import Tensor
 from model.backbone import Backbone, BackboneIdentity
 from model.covariances import ClassCovariances
 from model.deliberation import LoopConfig
+from model.familiarity import Familiarity
 from model.head import Head
 from model.pools import Pools
 
@@ -77,6 +78,10 @@ class Checkpoint:
             raise InvalidCheckpoint(
                 "the spread of classes is not of the classes or the numbers that the head reads"
             )
+        if head.familiarity is not None and not head.familiarity.fits(*head.weight.shape):
+            raise InvalidCheckpoint(
+                "the familiarity is not of the classes or the numbers that the head reads"
+            )
         if len(pools.keys) != len(layers):
             raise InvalidCheckpoint(f"pools of {len(pools.keys)} layers for a loop over {len(layers)}")
         tensors, _ = taken_apart(pools, head)
@@ -134,6 +139,8 @@ def taken_apart(pools: Pools, head: Head) -> tuple[dict[str, Tensor], dict[str, 
     }
     if head.covariances is not None:
         tensors |= {f"head.{name}": part for name, part in head.covariances.parts().items()}
+    if head.familiarity is not None:
+        tensors |= {f"familiarity.{name}": part for name, part in head.familiarity.parts().items()}
     return tensors, {"slot_tasks": pools.slot_tasks, "sharpness": head.sharpness}
 
 
@@ -147,7 +154,10 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
         bias = bias - tensors["head.volumes"]
     if "head.directions" in tensors:
         covariances = ClassCovariances(*(tensors[f"head.{part.name}"] for part in fields(ClassCovariances)))
-    return pools, Head(tensors["head.weight"], bias, float(facts["sharpness"]), covariances)
+    familiarity = None
+    if "familiarity.usual" in tensors:
+        familiarity = Familiarity(*(tensors[f"familiarity.{part.name}"] for part in fields(Familiarity)))
+    return pools, Head(tensors["head.weight"], bias, float(facts["sharpness"]), covariances, familiarity)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

@@ -26,6 +26,7 @@ from model.budget import BudgetBatch
 from model.checkpoint import Checkpoint
 from model.covariances import CLOSEST, DIRECTIONS, ClassCovariances
 from model.deliberation import LoopConfig, Memory
+from model.familiarity import PROBED, Familiarity
 from model.head import Head
 from model.merging import most_pairs
 from model.network import RetrievalViT
@@ -33,8 +34,11 @@ from model.onnx_blocks import OnnxViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 15
+FORMAT = 16
 """Part of every graph's key: counts up when what is exported changes."""
+
+OUTPUTS = ("scores", "familiarity", "features", "steps")
+"""Of a graph; the last only where samples may differ in it."""
 
 Shape = dict[int, object]
 """Which dimensions of an input vary, and by what name."""
@@ -71,10 +75,11 @@ class DeliberatingGraph(nn.Module):
         bias: Tensor,
         directions: Tensor,
         offsets: Tensor,
+        familiarity: Sequence[Tensor],
         memories: Sequence[Tensor],
         own: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
-        """-> scores [B, C], features [B, F], and steps [B, L] where samples may differ in them.
+        """-> scores [B, C], familiarity [B], features [B, F], and steps [B, L] where samples may differ in them.
 
         ranks: [k], anything; its length is the most slots to mix.
         own: tmax, epsilon and topk, [B] each, unless batches are even; pairs [r], whose length says how many tokens
@@ -89,9 +94,11 @@ class DeliberatingGraph(nn.Module):
         parts = zip(memories[::3], memories[1::3], memories[2::3], strict=True)
         merged = own[3].shape[0] if self.kind is GraphKind.MERGING else 0
         features = self.network(pixels, [Memory(*part) for part in parts], budgets, pairs=merged)
-        head = Head(weight, bias, covariances=ClassCovariances(directions, offsets))
+        covariances, measure = ClassCovariances(directions, offsets), Familiarity(*familiarity)
+        head = Head(weight, bias, covariances=covariances, familiarity=measure)
         scores = head.logits(features.vectors).softmax(dim=-1)
-        return (scores, features.vectors) if even else (scores, features.vectors, features.steps)
+        answer = scores, head.familiar(features.vectors), features.vectors
+        return answer if even else (*answer, features.steps)
 
 
 def graph_key(identity: BackboneIdentity, loop: LoopConfig, kind: GraphKind) -> str:
@@ -112,9 +119,10 @@ def graph_key(identity: BackboneIdentity, loop: LoopConfig, kind: GraphKind) -> 
 def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """What a version feeds to the graph: its head, and a `Memory` a layer of the loop.
 
-    The head is weight [F, C], bias [C] and the parts of `ClassCovariances`, all times its sharpness. A version without
-    slots feeds one slot of zeros, which a tmax of 0 never uses (see `GraphKind.MIXED`); one without covariances of its
-    classes' own, a direction of zeros.
+    The head is weight [F, C], bias [C] and the parts of `ClassCovariances`, all times its sharpness, and the parts of
+    its `Familiarity`. A version without slots feeds one slot of zeros, which a tmax of 0 never uses (see
+    `GraphKind.MIXED`); one without covariances of its classes' own, a direction of zeros; one that cannot tell how
+    familiar images are, `Familiarity.untold`.
     """
     loop, head = checkpoint.loop, checkpoint.head
     dim = checkpoint.pools.keys.shape[-1]
@@ -130,6 +138,8 @@ def version_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
         "bias": head.sharpness * head.bias,
         **covariances.scaled(head.sharpness).parts(),
     }
+    measure = head.familiarity or Familiarity.untold(width, classes)
+    inputs |= {f"familiarity_{name}": part for name, part in measure.parts().items()}
     for layer, memory in zip(loop.layers, memories, strict=True):
         inputs |= {f"{part}_{layer}": tensor for part, tensor in memory._asdict().items()}
     return {name: tensor.detach().contiguous() for name, tensor in inputs.items()}
@@ -140,7 +150,7 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
 
     Inputs: `pixels` [B, 3, px, px] uint8, `ranks` [k] int64; what `version_inputs` names; unless batches are even,
     `tmax` [B] int64, `epsilon` [B] float32, `topk` [B] int64; where the kind merges, `pairs` [r] int64.
-    Outputs: `scores` [B, C], `features` [B, F] and, unless batches are even, `steps` [B, L].
+    Outputs: `scores` [B, C], `familiarity` [B], `features` [B, F] and, unless batches are even, `steps` [B, L].
     B, k, r, M and C vary freely.
     """
     parts = example_inputs(backbone, loop, kind)
@@ -151,25 +161,33 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
         (*first, *lists),
         (*varying, *others),
         [name for part in parts for name in part],
-        ("scores", "features") if kind is GraphKind.EVEN else ("scores", "features", "steps"),
+        OUTPUTS[:-1] if kind is GraphKind.EVEN else OUTPUTS,
         path,
     )
 
 
-def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tuple[Inputs, Inputs, Inputs]:
-    """What `DeliberatingGraph` is exported with: its first arguments, its memories, and what is a batch's own."""
-    batch, kept, slots, classes, spread = (
-        Dim(name) for name in ("batch", "kept", "slots", "classes", "spread")
+def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tuple[Inputs, ...]:
+    """What `DeliberatingGraph` is exported with: its first arguments, its three lists of them in order."""
+    batch, kept, slots, classes, spread, along = (
+        Dim(name) for name in ("batch", "kept", "slots", "classes", "spread", "along")
     )
     # Any sizes but 0 and 1, which the exporter takes for fixed.
-    dim, b, k, r, m, c = backbone.dim, 3, 5, 2, 11, 2 * CLOSEST
+    dim, width, b, k, r, m, c, a = backbone.dim, backbone.width, 3, 5, 2, 11, 2 * CLOSEST, 7
     first: Inputs = {
         "pixels": (torch.zeros(b, 3, backbone.px, backbone.px, dtype=torch.uint8), {0: batch}),
         "ranks": (torch.arange(k), {0: kept}),
-        "weight": (torch.zeros(backbone.width, c), {1: classes}),
+        "weight": (torch.zeros(width, c), {1: classes}),
         "bias": (torch.zeros(c), {0: classes}),
-        "directions": (torch.zeros(c, DIRECTIONS, backbone.width), {0: classes, 1: spread}),
+        "directions": (torch.zeros(c, DIRECTIONS, width), {0: classes, 1: spread}),
         "offsets": (torch.zeros(c, DIRECTIONS), {0: classes, 1: spread}),
+    }
+    measure: Inputs = {
+        "familiarity_origin": (torch.zeros(width), {}),
+        "familiarity_axes": (torch.zeros(width, a), {1: along}),
+        "familiarity_probes": (torch.zeros(width, PROBED), {}),
+        "familiarity_centres": (torch.zeros(c, a), {0: classes, 1: along}),
+        "familiarity_explained": (torch.zeros(a), {0: along}),
+        "familiarity_usual": (torch.ones(2, 2), {}),
     }
     memories: Inputs = {}
     for layer in loop.layers:
@@ -183,7 +201,7 @@ def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tup
         own["topk"] = (torch.full((b,), k), {0: batch})
     if kind is GraphKind.MERGING:
         own["pairs"] = (torch.arange(r), {0: Dim("merged", max=most_pairs(backbone.patches, backbone.depth))})
-    return first, memories, own
+    return first, measure, memories, own
 
 
 def write_onnx(

@@ -14,12 +14,14 @@ does so too, and better, at a fraction of the bytes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from model.covariances import ClassCovariances
+from model.familiarity import Familiarity
 from model.moments import ClassMoments, probes
 
 CHUNK = 64
@@ -30,6 +32,8 @@ VARIANCE_PRIOR = 300
 """Degrees of freedom with which a channel's own variance counts as much as the mean of all channels."""
 LEAST_RIDGE = 1e-4
 """In variances. With less, and images that are all alike, the covariance is singular as far as float64 can tell."""
+ALIKE = 1e-9
+"""Share of their own likeness by which means must lie apart for that to be more than rounding."""
 PROBES = 16
 """Random vectors that a trace is estimated by, to within a per cent."""
 
@@ -40,12 +44,14 @@ class Head:
 
     weight: [F, C].  bias: [C].  sharpness: factor on the discriminant before a softmax.
     covariances: of the classes' own; None leaves the classifier linear.
+    familiarity: how much images look like those of these classes; None where that is not known.
     """
 
     weight: Tensor
     bias: Tensor
     sharpness: float = 1.0
     covariances: ClassCovariances | None = None
+    familiarity: Familiarity | None = None
 
     @classmethod
     def blank(cls, width: int) -> Head:
@@ -55,7 +61,8 @@ class Head:
     def fits(self, width: int, classes: int) -> bool:
         """Whether its parts are of so many classes, and of features [B, F = width]."""
         linear = (self.weight.shape, self.bias.shape) == ((width, classes), (classes,))
-        return linear and (self.covariances is None or self.covariances.fits(width, classes))
+        others = self.covariances, self.familiarity
+        return linear and all(part is None or part.fits(width, classes) for part in others)
 
     def logits(self, features: Tensor) -> Tensor:
         """features [B, F] -> [B, C], whose softmax are the answer's scores."""
@@ -64,13 +71,20 @@ class Head:
             logits = self.covariances.with_gains(features, logits)
         return self.sharpness * logits
 
+    def familiar(self, features: Tensor) -> Tensor:
+        """features [B, F] -> [B], see `Familiarity.of`; NaN where that is not known."""
+        if self.familiarity is None:
+            return features.new_full((len(features),), math.nan)
+        return self.familiarity.of(features)
+
     def logits_of_many(self, features: Tensor) -> Tensor:
         """The same for features [n, F] of more images than a batch: a batch reads some hundred kilobytes for each."""
         return torch.cat([self.logits(chunk) for chunk in features.split(CHUNK)])
 
     def to(self, device: torch.device | str) -> Head:
         covariances = None if self.covariances is None else self.covariances.to(device)
-        return Head(self.weight.to(device), self.bias.to(device), self.sharpness, covariances)
+        familiarity = None if self.familiarity is None else self.familiarity.to(device)
+        return Head(self.weight.to(device), self.bias.to(device), self.sharpness, covariances, familiarity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +158,17 @@ def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float) -> Tensor:
     own = known * variances + (1 - known) * variances.mean()
     share = (shrinkage * len(variances) / freedom).clamp_min(LEAST_RIDGE)
     return share * own.clamp_min(1e-9)
+
+
+def separation(means: Tensor, weight: Tensor) -> float:
+    """Half the squared distance between two class means [C, F], on average, as a head of weight [F, C] measures it.
+
+    0 for a class alone, and for classes of the same images.
+    """
+    if len(means) < 2:
+        return 0.0
+    columns = weight.double().mT  # [C, F]
+    # The mean over all pairs of (mu_a - mu_b) . (w_a - w_b) / 2, without forming the pairs.
+    average = ((means - means.mean(dim=0)) * (columns - columns.mean(dim=0))).sum().item() / (len(means) - 1)
+    own = (means * columns).sum(dim=1).mean().abs().item()
+    return average if average > ALIKE * own else 0.0

@@ -12,8 +12,28 @@ import torch
 from torch import Tensor
 
 from model.covariances import CLOSEST, whitened_directions, whitened_sketch
-from model.head import CHUNK, Discriminant
+from model.head import CHUNK, Discriminant, separation
 from model.moments import probes
+
+MOST = 1024
+"""Images left out at most, one after another; more would cost time and tell little."""
+LEAST_JUDGED = 3
+"""Images a class, on average, of a head that is judged: of two, one left out takes half of what its class rests on."""
+
+
+def judged_rows(found: Discriminant, rows: Tensor) -> Tensor:
+    """Which of some images of the classes `rows` [n] to leave out, [m]: `MOST` at most.
+
+    None that is alone in its class, and none at all of a head of fewer than `LEAST_JUDGED` images a class, or of one
+    that tells no class from another.
+    """
+    counts = found.moments.counts
+    judged = (counts[rows] > 1).nonzero().squeeze(1)
+    if counts.mean() < LEAST_JUDGED or not separation(found.moments.means, found.weight):
+        return judged[:0]
+    if len(judged) > MOST:  # drawn: every n-th would be of few classes where classes take turns
+        judged = judged[torch.randperm(len(judged), generator=torch.Generator().manual_seed(0))[:MOST]]
+    return judged
 
 
 def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
@@ -39,13 +59,18 @@ def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
 
 
 def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
-    """The linear part of `left_out_logits`, what is allowed for the error of means included.
+    """The linear part of `left_out_logits`, what is allowed for the error of means included."""
+    return found.allowance(found.moments.counts) - 0.5 * left_out_distances(found, features, rows)
+
+
+def left_out_distances(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
+    """Squared Mahalanobis distances [n, C] to all class means; arguments and what is left out as in `left_out_logits`.
 
     The mean of an image's own class is known less well without it, and so lies further from it than from a new image
-    when nothing is left out. That much is allowed for too: else heads of few images would look worse than they are.
+    when nothing is left out. That much is allowed for: else heads of few images would look worse than they are.
 
-    Half the squared Mahalanobis distance to a mean, negated. With r = x - mu_y, n_y images of its class and f degrees
-    of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f from the covariance and makes r n_y / (n_y - 1) as long.
+    With r = x - mu_y, n_y images of its class and f degrees of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f
+    from the covariance and makes r n_y / (n_y - 1) as long.
     """
     moments, x = found.moments, features.double()  # [n, F]
     means, images = moments.means, moments.counts[rows]  # [C, F], [n]
@@ -62,9 +87,8 @@ def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
     gain = taken / (1 - taken * own)  # [n, 1], what the inverse grows by along r
     distances = distances + gain * along.square()
     distances = distances.scatter(1, column, stretch.square() * (own + gain * own.square()))
-    further = 0.5 * found.error * (1 / (images - 1) - 1 / images)  # [n], by half a squared length, on average
-    allowed = found.allowance(moments.counts).expand_as(distances)
-    return allowed.scatter_add(1, column, further.unsqueeze(1)) - 0.5 * distances
+    further = found.error * (1 / (images - 1) - 1 / images)  # [n], by so much on average
+    return distances.scatter_add(1, column, -further.unsqueeze(1))
 
 
 @dataclass(frozen=True, slots=True)

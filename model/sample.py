@@ -9,8 +9,10 @@ from model.backbone import Backbone
 from model.checkpoint import Checkpoint
 from model.covariances import DIRECTIONS, ClassCovariances
 from model.deliberation import LoopConfig
+from model.familiarity import PROBED, Familiarity
 from model.head import Head
 from model.pools import Pools
+from model.usual import AXES
 
 
 def sample_pools(loop: LoopConfig, dim: int, slots: int, random: torch.Generator) -> Pools:
@@ -24,6 +26,19 @@ def sample_pools(loop: LoopConfig, dim: int, slots: int, random: torch.Generator
     )
 
 
+def sample_familiarity(width: int, classes: int, random: torch.Generator) -> Familiarity:
+    """A measure of features of so many channels, to which some images are familiar and others are not."""
+    along = min(AXES, max(classes - 1, 1))
+    return Familiarity(
+        origin=torch.zeros(width),
+        axes=torch.randn(width, along, generator=random) / along**0.5,
+        probes=torch.randn(width, PROBED, generator=random) / PROBED**0.5,
+        centres=torch.randn(classes, along, generator=random) / along**0.5,
+        explained=torch.full((along,), 0.5),
+        usual=torch.tensor([[0.0, 1.0], [0.0, 1.0]]),
+    )
+
+
 def sample_version(
     backbone: Backbone, loop: LoopConfig, slots: int = 100, classes: int = 100, seed: int = 0
 ) -> Checkpoint:
@@ -33,6 +48,9 @@ def sample_version(
     directions = torch.randn(classes, DIRECTIONS, backbone.width, generator=random)
     covariances = ClassCovariances(directions, torch.zeros(classes, DIRECTIONS))
     head = Head(
-        torch.randn(backbone.width, classes, generator=random), torch.zeros(classes), covariances=covariances
+        torch.randn(backbone.width, classes, generator=random),
+        torch.zeros(classes),
+        covariances=covariances,
+        familiarity=sample_familiarity(backbone.width, classes, random),
     )
     return Checkpoint(backbone.identity, loop, pools, head, tuple(map(str, range(classes))))

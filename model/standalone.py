@@ -38,8 +38,9 @@ class StandaloneGraph(nn.Module):
             for part, tensor in memory._asdict().items():
                 self.register_buffer(f"{part}_{number}", tensor.detach().clone())
 
-    def forward(self, pixels: Tensor, tmax: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
-        """pixels [B, 3, px, px] uint8, tmax [] int64, epsilon [] float32 -> scores [B, C], steps [B, L]."""
+    def forward(self, pixels: Tensor, tmax: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """pixels [B, 3, px, px] uint8, tmax [] int64, epsilon [] float32 -> scores [B, C], steps [B, L] and
+        familiarity [B]."""
         batch, loop = pixels.shape[0], self.network.loop
         topk = torch.full((batch,), self.topk)
         budgets = BudgetBatch(
@@ -50,14 +51,15 @@ class StandaloneGraph(nn.Module):
             for number in range(self.layers)
         ]
         features = self.network(pixels, memories, budgets)
-        return self.head.logits(features.vectors).softmax(dim=-1), features.steps
+        vectors = features.vectors
+        return self.head.logits(vectors).softmax(dim=-1), features.steps, self.head.familiar(vectors)
 
 
 def export_version(backbone: Backbone, checkpoint: Checkpoint, path: Path, topk: int | None = None) -> int:
     """Write a version with its backbone: a minute or so of work. Returns how many slots each step mixes.
 
     Inputs: `pixels` [B, 3, px, px] uint8, `tmax` [] int64, `epsilon` [] float32. Outputs: `scores` [B, C], `steps`
-    [B, L].
+    [B, L], `familiarity` [B].
     The file's metadata hold `labels` (JSON, in the order of the scores), `px`, `tmax`, `topk`. Raises what
     `StandaloneGraph` raises, and OSError.
     """
@@ -70,7 +72,7 @@ def export_version(backbone: Backbone, checkpoint: Checkpoint, path: Path, topk:
         (pixels, *budget.values()),
         ({0: Dim("batch")}, {}, {}),
         ("pixels", *budget),
-        ("scores", "steps"),
+        ("scores", "steps", "familiarity"),
     )
     program.model.metadata_props.update(
         labels=json.dumps(checkpoint.labels), px=str(backbone.px), tmax=str(loop.tmax), topk=str(kept)

@@ -46,6 +46,10 @@ class Classification(BaseModel):
         "An answer within a budget of its own cannot be corrected."
     )
     predictions: list[Prediction] = Field(description="Best first.")
+    familiarity: float | None = Field(
+        description="Of the images of the classes known, at most this share looks so little like them: near 0 for what "
+        "is of none. Null where the version cannot tell: of one class, or of fewer than three images a class."
+    )
     version: int = Field(description="The version that answered.")
     budget: BudgetAnswer = Field(description="As really granted.")
     steps: list[int] = Field(description="Retrieval steps really run, a number a layer; empty without slots.")
@@ -95,6 +99,7 @@ def classification(
     answer = {
         "id": id_,
         "predictions": predictions(snapshot, scored.output.scores[scored.row], wanted),
+        "familiarity": known(scored.output.familiarity[scored.row]),
         "version": snapshot.version,
         "budget": scored.budget,
         "steps": scored.output.steps[scored.row].tolist(),
@@ -103,6 +108,11 @@ def classification(
     if wanted.explain:
         answer["trace"] = trace(snapshot.slot_tasks, scored.output, scored.row)
     return answer
+
+
+def known(value: np.float32) -> float | None:
+    """A number, None for NaN."""
+    return None if np.isnan(value) else float(value)
 
 
 def predictions(snapshot: Snapshot, scores: NDArray[np.float32], wanted: Wanted) -> list[dict[str, Any]]:

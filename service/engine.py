@@ -244,7 +244,8 @@ class Engine:
     def _note(self, batch: Batch, keep: float, output: Output, seconds: float) -> None:
         """Learn from a pass how long passes take, and count it."""
         self._pace.observe(keep, len(batch.items), seconds)
-        self._metrics.version_answered(batch.snapshot.version, output.scores.max(axis=1), seconds)
+        best = output.scores.max(axis=1)
+        self._metrics.version_answered(batch.snapshot.version, best, output.familiarity, seconds)
         self._metrics.batch_size.observe(len(batch.items))
         if output.steps.shape[1]:
             for steps in output.steps.mean(axis=1):

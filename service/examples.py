@@ -24,6 +24,7 @@ Responses = dict[int | str, dict[str, Any]]
 CLASSIFICATION = Classification(
     id="5d0c8f1e-9b1f6a3d2c4e5f60718293a4",
     predictions=[Prediction(label="rose", score=0.97), Prediction(label="tulip", score=0.03)],
+    familiarity=0.42,
     version=4,
     budget=BudgetAnswer(tmax=2, epsilon=0, topk=10, keep=1),
     steps=[2, 2, 2, 2, 2, 2, 2],

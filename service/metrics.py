@@ -18,6 +18,7 @@ SECONDS = (
     0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30,
 )  # fmt: skip
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+FAMILIARITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
 SCORES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 12, 16)
 STAGES = ("read", "decode", "queue", "compute", "encode")
@@ -106,6 +107,13 @@ class Metrics:
             buckets=SCORES,
             registry=registry,
         )
+        self.version_familiarity = Histogram(
+            "hippotune_version_familiarity",
+            "How familiar an image looks, by version: below 0.01 lies one in a hundred of known classes.",
+            ("version",),
+            buckets=FAMILIARITIES,
+            registry=registry,
+        )
         self.swap = Histogram(
             "hippotune_swap_seconds",
             "From seeing that the version pointer moved to serving the new version.",
@@ -138,13 +146,25 @@ class Metrics:
             self.version_info.clear()
             self.version_info.labels(str(version)).set(1)
             stay = {str(version), str(canary)}
-            for collector in (self.version_images, self.version_compute, self.version_score):
+            by_version = (
+                self.version_images,
+                self.version_compute,
+                self.version_score,
+                self.version_familiarity,
+            )
+            for collector in by_version:
                 for sample in [sample for family in collector.collect() for sample in family.samples]:
                     if sample.labels["version"] not in stay:
                         collector.remove_by_labels({"version": sample.labels["version"]})
 
-    def version_answered(self, version: int, top_scores: NDArray[np.float32], compute_s: float) -> None:
-        """top_scores: [B], the best score of each image of a batch."""
+    def version_answered(
+        self,
+        version: int,
+        top_scores: NDArray[np.float32],
+        familiarity: NDArray[np.float32],
+        compute_s: float,
+    ) -> None:
+        """top_scores, familiarity: [B], the best score of each image of a batch, and how familiar it looks, or NaN."""
         label = str(version)
         with self._changing:
             if version not in self._versions:
@@ -154,6 +174,10 @@ class Metrics:
             histogram = self.version_score.labels(label)
             for score in top_scores.tolist():
                 histogram.observe(score)
+            if (told := familiarity[~np.isnan(familiarity)]).size:
+                histogram = self.version_familiarity.labels(label)
+                for value in told.tolist():
+                    histogram.observe(value)
 
     def version_failed(self, version: int, images: int) -> None:
         with self._changing:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from service.problems import Problem, refused
 
 IMAGE = "image"
-DATATYPES = {"labels": "BYTES", "scores": "FP32", "steps": "INT64", "ids": "BYTES"}
+DATATYPES = {"labels": "BYTES", "scores": "FP32", "familiarity": "FP32", "steps": "INT64", "ids": "BYTES"}
 """What can be asked for, by name."""
 
 Images = list[bytes] | NDArray[np.uint8]

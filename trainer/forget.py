@@ -27,8 +27,15 @@ def own_labels(state: LearnerState, task: str) -> frozenset[str]:
 
 
 def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
-    """The state without a task's own classes, and without what it said of how sure to be; its slots stay."""
-    unheard = replace(state, judged={other: said for other, said in state.judged.items() if other != task})
+    """The state without a task's own classes, and without what it said of how sure to be and what is usual.
+
+    Its slots stay.
+    """
+    unheard = replace(
+        state,
+        judged={other: said for other, said in state.judged.items() if other != task},
+        usual={other: said for other, said in state.usual.items() if other != task},
+    )
     return replace(
         learner.resolved(unheard, state.features.without(own_labels(state, task))),
         taught={other: taught for other, taught in state.taught.items() if other != task},

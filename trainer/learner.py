@@ -25,6 +25,7 @@ from model.head import Discriminant
 from model.moments import ClassMoments, fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
+from model.usual import Usual, measure_usual, solve_familiarity
 from trainer.config import LearnerConfig
 from trainer.epochs import EpochState, Progress, TaskTraining
 from trainer.state import Drift, LearnerState
@@ -170,13 +171,17 @@ class Learner:
 
     def absorb(self, state: LearnerState, seen: Mapping[str, tuple[Tensor, tuple[str, ...]]]) -> LearnerState:
         """Add features [n, F] and labels of tasks, by id, to the statistics, solve the head anew, and let each task say
-        how sharp it is."""
+        how sharp it is, and how strange images usually look to it."""
         taken, named = zip(*seen.values(), strict=True)
         found = self.solve(state.features.observe(torch.cat(taken), tuple(chain.from_iterable(named))))
-        known, judged = found.moments.labels, dict(state.judged)
+        known, judged, usual = found.moments.labels, dict(state.judged), dict(state.usual)
         for task, (features, labels) in seen.items():
-            judged[task] = fit_sharpness(found, features, label_rows(labels, known))
-        return self.headed(replace(state, judged=judged), found)
+            rows = label_rows(labels, known)
+            judged[task], usual[task] = (
+                fit_sharpness(found, features, rows),
+                measure_usual(found, features, rows),
+            )
+        return self.headed(replace(state, judged=judged, usual=usual), found)
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F] to the statistics, and solve the head anew; see `resolved`."""
@@ -187,9 +192,12 @@ class Learner:
         return self.headed(state, self.solve(moments))
 
     def headed(self, state: LearnerState, found: Discriminant) -> LearnerState:
-        """The state with a discriminant's moments and its head, as sharp as the tasks say."""
+        """The state with a discriminant's moments and its head, as sharp as the tasks say and measuring what is
+        familiar by what they say is usual."""
         sharpness = state.sharpness.ratio * assumed_sharpness(found.moments.means, found.weight)
-        return replace(state, features=found.moments, head=found.head(sharpness))
+        familiarity = solve_familiarity(found, Usual.pooled(state.usual.values()))
+        head = replace(found.head(sharpness), familiarity=familiarity)
+        return replace(state, features=found.moments, head=head)
 
     def solve(self, moments: ClassMoments) -> Discriminant:
         """The head's discriminant, with the shrinkage configured."""

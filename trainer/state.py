@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from model.deliberation import LoopConfig
 from model.head import Head
 from model.moments import ClassMoments
 from model.pools import Pools
+from model.usual import Usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class LearnerState:
     pools: slots of all tasks.  head: the classifier.
     features: moments of what the head reads, from which it is solved.
     judged: how sure each task said the head may be, by id; together they are its sharpness.
+    usual: how strange each task's images look to the head, by id; together they are what it takes for familiar.
     taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
     last, best: each task's newest and best accuracy on its held-out images, where there are any.
     drifts: how the newest consolidations moved features, oldest first.
@@ -48,6 +50,7 @@ class LearnerState:
     last: Mapping[str, float]
     best: Mapping[str, float]
     judged: Mapping[str, Sharpness] = field(default_factory=dict)
+    usual: Mapping[str, Usual] = field(default_factory=dict)
     drifts: tuple[Drift, ...] = ()
     corrected: tuple[str, ...] = ()
 
@@ -108,6 +111,7 @@ class LearnerState:
             "last": dict(self.last),
             "best": dict(self.best),
             "ratios": {task: (said.ratio, said.weight) for task, said in self.judged.items()},
+            "usual": {task: asdict(said) for task, said in self.usual.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
         }
@@ -130,6 +134,7 @@ class LearnerState:
             if not head.fits(features.width, len(features.labels)):
                 raise ValueError("the head is not of the classes or the numbers that the moments are of")
             judged = _judged(facts, features, head)
+            usual = {task: _usual(said) for task, said in facts.get("usual", {}).items()}
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
             drifts = tuple(
@@ -139,7 +144,7 @@ class LearnerState:
             if any(drift.map.shape != features.gram.shape for drift in drifts):
                 raise ValueError("a drift maps features of another width")
             corrected = tuple(facts["corrected"])
-            return cls(pools, head, features, taught, last, best, judged, drifts, corrected)
+            return cls(pools, head, features, taught, last, best, judged, usual, drifts, corrected)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
 
@@ -150,3 +155,9 @@ def _judged(facts: Mapping[str, Any], features: ClassMoments, head: Head) -> dic
         return {task: Sharpness(*each) for task, each in facts["ratios"].items()}
     assumed = assumed_sharpness(features.means, head.weight)
     return {task: Sharpness(factor / assumed, weight) for task, (factor, weight) in facts["judged"].items()}
+
+
+def _usual(said: Mapping[str, Any]) -> Usual:
+    """What `asdict` made of one."""
+    mean, square = ((float(one), float(other)) for one, other in (said["mean"], said["square"]))
+    return Usual(int(said["images"]), float(said["weight"]), mean, square)

@@ -36,7 +36,8 @@ class Nothing:
         count = len(pixels)
         scores = np.full((count, self._classes), 1 / max(self._classes, 1), dtype=np.float32)
         features = np.zeros((count, self._dim), dtype=np.float32)
-        return Output(scores, np.zeros((count, 0), dtype=np.int64), features, ())
+        unknown = np.full(count, np.float32(np.nan))
+        return Output(scores, unknown, np.zeros((count, 0), dtype=np.int64), features, ())
 
 
 class Fixed:

@@ -100,7 +100,7 @@ def _export(
     (scores,) = session.run(["scores"], {"pixels": pixels, **budget})
     with torch.inference_mode():
         graph = StandaloneGraph(backbone, checkpoint, kept)
-        wanted, _ = graph(torch.from_numpy(pixels), torch.tensor(tmax), torch.tensor(0.0))
+        wanted, *_ = graph(torch.from_numpy(pixels), torch.tensor(tmax), torch.tensor(0.0))
     return {
         "file": path,
         "version": number,

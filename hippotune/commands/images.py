@@ -132,12 +132,13 @@ def print_answers(answers: Sequence[tuple[Path, Classification]]) -> None:
     last = answers[-1][1]
     print_table(
         f"version {last.version}, {granted([answer.budget for _, answer in answers])}",
-        ["image", "label", "score", "next", "steps", "ms"],
+        ["image", "label", "score", "familiar", "next", "steps", "ms"],
         [
             [
                 path,
                 answer.label or "(knows no class yet)",
                 f"{answer.predictions[0].score:.3f}" if answer.predictions else "",
+                "" if answer.familiarity is None else f"{answer.familiarity:.3f}",
                 ", ".join(f"{p.label} {p.score:.2f}" for p in answer.predictions[1:3]),
                 " ".join(map(str, answer.steps)),
                 f"{answer.timings_ms.total:.1f}",

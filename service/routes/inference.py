@@ -44,6 +44,7 @@ TENSORS = {
     "outputs": [
         {"name": "labels", "datatype": "BYTES", "shape": [1, 2], "data": ["rose", "tulip"]},
         {"name": "scores", "datatype": "FP32", "shape": [1, 2], "data": [0.97, 0.03]},
+        {"name": "familiarity", "datatype": "FP32", "shape": [1, 1], "data": [0.42]},
         {"name": "steps", "datatype": "INT64", "shape": [1, 7], "data": [2] * 7},
         {"name": "ids", "datatype": "BYTES", "shape": [1, 1], "data": [CLASSIFICATION.id]},
     ],
@@ -177,7 +178,8 @@ async def infer(request: Request) -> Response:
 
     Who has pixels already sends UINT8 [n, 3, px, px] instead, RGB, px being the backbone's: nothing is decoded then.
 
-    Out come `labels` [B, n] and `scores` [B, n], best first, `steps` [B, layers] and `ids` [B, 1] for POST /feedback.
+    Out come `labels` [B, n] and `scores` [B, n], best first, `familiarity` [B, 1], `steps` [B, layers] and `ids`
+    [B, 1] for POST /feedback.
     """
     return await infer_by(None, request, await get_services(request))
 
@@ -273,6 +275,7 @@ def tensors(services: Services, ticket: Ticket, shown: Wanted) -> dict[str, Rows
     return {
         "labels": [[prediction["label"] for prediction in row] for row in best],
         "scores": np.array([[prediction["score"] for prediction in row] for row in best], dtype=np.float32),
+        "familiarity": np.array([[scored.output.familiarity[scored.row]] for scored in ticket.scored]),
         "steps": np.stack([scored.output.steps[scored.row] for scored in ticket.scored]),
         "ids": [
             [memory.keep(scored.output.features[scored.row], snapshot.space)] for scored in ticket.scored

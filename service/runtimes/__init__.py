@@ -44,11 +44,13 @@ class Output:
     """A batch, answered.
 
     scores: [B, C] float32 probabilities.  steps: [B, L] int64.  trace: L layers, or none unless asked.
+    familiarity: [B] float32, see `model.familiarity`; NaN where the version cannot tell.
     features: [B, F] float32 of length one, what a head may be taught from; NaN where it may not,
         see `as_taught`.
     """
 
     scores: NDArray[np.float32]
+    familiarity: NDArray[np.float32]
     steps: NDArray[np.int64]
     features: NDArray[np.float32]
     trace: tuple[LayerTrace, ...]

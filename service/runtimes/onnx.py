@@ -112,13 +112,15 @@ class OnnxClassifier:
             own |= budget_inputs(budgets, self._slots)
         if kind is GraphKind.MERGING:
             own["pairs"] = np.arange(pairs)
-        scores, features, *steps = self.passes[kind].run(own)
+        scores, familiarity, features, *steps = self.passes[kind].run(own)
         if not steps:
             steps = [np.full((len(pixels), self._layers), self._full.tmax)]
         if self._rounded:  # no learner takes features so
             features = np.full_like(features, np.nan)
         features = as_taught(features, budgets, self._full, self._slots)
-        return Output(scores, steps[0][:, : self._layers if self._slots else 0], features, trace=())
+        return Output(
+            scores, familiarity, steps[0][:, : self._layers if self._slots else 0], features, trace=()
+        )
 
     def _kind(self, budgets: Sequence[Budget], pairs: int) -> GraphKind:
         first = budgets[0]

@@ -93,6 +93,7 @@ class TorchClassifier:
         found = zip(loop.layers, answer.found, strict=False) if explain else ()
         return Output(
             scores=array(answer.scores),
+            familiarity=array(answer.familiarity),
             steps=array(answer.steps),
             features=as_taught(array(answer.features), budgets, loop.budget, self.pools.slots),
             trace=tuple(layer_trace(layer, recall) for layer, recall in found),

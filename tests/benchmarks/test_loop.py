@@ -27,7 +27,7 @@ class Sleeper:
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
         time.sleep(self.seconds)
         nothing = np.zeros((len(pixels), 0), np.float32)
-        return Output(nothing, nothing.astype(np.int64), nothing, ())
+        return Output(nothing, np.ones(len(pixels), np.float32), nothing.astype(np.int64), nothing, ())
 
 
 def test_the_ratio_is_that_of_the_two_times() -> None:

@@ -21,7 +21,7 @@ from redis import Redis
 from exchange.records import TaskState
 from service.app import create_app
 from service.config import ServiceConfig
-from service.metrics import STAGES
+from service.metrics import FAMILIARITIES, STAGES
 from service.problems import REASONS
 from service.server import DRAIN_S
 from tests.deploy.conftest import ROOT, Running
@@ -98,6 +98,7 @@ def test_every_value_asked_for_can_occur(app: FastAPI) -> None:
         "stage": set(STAGES),
         "reason": set(REASONS.values()),
         "job": {"hippotune", "prometheus"},
+        "le": {str(bound) for bound in FAMILIARITIES},
     }
     for where, text in expressions():
         for selector in selectors(text):

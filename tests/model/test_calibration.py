@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.calibration import MOST, PULL, Sharpness, assumed_sharpness, fit_sharpness, fitted_ratio
+from model.calibration import PULL, Sharpness, assumed_sharpness, fit_sharpness, fitted_ratio
 from model.head import Discriminant, Head
+from model.left_out import MOST
 from model.moments import ClassMoments, label_rows
 
 SHRINKAGE = 0.1

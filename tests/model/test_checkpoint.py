@@ -10,6 +10,7 @@ from model.backbone import Backbone, BackboneIdentity
 from model.checkpoint import Checkpoint, InvalidCheckpoint, read_tensors, write_tensors
 from model.covariances import ClassCovariances
 from model.deliberation import LoopConfig
+from model.familiarity import Familiarity
 from model.head import Head
 from model.pools import Pools
 
@@ -84,6 +85,10 @@ def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: 
             "spread of classes",
         ),
         (replace(checkpoint, head=replace(checkpoint.head, covariances=of_none)), "spread of classes"),
+        (
+            replace(checkpoint, head=replace(checkpoint.head, familiarity=Familiarity.untold(20, 3))),
+            "familiarity",
+        ),
         (replace(checkpoint, loop=LoopConfig(layers=(1, 2))), "layers"),
     ):
         broken.save(tmp_path / "broken.safetensors")

@@ -59,6 +59,7 @@ def test_it_is_alive_ready_and_described(server: Running, triton: Any) -> None:
     assert {output["name"]: output["datatype"] for output in model["outputs"]} == {
         "labels": "BYTES",
         "scores": "FP32",
+        "familiarity": "FP32",
         "steps": "INT64",
         "ids": "BYTES",
     }

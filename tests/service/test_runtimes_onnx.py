@@ -56,6 +56,8 @@ def check_equal(
     wanted = torch_.prepare(version).classify(pixels, budgets, explain=False)
     np.testing.assert_allclose(got.scores, wanted.scores, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(got.steps, wanted.steps)
+    np.testing.assert_allclose(got.familiarity, wanted.familiarity, rtol=0, atol=1e-4)
+    assert np.isfinite(wanted.familiarity).all()
     np.testing.assert_allclose(got.features, wanted.features, rtol=0, atol=1e-4)
     assert got.scores.dtype == np.float32
 
@@ -189,7 +191,11 @@ class Broken:
     def classify(self, pixels: NDArray[np.uint8], budgets: list[Budget], explain: bool) -> Output:
         count = len(pixels)
         return Output(
-            np.full((count, 6), np.nan, np.float32), np.zeros((count, 2), int), np.zeros((count, 48)), ()
+            np.full((count, 6), np.nan, np.float32),
+            np.zeros(count, np.float32),
+            np.zeros((count, 2), int),
+            np.zeros((count, 48)),
+            (),
         )
 
 

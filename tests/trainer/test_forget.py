@@ -60,15 +60,16 @@ def test_a_class_that_another_task_also_taught_stays(learner: Learner, first: Ta
     assert own_labels(left, "t2") == {"ant", "dog"}
 
 
-def test_what_a_forgotten_task_said_of_how_sure_to_be_goes_with_it(
+def test_what_a_forgotten_task_said_of_how_sure_to_be_and_what_is_usual_goes_with_it(
     learner: Learner, first: Task, second: Task
 ) -> None:
     alone = learner.consolidate(learner.start(), first)
     mislabelled = replace(second, labels=tuple(second.labels[::2] + second.labels[1::2]))
     state = learner.adopt(alone, mislabelled)
     assert state.sharpness != alone.sharpness
+    assert state.usual != alone.usual
     left = without_classes(learner, state, "t2")
-    assert left.sharpness == alone.sharpness
+    assert (left.sharpness, left.usual) == (alone.sharpness, alone.usual)
     learner.checkpoint(left).check()
 
 

@@ -139,6 +139,31 @@ def test_a_state_of_before_goes_on_with_one_spread_for_all(
     assert accuracy(learner, state, second) > 0.9
 
 
+def test_a_state_of_before_tells_nothing_of_what_is_familiar_until_it_learns_again(
+    learner: Learner, first: Task, second: Task, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    learner.consolidate(learner.start(), first).save(path)
+    tensors, facts = read_tensors(path)
+    old = {name: part for name, part in tensors.items() if not name.startswith("familiarity.")}
+    assert len(old) < len(tensors)
+    write_tensors(path, old, {name: fact for name, fact in facts.items() if name != "usual"})
+    state = LearnerState.load(path)
+    assert (state.head.familiarity, state.usual) == (None, {})
+    assert learner.learn_fast(state, second).head.familiarity is not None
+
+
+def test_a_strange_image_is_told_from_those_of_both_tasks(
+    learner: Learner, first: Task, second: Task
+) -> None:
+    state = learner.learn_fast(learner.consolidate(learner.start(), first), second)
+    assert set(state.usual) == {"t1", "t2"}
+    noise = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    assert state.head.familiar(learner.extract(state.pools, noise.byte())).max() < 0.01
+    for task in (first, second):
+        assert state.head.familiar(learner.extract(state.pools, task.pixels)).median() > 0.1
+
+
 def test_one_image_is_a_task(learner: Learner, first: Task) -> None:
     state = learner.consolidate(learner.start(), Task("t0", first.pixels[:1], first.labels[:1]))
     assert accuracy(learner, state, Task("t0", first.pixels[:1], first.labels[:1])) == 1

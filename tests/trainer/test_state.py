@@ -18,6 +18,9 @@ DIMENSIONS = {
     "head.bias": (0,),
     "head.directions": (0, 1, 2),
     "head.offsets": (0, 1),
+    "familiarity.origin": (0,),
+    "familiarity.centres": (0, 1),
+    "familiarity.usual": (0, 1),
     "drift.0": (0, 1),
 }
 """Those that others have, too. A sketch may have any number of columns."""

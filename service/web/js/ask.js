@@ -5,6 +5,7 @@ import { byId, count, debounce, h, milliseconds, percent, tell } from "./dom.js"
 import { dropped, isImage, readable, takesDrops } from "./images.js";
 
 const KNOWS_NOTHING = "It knows nothing yet. Teach it below, and it answers seconds later.";
+const STRANGE = 0.01; // one in a hundred images of known classes looks stranger
 const QUIET_MS = 60;
 const TINY_PX = 64; // enlarged so much, pixels say more than a blur
 const SHARES = [["read", "read"], ["decode", "decode"], ["queue", "wait"], ["compute", "compute"]];
@@ -122,7 +123,8 @@ export class Ask extends EventTarget {
     const { image, budget } = this;
     try {
       const { answer, ms } = await classify(image, budget, { signal });
-      tell(byId("ask-message"), "");
+      const strange = answer.familiarity !== null && answer.familiarity < STRANGE;
+      tell(byId("ask-message"), strange ? "It looks like nothing it was taught." : "");
       this.#show(answer, ms);
       this.dispatchEvent(new CustomEvent("answer", { detail: { image, budget, answer, ms } }));
     } catch (problem) {

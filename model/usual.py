@@ -1,0 +1,170 @@
+"""How strange images of known classes usually look, and the measure of familiarity solved from that.
+
+Each of a task's images is measured as if it had been left out (`model.left_out`), and of both distances of
+`model.familiarity` a mean and a deviation are kept with the task; pooled over tasks, they tell what is usual. So that
+they stay comparable while classes and images are added, the first distance is taken in logarithms and over what it is
+expected to be, and the second over the information that features hold about the class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from model.familiarity import PROBED, Familiarity
+from model.head import Discriminant
+from model.left_out import judged_rows, left_out_distances
+from model.moments import probes
+
+AXES = 128
+"""Directions along class means that are kept: those in which classes differ most."""
+ROUNDING = 1e-9
+"""Share of what an image is off its class' mean by below which class means are apart by rounding alone."""
+LEAST = 0.05
+"""Of an expected squared distance: shorter ones count as that. Images may repeat, and zero has no logarithm."""
+EXPECTED = (0.33, 0.5)
+"""Deviations of both measures to be expected where few images tell, and the images that this counts as much as."""
+EXPECTED_IMAGES = 10
+
+
+class Distances(NamedTuple):
+    """Of images [n]. near: squared, to the nearest class mean.  relative: less that to all classes as one."""
+
+    near: Tensor
+    relative: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What is usual of images of known classes, of both measures named above.
+
+    images: measured.  weight: them, each times the images that the head was solved from.
+    mean, square: of both measures, and of their squares.
+    """
+
+    images: int = 0
+    weight: float = 0.0
+    mean: tuple[float, float] = (0.0, 0.0)
+    square: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def of(cls, measures: Tensor, weight: float) -> Self:
+        """measures: [n, 2]."""
+        first, second = (part.mean(dim=0).tolist() for part in (measures, measures.square()))
+        return cls(len(measures), weight, (first[0], first[1]), (second[0], second[1]))
+
+    @classmethod
+    def pooled(cls, tasks: Iterable[Usual]) -> Self:
+        """What all of them say, by their weights."""
+        told = [task for task in tasks if task.images]
+        if not told:
+            return cls()
+        images, weight = sum(task.images for task in told), sum(task.weight for task in told)
+        shares = torch.tensor([[task.weight / weight] for task in told], dtype=torch.float64)
+        moments = torch.tensor([task.mean + task.square for task in told], dtype=torch.float64)
+        values = (shares * moments).sum(dim=0).tolist()
+        return cls(images, weight, (values[0], values[1]), (values[2], values[3]))
+
+    @property
+    def deviation(self) -> tuple[float, float]:
+        """Of both measures; drawn towards `EXPECTED` where few images were measured."""
+        known = self.images / (self.images + EXPECTED_IMAGES)
+        first, second = (
+            math.sqrt(known * max(square - mean**2, 0.0) + (1 - known) * expected**2)
+            for mean, square, expected in zip(self.mean, self.square, EXPECTED, strict=True)
+        )
+        return first, second
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How class means lie to each other in a discriminant's metric; C classes, R directions kept, float64.
+
+    origin: [F], the mean of all images.  shares: [C], of the images.  apart: [C], squared lengths of means from there.
+    weight: [F, C], the discriminant's for features less the origin.  variances: [R], of means along each direction.
+    dual: [C, R], takes products with `weight`, [n, C], to coordinates along the directions, [n, R].
+    """
+
+    origin: Tensor
+    shares: Tensor
+    apart: Tensor
+    weight: Tensor
+    dual: Tensor
+    variances: Tensor
+
+    @classmethod
+    def of(cls, found: Discriminant) -> Self | None:
+        """None where no class lies apart from another."""
+        moments = found.moments
+        shares = moments.counts / moments.counts.sum()
+        origin, centre = shares @ moments.means, found.weight @ shares
+        weight = found.weight - centre.unsqueeze(1)
+        products = (moments.means - origin) @ weight  # [C, C], between means
+        root = shares.sqrt()
+        variances, axes = torch.linalg.eigh(root.unsqueeze(1) * (products + products.mT) / 2 * root)
+        variances, axes = variances[-AXES:], axes[:, -AXES:]
+        real = variances > ROUNDING * max(variances[-1].item(), found.error)
+        if found.error <= 0 or not real.any():  # images that are all the same, or classes that are
+            return None
+        variances, axes = variances[real], axes[:, real]
+        dual = root.unsqueeze(1) * axes / variances.sqrt()
+        return cls(origin, shares, products.diagonal(), weight, dual, variances)
+
+    @property
+    def explained(self) -> Tensor:
+        """[R], the share of the variance along each direction that is between classes."""
+        return self.variances / (1 + self.variances)
+
+    @property
+    def information(self) -> float:
+        """Twice what the features tell about the class, in nats, were all Gaussian."""
+        return self.variances.log1p().sum().item()
+
+    def distances(self, squared: Tensor) -> Distances:
+        """From squared distances to all class means [n, C]."""
+        near = squared.amin(dim=1)
+        length = squared @ self.shares - self.shares @ self.apart  # [n], squared, from the origin
+        products = (length.unsqueeze(1) + self.apart - squared) / 2  # [n, C], with class means
+        along = products @ self.dual
+        return Distances(near, near - length + along.square() @ self.explained)
+
+
+def solve_familiarity(found: Discriminant, usual: Usual) -> Familiarity | None:
+    """The measure to be served; None where nothing tells what is usual, or no class from another."""
+    spread = Spread.of(found) if usual.images else None
+    if spread is None:
+        return None
+    axes = spread.weight @ spread.dual  # [F, R], of unit length by the covariance
+    random = probes(len(spread.origin), PROBED) / PROBED**0.5
+    across = torch.linalg.solve_triangular(found.cholesky.mT, random, upper=True)
+    across -= axes @ (axes.mT @ (found.cholesky @ random))  # the axes measure what lies along them
+    (near, relative), (near_off, relative_off) = usual.mean, usual.deviation
+    scale = spread.information
+    told = torch.tensor(
+        [
+            [near + math.log(found.error), math.hypot(near_off, (2 / PROBED) ** 0.5)],
+            [scale * relative, scale * relative_off],
+        ]
+    )
+    centres = (found.moments.means - spread.origin) @ axes
+    parts = (spread.origin, axes, across, centres, spread.explained, told)
+    return Familiarity(*(part.float() for part in parts))
+
+
+def measure_usual(found: Discriminant, features: Tensor, rows: Tensor) -> Usual:
+    """What is usual of images of the classes `rows` [n] with features [n, F], each of them left out.
+
+    found: from the moments of these features and all others.  Nothing is said where `judged_rows` finds none to judge.
+    """
+    judged = judged_rows(found, rows)
+    spread = Spread.of(found) if len(judged) else None
+    if spread is None:
+        return Usual()
+    near, relative = spread.distances(left_out_distances(found, features[judged], rows[judged]))
+    scaled = torch.stack([(near / found.error).clamp_min(LEAST).log(), relative / spread.information], dim=1)
+    return Usual.of(scaled, len(judged) * found.moments.counts.sum().item())

@@ -1,0 +1,155 @@
+"""An image of no class known is told from those of known ones, and false alarms are as rare as promised."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.familiarity import PROBED, Familiarity
+from model.head import Discriminant
+from model.moments import ClassMoments, label_rows
+from model.usual import EXPECTED, Spread, Usual, measure_usual, solve_familiarity
+
+CLASSES, DIM = 8, 96
+
+
+def centres(count: int, seed: int = 0) -> Tensor:
+    """In a few directions, as classes are; [n, d]."""
+    generator = torch.Generator().manual_seed(seed)
+    return 3 * torch.cat([torch.randn(count, 12, generator=generator), torch.zeros(count, DIM - 12)], dim=1)
+
+
+def around(means: Tensor, per_class: int, seed: int) -> Tensor:
+    noise = torch.randn(len(means) * per_class, DIM, generator=torch.Generator().manual_seed(seed))
+    return means.repeat_interleave(per_class, dim=0) + noise
+
+
+def solved(vectors: Tensor, per_class: int) -> tuple[Discriminant, Tensor]:
+    labels = tuple(f"class {row // per_class}" for row in range(len(vectors)))
+    moments = ClassMoments.empty(DIM).observe(vectors, labels)
+    return Discriminant.of(moments, 1.0), label_rows(labels, moments.labels)
+
+
+def taught(per_class: int = 40) -> tuple[Familiarity, Discriminant]:
+    vectors = around(centres(CLASSES), per_class, seed=1)
+    found, rows = solved(vectors, per_class)
+    measure = solve_familiarity(found, measure_usual(found, vectors, rows))
+    assert measure is not None
+    return measure, found
+
+
+def share_below(measure: Familiarity, vectors: Tensor, level: float) -> float:
+    return (measure.of(vectors) < level).float().mean().item()
+
+
+@pytest.mark.parametrize("per_class", [4, 40, 400])
+def test_new_images_of_known_classes_are_rarely_taken_for_strange(per_class: int) -> None:
+    measure, _ = taught(per_class)
+    unseen = around(centres(CLASSES), 200, seed=2)
+    assert share_below(measure, unseen, 0.01) < 0.05
+    assert 0.01 < share_below(measure, unseen, 0.1) < 0.2
+
+
+def test_images_of_another_kind_are_strange_however_sure_the_scores() -> None:
+    measure, found = taught()
+    elsewhere = around(torch.zeros(1, DIM), 200, seed=3)
+    elsewhere[:, 12:] *= 3  # wider where classes do not differ
+    assert share_below(measure, elsewhere + centres(1), 0.01) > 0.99
+    assert share_below(measure, 20 * centres(CLASSES), 0.01) == 1
+    scores = found.head().logits(20 * centres(CLASSES)).softmax(dim=1).amax(dim=1)
+    assert scores.min() > 0.99
+
+
+def test_images_between_the_classes_are_strange_too() -> None:
+    """As near as others to all classes together, only not to any of them."""
+    measure, _ = taught()
+    other_classes = around(centres(CLASSES, seed=9), 50, seed=4)
+    assert share_below(measure, other_classes, 0.01) > 0.9
+
+
+def test_distances_are_to_the_nearest_class_and_to_all_as_one_gaussian() -> None:
+    _, found = taught()
+    spread, moments = Spread.of(found), found.moments
+    assert spread is not None
+    x = around(centres(3, seed=5), 4, seed=6).double()
+    covariance = found.cholesky @ found.cholesky.mT
+    off = x[:, None] - moments.means  # [n, C, d]
+    squared = (off * torch.linalg.solve(covariance, off.mT).mT).sum(dim=2)
+    shares = moments.counts / moments.counts.sum()
+    apart = (moments.means - shares @ moments.means) * shares.sqrt().unsqueeze(1)
+    whole = x - shares @ moments.means
+    to_all = (whole * torch.linalg.solve(covariance + apart.mT @ apart, whole.mT).mT).sum(dim=1)
+    near, relative = spread.distances(squared)
+    torch.testing.assert_close(near, squared.amin(dim=1))
+    torch.testing.assert_close(relative, squared.amin(dim=1) - to_all)
+
+
+def test_what_is_served_measures_the_second_exactly_and_the_first_nearly() -> None:
+    measure, found = taught()
+    x = around(centres(CLASSES), 50, seed=7)
+    off = x.double()[:, None] - found.moments.means
+    solved_off = torch.linalg.solve_triangular(found.cholesky, off.flatten(0, 1).mT, upper=False).mT
+    squared = solved_off.square().sum(dim=1).reshape(off.shape[:2])
+    spread = Spread.of(found)
+    assert spread is not None
+    near, relative = spread.distances(squared)
+    for row, exact, slack in ((0, near.log(), 4 * (2 / PROBED) ** 0.5), (1, relative, 1e-2)):
+        usual = measure.usual.clone()
+        usual[1 - row] = torch.tensor([1e9, 1.0])  # the other one finds nothing strange
+        usual[row] = torch.tensor([exact.median().item(), 4 * exact.std().item()])
+        wanted = 1 - torch.erf(((exact.float() - usual[row, 0]) / usual[row, 1]).clamp_min(0) / 2**0.5)
+        got = replace(measure, usual=usual).of(x)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=slack / (4 * exact.std().item()))
+
+
+@pytest.mark.parametrize(("classes", "per_class"), [(1, 40), (CLASSES, 2), (CLASSES, 1)])
+def test_nothing_is_told_of_one_class_or_of_too_few_images(classes: int, per_class: int) -> None:
+    vectors = around(centres(classes), per_class, seed=1)
+    found, rows = solved(vectors, per_class)
+    said = measure_usual(found, vectors, rows)
+    assert said == Usual()
+    assert solve_familiarity(found, said) is None
+    assert found.head().familiar(vectors).isnan().all()
+
+
+def test_images_that_are_all_alike_are_measured_without_a_fault() -> None:
+    vectors = centres(2).repeat_interleave(5, dim=0)
+    found, rows = solved(vectors, 5)
+    measure = solve_familiarity(found, measure_usual(found, vectors, rows))
+    if measure is not None:
+        assert measure.of(vectors).isfinite().all()
+
+
+def test_tasks_are_pooled_as_if_all_their_images_had_been_measured_at_once() -> None:
+    measures = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    parts = [Usual.of(part, float(len(part))) for part in measures.split([10, 50])]
+    whole = Usual.of(measures, 60.0)
+    pooled = Usual.pooled([*parts, Usual()])
+    assert (pooled.images, pooled.weight) == (60, 60)
+    assert pooled.mean == pytest.approx(whole.mean, abs=1e-6)
+    assert pooled.deviation == pytest.approx(whole.deviation, abs=1e-6)
+
+
+def test_few_images_are_taken_to_deviate_as_is_to_be_expected() -> None:
+    """Two that are alike do not make everything else strange."""
+    assert Usual.of(torch.zeros(2, 2), 2.0).deviation == pytest.approx(EXPECTED, rel=0.1)
+    assert Usual.of(torch.zeros(10_000, 2), 1.0).deviation[0] < 0.02
+
+
+def test_one_that_cannot_tell_answers_so() -> None:
+    blank = Familiarity.untold(DIM, CLASSES)
+    assert blank.fits(DIM, CLASSES)
+    assert all(math.isnan(value) for value in blank.of(torch.randn(3, DIM)).tolist())
+
+
+def test_parts_of_another_size_do_not_fit() -> None:
+    measure, _ = taught()
+    assert measure.fits(DIM, CLASSES)
+    assert not measure.fits(DIM, CLASSES + 1)
+    assert not measure.fits(DIM + 1, CLASSES)
+    assert not replace(measure, usual=torch.ones(2, 1)).fits(DIM, CLASSES)
+    assert not replace(measure, explained=torch.ones(3)).fits(DIM, CLASSES)
