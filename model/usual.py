@@ -28,7 +28,7 @@ ROUNDING = 1e-9
 LEAST = 0.05
 """Of an expected squared distance: shorter ones count as that. Images may repeat, and zero has no logarithm."""
 EXPECTED = (0.33, 0.5)
-"""Deviations of both measures to be expected where few images tell, and the images that this counts as much as."""
+"""Deviations of both measures on photographs; they count as much as `EXPECTED_IMAGES` images that were measured."""
 EXPECTED_IMAGES = 10
 
 
@@ -101,6 +101,8 @@ class Spread:
     def of(cls, found: Discriminant) -> Self | None:
         """None where no class lies apart from another."""
         moments = found.moments
+        if len(moments.labels) < 2:
+            return None
         shares = moments.counts / moments.counts.sum()
         origin, centre = shares @ moments.means, found.weight @ shares
         weight = found.weight - centre.unsqueeze(1)
@@ -134,10 +136,12 @@ class Spread:
         return Distances(near, near - length + along.square() @ self.explained)
 
 
-def solve_familiarity(found: Discriminant, usual: Usual) -> Familiarity | None:
-    """The measure to be served; None where nothing tells what is usual, or no class from another."""
-    spread = Spread.of(found) if usual.images else None
-    if spread is None:
+def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) -> Familiarity | None:
+    """The measure to be served; None where nothing tells what is usual, or no class from another.
+
+    spread: of the discriminant.
+    """
+    if spread is None or not usual.images:
         return None
     axes = spread.weight @ spread.dual  # [F, R], of unit length by the covariance
     random = probes(len(spread.origin), PROBED) / PROBED**0.5
@@ -156,14 +160,14 @@ def solve_familiarity(found: Discriminant, usual: Usual) -> Familiarity | None:
     return Familiarity(*(part.float() for part in parts))
 
 
-def measure_usual(found: Discriminant, features: Tensor, rows: Tensor) -> Usual:
+def measure_usual(found: Discriminant, spread: Spread | None, features: Tensor, rows: Tensor) -> Usual:
     """What is usual of images of the classes `rows` [n] with features [n, F], each of them left out.
 
-    found: from the moments of these features and all others.  Nothing is said where `judged_rows` finds none to judge.
+    found: from the moments of these features and all others.  spread: its own.  Nothing is said where there is none,
+    or `judged_rows` finds no image to judge.
     """
     judged = judged_rows(found, rows)
-    spread = Spread.of(found) if len(judged) else None
-    if spread is None:
+    if spread is None or not len(judged):
         return Usual()
     near, relative = spread.distances(left_out_distances(found, features[judged], rows[judged]))
     scaled = torch.stack([(near / found.error).clamp_min(LEAST).log(), relative / spread.information], dim=1)

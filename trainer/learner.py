@@ -25,7 +25,7 @@ from model.head import Discriminant
 from model.moments import ClassMoments, fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
-from model.usual import Usual, measure_usual, solve_familiarity
+from model.usual import Spread, Usual, measure_usual, solve_familiarity
 from trainer.config import LearnerConfig
 from trainer.epochs import EpochState, Progress, TaskTraining
 from trainer.state import Drift, LearnerState
@@ -174,14 +174,13 @@ class Learner:
         how sharp it is, and how strange images usually look to it."""
         taken, named = zip(*seen.values(), strict=True)
         found = self.solve(state.features.observe(torch.cat(taken), tuple(chain.from_iterable(named))))
-        known, judged, usual = found.moments.labels, dict(state.judged), dict(state.usual)
+        spread, known = Spread.of(found), found.moments.labels
+        judged, usual = dict(state.judged), dict(state.usual)
         for task, (features, labels) in seen.items():
             rows = label_rows(labels, known)
-            judged[task], usual[task] = (
-                fit_sharpness(found, features, rows),
-                measure_usual(found, features, rows),
-            )
-        return self.headed(replace(state, judged=judged, usual=usual), found)
+            judged[task] = fit_sharpness(found, features, rows)
+            usual[task] = measure_usual(found, spread, features, rows)
+        return self.headed(replace(state, judged=judged, usual=usual), found, spread)
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F] to the statistics, and solve the head anew; see `resolved`."""
@@ -189,13 +188,14 @@ class Learner:
 
     def resolved(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
         """The state with other moments, and the head solved from them."""
-        return self.headed(state, self.solve(moments))
+        found = self.solve(moments)
+        return self.headed(state, found, Spread.of(found))
 
-    def headed(self, state: LearnerState, found: Discriminant) -> LearnerState:
+    def headed(self, state: LearnerState, found: Discriminant, spread: Spread | None) -> LearnerState:
         """The state with a discriminant's moments and its head, as sharp as the tasks say and measuring what is
         familiar by what they say is usual."""
         sharpness = state.sharpness.ratio * assumed_sharpness(found.moments.means, found.weight)
-        familiarity = solve_familiarity(found, Usual.pooled(state.usual.values()))
+        familiarity = solve_familiarity(found, spread, Usual.pooled(state.usual.values()))
         head = replace(found.head(sharpness), familiarity=familiarity)
         return replace(state, features=found.moments, head=head)
 

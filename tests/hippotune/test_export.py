@@ -14,6 +14,8 @@ from PIL import Image
 pytest.importorskip("onnxruntime", reason="the export comes with the extras cpu and gpu")
 pytest.importorskip("onnxscript", reason="the export comes with the extras cpu and gpu")
 
+from onnxruntime import InferenceSession
+
 from hippotune.client import Client
 from hippotune.output import Exit
 from tests.hippotune.conftest import ROOT, Up, hippotune
@@ -39,6 +41,8 @@ def test_the_file_answers_without_us(server: Up, backbone: tuple[str, ...], tmp_
         answer = client.classify(tmp_path / "rose.jpg", tmax=2)
     assert (facts["version"], facts["labels"]) == (served.version, len(served.labels))
     assert facts["difference"] < 1e-4
+    onnx = InferenceSession(file)
+    assert [output.name for output in onnx.get_outputs()] == ["scores", "steps", "familiarity"]
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(code.strip().splitlines()) <= 11
     alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

@@ -37,7 +37,8 @@ def solved(vectors: Tensor, per_class: int) -> tuple[Discriminant, Tensor]:
 def taught(per_class: int = 40) -> tuple[Familiarity, Discriminant]:
     vectors = around(centres(CLASSES), per_class, seed=1)
     found, rows = solved(vectors, per_class)
-    measure = solve_familiarity(found, measure_usual(found, vectors, rows))
+    spread = Spread.of(found)
+    measure = solve_familiarity(found, spread, measure_usual(found, spread, vectors, rows))
     assert measure is not None
     return measure, found
 
@@ -110,16 +111,17 @@ def test_what_is_served_measures_the_second_exactly_and_the_first_nearly() -> No
 def test_nothing_is_told_of_one_class_or_of_too_few_images(classes: int, per_class: int) -> None:
     vectors = around(centres(classes), per_class, seed=1)
     found, rows = solved(vectors, per_class)
-    said = measure_usual(found, vectors, rows)
+    said = measure_usual(found, Spread.of(found), vectors, rows)
     assert said == Usual()
-    assert solve_familiarity(found, said) is None
+    assert solve_familiarity(found, Spread.of(found), said) is None
     assert found.head().familiar(vectors).isnan().all()
 
 
 def test_images_that_are_all_alike_are_measured_without_a_fault() -> None:
     vectors = centres(2).repeat_interleave(5, dim=0)
     found, rows = solved(vectors, 5)
-    measure = solve_familiarity(found, measure_usual(found, vectors, rows))
+    spread = Spread.of(found)
+    measure = solve_familiarity(found, spread, measure_usual(found, spread, vectors, rows))
     if measure is not None:
         assert measure.of(vectors).isfinite().all()
 
