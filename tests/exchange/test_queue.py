@@ -143,7 +143,7 @@ def test_a_task_whose_end_did_not_reach_redis_is_delivered_again(
     claim = queue.claim("w1", 0)
 
     def unreachable(*arguments):
-        raise ExchangeUnavailable
+        raise ExchangeUnavailable("away")
 
     with monkeypatch.context() as patch:
         patch.setattr(queue, "run", unreachable)

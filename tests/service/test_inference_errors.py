@@ -123,7 +123,7 @@ def test_the_length_of_the_header_is_a_number(server: Running, length: str) -> N
         (b"not json", b"", 400),
         (b"{}", b"", 400),
         (b'{"inputs": []}', b"", 422),
-        (b'{"inputs": [], "outputs": [%b]}' % b",".join([b'{"name": "labels"}'] * 5), b"", 400),
+        (b'{"inputs": [], "outputs": [%b]}' % b",".join([b'{"name": "labels"}'] * 6), b"", 400),
         pytest.param(
             b'{"inputs": [{"name": "image", "shape": [%b], "datatype": "BYTES"}]}' % HUGE,
             b"",
