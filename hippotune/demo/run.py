@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Example
-from hippotune.demo.report import Report
+from hippotune.demo.report import Report, taken_for_unknown
 from hippotune.errors import HippoTuneError, Refused, TaskFailed
 from hippotune.latency import latency
 from hippotune.records import LOST, Classification, Task
@@ -19,6 +20,10 @@ from hippotune.records import LOST, Classification, Task
 POLL_S = 0.1
 CALLERS = 4
 LATENCY_REQUESTS = 200
+
+
+Answer = Classification | None
+"""None where the request failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,17 @@ class Demo:
     def run(self, budgets: Sequence[int]) -> Report:
         """Teach every task, then measure latency at each tmax of `budgets`. Raises HippoTuneError."""
         matrix, learned = [], []
+        before: list[Answer] = []
+        after: list[Answer] = []
         for number, task in enumerate(self._tasks):
+            if number:
+                before += self._answers(task.test)
             self._audience.submitted(task)
             learned.append(self._learn(task))
-            matrix.append([self._accuracy(seen.test) for seen in self._tasks[: number + 1]])
+            seen = self._tasks[: number + 1]
+            answers = [self._answers(one.test) for one in seen]
+            after = list(chain.from_iterable(answers))
+            matrix.append([accuracy(one.test, given) for one, given in zip(seen, answers, strict=True)])
             self._audience.learned(task, learned[-1], matrix[-1])
         images = [example.image for task in self._tasks for example in task.test[:10]]
         measured = latency(self._client, images, [Ask(tmax=tmax) for tmax in budgets], LATENCY_REQUESTS)
@@ -66,6 +78,8 @@ class Demo:
             seconds_to_served=[one.to_served for one in learned],
             seconds_to_consolidated=[one.to_consolidated for one in learned],
             latency=dict(zip(budgets, measured, strict=True)),
+            unknown_before=taken_for_unknown(answer.familiarity for answer in before if answer),
+            unknown_after=taken_for_unknown(answer.familiarity for answer in after if answer),
             failed_requests=self._failed + sum(one.failed for one in measured),
         )
 
@@ -93,19 +107,23 @@ class Demo:
             self._audience.progressed(state)
             time.sleep(POLL_S)
 
-    def _accuracy(self, examples: Sequence[Example]) -> float:
-        """Share of the answered images whose best label is right, several asked about at a time."""
+    def _answers(self, examples: Sequence[Example]) -> list[Answer]:
+        """To each image in turn, several asked about at a time."""
         with ThreadPoolExecutor(CALLERS) as callers:
-            answers = list(callers.map(self._ask, [example.image for example in examples]))
-        right = [a.label == e.label for a, e in zip(answers, examples, strict=True) if a is not None]
-        if not right:
-            raise HippoTuneError(f"none of {len(examples)} held-out images was answered")
-        return sum(right) / len(right)
+            return list(callers.map(self._ask, [example.image for example in examples]))
 
-    def _ask(self, image: bytes) -> Classification | None:
+    def _ask(self, image: bytes) -> Answer:
         try:
             return self._client.classify(image)
         except HippoTuneError as error:
             # Before anything was learned there is no answer, and saying so is no failure.
             self._failed += not (self._before_first and isinstance(error, Refused) and error.status == 409)
             return None
+
+
+def accuracy(examples: Sequence[Example], answers: Sequence[Answer]) -> float:
+    """Share of the answered images whose best label is right. Raises HippoTuneError where none was answered."""
+    right = [a.label == e.label for a, e in zip(answers, examples, strict=True) if a is not None]
+    if not right:
+        raise HippoTuneError(f"none of {len(examples)} held-out images was answered")
+    return sum(right) / len(right)

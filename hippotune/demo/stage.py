@@ -73,6 +73,9 @@ def show(console: Console, tasks: Sequence[DemoTask], report: Report, version: i
     figures = Table(show_header=False, box=None)
     figures.add_row("average accuracy", f"{average_accuracy(report.matrix):.1%}")
     figures.add_row("forgetting", f"{100 * forgetting(report.matrix):.1f} points")
+    if report.unknown_before is not None and report.unknown_after is not None:
+        shares = f"{report.unknown_before:.1%} before they were taught, {report.unknown_after:.1%} after"
+        figures.add_row("held-out images taken for unknown", shares)
     figures.add_row("version served", str(version))
     figures.add_row("seconds from POST to served", _list(report.seconds_to_served))
     figures.add_row("seconds from POST to consolidated", _list(report.seconds_to_consolidated))

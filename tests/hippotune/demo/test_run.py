@@ -29,7 +29,10 @@ def test_it_ends_by_itself_and_writes_its_figures(backbone: tuple[str, ...], tmp
     assert len(served) == len(consolidated) == 5
     assert all(0 < fast <= slow for fast, slow in zip(served, consolidated, strict=True))
     assert figures["latency_ms"]["tmax4"]["p99"] >= figures["latency_ms"]["tmax4"]["p50"] > 0
+    assert 0 <= figures["unknown_after"] <= 1
+    assert 0 <= figures["unknown_before"] <= 1
     assert "forgetting" in result.stdout
+    assert "before they were taught" in result.stdout
 
 
 def test_what_cannot_work_is_told_before_anything_is_learned(tmp_path: Path) -> None:
