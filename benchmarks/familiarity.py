@@ -136,9 +136,8 @@ def measure(
     dataset, other = (choose(*load(one, data), images, judges, "test") for one in (name, OTHER[name]))
     order = np.random.default_rng(seed).permutation(len(dataset.classes)).tolist()
     known, unknown, px = order[: len(order) // 2], order[len(order) // 2 :], backbone.px
-    learner = Learner(RetrievalViT(backbone, LoopConfig()), LearnerConfig())
     torch.manual_seed(seed)
-    version = learn(learner, known, dataset, px)
+    version = learn(Learner(RetrievalViT(backbone, LoopConfig()), LearnerConfig()), known, dataset, px)
     on_torch = TorchRuntime(backbone, torch.device("cpu"), available_cpus())
     classifier, full = on_torch.prepare(version), version.loop.budget
     pixels, labels = pixels_of(dataset, known, px)
@@ -148,28 +147,36 @@ def measure(
         "other photographs": pixels_of(other, range(len(other.classes)), px)[0][:: judges // 2],
         **drawn(px, seed),
     }
-    budgets = {f"tmax {tmax}": replace(full, tmax=tmax) for tmax in (2, 1)}
-    budgets |= {f"keep {share}": replace(full, keep=share) for share in (0.8, 0.5)}
+    told = {kind: ask(classifier, version, theirs, full) for kind, theirs in strangers.items()}
     found = {
         "right": usual.right,
         "known": below(usual),
-        "strangers": {
-            kind: told_apart(usual, ask(classifier, version, theirs, full))
-            for kind, theirs in strangers.items()
-        },
+        "strangers": {kind: told_apart(usual, asked) for kind, asked in told.items()},
         "budgets": {
-            knob: below(ask(classifier, version, pixels, budget, labels)) for knob, budget in budgets.items()
+            knob: below(ask(classifier, version, pixels, budget)) for knob, budget in budgets(full).items()
         },
     }
-    if rounded:
-        with TemporaryDirectory() as graphs:
-            others = runtimes(on_torch, spec, Path(graphs), available_cpus())
-            found["runtimes"] = {
-                kind: below(ask(one.prepare(version), version, pixels, full, labels))
-                for kind, one in others.items()
-            }
-            for one in others.values():
-                one.close()
+    return found | ({"runtimes": by_runtime(on_torch, spec, version, pixels)} if rounded else {})
+
+
+def budgets(full: Budget) -> dict[str, Budget]:
+    """Others than the loop's own."""
+    fewer = {f"tmax {tmax}": replace(full, tmax=tmax) for tmax in (2, 1)}
+    return fewer | {f"keep {share}": replace(full, keep=share) for share in (0.8, 0.5)}
+
+
+def by_runtime(
+    on_torch: TorchRuntime, spec: BackboneSpec, version: Checkpoint, pixels: Pixels
+) -> dict[str, dict[str, float]]:
+    """Of each runtime, the share of images less familiar than each level."""
+    with TemporaryDirectory() as graphs:
+        several = runtimes(on_torch, spec, Path(graphs), available_cpus())
+        full = version.loop.budget
+        found = {
+            kind: below(ask(one.prepare(version), version, pixels, full)) for kind, one in several.items()
+        }
+        for one in several.values():
+            one.close()
     return found
 
 

@@ -98,6 +98,12 @@ DEMO = Figure(
     "{average_accuracy:.1%} right at the end, {forgetting:.1%} forgotten",
     "python -m hippotune demo --exit --json benchmarks/results/demo.json",
 )
+UNKNOWN = Figure(
+    "of these, taken for unknown at a familiarity of 0.01",
+    "demo.json",
+    "{unknown_before:.0%} before they were taught, {unknown_after:.0%} once all were",
+    DEMO.command,
+)
 HUNDRED = Figure(
     "CIFAR-100 in ten tasks over HTTP, 20 images a class, DeiT-Tiny at 128 px",
     "cifar100.json",
@@ -209,6 +215,7 @@ TABLES: Mapping[str, Iterable[Figure]] = {
     "forgetting": (FORGOTTEN,),
     "all": (
         DEMO,
+        UNKNOWN,
         FORGOTTEN,
         SERVED,
         SWAPS,
@@ -225,7 +232,7 @@ TABLES: Mapping[str, Iterable[Figure]] = {
 }
 
 
-README = (DEMO, SERVED, SWAPS, LOOP[0], LOOP[2], *SERVING, OVERLOAD, *CHAOS)
+README = (DEMO, UNKNOWN, SERVED, SWAPS, LOOP[0], LOOP[2], *SERVING, OVERLOAD, *CHAOS)
 COMPARED = {
     "all classes at once, the bound": "joint",
     "**HippoTune**": "hippotune",

@@ -53,7 +53,7 @@ class Classification:
     id: names the answer in `feedback`, for as long as the server remembers it; one within a budget of its own cannot
         be corrected.
     predictions: best first; empty when the version knows no class.
-    familiarity: at most this share of the images of known classes looks so strange, so near 0 for what is of none;
+    familiarity: about this share of the images of known classes looks so strange, so near 0 for what is of none;
         None where the version cannot tell.
     version: what answered.
     steps: loop steps really run in each retrieval layer.

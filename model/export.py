@@ -34,7 +34,7 @@ from model.onnx_blocks import OnnxViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 16
+FORMAT = 17
 """Part of every graph's key: counts up when what is exported changes."""
 
 OUTPUTS = ("scores", "familiarity", "features", "steps")
@@ -186,7 +186,8 @@ def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tup
         "familiarity_axes": (torch.zeros(width, a), {1: along}),
         "familiarity_probes": (torch.zeros(width, PROBED), {}),
         "familiarity_centres": (torch.zeros(c, a), {0: classes, 1: along}),
-        "familiarity_explained": (torch.zeros(a), {0: along}),
+        "familiarity_allowances": (torch.zeros(c), {0: classes}),
+        "familiarity_unexplained": (torch.zeros(a), {0: along}),
         "familiarity_usual": (torch.ones(2, 2), {}),
     }
     memories: Inputs = {}

@@ -8,9 +8,10 @@ can, each from the same sums that the head is solved from:
   them together is of none, though it may be of the same kind. This is the relative Mahalanobis distance of Ren et al.,
   A simple fix to Mahalanobis distance for improving near-OOD detection (2021).
 
+The mean of a class of few images lies off that class, and an image seems further away by so much; that is taken off.
+
 Neither means anything by itself, so both are compared with those of images that are of a class known. What an answer
-tells is a p-value, and a careful one: at most so large a share of those images looks so strange. Whoever takes images
-below 0.01 for unknown is wrong about one in a hundred that are not.
+tells is a p-value: about so large a share of those images looks so strange. `benchmarks.familiarity` says how nearly.
 
 Nothing here is as wide as a covariance. That both Gaussians spread alike but for the class means leaves of the second
 distance only what lies along those means; of the first, the rest is estimated by a few random directions (Johnson &
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 PROBED = 64
-"""Random directions that measure what lies across the class means, to within a sixth of it."""
+"""Random directions that measure what lies across the class means, with a standard error of a sixth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Familiarity:
     """The measure as it is served: F channels, C classes, R directions along class means, K random ones.
 
     origin: [F], taken from features first.  axes: [F, R], along class means.  probes: [F, K], across them.
-    centres: [C, R], class means along the axes.  explained: [R], the share of an axis' variance between classes.
+    centres: [C, R], class means along the axes.  allowances: [C], squared, what each is off by on average.
+    unexplained: [R], the share of the variance along each axis that is within classes.
     usual: [2, 2], mean and deviation of the logarithm of the first distance, then those of the second.
     """
 
@@ -43,34 +45,41 @@ class Familiarity:
     axes: Tensor
     probes: Tensor
     centres: Tensor
-    explained: Tensor
+    allowances: Tensor
+    unexplained: Tensor
     usual: Tensor
 
     @classmethod
     def untold(cls, width: int, classes: int) -> Self:
         """One that gives NaN, to feed where a version cannot tell. width: F.  classes: C."""
-        none = torch.zeros
-        unknown = torch.full((2, 2), math.nan)
-        return cls(none(width), none(width, 1), none(width, PROBED), none(classes, 1), none(1), unknown)
+        none, unknown = torch.zeros, torch.full((2, 2), math.nan)
+        along, across = none(width, 1), none(width, PROBED)
+        return cls(none(width), along, across, none(classes, 1), none(classes), none(1), unknown)
 
     def of(self, features: Tensor) -> Tensor:
         """Features [B, F] -> [B], 0 (unlike any image of a class known) to 1; NaN where that is not known."""
-        off = features - self.origin
-        along, across = off @ self.axes, off @ self.probes  # [B, R], [B, K]
-        # By how much the nearest class is nearer than the origin; at most 0 for an image of a class known.
-        nearer = (self.centres.square().sum(dim=1) - 2 * along @ self.centres.mT).amin(dim=1)
-        near = across.square().sum(dim=1) + along.square().sum(dim=1) + nearer
-        relative = nearer + along.square() @ self.explained
-        measures = torch.stack([near.clamp_min(torch.finfo(near.dtype).tiny).log(), relative])  # [2, B]
+        measures = torch.stack(self.measures(features))  # [2, B]
         strange = ((measures - self.usual[:, :1]) / self.usual[:, 1:]).amax(dim=0)
         # Bonferroni: twice the smaller of two normal tails, at most 1.
         return 1 - torch.erf(strange.clamp_min(0) / 2**0.5)
 
+    def measures(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Of features [B, F] the logarithm of the first distance [B], and the second [B]."""
+        off = features - self.origin
+        along, across = off @ self.axes, off @ self.probes  # [B, R], [B, K]
+        lengths = self.centres.square().sum(dim=1) - self.allowances
+        nearest = (lengths - 2 * along @ self.centres.mT).argmin(dim=1)
+        # Taken anew from the difference: where classes lie far apart, float32 holds little of the above but that.
+        own = (along - self.centres[nearest]).square().sum(dim=1) - self.allowances[nearest]
+        near = across.square().sum(dim=1) + own
+        return near.clamp_min(torch.finfo(near.dtype).tiny).log(), own - along.square() @ self.unexplained
+
     def fits(self, width: int, classes: int) -> bool:
         """Whether its parts are of so many classes, and of features [B, F = width]."""
         shapes = tuple(tuple(part.shape) for part in self.parts().values())
-        along, across = self.explained.numel(), self.probes.shape[-1]
-        return shapes == ((width,), (width, along), (width, across), (classes, along), (along,), (2, 2))
+        along, across = self.unexplained.numel(), self.probes.shape[-1]
+        wanted = (width,), (width, along), (width, across), (classes, along), (classes,), (along,), (2, 2)
+        return shapes == wanted
 
     def parts(self) -> dict[str, Tensor]:
         """Its tensors by name, not copied."""

@@ -34,7 +34,8 @@ def sample_familiarity(width: int, classes: int, random: torch.Generator) -> Fam
         axes=torch.randn(width, along, generator=random) / along**0.5,
         probes=torch.randn(width, PROBED, generator=random) / PROBED**0.5,
         centres=torch.randn(classes, along, generator=random) / along**0.5,
-        explained=torch.full((along,), 0.5),
+        allowances=torch.zeros(classes),
+        unexplained=torch.full((along,), 0.5),
         usual=torch.tensor([[0.0, 1.0], [0.0, 1.0]]),
     )
 

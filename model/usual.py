@@ -21,8 +21,8 @@ from model.head import Discriminant
 from model.left_out import judged_rows, left_out_distances
 from model.moments import probes
 
-AXES = 128
-"""Directions along class means that are kept: those in which classes differ most."""
+AXES = 256
+"""Directions along class means that are kept at most: those in which classes differ most."""
 ROUNDING = 1e-9
 """Share of what an image is off its class' mean by below which class means are apart by rounding alone."""
 LEAST = 0.05
@@ -86,16 +86,19 @@ class Spread:
     """How class means lie to each other in a discriminant's metric; C classes, R directions kept, float64.
 
     origin: [F], the mean of all images.  shares: [C], of the images.  apart: [C], squared lengths of means from there.
-    weight: [F, C], the discriminant's for features less the origin.  variances: [R], of means along each direction.
-    dual: [C, R], takes products with `weight`, [n, C], to coordinates along the directions, [n, R].
+    axes: [F, R], of unit length by the covariance.  dual: [C, R], takes products with class means to coordinates along
+    the axes.  centres: [C, R], class means so.  variances: [R], of means along each axis.
+    allowances: [C], squared, what each mean is off by on average.
     """
 
     origin: Tensor
     shares: Tensor
     apart: Tensor
-    weight: Tensor
+    axes: Tensor
     dual: Tensor
+    centres: Tensor
     variances: Tensor
+    allowances: Tensor
 
     @classmethod
     def of(cls, found: Discriminant) -> Self | None:
@@ -105,7 +108,7 @@ class Spread:
             return None
         shares = moments.counts / moments.counts.sum()
         origin, centre = shares @ moments.means, found.weight @ shares
-        weight = found.weight - centre.unsqueeze(1)
+        weight = found.weight - centre.unsqueeze(1)  # [F, C]
         products = (moments.means - origin) @ weight  # [C, C], between means
         root = shares.sqrt()
         variances, axes = torch.linalg.eigh(root.unsqueeze(1) * (products + products.mT) / 2 * root)
@@ -113,14 +116,12 @@ class Spread:
         real = variances > ROUNDING * max(variances[-1].item(), found.error)
         if found.error <= 0 or not real.any():  # images that are all the same, or classes that are
             return None
-        variances, axes = variances[real], axes[:, real]
-        dual = root.unsqueeze(1) * axes / variances.sqrt()
-        return cls(origin, shares, products.diagonal(), weight, dual, variances)
-
-    @property
-    def explained(self) -> Tensor:
-        """[R], the share of the variance along each direction that is between classes."""
-        return self.variances / (1 + self.variances)
+        variances = variances[real]
+        dual = root.unsqueeze(1) * axes[:, real] / variances.sqrt()
+        allowances = found.error / moments.counts
+        return cls(
+            origin, shares, products.diagonal(), weight @ dual, dual, products @ dual, variances, allowances
+        )
 
     @property
     def information(self) -> float:
@@ -128,12 +129,16 @@ class Spread:
         return self.variances.log1p().sum().item()
 
     def distances(self, squared: Tensor) -> Distances:
-        """From squared distances to all class means [n, C]."""
-        near = squared.amin(dim=1)
+        """From squared distances to all class means [n, C]; of these only what lies along the axes kept is used."""
         length = squared @ self.shares - self.shares @ self.apart  # [n], squared, from the origin
         products = (length.unsqueeze(1) + self.apart - squared) / 2  # [n, C], with class means
-        along = products @ self.dual
-        return Distances(near, near - length + along.square() @ self.explained)
+        along = products @ self.dual  # [n, R]
+        lengths = self.centres.square().sum(dim=1) - self.allowances
+        nearer = (lengths - 2 * along @ self.centres.mT).amin(
+            dim=1
+        )  # than the origin, for images of a class known
+        explained = self.variances / (1 + self.variances)
+        return Distances(length + nearer, nearer + along.square() @ explained)
 
 
 def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) -> Familiarity | None:
@@ -143,10 +148,11 @@ def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) 
     """
     if spread is None or not usual.images:
         return None
-    axes = spread.weight @ spread.dual  # [F, R], of unit length by the covariance
     random = probes(len(spread.origin), PROBED) / PROBED**0.5
     across = torch.linalg.solve_triangular(found.cholesky.mT, random, upper=True)
-    across -= axes @ (axes.mT @ (found.cholesky @ random))  # the axes measure what lies along them
+    across -= spread.axes @ (
+        spread.axes.mT @ (found.cholesky @ random)
+    )  # the axes measure what lies along them
     (near, relative), (near_off, relative_off) = usual.mean, usual.deviation
     scale = spread.information
     told = torch.tensor(
@@ -155,8 +161,8 @@ def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) 
             [scale * relative, scale * relative_off],
         ]
     )
-    centres = (found.moments.means - spread.origin) @ axes
-    parts = (spread.origin, axes, across, centres, spread.explained, told)
+    unexplained = 1 / (1 + spread.variances)
+    parts = (spread.origin, spread.axes, across, spread.centres, spread.allowances, unexplained, told)
     return Familiarity(*(part.float() for part in parts))
 
 

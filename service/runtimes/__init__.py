@@ -113,6 +113,8 @@ def fault_of(output: Output, labels: int) -> str | None:
     scores = output.scores
     if scores.shape != (1, labels):
         return f"scores of shape {scores.shape} for {labels} labels"
+    if output.familiarity.shape != (1,):
+        return f"familiarity of shape {output.familiarity.shape} for one image"
     if labels and not (np.isfinite(scores).all() and abs(float(scores.sum()) - 1) < 1e-2):
         return "scores that are no probabilities"
     return None
