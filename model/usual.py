@@ -134,9 +134,8 @@ class Spread:
         products = (length.unsqueeze(1) + self.apart - squared) / 2  # [n, C], with class means
         along = products @ self.dual  # [n, R]
         lengths = self.centres.square().sum(dim=1) - self.allowances
-        nearer = (lengths - 2 * along @ self.centres.mT).amin(
-            dim=1
-        )  # than the origin, for images of a class known
+        # By how much the nearest class is nearer than the origin: below 0 for most images of a class known.
+        nearer = (lengths - 2 * along @ self.centres.mT).amin(dim=1)
         explained = self.variances / (1 + self.variances)
         return Distances(length + nearer, nearer + along.square() @ explained)
 
@@ -150,9 +149,8 @@ def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) 
         return None
     random = probes(len(spread.origin), PROBED) / PROBED**0.5
     across = torch.linalg.solve_triangular(found.cholesky.mT, random, upper=True)
-    across -= spread.axes @ (
-        spread.axes.mT @ (found.cholesky @ random)
-    )  # the axes measure what lies along them
+    # What lies along the axes they measure themselves.
+    across -= spread.axes @ (spread.axes.mT @ (found.cholesky @ random))
     (near, relative), (near_off, relative_off) = usual.mean, usual.deviation
     scale = spread.information
     told = torch.tensor(

@@ -109,7 +109,7 @@ class Metrics:
         )
         self.version_familiarity = Histogram(
             "hippotune_version_familiarity",
-            "How familiar an image looks, by version: below 0.01 lies one in a hundred of known classes.",
+            "How familiar an image looks, by version: below 0.01 lies about one in a hundred of known classes.",
             ("version",),
             buckets=FAMILIARITIES,
             registry=registry,

@@ -168,9 +168,8 @@ class WholeForm(MultiPartParser):
 
     async def _whole(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """The parser asks for more once it has parsed what came; an error raised here makes it close its files."""
-        self._charset = (
-            "utf-8"  # whatever the head called it: a name that Starlette does not know means Latin-1 to it
-        )
+        # Whatever the head called it: a name that Starlette does not know means Latin-1 to it.
+        self._charset = "utf-8"
         async for chunk in stream:
             yield chunk
         if not self.ended:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser, expect
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, expect
 from hippotune import Client
 from model.checkpoint import Checkpoint
 from service.config import ServiceConfig
+from service.runtimes import Output, fault_of
 from tests.service.support import Running, picture, random_version, running
 from tests.service.web.chromium import opened
 
@@ -51,6 +53,14 @@ def test_it_is_told_and_counted_by_version(empty: Running) -> None:
         counted = f'hippotune_version_familiarity_bucket{{le="0.01",version="{number}"}}'
         lines = [line for line in empty.client.get("/metrics").text.splitlines() if line.startswith(counted)]
         assert [float(line.split()[-1]) for line in lines] == {1.0: [0], 0.0: [3], None: []}[wanted]
+
+
+def test_a_version_that_does_not_measure_each_image_is_at_fault() -> None:
+    scores, steps = np.full((1, 2), 0.5, np.float32), np.zeros((1, 0), np.int64)
+    measured = Output(scores, np.ones(1, np.float32), steps, np.zeros((1, 4), np.float32), ())
+    assert fault_of(measured, 2) is None
+    fault = fault_of(replace(measured, familiarity=np.ones(2, np.float32)), 2)
+    assert fault == "familiarity of shape (2,) for one image"
 
 
 def test_the_page_says_so_of_an_image_like_none_it_was_taught(chromium: Browser, empty: Running) -> None:

@@ -125,16 +125,29 @@ def test_a_state_survives_the_disk(learner: Learner, first: Task, second: Task, 
     assert same(learner.consolidate(loaded, second), learner.consolidate(state, second))
 
 
+def as_before(
+    state: LearnerState, path: Path, prefixes: tuple[str, ...], facts: frozenset[str]
+) -> LearnerState:
+    """A state as stores hold it that were written before it had certain tensors and facts."""
+    state.save(path)
+    tensors, told = read_tensors(path)
+    new = {name for name in tensors if name.startswith(prefixes)}
+    assert all(any(name.startswith(prefix) for name in new) for prefix in prefixes)
+    assert facts <= told.keys()
+    write_tensors(
+        path,
+        {name: part for name, part in tensors.items() if name not in new},
+        {name: fact for name, fact in told.items() if name not in facts},
+    )
+    return LearnerState.load(path)
+
+
 def test_a_state_of_before_goes_on_with_one_spread_for_all(
     learner: Learner, first: Task, second: Task, tmp_path: Path
 ) -> None:
-    path = tmp_path / "state.safetensors"
-    learner.consolidate(learner.start(), first).save(path)
-    tensors, facts = read_tensors(path)
-    new = {"features.scatter", "head.directions", "head.offsets"}
-    assert new < tensors.keys()
-    write_tensors(path, {name: part for name, part in tensors.items() if name not in new}, facts)
-    state = learner.consolidate(LearnerState.load(path), second)
+    new = "features.scatter", "head.directions", "head.offsets"
+    old = as_before(learner.consolidate(learner.start(), first), tmp_path / "state", new, frozenset())
+    state = learner.consolidate(old, second)
     assert state.head.covariances is None
     assert accuracy(learner, state, second) > 0.9
 
@@ -142,13 +155,8 @@ def test_a_state_of_before_goes_on_with_one_spread_for_all(
 def test_a_state_of_before_tells_nothing_of_what_is_familiar_until_it_learns_again(
     learner: Learner, first: Task, second: Task, tmp_path: Path
 ) -> None:
-    path = tmp_path / "state.safetensors"
-    learner.consolidate(learner.start(), first).save(path)
-    tensors, facts = read_tensors(path)
-    old = {name: part for name, part in tensors.items() if not name.startswith("familiarity.")}
-    assert len(old) < len(tensors)
-    write_tensors(path, old, {name: fact for name, fact in facts.items() if name != "usual"})
-    state = LearnerState.load(path)
+    taught, new = learner.consolidate(learner.start(), first), ("familiarity.",)
+    state = as_before(taught, tmp_path / "state", new, frozenset({"usual"}))
     assert (state.head.familiarity, state.usual) == (None, {})
     assert learner.learn_fast(state, second).head.familiarity is not None
 
