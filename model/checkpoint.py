@@ -149,15 +149,14 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
     pools = Pools(
         tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
     )
-    covariances, bias = None, tensors["head.bias"]
-    if "head.volumes" in tensors:  # older versions keep what classes pay for their volumes apart
-        bias = bias - tensors["head.volumes"]
+    covariances = None
     if "head.directions" in tensors:
         covariances = ClassCovariances(*(tensors[f"head.{part.name}"] for part in fields(ClassCovariances)))
     familiarity = None
     if "familiarity.usual" in tensors:
         familiarity = Familiarity(*(tensors[f"familiarity.{part.name}"] for part in fields(Familiarity)))
-    return pools, Head(tensors["head.weight"], bias, float(facts["sharpness"]), covariances, familiarity)
+    weight, bias = tensors["head.weight"], tensors["head.bias"]
+    return pools, Head(weight, bias, float(facts["sharpness"]), covariances, familiarity)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

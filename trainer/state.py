@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from model.backbone import Backbone
-from model.calibration import Sharpness, assumed_sharpness
+from model.calibration import Sharpness
 from model.checkpoint import InvalidCheckpoint, put_together, read_tensors, taken_apart, write_tensors
 from model.deliberation import LoopConfig
 from model.head import Head
@@ -122,19 +122,13 @@ class LearnerState:
         """Read what `save` wrote. Raises InvalidCheckpoint and OSError."""
         tensors, facts = read_tensors(path)
         try:
-            sums = tensors["features.sums"]
-            features = ClassMoments(
-                tensors["features.gram"],
-                sums,
-                tensors["features.counts"],
-                tensors.get("features.scatter", sums.new_zeros(*sums.shape, 0)),  # stores of before have none
-                tuple(facts["labels"]),
-            )
+            sums = (tensors[f"features.{name}"] for name in ("gram", "sums", "counts", "scatter"))
+            features = ClassMoments(*sums, tuple(facts["labels"]))
             pools, head = put_together(tensors, facts)
             if not head.fits(features.width, len(features.labels)):
                 raise ValueError("the head is not of the classes or the numbers that the moments are of")
-            judged = _judged(facts, features, head)
-            usual = {task: _usual(said) for task, said in facts.get("usual", {}).items()}
+            judged = {task: Sharpness(*said) for task, said in facts["ratios"].items()}
+            usual = {task: _usual(said) for task, said in facts["usual"].items()}
             last, best = dict(facts["last"]), dict(facts["best"])
             taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
             drifts = tuple(
@@ -147,14 +141,6 @@ class LearnerState:
             return cls(pools, head, features, taught, last, best, judged, usual, drifts, corrected)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
-
-
-def _judged(facts: Mapping[str, Any], features: ClassMoments, head: Head) -> dict[str, Sharpness]:
-    """By task. Stores of before hold factors, which are ratios to what would be assumed of the head that they hold."""
-    if "ratios" in facts:
-        return {task: Sharpness(*each) for task, each in facts["ratios"].items()}
-    assumed = assumed_sharpness(features.means, head.weight)
-    return {task: Sharpness(factor / assumed, weight) for task, (factor, weight) in facts["judged"].items()}
 
 
 def _usual(said: Mapping[str, Any]) -> Usual:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from model.calibration import assumed_sharpness
-from model.checkpoint import read_tensors, write_tensors
 from model.head import Discriminant
 from model.moments import ClassMoments
 from model.network import RetrievalViT
@@ -123,42 +122,6 @@ def test_a_state_survives_the_disk(learner: Learner, first: Task, second: Task, 
     loaded = LearnerState.load(tmp_path / "state.safetensors")
     assert same(loaded, state)
     assert same(learner.consolidate(loaded, second), learner.consolidate(state, second))
-
-
-def as_before(
-    state: LearnerState, path: Path, prefixes: tuple[str, ...], facts: frozenset[str]
-) -> LearnerState:
-    """A state as stores hold it that were written before it had certain tensors and facts."""
-    state.save(path)
-    tensors, told = read_tensors(path)
-    new = {name for name in tensors if name.startswith(prefixes)}
-    assert all(any(name.startswith(prefix) for name in new) for prefix in prefixes)
-    assert facts <= told.keys()
-    write_tensors(
-        path,
-        {name: part for name, part in tensors.items() if name not in new},
-        {name: fact for name, fact in told.items() if name not in facts},
-    )
-    return LearnerState.load(path)
-
-
-def test_a_state_of_before_goes_on_with_one_spread_for_all(
-    learner: Learner, first: Task, second: Task, tmp_path: Path
-) -> None:
-    new = "features.scatter", "head.directions", "head.offsets"
-    old = as_before(learner.consolidate(learner.start(), first), tmp_path / "state", new, frozenset())
-    state = learner.consolidate(old, second)
-    assert state.head.covariances is None
-    assert accuracy(learner, state, second) > 0.9
-
-
-def test_a_state_of_before_tells_nothing_of_what_is_familiar_until_it_learns_again(
-    learner: Learner, first: Task, second: Task, tmp_path: Path
-) -> None:
-    taught, new = learner.consolidate(learner.start(), first), ("familiarity.",)
-    state = as_before(taught, tmp_path / "state", new, frozenset({"usual"}))
-    assert (state.head.familiarity, state.usual) == (None, {})
-    assert learner.learn_fast(state, second).head.familiarity is not None
 
 
 def test_a_strange_image_is_told_from_those_of_both_tasks(
