@@ -108,20 +108,16 @@ class Spread:
             return None
         shares = moments.counts / moments.counts.sum()
         origin, centre = shares @ moments.means, found.weight @ shares
-        weight = found.weight - centre.unsqueeze(1)  # [F, C]
-        products = (moments.means - origin) @ weight  # [C, C], between means
-        root = shares.sqrt()
-        variances, axes = torch.linalg.eigh(root.unsqueeze(1) * (products + products.mT) / 2 * root)
-        variances, axes = variances[-AXES:], axes[:, -AXES:]
+        weight, means = found.weight - centre.unsqueeze(1), moments.means - origin  # [F, C], [C, F]
+        variances, rotation = widest(found.cholesky, means, weight, shares.sqrt())
         real = variances > ROUNDING * max(variances[-1].item(), found.error)
         if found.error <= 0 or not real.any():  # images that are all the same, or classes that are
             return None
         variances = variances[real]
-        dual = root.unsqueeze(1) * axes[:, real] / variances.sqrt()
+        dual = shares.sqrt().unsqueeze(1) * rotation[:, real] / variances.sqrt()
+        axes, apart = weight @ dual, (means * weight.mT).sum(dim=1)
         allowances = found.error / moments.counts
-        return cls(
-            origin, shares, products.diagonal(), weight @ dual, dual, products @ dual, variances, allowances
-        )
+        return cls(origin, shares, apart, axes, dual, means @ axes, variances, allowances)
 
     @property
     def information(self) -> float:
@@ -138,6 +134,26 @@ class Spread:
         nearer = (lengths - 2 * along @ self.centres.mT).amin(dim=1)
         explained = self.variances / (1 + self.variances)
         return Distances(length + nearer, nearer + along.square() @ explained)
+
+
+def widest(cholesky: Tensor, means: Tensor, weight: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """How class means vary in the `AXES` directions where they do most, and how each of these mixes the classes.
+
+    The largest eigenvalues [R], ascending, of W^T W and its eigenvectors [C, R], for the whitened means
+    W = L^-1 M^T diag(root).
+
+    cholesky: [F, F], L.  means: [C, F], M, from the mean of all images.  weight: [F, C], (L L^T)^-1 M^T.
+    root: [C], of the shares of the images.
+    """
+    if len(means) <= len(cholesky):
+        products = means @ weight  # [C, C]
+        variances, mixed = torch.linalg.eigh(root.unsqueeze(1) * (products + products.mT) / 2 * root)
+        return variances[-AXES:], mixed[:, -AXES:]
+    # Of more classes than channels W W^T is the smaller: the same eigenvalues, and no time that grows with C^3.
+    whitened = torch.linalg.solve_triangular(cholesky, means.mT * root, upper=False)  # [F, C]
+    variances, axes = torch.linalg.eigh(whitened @ whitened.mT)
+    variances, axes = variances[-AXES:], axes[:, -AXES:]
+    return variances, whitened.mT @ axes / variances.clamp_min(torch.finfo(variances.dtype).tiny).sqrt()
 
 
 def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) -> Familiarity | None:

@@ -35,8 +35,8 @@ def solved(vectors: Tensor, per_class: int) -> tuple[Discriminant, Tensor]:
     return Discriminant.of(moments, 1.0), label_rows(labels, moments.labels)
 
 
-def taught(per_class: int = 40) -> tuple[Familiarity, Discriminant]:
-    vectors = around(centres(CLASSES), per_class, seed=1)
+def taught(per_class: int = 40, classes: int = CLASSES) -> tuple[Familiarity, Discriminant]:
+    vectors = around(centres(classes), per_class, seed=1)
     found, rows = solved(vectors, per_class)
     spread = Spread.of(found)
     measure = solve_familiarity(found, spread, measure_usual(found, spread, vectors, rows))
@@ -73,8 +73,9 @@ def test_images_between_the_classes_are_strange_too() -> None:
     assert share_below(measure, other_classes, 0.01) > 0.9
 
 
-def test_distances_are_to_the_nearest_class_and_to_all_as_one_gaussian() -> None:
-    _, found = taught()
+@pytest.mark.parametrize("classes", [CLASSES, DIM + 20])
+def test_distances_are_to_the_nearest_class_and_to_all_as_one_gaussian(classes: int) -> None:
+    _, found = taught(classes=classes)
     spread, moments = Spread.of(found), found.moments
     assert spread is not None
     x = around(centres(3, seed=5), 4, seed=6).double()
@@ -89,6 +90,20 @@ def test_distances_are_to_the_nearest_class_and_to_all_as_one_gaussian() -> None
     nearest = (squared - found.error / moments.counts).amin(dim=1)
     torch.testing.assert_close(near, nearest)
     torch.testing.assert_close(relative, nearest - to_all)
+
+
+def test_no_matrix_grows_with_the_classes_once_there_are_more_than_channels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes, eigh = [], torch.linalg.eigh
+
+    def noted(matrix: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(matrix))
+        return eigh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", noted)
+    taught(per_class=4, classes=DIM + 20)
+    assert max(sizes) <= DIM
 
 
 @pytest.mark.parametrize("axes", [256, 3])
