@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from exchange.records import TaskState
 from trainer.claims import Claims, Pending
 from trainer.diagnosis import diagnosed
 from trainer.epoch_shelf import EpochShelf
+from trainer.epochs import Diverged
 from trainer.knowledge import Knowledge
 from trainer.process import TrainerConfig
 from trainer.promotion import Promotion, Refused
@@ -23,10 +23,6 @@ log = structlog.get_logger()
 
 LookUp = Callable[[Pending, LearnerState, float, dict[str, float]], None]
 """Called between two training steps with the task, the state built on, the share done and the figures so far."""
-
-
-class Diverged(Exception):
-    """Raised inside training when a figure is no number any more."""
 
 
 class Consolidation:
@@ -71,8 +67,6 @@ class Consolidation:
         basis = self.lineage.basis(built_on, self.config.validation)
 
         def progress(share: float, now: dict[str, float]) -> None:
-            if not all(map(math.isfinite, now.values())):
-                raise Diverged
             figures.update(now)
             self.look_up(pending, built_on, share, now)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ FEATURE_LENGTH = 16.0
 
 Progress = Callable[[float, dict[str, float]], None]
 """Called with the share done, 0..1, and figures such as the loss; may raise to abandon the work."""
+
+
+class Diverged(ArithmeticError):
+    """Training ran into numbers that are none; the slots it was training are of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class TaskTraining:
         """Train to the end and return the grown pools.
 
         Training ends with the last epoch, or with one that answered enough images rightly: more would move features
-        and gain little.
+        and gain little. Raises Diverged.
         """
         if resume is not None:
             self.restore(resume)
@@ -114,6 +119,8 @@ class TaskTraining:
             right = 0.0
             for step, rows in enumerate(order.split(self.config.batch)):
                 figures = self.step(rows, mirrored[rows])
+                if not math.isfinite(figures["loss"]):
+                    raise Diverged(f"the loss of epoch {epoch + 1} is {figures['loss']}")
                 right += figures["train_accuracy"] * len(rows)
                 if progress:
                     progress((epoch + (step + 1) / self.steps) / self.epochs, figures)

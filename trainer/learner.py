@@ -27,7 +27,7 @@ from model.network import RetrievalViT
 from model.pools import Pools
 from model.usual import Spread, Usual, measure_usual, solve_familiarity
 from trainer.config import LearnerConfig
-from trainer.epochs import EpochState, Progress, TaskTraining
+from trainer.epochs import Diverged, EpochState, Progress, TaskTraining
 from trainer.state import Drift, LearnerState
 from trainer.task import Task, interleaved
 
@@ -99,7 +99,7 @@ class Learner:
         """Learn a task for good, starting from the state before it (not from its fast version).
 
         progress may raise to abandon the task.  on_epoch receives what `resume` takes to continue after that epoch
-        as if never interrupted.
+        as if never interrupted.  Raises Diverged.
         """
         if not self.trains_pools(state, task):
             return self.adopt(state, task)
@@ -107,6 +107,8 @@ class Learner:
         training = TaskTraining(self.network, self.config, state, task, before)
         pools = training.run(progress, on_epoch, resume)
         after = self.described(pools, task)
+        if not after.isfinite().all():  # no loss comes after the last update to show that it was one too many
+            raise Diverged("features under the trained slots are not finite")
         drift = fit_drift(before, after, self.config.drift_ridge)
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)

@@ -14,7 +14,7 @@ from model.head import Discriminant
 from model.moments import ClassMoments
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
-from trainer.epochs import EpochState
+from trainer.epochs import Diverged, EpochState
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.task import Task, interleaved
@@ -202,3 +202,14 @@ def test_a_correction_leaves_scores_as_sure_where_each_class_had_one_image(learn
     more = learner.observe(state, learner.extract(state.pools, task.pixels[cats[1:2]]), ("cat",))
     scores = more.head.logits(learner.extract(more.pools, task.pixels[[cats[0], dog]])).softmax(dim=1)
     assert scores.diagonal().min() > 0.6
+
+
+@pytest.mark.parametrize("batch", [8, 36])
+def test_training_that_diverges_says_so_even_if_only_its_last_update_did(
+    network: RetrievalViT, first: Task, batch: int
+) -> None:
+    """With all images in one batch the loss of the only update is that of before it."""
+    config = LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=batch, lr=1e20)
+    learner = Learner(network, config)
+    with pytest.raises(Diverged):
+        learner.consolidate(learner.start(), first)
