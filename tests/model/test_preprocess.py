@@ -54,6 +54,12 @@ def test_transparency_is_laid_on_white() -> None:
     assert decode(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), "PNG"), 8, LIMIT).min() == 255
 
 
+@pytest.mark.parametrize(("mode", "black"), [("RGB", (0, 0, 0)), ("L", 0), ("P", 0)])
+def test_one_colour_that_is_not_to_be_seen_becomes_white(mode: str, black: int | tuple[int, ...]) -> None:
+    image = Image.new(mode, (8, 8), black)
+    assert decode(encoded(image, "PNG", transparency=black), 8, LIMIT).min() == 255
+
+
 def test_a_photo_taken_sideways_is_turned() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate 90 degrees clockwise to view
