@@ -58,7 +58,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read and check a file. Raises InvalidCheckpoint."""
+        """Read and check a file. Raises InvalidCheckpoint, and OSError where there is none."""
         tensors, facts = read_tensors(path)
         try:
             pools, head = put_together(tensors, facts)
@@ -72,8 +72,9 @@ class Checkpoint:
     def check(self) -> None:
         """Raise InvalidCheckpoint when parts do not fit each other or hold numbers that could not answer."""
         pools, head, layers = self.pools, self.head, self.loop.layers
-        if not head.weight.shape[1] == len(head.bias) == len(self.labels):
-            raise InvalidCheckpoint(f"head of {len(head.bias)} classes for {len(self.labels)} labels")
+        classes, weight, bias = len(self.labels), tuple(head.weight.shape), tuple(head.bias.shape)
+        if len(weight) != 2 or (weight[1:], bias) != ((classes,), (classes,)):
+            raise InvalidCheckpoint(f"head of weight {weight} and bias {bias} for {classes} labels")
         if head.covariances is not None and not head.covariances.fits(*head.weight.shape):
             raise InvalidCheckpoint(
                 "the spread of classes is not of the classes or the numbers that the head reads"

@@ -70,6 +70,9 @@ def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: 
         (replace(checkpoint, head=replace(checkpoint.head, sharpness=1e30)), "too large"),
         (replace(checkpoint, head=replace(checkpoint.head, bias=torch.full((2,), -1e20))), "too large"),
         (replace(checkpoint, labels=("cat",)), "labels"),
+        (replace(checkpoint, head=Head(torch.zeros(2), torch.zeros(2))), "labels"),
+        (replace(checkpoint, head=Head(checkpoint.head.weight, torch.zeros(()))), "labels"),
+        (replace(checkpoint, head=Head(checkpoint.head.weight, torch.zeros(2, 2))), "labels"),
         (
             replace(checkpoint, head=replace(checkpoint.head, covariances=of_other_classes)),
             "spread of classes",
