@@ -64,6 +64,10 @@ class BackboneChanged(ExchangeError):
     """What was learned was learned on another backbone; the message names both."""
 
 
+class LoopChanged(ExchangeError):
+    """What was learned was learned with other settings of the loop; the message names them."""
+
+
 class PointerMoved(ExchangeError):
     """The pointer was not where the caller expected it: somebody else published or activated first."""
 

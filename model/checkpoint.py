@@ -62,8 +62,8 @@ class Checkpoint:
         tensors, facts = read_tensors(path)
         try:
             pools, head = put_together(tensors, facts)
-            loop = LoopConfig(**{**facts["loop"], "layers": tuple(facts["loop"]["layers"])})
-            checkpoint = cls(BackboneIdentity(**facts["identity"]), loop, pools, head, tuple(facts["labels"]))
+            identity, loop = BackboneIdentity(**facts["identity"]), LoopConfig.of(facts["loop"])
+            checkpoint = cls(identity, loop, pools, head, tuple(facts["labels"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no HippoTune checkpoint: {error}") from error
         checkpoint.check()

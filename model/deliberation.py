@@ -21,8 +21,9 @@ Two decisions the paper leaves open:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,11 @@ class LoopConfig:
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; it must be positive")
         Budget(tmax=self.tmax, topk=self.topk)  # raises on its own fields
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> LoopConfig:
+        """What `asdict` made of one, be it by way of JSON. Raises KeyError, TypeError and ValueError."""
+        return cls(**{**facts, "layers": tuple(facts["layers"])})
 
     @property
     def budget(self) -> Budget:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from weakref import WeakKeyDictionary
 
@@ -53,6 +53,23 @@ class Learner:
     def start(self) -> LearnerState:
         """The state before the first task."""
         return LearnerState.start(self.network.backbone, self.network.loop, self.config.sketch)
+
+    def resumed(self, state: LearnerState) -> LearnerState:
+        """A stored state, to go on from in this network's loop.
+
+        Raises ValueError where its slots were trained in another. They would recall something else there, so that no
+        image of the classes known would lie where their means are. While there are no slots, any loop does.
+        """
+        loop, before = self.network.loop, state.loop
+        if before is None or before == loop:
+            return replace(state, loop=loop)
+        if state.pools.slots:
+            ours, theirs = asdict(loop), asdict(before)
+            changed = [
+                f"{name} {theirs[name]} and not {ours[name]}" for name in ours if ours[name] != theirs[name]
+            ]
+            raise ValueError(f"its slots were trained with {', '.join(changed)} as here")
+        return replace(state, loop=loop, pools=Pools.empty(loop, self.network.backbone.dim))
 
     def learn_fast(
         self,

@@ -10,6 +10,7 @@ import structlog
 
 from exchange.errors import (
     BackboneChanged,
+    LoopChanged,
     StoreUnavailable,
     VersionCorrupt,
     VersionNotFound,
@@ -42,9 +43,9 @@ class Lineage:
     def load(self) -> Base:
         """The state behind the version now served, be it the newest or one somebody rolled back to.
 
-        Raises BackboneChanged when it was learned on another backbone; VersionCorrupt, VersionNotFound and
-        VersionUnreadable when a file is damaged, gone or not given: activating another version heals all of these, and
-        putting the file back what was missing.
+        Raises BackboneChanged and LoopChanged when it was learned on another backbone, or its slots in another loop;
+        VersionCorrupt, VersionNotFound and VersionUnreadable when a file is damaged, gone or not given: activating
+        another version heals all of these, and putting the file back what was missing.
         """
         current = self.registry.current()
         version = current
@@ -62,13 +63,17 @@ class Lineage:
         return Base(self.learner.start(), current)
 
     def read(self, version: int) -> LearnerState:
-        """Raises VersionCorrupt and VersionUnreadable."""
+        """Raises LoopChanged, VersionCorrupt and VersionUnreadable."""
         try:
-            return LearnerState.load(self.registry.path(version, LEARNER))
+            state = LearnerState.load(self.registry.path(version, LEARNER))
         except InvalidCheckpoint as error:
             raise VersionCorrupt(f"version {version} cannot be built on: {error}") from error
         except OSError as error:  # gone since it was verified
             raise VersionUnreadable(f"version {version} cannot be read: {error}") from error
+        try:
+            return self.learner.resumed(state)
+        except ValueError as error:
+            raise LoopChanged(f"version {version} cannot be built on: {error}") from error
 
     def publish(
         self,

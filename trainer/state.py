@@ -41,6 +41,7 @@ class LearnerState:
     last, best: each task's newest and best accuracy on its held-out images, where there are any.
     drifts: how the newest consolidations moved features, oldest first.
     corrected: ids of the newest corrections learned for good.
+    loop: what the slots were trained in; None in stores of before, which do not say.
     """
 
     pools: Pools
@@ -53,6 +54,7 @@ class LearnerState:
     usual: Mapping[str, Usual] = field(default_factory=dict)
     drifts: tuple[Drift, ...] = ()
     corrected: tuple[str, ...] = ()
+    loop: LoopConfig | None = None
 
     @classmethod
     def start(cls, backbone: Backbone, loop: LoopConfig, sketch: int) -> LearnerState:
@@ -64,6 +66,7 @@ class LearnerState:
             taught={},
             last={},
             best={},
+            loop=loop,
         )
 
     @property
@@ -114,6 +117,7 @@ class LearnerState:
             "usual": {task: asdict(said) for task, said in self.usual.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
+            "loop": self.loop and asdict(self.loop),
         }
         write_tensors(path, tensors, facts)
 
@@ -138,7 +142,10 @@ class LearnerState:
             if any(drift.map.shape != features.gram.shape for drift in drifts):
                 raise ValueError("a drift maps features of another width")
             corrected = tuple(facts["corrected"])
-            return cls(pools, head, features, taught, last, best, judged, usual, drifts, corrected)
+            loop = LoopConfig.of(facts["loop"]) if facts.get("loop") else None
+            if loop and len(loop.layers) != len(pools.keys):
+                raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
+            return cls(pools, head, features, taught, last, best, judged, usual, drifts, corrected, loop)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
 

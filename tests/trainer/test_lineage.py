@@ -1,17 +1,69 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
-from exchange.errors import VersionUnreadable
+from exchange.errors import LoopChanged, VersionUnreadable
 from exchange.keys import DEFAULT_PREFIX
 from exchange.lease import Lease
 from exchange.registry import Registry
+from model.checkpoint import read_tensors, write_tensors
+from model.network import RetrievalViT
 from trainer.learner import Learner
 from trainer.lineage import Base, Lineage
+from trainer.state import LearnerState
 from trainer.task import Task
+
+
+def published(lineage: Lineage, redis: Redis, state: LearnerState) -> int:
+    token = Lease(redis, DEFAULT_PREFIX, 15).acquire()
+    assert token is not None
+    manifest = lineage.publish(Base(state, None), state, (), {}, consolidated=True, lease_token=token)
+    assert lineage.load().version == manifest.version
+    return manifest.version
+
+
+def in_another_loop(learner: Learner, **changed: object) -> Learner:
+    network = learner.network
+    return Learner(RetrievalViT(network.backbone, replace(network.loop, **changed)), learner.config)
+
+
+@pytest.mark.parametrize("changed", [{"alpha": 0.9}, {"layers": (1, 2)}, {"layers": (2, 3, 4, 5, 6, 7, 8)}])
+def test_slots_are_not_built_on_in_another_loop_than_theirs(
+    learner: Learner, redis: Redis, first: Task, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    registry = Registry(redis, tmp_path)
+    state = learner.consolidate(learner.start(), first)
+    version = published(Lineage(registry, learner), redis, state)
+    [name] = changed
+    with pytest.raises(LoopChanged, match=f"version {version} cannot be built on: .* trained with {name} "):
+        Lineage(registry, in_another_loop(learner, **changed)).load()
+
+
+def test_without_slots_any_loop_will_do(
+    learner: Learner, redis: Redis, first: Task, second: Task, tmp_path: Path
+) -> None:
+    registry = Registry(redis, tmp_path)
+    published(Lineage(registry, learner), redis, learner.adopt(learner.start(), first))
+    other = in_another_loop(learner, layers=(1, 2))
+    state = other.consolidate(Lineage(registry, other).load().state, second)
+    assert len(state.pools.keys) == 2
+    assert state.loop == other.network.loop
+
+
+def test_a_store_of_before_does_not_say_its_loop_and_is_built_on(
+    learner: Learner, first: Task, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    learner.consolidate(learner.start(), first).save(path)
+    tensors, facts = read_tensors(path)
+    write_tensors(path, tensors, {name: fact for name, fact in facts.items() if name != "loop"})
+    state = LearnerState.load(path)
+    assert state.loop is None
+    assert learner.resumed(state).loop == learner.network.loop
 
 
 def test_a_state_that_goes_after_it_was_verified_is_missing_and_not_damaged(
@@ -20,10 +72,7 @@ def test_a_state_that_goes_after_it_was_verified_is_missing_and_not_damaged(
     registry = Registry(redis, tmp_path)
     lineage = Lineage(registry, learner)
     state = learner.consolidate(learner.start(), first)
-    token = Lease(redis, DEFAULT_PREFIX, 15).acquire()
-    assert token is not None
-    manifest = lineage.publish(Base(state, None), state, (), {}, consolidated=True, lease_token=token)
-    assert lineage.load().version == manifest.version
+    published(lineage, redis, state)
     verify = registry.verify
 
     def lose(version: int, role: str) -> None:
