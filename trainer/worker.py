@@ -82,8 +82,9 @@ class Worker:
 
     def serve(self, token: int, stop: threading.Event) -> None:
         """One term, with everything held given back at its end."""
-        with Heartbeat(self.queue, self.lease, token) as heartbeat:
-            try:
+        heartbeat = Heartbeat(self.queue, self.lease, token)
+        try:
+            with heartbeat:
                 self.registry.recover()
                 lineage = Lineage(self.registry, self.learner)
                 upkeep = Upkeep(self.queue, self.registry, self.config)
@@ -91,16 +92,17 @@ class Worker:
                 base = term.knowledge.base
                 log.info("learning", version=base.version, tasks=len(base.state.tasks))
                 term.run()
-            except ExchangeError:
-                self.give_back(heartbeat.claims)
-                raise
-            else:
-                self.give_back(heartbeat.claims)
-            finally:
-                # After any other error the claims run out instead, so that the queue counts the delivery: a task
-                # that brings the trainer down three times is a dead letter, not a loop.
-                with contextlib.suppress(ExchangeUnavailable):
-                    self.lease.release(token)
+        except ExchangeError:
+            self.give_back(heartbeat.claims)
+            raise
+        else:
+            self.give_back(heartbeat.claims)
+        finally:
+            # The heart beats no more: a beat now would renew the lease for a trainer that is gone.
+            # After any other error the claims run out instead, so that the queue counts the delivery: a task that
+            # brings the trainer down three times is a dead letter, not a loop.
+            with contextlib.suppress(ExchangeUnavailable):
+                self.lease.release(token)
 
     def give_back(self, claims: list[Claim]) -> None:
         """Return unfinished tasks, as far as Redis can be reached and they are still ours."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
+from exchange.lease import Lease
 from exchange.records import Sample, TaskState
 from model.backbone import load_backbone
 from model.checkpoint import Checkpoint
@@ -225,3 +227,19 @@ def test_a_correction_from_another_branch_fails_and_says_why(bench: Bench, first
         failed = bench.wait_for(stray.task.id, TaskState.FAILED)
     assert failed.error is not None
     assert "does not descend" in failed.error
+
+
+def test_the_lease_is_let_go_only_when_nothing_renews_it_any_more(
+    bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renewed once more, it would keep the next trainer waiting until it runs out."""
+    beating, release = [], Lease.release
+
+    def released(lease: Lease, token: int) -> None:
+        beating.append(any(thread.name == "heartbeat" for thread in threading.enumerate()))
+        release(lease, token)
+
+    monkeypatch.setattr(Lease, "release", released)
+    with bench.trainer():
+        bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED)
+    assert beating == [False]
