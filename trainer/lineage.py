@@ -107,13 +107,14 @@ class Lineage:
         )
 
     def basis(self, state: LearnerState, *more: object) -> str:
-        """A hash of all that training on top of a state depends on, except the images: network, settings, pools.
+        """A hash of all that training on top of a state depends on, except the task's images.
 
         more: what else it depends on; its repr goes into the hash.
         """
         learner, pools = self.learner, state.pools
-        facts = self.backbone, learner.network.loop, learner.config, state.tasks, pools.slot_tasks, more
-        digest = hashlib.sha256(repr(facts).encode())
+        settings = self.backbone, learner.network.loop, learner.config, more
+        learned = state.tasks, state.images, pools.slot_tasks
+        digest = hashlib.sha256(repr((settings, learned)).encode())
         for tensor in (pools.keys, pools.values, pools.feedback):
             digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()

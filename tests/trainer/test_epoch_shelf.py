@@ -45,10 +45,12 @@ def test_the_basis_is_the_backbone_the_settings_and_what_was_learned_before(
     start = learner.start()
     one = learner.consolidate(start, first)
     moved = replace(one, pools=replace(one.pools, values=one.pools.values + 1))
+    more = learner.observe(one, torch.eye(network.backbone.width)[:1], first.labels[:1])
     bases = [
         lineage.basis(start, ValidationConfig()),
         lineage.basis(one, ValidationConfig()),
         lineage.basis(moved, ValidationConfig()),
+        lineage.basis(more, ValidationConfig()),
         lineage.basis(start, ValidationConfig(share=0.2)),
         Lineage(lineage.registry, Learner(network, replace(config, lr=0.1))).basis(start, ValidationConfig()),
     ]
