@@ -32,13 +32,14 @@ from trainer.state import Drift, LearnerState
 from trainer.task import Task, interleaved
 
 KEPT_DRIFTS = 8
-"""Consolidations that a feature can be followed over."""
+"""Consolidations that a feature can be followed over: each adds a map [F, F] to the state."""
 
 
 class Learner:
     """Learns tasks on one backbone.
 
-    Holds settings, the frozen network and, for as long as somebody holds a task, the features last taken of it.
+    Holds settings, the frozen network and, for as long as somebody holds a task, the features last taken of it
+    (`latest`, with the pools they were taken under).
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Learner:
         preview: Callable[[LearnerState], None] | None = None,
         patience_s: float = 0.3,
     ) -> LearnerState:
-        """Add a task to the head alone; the pools stay as they are.
+        """Add a task to the head alone; the pools stay as they are, and the task does not count as learned for good.
 
         Weight and bias are the same for any order of tasks and images; how sharp scores are depends on it a little.
 
@@ -114,6 +115,9 @@ class Learner:
         resume: EpochState | None = None,
     ) -> LearnerState:
         """Learn a task for good, starting from the state before it (not from its fast version).
+
+        With slots of its own where `trains_pools` says so, and then old classes follow the drift map from features
+        before to those after (`fit_drift`); else by `adopt`.
 
         progress may raise to abandon the task.  on_epoch receives what `resume` takes to continue after that epoch
         as if never interrupted.  Raises Diverged.
@@ -189,8 +193,11 @@ class Learner:
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
     def absorb(self, state: LearnerState, seen: Mapping[str, tuple[Tensor, tuple[str, ...]]]) -> LearnerState:
-        """Add features [n, F] and labels of tasks, by id, to the statistics, solve the head anew, and let each task say
-        how sharp it is, and how strange images usually look to it."""
+        """Add features [n, F] and labels of tasks, by id, to the statistics, and solve the head anew.
+
+        Each of the tasks says how sharp that head is (`fit_sharpness`) and how strange images usually look to it
+        (`measure_usual`), judged by its own images as if they had been left out.
+        """
         taken, named = zip(*seen.values(), strict=True)
         found = self.solve(state.features.observe(torch.cat(taken), tuple(chain.from_iterable(named))))
         spread, known = Spread.of(found), found.moments.labels
@@ -202,24 +209,26 @@ class Learner:
         return self.headed(replace(state, judged=judged, usual=usual), found, spread)
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
-        """Add labelled features [n, F] to the statistics, and solve the head anew; see `resolved`."""
+        """Add labelled features [n, F], of no task, to the statistics, and solve the head anew. They judge nothing."""
         return self.resolved(state, state.features.observe(features, labels))
 
     def resolved(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
-        """The state with other moments, and the head solved from them."""
+        """The state with other moments, and the head solved from them; what tasks said of earlier ones stays."""
         found = self.solve(moments)
         return self.headed(state, found, Spread.of(found))
 
     def headed(self, state: LearnerState, found: Discriminant, spread: Spread | None) -> LearnerState:
-        """The state with a discriminant's moments and its head, as sharp as the tasks say and measuring what is
-        familiar by what they say is usual."""
+        """The state with a discriminant's moments and its head.
+
+        That is as sharp as the tasks say, and measures what is familiar by what they say is usual. spread: of `found`.
+        """
         sharpness = state.sharpness.ratio * assumed_sharpness(found.moments.means, found.weight)
         familiarity = solve_familiarity(found, spread, Usual.pooled(state.usual.values()))
         head = replace(found.head(sharpness), familiarity=familiarity)
         return replace(state, features=found.moments, head=head)
 
     def solve(self, moments: ClassMoments) -> Discriminant:
-        """The head's discriminant, with the shrinkage configured."""
+        """What the head is made of, with the shrinkage configured."""
         return Discriminant.of(moments, self.config.shrinkage)
 
     def space(self, pools: Pools) -> str:
@@ -227,7 +236,7 @@ class Learner:
         return feature_space(self.network.backbone.identity, self.network.loop, pools)
 
     def carry(self, state: LearnerState, drift: Tensor) -> LearnerState:
-        """Let old classes' means follow a drift map [F, F] of the features; the covariance stays as observed."""
+        """Let the class means mu_c follow a drift map A [F, F], to mu_c A; the covariance stays as observed."""
         means = state.features.means
         return replace(state, features=state.features.shifted(means @ drift.double() - means))
 

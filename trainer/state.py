@@ -22,7 +22,10 @@ from model.usual import Usual
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A map [F, F] of features from one space to the next, as `fit_drift` found it; see `model.checkpoint`."""
+    """How a consolidation moved features: x in the space `before` is x map in the space `after`.
+
+    before, after: hashes, see `feature_space`.  map: [F, F], as `fit_drift` found it.
+    """
 
     before: str
     after: str
@@ -31,14 +34,14 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class LearnerState:
-    """Pools, and what the head is solved from.
+    """Pools, and what the head is solved from. C classes, F channels that the head reads.
 
-    pools: slots of all tasks.  head: the classifier.
+    pools: slots of all tasks.  head: the classifier, over the C classes in the order of `labels`.
     features: moments of what the head reads, from which it is solved.
+    taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
+    last, best: each task's newest and best accuracy on its held-out images, 0..1, where there are any.
     judged: how sure each task said the head may be, by id; together they are its sharpness.
     usual: how strange each task's images look to the head, by id; together they are what it takes for familiar.
-    taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
-    last, best: each task's newest and best accuracy on its held-out images, where there are any.
     drifts: how the newest consolidations moved features, oldest first.
     corrected: ids of the newest corrections learned for good.
     loop: what the slots were trained in; None in stores of before, which do not say.
@@ -91,7 +94,7 @@ class LearnerState:
 
     @property
     def sharpness(self) -> Sharpness:
-        """What all tasks together say."""
+        """How sure the head may be, by what all tasks together say."""
         return reduce(Sharpness.pooled, self.judged.values(), Sharpness())
 
     def having_learned(self, task: str, labels: Iterable[str]) -> LearnerState:
@@ -99,7 +102,7 @@ class LearnerState:
         return replace(self, taught={**self.taught, task: tuple(dict.fromkeys(labels))})
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file. The caller makes it durable and gives it its final name."""
+        """Write one safetensors file. The caller makes it durable and gives it its final name. Raises OSError."""
         tensors, facts = taken_apart(self.pools, self.head)
         tensors |= {
             "features.gram": self.features.gram,
@@ -123,7 +126,7 @@ class LearnerState:
 
     @classmethod
     def load(cls, path: Path) -> LearnerState:
-        """Read what `save` wrote. Raises InvalidCheckpoint and OSError."""
+        """Read what `save` wrote, now or in earlier formats. Raises InvalidCheckpoint and OSError."""
         tensors, facts = read_tensors(path)
         try:
             sums = (tensors[f"features.{name}"] for name in ("gram", "sums", "counts", "scatter"))
