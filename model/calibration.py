@@ -37,7 +37,7 @@ class Sharpness:
     """How sure a head may be, and what that rests on.
 
     ratio: of the factor on its logits to its `assumed_sharpness`.
-    weight: images judged, each times the images that its head was solved from; 0 where none could be.
+    weight: how many images were judged, times the images that their head was solved from; 0 where none could be.
     """
 
     ratio: float = 1.0
@@ -53,7 +53,8 @@ class Sharpness:
 def fit_sharpness(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
     """What gives the classes `rows` [n] of features [n, F] the least cross-entropy, each image left out.
 
-    found: from the moments of these features and all others.  Nothing is said where `judged_rows` finds none to judge.
+    found: solved from the moments of these features and all others.  Where `judged_rows` finds none to judge, what is
+    returned has no weight.
     """
     judged = judged_rows(found, rows)
     if not len(judged):

@@ -51,7 +51,7 @@ class Checkpoint:
         return feature_space(self.identity, self.loop, self.pools)
 
     def save(self, path: Path) -> None:
-        """Write one file. The caller makes it durable and gives it its final name."""
+        """Write one file. The caller makes it durable and gives it its final name. Raises OSError."""
         tensors, facts = taken_apart(self.pools, self.head)
         facts |= {"identity": asdict(self.identity), "loop": asdict(self.loop), "labels": self.labels}
         write_tensors(path, tensors, facts)

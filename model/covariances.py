@@ -5,7 +5,8 @@ has beyond it, by a share that grows with the images it brought:
 
     Sigma_c = Sigma + n_c / (n_c + OWN) (S_c - Sigma)+
 
-where ()+ keeps the directions in which S_c is the larger. Added whole, the few directions of S_c that are kept would
+where Sigma is the shared covariance with its ridge (Sigma + Lambda in `model.head`), S_c the class' own, and ()+ keeps
+the directions, seen by Sigma, in which S_c is the larger. Added whole, the few directions of S_c that are kept would
 count for less than others also where all classes spread alike, and the more images, the more so.
 
 That classes differ in their spread is Friedman's regularised discriminant analysis (JASA 1989) and, for streams of
@@ -14,9 +15,12 @@ moments keep a sketch, the scatter times a few fixed random probes, from which N
 low rank (Tropp et al., Fixed-rank approximation of a positive-semidefinite matrix from streaming data, NeurIPS 2017).
 Being a sum, it is the same in any order and any split.
 
-By Woodbury's identity such a class pays for its volume, log(det Sigma_c / det Sigma) / 2, which goes into its bias,
-and gains half a squared length along its own directions, |D_c (x - mu_c)|^2 / 2. No gain is negative, so a class far
+Beside a Gaussian of covariance Sigma such a class pays for its volume, v_c = log(det Sigma_c / det Sigma) / 2, which
+goes into its bias, and gains half a squared length along its own directions, |D_c (x - mu_c)|^2 / 2 with
+D_c^T D_c = Sigma^-1 - Sigma_c^-1, by Woodbury's identity of a row for each of them. No gain is negative, so a class far
 from an image need not have its gain worked out: it scores at least what it has.
+
+Shapes: C classes, F channels, S columns of a sketch, R = min(DIRECTIONS, S) directions.
 """
 
 from __future__ import annotations
@@ -42,16 +46,16 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class ClassCovariances:
-    """Of C classes, R directions each.  directions: [C, R, F], D_c.  offsets: [C, R], D_c mu_c."""
+    """What the gains of classes are worked out from.  directions: [C, R, F], D_c.  offsets: [C, R], D_c mu_c."""
 
     directions: Tensor
     offsets: Tensor
 
     @classmethod
     def solve(cls, moments: ClassMoments, cholesky: Tensor) -> tuple[ClassCovariances, Tensor]:
-        """The covariances of all classes, and the volumes [C] that classes pay.
+        """The covariances of all classes, and the volumes v_c [C] that they pay.
 
-        cholesky: [F, F], the lower factor of the shared covariance, regularised.
+        cholesky: [F, F], L lower triangular with L L^T = Sigma.
         """
         lower = cholesky.float()  # its condition is but the root of the covariance's
         parts = zip(moments.scatter.split(CHUNK), moments.counts.float().split(CHUNK), strict=True)
@@ -87,7 +91,7 @@ class ClassCovariances:
 
 
 def own_directions(scatter: Tensor, counts: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
-    """D_c [C, R, F] and log(det Sigma_c / det Sigma) / 2 [C].
+    """D_c [C, R, F] and v_c [C].
 
     scatter: [C, F, S], sketched.  counts: [C], images.  cholesky: [F, F], L with L L^T = Sigma.
     """
@@ -97,17 +101,22 @@ def own_directions(scatter: Tensor, counts: Tensor, cholesky: Tensor) -> tuple[T
 
 
 def whitened_sketch(scatter: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
-    """Y [C, F, S] as Omega^T Y [C, S, S] and the rows [C, S, F] of L^-1 Y, for probes Omega and a factor L."""
+    """A sketch Y [C, F, S] as `low_rank` takes it: Omega^T Y [C, S, S], and L^-1 Y transposed [C, S, F]."""
     by = probes(*scatter.shape[1:]).float()
     return by.mT @ scatter, rows_solved(cholesky, scatter.mT, upper=False)
 
 
 def whitened_directions(core: Tensor, whitened: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """D_c L [C, R, F] and log(det Sigma_c / det Sigma) / 2 [C], of `whitened_sketch` and counts [C]."""
-    factors = low_rank(core, whitened) / (counts - 1).clamp_min(1).sqrt()[:, None, None]  # [C, S, F]
-    spread, axes = torch.linalg.eigh(factors @ factors.mT)  # [C, S], [C, S, S]; 1 is as wide as Sigma
+    """D_c L [C, R, F] and v_c [C], of `whitened_sketch` and counts [C].
+
+    Whitened, Sigma is I and S_c is U diag(s) U^T with orthonormal U. Where s exceeds 1, Sigma_c is I + U diag(b) U^T
+    with b = n / (n + OWN) (s - 1): so v_c is the sum of log(1 + b) / 2, and D_c L is diag(b / (1 + b))^(1/2) U^T.
+    """
+    freedom = (counts - 1).clamp_min(1)[:, None, None]
+    factors = low_rank(core, whitened) / freedom.sqrt()  # [C, S, F], B with B^T B = S_c, whitened
+    spread, axes = torch.linalg.eigh(factors @ factors.mT)  # [C, S] s, [C, S, S]
     spread, axes = spread[:, -DIRECTIONS:].clamp_min(1), axes[:, :, -DIRECTIONS:]
-    beyond = (counts / (counts + OWN)).unsqueeze(1) * (spread - 1)  # [C, R]
+    beyond = (counts / (counts + OWN)).unsqueeze(1) * (spread - 1)  # [C, R], b
     kept = (beyond / (1 + beyond) / spread).sqrt().unsqueeze(-1) * (axes.mT @ factors)
     return kept, 0.5 * beyond.log1p().sum(dim=1)
 
@@ -118,10 +127,10 @@ def rows_solved(triangle: Tensor, rows: Tensor, *, upper: bool) -> Tensor:
 
 
 def low_rank(core: Tensor, rows: Tensor) -> Tensor:
-    """B [C, S, F] with B^T B nearly T A T^T, for positive semidefinite A [C, F, F] and any T.
+    """B [C, S, F] with B^T B nearly T A T^T, for positive semidefinite A [C, F, F] and any T [F, F].
 
-    core: [C, S, S], Omega^T Y for Y = A Omega.  rows: [C, S, F], those of T Y.  Omega: what `probes` gives.
-    Nystroem: A is nearly Y (Omega^T Y)^+ Y^T.
+    core: [C, S, S], Omega^T Y for Y = A Omega.  rows: [C, S, F], T Y transposed.  Omega: what `probes` gives.
+    Nystroem: A is nearly Y (Omega^T Y)^+ Y^T, and exactly that where its rank is at most S.
     """
     size, axes = torch.linalg.eigh((core + core.mT) / 2)
     real = size > ROUNDING * size[:, -1:].clamp_min(torch.finfo(size.dtype).tiny)

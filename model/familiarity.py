@@ -3,18 +3,24 @@
 Scores cannot tell: they say which of the classes known it is, and sum to one for a picture of anything. Two distances
 can, each from the same sums that the head is solved from:
 
-- to the nearest class mean, squared, as Mahalanobis measures it: images of another kind altogether lie far off;
-- the same less the distance to all classes taken as one Gaussian: an image that no class explains better than all of
-  them together is of none, though it may be of the same kind. This is the relative Mahalanobis distance of Ren et al.,
-  A simple fix to Mahalanobis distance for improving near-OOD detection (2021).
+    m(x) = min_c ((x - mu_c)^T M^-1 (x - mu_c) - e / n_c)
+    r(x) = m(x) - (x - mu)^T (M + B)^-1 (x - mu)
 
-The mean of a class of few images lies off that class, and an image seems further away by so much; that is taken off.
+with M the covariance within classes and its ridge, B that of the class means about the mean mu of all images, and e the
+squared length by which one image is off its class' mean. The mean of n_c images is off by e / n_c, and x seems further
+away by so much.
+
+- m is to the nearest class mean, as Mahalanobis measures it: images of another kind altogether lie far off.
+- r takes off the distance to all classes as one Gaussian: an image that no class explains better than all of them
+  together is of none, though it may be of the same kind. This is the relative Mahalanobis distance of Ren et al., A
+  simple fix to Mahalanobis distance for improving near-OOD detection (2021).
 
 Neither means anything by itself, so both are compared with those of images that are of a class known. What an answer
 tells is a p-value: about so large a share of those images looks so strange. `benchmarks.familiarity` says how nearly.
 
-Nothing here is as wide as a covariance. That both Gaussians spread alike but for the class means leaves of the second
-distance only what lies along those means; of the first, the rest is estimated by a few random directions (Johnson &
+Nothing here is as wide as a covariance. A [F, R] holds directions of unit length by M along which class means differ,
+b the variances of the means along them: so r is the squared distance to the nearest mean along A, less that to mu with
+each of its squares divided by 1 + b. Of m, what lies across A is estimated by a few random directions (Johnson &
 Lindenstrauss, Contemporary Mathematics 1984).
 """
 
@@ -28,17 +34,18 @@ import torch
 from torch import Tensor
 
 PROBED = 64
-"""Random directions that measure what lies across the class means, with a standard error of a sixth."""
+"""K, random directions that measure what lies across the class means, with a relative standard error of a sixth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Familiarity:
     """The measure as it is served: F channels, C classes, R directions along class means, K random ones.
 
-    origin: [F], taken from features first.  axes: [F, R], along class means.  probes: [F, K], across them.
-    centres: [C, R], class means along the axes.  allowances: [C], squared, what each is off by on average.
-    unexplained: [R], the share of the variance along each axis that is within classes.
-    usual: [2, 2], mean and deviation of the logarithm of the first distance, then those of the second.
+    origin: [F], mu.  axes: [F, R], A.
+    probes: [F, K], across these; the sum of the squares along them is expected to be the squared distance across.
+    centres: [C, R], A^T (mu_c - mu).  allowances: [C], e / n_c.
+    unexplained: [R], 1 / (1 + b), the share of the variance along each axis that is within classes.
+    usual: [2, 2], mean and deviation of log m, then those of r, of images of classes known.
     """
 
     origin: Tensor
@@ -57,14 +64,17 @@ class Familiarity:
         return cls(none(width), along, across, none(classes, 1), none(classes), none(1), unknown)
 
     def of(self, features: Tensor) -> Tensor:
-        """Features [B, F] -> [B], 0 (unlike any image of a class known) to 1; NaN where that is not known."""
+        """Features [B, F] -> [B], 0 (unlike any image of a class known) to 1; NaN where that is not known.
+
+        2 (1 - Phi(z)), 1 at most, with z the larger of both measures in deviations above their means.
+        """
         measures = torch.stack(self.measures(features))  # [2, B]
         strange = ((measures - self.usual[:, :1]) / self.usual[:, 1:]).amax(dim=0)
-        # Bonferroni: twice the smaller of two normal tails, at most 1.
+        # Bonferroni: twice the smaller of two normal tails.
         return 1 - torch.erf(strange.clamp_min(0) / 2**0.5)
 
     def measures(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Of features [B, F] the logarithm of the first distance [B], and the second [B]."""
+        """log m and r, [B] each, of features [B, F]."""
         off = features - self.origin
         along, across = off @ self.axes, off @ self.probes  # [B, R], [B, K]
         lengths = self.centres.square().sum(dim=1) - self.allowances

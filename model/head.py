@@ -1,10 +1,20 @@
 """The streaming analytic head: a regularised linear discriminant, solved from accumulated moments.
 
-Each class is a Gaussian in the space that the head reads (`model.readout`). Were their covariance the same, the best
-classifier would be linear: w_c = (Sigma + lambda I)^-1 mu_c, b_c = -w_c . mu_c / 2. It nearly is, and the classes that
-come closest to an image are scored once more with what they do not share (`model.covariances`). All comes from sums
-over images, so data may come in any order and any split, and no image is kept. Whether a class brought ten images or a
-thousand moves its scores by no more than what its mean and its covariance are known less well by.
+Each class is a Gaussian in the space that the head reads (`model.readout`), and all are equally likely beforehand. Were
+their covariance the same, the best classifier would be linear. It nearly is, and the classes that come closest to an
+image are scored once more with what they do not share (`model.covariances`):
+
+    score_c(x) = w_c . x + b_c + |D_c (x - mu_c)|^2 / 2
+    w_c = (Sigma + Lambda)^-1 mu_c
+    b_c = -w_c . mu_c / 2 + e / (2 (n_c + DOUBTED)) - v_c
+
+with mean mu_c and n_c images of each class, Sigma within classes, a diagonal Lambda (`ridge`) and the error e of a mean
+of one image (`Discriminant.allowance`). v_c and D_c are of the class' own covariance; the last term is worked out for
+the closest classes alone.
+
+All comes from sums over images, so data may come in any order and any split, and no image is kept. Whether a class
+brought ten images or a thousand moves its scores by no more than what its mean and its covariance are known less well
+by.
 
 RanPAC (McDonnell et al., NeurIPS 2023) accumulates the same Gram statistics and solves ridge regression onto one-hot
 targets, which is the same matrix inverse without the centring: there, classes with many images pull answers their
@@ -31,7 +41,8 @@ DOUBTED = 2
 VARIANCE_PRIOR = 300
 """Degrees of freedom with which a channel's own variance counts as much as the mean of all channels."""
 LEAST_RIDGE = 1e-4
-"""In variances. With less, and images that are all alike, the covariance is singular as far as float64 can tell."""
+"""Share of its variance that a channel is given at least. With less, and images that are all alike, the covariance is
+singular as far as float64 can tell."""
 ALIKE = 1e-9
 """Share of their own likeness by which means must lie apart for that to be more than rounding."""
 PROBES = 16
@@ -42,7 +53,8 @@ PROBES = 16
 class Head:
     """A classifier. F channels read, C classes.
 
-    weight: [F, C].  bias: [C].  sharpness: factor on the discriminant before a softmax.
+    weight: [F, C], w_c.  bias: [C], b_c.  Both less their mean over classes, which no softmax sees.
+    sharpness: factor on all scores, one over the temperature of the softmax; see `model.calibration`.
     covariances: of the classes' own; None leaves the classifier linear.
     familiarity: how much images look like those of these classes; None where that is not known.
     """
@@ -65,7 +77,7 @@ class Head:
         return linear and all(part is None or part.fits(width, classes) for part in others)
 
     def logits(self, features: Tensor) -> Tensor:
-        """features [B, F] -> [B, C], whose softmax are the answer's scores."""
+        """features [B, F] -> [B, C], sharpness times score_c, whose softmax is the answer."""
         logits = features @ self.weight + self.bias
         if self.covariances is not None:
             logits = self.covariances.with_gains(features, logits)
@@ -91,10 +103,12 @@ class Head:
 class Discriminant:
     """What the moments of features give, solved; in float64 but for `covariances`.
 
-    moments: of features of width F, C classes.  cholesky: [F, F] of Sigma + Lambda, its lower factor.
+    moments: of features of width F, C classes.  cholesky: [F, F], L lower triangular with L L^T = Sigma + Lambda.
     weight: [F, C], (Sigma + Lambda)^-1 mu_c.
-    error: squared length, in that metric, by which one image is off its class' mean: tr (Sigma + Lambda)^-1 Sigma.
-    covariances: of the classes' own, None without sketches of them.  volumes: [C], what classes pay for those.
+    error: e = tr (Sigma + Lambda)^-1 Sigma, estimated: the squared Mahalanobis length by which one image is off its
+        class' mean, on average.
+    covariances: of the classes' own, None without sketches of them.
+    volumes: [C], v_c = log(det Sigma_c / det (Sigma + Lambda)) / 2; 0 without sketches.
     """
 
     moments: ClassMoments
@@ -106,7 +120,7 @@ class Discriminant:
 
     @classmethod
     def of(cls, moments: ClassMoments, shrinkage: float) -> Discriminant:
-        """Lambda is what `ridge` gives, for F / f times `shrinkage`."""
+        """Solve moments, with Lambda as `ridge` gives it for `shrinkage`. One factorisation, O(F^3 + F^2 C)."""
         covariance = moments.covariance.clone()
         added = ridge(covariance, moments.freedom, shrinkage)
         covariance.diagonal().add_(added)
@@ -123,21 +137,21 @@ class Discriminant:
 
     @property
     def bias(self) -> Tensor:
-        """[C], -w_c . mu_c / 2."""
+        """[C], -w_c . mu_c / 2: neither allowance nor volume is in it yet."""
         return -0.5 * (self.moments.means * self.weight.mT).sum(dim=1)
 
     def allowance(self, images: Tensor) -> Tensor:
-        """What to add to the scores of classes of so many images [...], n each.
+        """e / (2 (n + DOUBTED)), to add to the scores of classes of so many images n [...].
 
-        A mean of n images is off by a squared length of `error` / n, and every image seems further away from it by so
-        much: new classes of few images would hardly ever be answered beside those of many.
+        A mean of n images is off by a squared length of e / n, and every image seems further away from it by so much:
+        new classes of few images would hardly ever be answered beside those of many.
         """
         return 0.5 * self.error / (images + DOUBTED)
 
     def head(self, sharpness: float = 1.0) -> Head:
-        """The same in float32, to be served, less what all classes have in common.
+        """The classifier in float32, to be served, less what all classes have in common.
 
-        That share moves no score, but where images are much alike it is a thousand times what tells classes apart,
+        That share moves no answer, but where images are much alike it is a thousand times what tells classes apart,
         and its rounding then answers instead of them.
         """
         weight = self.weight - self.weight.mean(dim=1, keepdim=True)
@@ -146,12 +160,13 @@ class Discriminant:
 
 
 def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float) -> Tensor:
-    """The diagonal [F] of Lambda: `shrinkage` * F / f of each channel's variance.
+    """The diagonal [F] of Lambda: Lambda_i = max(shrinkage F / f, LEAST_RIDGE) s_i.
 
-    covariance: [F, F], estimated with so much `freedom` [], f.
+    covariance: [F, F], Sigma, estimated with so many degrees of freedom f, `freedom` [].
 
-    Where few images tell a variance, most of it is the mean of all. Images that do not vary at all, as where each is
-    the only one of its class, leave the nearest class mean.
+    s_i is the variance of channel i, drawn towards the mean of all: s_i = k Sigma_ii + (1 - k) tr Sigma / F with
+    k = f / (f + VARIANCE_PRIOR). Images that do not vary at all, as where each is the only one of its class, leave the
+    nearest class mean.
     """
     variances = covariance.diagonal()
     known = freedom / (freedom + VARIANCE_PRIOR)
@@ -161,14 +176,16 @@ def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float) -> Tensor:
 
 
 def separation(means: Tensor, weight: Tensor) -> float:
-    """Half the squared distance between two class means [C, F], on average, as a head of weight [F, C] measures it.
+    """The mean over pairs of classes of (mu_a - mu_b) . (w_a - w_b) / 2: by how much one of two class means scores more
+    for its own class than for the other.
 
-    0 for a class alone, and for classes of the same images.
+    means: [C, F].  weight: [F, C].  With the weight of a `Discriminant` that is half a squared Mahalanobis distance. 0
+    for a class alone, and for classes of the same images.
     """
     if len(means) < 2:
         return 0.0
     columns = weight.double().mT  # [C, F]
-    # The mean over all pairs of (mu_a - mu_b) . (w_a - w_b) / 2, without forming the pairs.
+    # As a covariance of means and weights, without forming the pairs.
     average = ((means - means.mean(dim=0)) * (columns - columns.mean(dim=0))).sum().item() / (len(means) - 1)
     own = (means * columns).sum(dim=1).mean().abs().item()
     return average if average > ALIKE * own else 0.0

@@ -22,7 +22,7 @@ LEAST_JUDGED = 3
 
 
 def judged_rows(found: Discriminant, rows: Tensor) -> Tensor:
-    """Which of some images of the classes `rows` [n] to leave out, [m]: `MOST` at most.
+    """Which of n images, of the classes `rows` [n], to leave out: their numbers [m], `MOST` at most.
 
     None that is alone in its class, and none at all of a head of fewer than `LEAST_JUDGED` images a class, or of one
     that tells no class from another.
@@ -39,9 +39,10 @@ def judged_rows(found: Discriminant, rows: Tensor) -> Tensor:
 def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
     """Logits [n, C], up to a constant an image, of the discriminant solved without the image they are of.
 
-    features: [n, F], all of them in the moments.  rows: [n], their classes, each of two images or more.  lambda and the
-    degrees of freedom stay as they are with the image, and so does the shared covariance that classes' own exceed. Of
-    what classes pay and gain for those, only the own class' changes.
+    features: [n, F], all of them in the moments.  rows: [n], their classes, each of two images or more.
+
+    Lambda and the degrees of freedom stay as they are with the image, and so does the shared covariance that classes'
+    own exceed. Of what classes pay and gain for those, only the own class' changes.
     """
     linear, covariances = left_out_linear(found, features, rows), found.covariances
     if covariances is None:
@@ -59,32 +60,34 @@ def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
 
 
 def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
-    """The linear part of `left_out_logits`, what is allowed for the error of means included."""
+    """The linear part of `left_out_logits` [n, C]: minus half a squared distance to each mean, and the allowances."""
     return found.allowance(found.moments.counts) - 0.5 * left_out_distances(found, features, rows)
 
 
 def left_out_distances(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
     """Squared Mahalanobis distances [n, C] to all class means; arguments and what is left out as in `left_out_logits`.
 
-    The mean of an image's own class is known less well without it, and so lies further from it than from a new image
-    when nothing is left out. That much is allowed for: else heads of few images would look worse than they are.
+    With M = Sigma + Lambda, r = x - mu_y, n_y images of its class and f degrees of freedom, leaving x out takes
+    t r r^T with t = n_y / (n_y - 1) / f from the covariance and makes r n_y / (n_y - 1) as long. So, by Sherman and
+    Morrison, (M - t r r^T)^-1 = M^-1 + g (M^-1 r) (M^-1 r)^T with g = t / (1 - t r^T M^-1 r).
 
-    With r = x - mu_y, n_y images of its class and f degrees of freedom, leaving x out takes n_y / (n_y - 1) r r^T / f
-    from the covariance and makes r n_y / (n_y - 1) as long.
+    The mean of an image's own class is known less well without it, and so lies further from it than from a new image
+    when nothing is left out. That much, e / (n_y - 1) - e / n_y, is taken off again: else heads of few images would
+    look worse than they are. So a distance may be a little less than nothing.
     """
     moments, x = found.moments, features.double()  # [n, F]
     means, images = moments.means, moments.counts[rows]  # [C, F], [n]
     logits = x @ found.weight + found.bias  # [n, C], with the image
     residual = x - means[rows]  # [n, F], r
-    solved = torch.cholesky_solve(residual.mT, found.cholesky).mT  # [n, F], Sigma^-1 r
-    own = (residual * solved).sum(dim=1, keepdim=True)  # [n, 1], r^T Sigma^-1 r
+    solved = torch.cholesky_solve(residual.mT, found.cholesky).mT  # [n, F], M^-1 r
+    own = (residual * solved).sum(dim=1, keepdim=True)  # [n, 1], r^T M^-1 r
     column = rows.unsqueeze(1)  # [n, 1]
     distances = own + 2 * (logits.gather(1, column) - logits)  # [n, C], squared, to each mean
     along = solved @ means.mT
-    along = own + along.gather(1, column) - along  # [n, C], (x - mu)^T Sigma^-1 r
+    along = own + along.gather(1, column) - along  # [n, C], (x - mu)^T M^-1 r
     stretch = (images / (images - 1)).unsqueeze(1)  # [n, 1]
-    taken = stretch / moments.freedom  # [n, 1], the share of r r^T that goes
-    gain = taken / (1 - taken * own)  # [n, 1], what the inverse grows by along r
+    taken = stretch / moments.freedom  # [n, 1], t
+    gain = taken / (1 - taken * own)  # [n, 1], g
     distances = distances + gain * along.square()
     distances = distances.scatter(1, column, stretch.square() * (own + gain * own.square()))
     further = found.error * (1 / (images - 1) - 1 / images)  # [n], by so much on average
@@ -93,9 +96,9 @@ def left_out_distances(found: Discriminant, features: Tensor, rows: Tensor) -> T
 
 @dataclass(frozen=True, slots=True)
 class OwnSketches:
-    """The sketches of the u classes that some images are of, whitened: see `whitened_sketch`.
+    """The sketches of the u classes that some images are of, made by `whitened_sketch` once for all of these.
 
-    place: [C], where a class is among them.  core: [u, S, S].  whitened: [u, S, F].
+    place: [C], where a class is among them, 0 for any other.  core: [u, S, S].  whitened: [u, S, F].
     """
 
     place: Tensor
@@ -114,13 +117,17 @@ class OwnSketches:
 def left_out_own(
     found: Discriminant, sketches: OwnSketches, features: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Volume and gain [B] of each image's own class `rows` [B], solved without the image [B, F]."""
+    """v_y and |D_y (x - mu_y)|^2 / 2, [B] each, of the own class `rows` [B] of images [B, F], solved without them.
+
+    The sketch Y of that class loses n_y / (n_y - 1) r (r^T Omega), with r = x - mu_y, and Omega^T Y and L^-1 Y what
+    follows from that.
+    """
     moments = found.moments
     images, place = moments.counts[rows], sketches.place[rows]
     stretch = (images / (images - 1)).float()  # [B]
     residual = (features.double() - moments.means[rows]).float()
     leaning = torch.linalg.solve_triangular(found.cholesky.float(), residual.mT, upper=False).mT  # L^-1 r
-    probed = residual @ probes(*moments.scatter.shape[1:]).float()  # [B, S]
+    probed = residual @ probes(*moments.scatter.shape[1:]).float()  # [B, S], r^T Omega
     taken = stretch.unsqueeze(1) * probed
     core = sketches.core[place] - taken.unsqueeze(2) * probed.unsqueeze(1)
     whitened = sketches.whitened[place] - taken.unsqueeze(2) * leaning.unsqueeze(1)

@@ -2,6 +2,8 @@
 
 The head is solved from them, and they tell where each class lies, so that it can follow when new pools move features.
 Of each class' own second moments there is a sketch: see `model.covariances`.
+
+Shapes: n vectors of F channels, C classes, S columns of a sketch.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class ClassMoments:
-    """Sums over labelled vectors of width w; C classes. Adding is exact in any order and any split.
+    """Sums over labelled vectors. Any order and any split of them gives the same, but for rounding.
 
     In float64: a covariance is a small difference of large sums. Scatters, which are taken about the mean, in float32.
 
-    gram: [w, w], sum of x x^T.  sums: [C, w], sum of x a class.  counts: [C], vectors a class.
-    scatter: [C, w, S], sum a class of (x - mean) (x - mean)^T times `probes` [w, S].  labels: [C], in the order first
-    seen.
+    gram: [F, F], sum of x x^T.  sums: [C, F], sum of x a class.  counts: [C], vectors a class, 1 at least.
+    scatter: [C, F, S], S_c Omega: of each class the sum of (x - mu_c) (x - mu_c)^T, times the `probes` [F, S].
+    labels: [C], in the order first seen.
+
+    Raises ValueError where the parts are not of the same channels and classes.
     """
 
     gram: Tensor
@@ -42,7 +46,7 @@ class ClassMoments:
 
     @classmethod
     def empty(cls, width: int, sketch: int = 0) -> ClassMoments:
-        """sketch: S, columns kept of each class' scatter."""
+        """Of no vector yet. width: F.  sketch: S, columns kept of each class' scatter."""
         double = torch.float64
         return cls(
             torch.zeros(width, width, dtype=double),
@@ -54,10 +58,11 @@ class ClassMoments:
 
     @property
     def width(self) -> int:
+        """F"""
         return self.gram.shape[0]
 
     def observe(self, vectors: Tensor, labels: tuple[str, ...]) -> ClassMoments:
-        """Add vectors [n, w], a label each, new or known. Raises ValueError when the two do not match in length."""
+        """Add vectors [n, F], a label each, new or known. Raises ValueError when the two do not match in length."""
         if len(vectors) != len(labels):
             raise ValueError(f"{len(labels)} labels for {len(vectors)} vectors")
         vectors = vectors.double()
@@ -75,9 +80,10 @@ class ClassMoments:
         )
 
     def _scattered(self, vectors: Tensor, rows: Tensor, grown: int) -> Tensor:
-        """The scatters once vectors [n, w] of the classes `rows` [n] are added, with `grown` more classes.
+        """The scatters once vectors [n, F] of the classes `rows` [n] are added, with `grown` more classes.
 
-        About the mean of all, from those about two means: Chan, Golub & LeVeque (The American Statistician 1983).
+        Those about the mean of all, from those about two means of k and m vectors that are a gap g apart: the sum of
+        both and k m / (k + m) g g^T (Chan, Golub & LeVeque, The American Statistician 1983).
         """
         width, columns = self.scatter.shape[1:]
         scatter = torch.cat([self.scatter, self.scatter.new_zeros(grown, width, columns)])
@@ -96,7 +102,10 @@ class ClassMoments:
         return scatter
 
     def without(self, labels: frozenset[str]) -> ClassMoments:
-        """Forget classes: their means go. The covariance is shared, nothing of it is theirs alone, so it stays."""
+        """Forget classes: their means go. The covariance is shared, nothing of it is theirs alone, so it stays.
+
+        Its degrees of freedom go: it counts from now on as if the vectors left had given it.
+        """
         kept = torch.tensor([label not in labels for label in self.labels], dtype=torch.bool)
         known = tuple(label for label in self.labels if label not in labels)
         left = ClassMoments(self.gram, self.sums[kept], self.counts[kept], self.scatter[kept], known)
@@ -104,33 +113,34 @@ class ClassMoments:
 
     @property
     def means(self) -> Tensor:
-        """[C, w]."""
+        """[C, F], mu_c."""
         return self.sums / self.counts.unsqueeze(1)
 
     @property
     def between(self) -> Tensor:
-        """[w, w], what of the Gram matrix the class means account for."""
+        """[F, F], what of the Gram matrix the class means account for: sum over classes of n_c mu_c mu_c^T."""
         return self.sums.mT @ self.means
 
     @property
     def freedom(self) -> Tensor:
-        """[], vectors less classes: what a covariance within classes is estimated from; at least 1."""
+        """[], n - C, the degrees of freedom f that a covariance within classes is estimated with; 1 at least."""
         return (self.counts.sum() - len(self.labels)).clamp_min(1)
 
     @property
     def covariance(self) -> Tensor:
-        """[w, w], the covariance within classes, shared by all."""
+        """[F, F], Sigma: the covariance within classes, pooled over all of them, unbiased."""
         return (self.gram - self.between) / self.freedom
 
     def shifted(self, moved: Tensor) -> ClassMoments:
-        """The moments with each class' mean moved by a row of `moved` [C, w], and the covariance as it is."""
+        """The moments with each class' mean moved by a row of `moved` [C, F], and the covariance as it is."""
         sums = self.sums + self.counts.unsqueeze(1) * moved
         there = replace(self, sums=sums)
         return replace(there, gram=self.gram - self.between + there.between)
 
 
 def probes(width: int, columns: int) -> Tensor:
-    """[w, S]: what scatters are multiplied by; random, and the same wherever it is asked for."""
+    """Omega [F, S], standard normal: what scatters are multiplied by. The same wherever it is asked for, and so part of
+    what sketches mean: with another one they could not be added to."""
     return torch.randn(width, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
@@ -141,12 +151,14 @@ def label_rows(labels: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
 
 
 def fit_drift(before: Tensor, after: Tensor, ridge: float) -> Tensor:
-    """A [F, F] minimising |after - before A|^2 + lambda |A - I|^2 over pairs of features [n, F].
+    """A [F, F] minimising |after - before A|^2 + lambda |A - I|^2 over pairs of features [n, F]: ridge regression, in
+    closed form.
 
     How new pools move features, learned on the task at hand and applied to classes whose images are gone. Pulling
     towards the identity leaves directions alone that the task says nothing about. lambda is `ridge` times the mean
     of the diagonal of before^T before.
     """
+    # In A - I, which is pulled towards zero: (B^T B + lambda I) (A - I) = B^T (after - B).
     gram = before.double().mT @ before.double()
     strength = ridge * gram.diagonal().mean().clamp_min(1e-12)
     gram.diagonal().add_(strength)

@@ -2,8 +2,10 @@
 
 Each of a task's images is measured as if it had been left out (`model.left_out`), and of both distances of
 `model.familiarity` a mean and a deviation are kept with the task; pooled over tasks, they tell what is usual. So that
-they stay comparable while classes and images are added, the first distance is taken in logarithms and over what it is
-expected to be, and the second over the information that features hold about the class.
+they stay comparable while classes and images are added, m is taken as log(m / e), over what it is expected to be, and r
+as r / I, over the information I that features hold about the class (`Spread.information`).
+
+Names are those of `model.familiarity`: M, B, A, b, mu and e.
 """
 
 from __future__ import annotations
@@ -22,18 +24,18 @@ from model.left_out import judged_rows, left_out_distances
 from model.moments import probes
 
 AXES = 256
-"""Directions along class means that are kept at most: those in which classes differ most."""
+"""Directions along class means that are kept at most, R: those in which classes differ most."""
 ROUNDING = 1e-9
 """Share of what an image is off its class' mean by below which class means are apart by rounding alone."""
 LEAST = 0.05
-"""Of an expected squared distance: shorter ones count as that. Images may repeat, and zero has no logarithm."""
+"""The least that m / e counts as. Images may repeat, and zero has no logarithm."""
 EXPECTED = (0.33, 0.5)
-"""Deviations of both measures on photographs; they count as much as `EXPECTED_IMAGES` images that were measured."""
+"""Deviations of log(m / e) and r / I on photographs; they count as much as `EXPECTED_IMAGES` images measured."""
 EXPECTED_IMAGES = 10
 
 
 class Distances(NamedTuple):
-    """Of images [n]. near: squared, to the nearest class mean.  relative: less that to all classes as one."""
+    """Of images, [n] each. near: m.  relative: r."""
 
     near: Tensor
     relative: Tensor
@@ -41,10 +43,10 @@ class Distances(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """What is usual of images of known classes, of both measures named above.
+    """What is usual of images of known classes, of log(m / e) and of r / I.
 
-    images: measured.  weight: them, each times the images that the head was solved from.
-    mean, square: of both measures, and of their squares.
+    images: how many were measured.  weight: as many, times the images that the head was solved from when they were.
+    mean, square: means of both measures, and of their squares.
     """
 
     images: int = 0
@@ -54,13 +56,13 @@ class Usual:
 
     @classmethod
     def of(cls, measures: Tensor, weight: float) -> Self:
-        """measures: [n, 2]."""
+        """measures: [n, 2], log(m / e) and r / I of each image; one image at least.  weight: of all of them."""
         first, second = (part.mean(dim=0).tolist() for part in (measures, measures.square()))
         return cls(len(measures), weight, (first[0], first[1]), (second[0], second[1]))
 
     @classmethod
     def pooled(cls, tasks: Iterable[Usual]) -> Self:
-        """What all of them say, by their weights."""
+        """What all of them say, as if measured at once, by their weights."""
         told = [task for task in tasks if task.images]
         if not told:
             return cls()
@@ -83,12 +85,14 @@ class Usual:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How class means lie to each other in a discriminant's metric; C classes, R directions kept, float64.
+    """How class means lie to each other in a discriminant's metric M^-1; C classes, R directions kept, float64.
 
-    origin: [F], the mean of all images.  shares: [C], of the images.  apart: [C], squared lengths of means from there.
-    axes: [F, R], of unit length by the covariance.  dual: [C, R], takes products with class means to coordinates along
-    the axes.  centres: [C, R], class means so.  variances: [R], of means along each axis.
-    allowances: [C], squared, what each mean is off by on average.
+    origin: [F], mu, the mean of all images.  shares: [C], of the images.
+    apart: [C], (mu_c - mu)^T M^-1 (mu_c - mu).
+    axes: [F, R], A, with A^T M A = I.
+    dual: [C, R], with A = M^-1 (mu_1 - mu, ..) dual: takes products with class means to coordinates along the axes.
+    centres: [C, R], A^T (mu_c - mu).  variances: [R], b, of class means along each axis: A^T B A = diag(b).
+    allowances: [C], e / n_c.
     """
 
     origin: Tensor
@@ -121,14 +125,17 @@ class Spread:
 
     @property
     def information(self) -> float:
-        """Twice what the features tell about the class, in nats, were all Gaussian."""
+        """I, the sum of log(1 + b): twice what features tell about the class, in nats, were all Gaussian."""
         return self.variances.log1p().sum().item()
 
     def distances(self, squared: Tensor) -> Distances:
-        """From squared distances to all class means [n, C]; of these only what lies along the axes kept is used."""
+        """m and r of n images, from their squared distances to all class means [n, C].
+
+        Those give the length from mu, and with it all products with class means, and these what lies along A.
+        """
         length = squared @ self.shares - self.shares @ self.apart  # [n], squared, from the origin
-        products = (length.unsqueeze(1) + self.apart - squared) / 2  # [n, C], with class means
-        along = products @ self.dual  # [n, R]
+        products = (length.unsqueeze(1) + self.apart - squared) / 2  # [n, C], (mu_c - mu)^T M^-1 (x - mu)
+        along = products @ self.dual  # [n, R], A^T (x - mu)
         lengths = self.centres.square().sum(dim=1) - self.allowances
         # By how much the nearest class is nearer than the origin: below 0 for most images of a class known.
         nearer = (lengths - 2 * along @ self.centres.mT).amin(dim=1)
@@ -159,13 +166,14 @@ def widest(cholesky: Tensor, means: Tensor, weight: Tensor, root: Tensor) -> tup
 def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) -> Familiarity | None:
     """The measure to be served; None where nothing tells what is usual, or no class from another.
 
-    spread: of the discriminant.
+    spread: of the discriminant.  usual: pooled over tasks; scaled here to what log m and r are with this discriminant.
     """
     if spread is None or not usual.images:
         return None
     random = probes(len(spread.origin), PROBED) / PROBED**0.5
+    # L^-T z measures z . L^-1 (x - mu), whose square is expected to be the squared length; less what lies along the
+    # axes, which are measured themselves.
     across = torch.linalg.solve_triangular(found.cholesky.mT, random, upper=True)
-    # What lies along the axes they measure themselves.
     across -= spread.axes @ (spread.axes.mT @ (found.cholesky @ random))
     (near, relative), (near_off, relative_off) = usual.mean, usual.deviation
     scale = spread.information
@@ -183,8 +191,8 @@ def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) 
 def measure_usual(found: Discriminant, spread: Spread | None, features: Tensor, rows: Tensor) -> Usual:
     """What is usual of images of the classes `rows` [n] with features [n, F], each of them left out.
 
-    found: from the moments of these features and all others.  spread: its own.  Nothing is said where there is none,
-    or `judged_rows` finds no image to judge.
+    found: solved from the moments of these features and all others.  spread: of it.  Nothing is said where there is
+    none, or `judged_rows` finds no image to judge.
     """
     judged = judged_rows(found, rows)
     if spread is None or not len(judged):
