@@ -62,8 +62,8 @@ class Learner:
         image of the classes known would lie where their means are. While there are no slots, any loop does.
         """
         loop, before = self.network.loop, state.loop
-        if before is None or before == loop:
-            return replace(state, loop=loop)
+        if before == loop:
+            return state
         if state.pools.slots:
             ours, theirs = asdict(loop), asdict(before)
             changed = [

@@ -36,7 +36,8 @@ class Drift:
 class LearnerState:
     """Pools, and what the head is solved from. C classes, F channels that the head reads.
 
-    pools: slots of all tasks.  head: the classifier, over the C classes in the order of `labels`.
+    pools: slots of all tasks.  loop: what they were trained in.
+    head: the classifier, over the C classes in the order of `labels`.
     features: moments of what the head reads, from which it is solved.
     taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
     last, best: each task's newest and best accuracy on its held-out images, 0..1, where there are any.
@@ -44,10 +45,10 @@ class LearnerState:
     usual: how strange each task's images look to the head, by id; together they are what it takes for familiar.
     drifts: how the newest consolidations moved features, oldest first.
     corrected: ids of the newest corrections learned for good.
-    loop: what the slots were trained in; None in stores of before, which do not say.
     """
 
     pools: Pools
+    loop: LoopConfig
     head: Head
     features: ClassMoments
     taught: Mapping[str, tuple[str, ...]]
@@ -57,19 +58,18 @@ class LearnerState:
     usual: Mapping[str, Usual] = field(default_factory=dict)
     drifts: tuple[Drift, ...] = ()
     corrected: tuple[str, ...] = ()
-    loop: LoopConfig | None = None
 
     @classmethod
     def start(cls, backbone: Backbone, loop: LoopConfig, sketch: int) -> LearnerState:
         """Nothing learned yet. sketch: columns kept of each class' scatter."""
         return cls(
             pools=Pools.empty(loop, backbone.dim),
+            loop=loop,
             head=Head.blank(backbone.width),
             features=ClassMoments.empty(backbone.width, sketch),
             taught={},
             last={},
             best={},
-            loop=loop,
         )
 
     @property
@@ -120,17 +120,19 @@ class LearnerState:
             "usual": {task: asdict(said) for task, said in self.usual.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
-            "loop": self.loop and asdict(self.loop),
+            "loop": asdict(self.loop),
         }
         write_tensors(path, tensors, facts)
 
     @classmethod
     def load(cls, path: Path) -> LearnerState:
-        """Read what `save` wrote, now or in earlier formats. Raises InvalidCheckpoint and OSError."""
+        """Read what `save` wrote. Raises InvalidCheckpoint and OSError."""
         tensors, facts = read_tensors(path)
         try:
-            sums = (tensors[f"features.{name}"] for name in ("gram", "sums", "counts", "scatter"))
-            features = ClassMoments(*sums, tuple(facts["labels"]))
+            gram, sums, counts, scatter = (
+                tensors[f"features.{name}"] for name in ("gram", "sums", "counts", "scatter")
+            )
+            features = ClassMoments(gram, sums, counts, scatter, tuple(facts["labels"]))
             pools, head = put_together(tensors, facts)
             if not head.fits(features.width, len(features.labels)):
                 raise ValueError("the head is not of the classes or the numbers that the moments are of")
@@ -144,11 +146,10 @@ class LearnerState:
             )
             if any(drift.map.shape != features.gram.shape for drift in drifts):
                 raise ValueError("a drift maps features of another width")
-            corrected = tuple(facts["corrected"])
-            loop = LoopConfig.of(facts["loop"]) if facts.get("loop") else None
-            if loop and len(loop.layers) != len(pools.keys):
+            corrected, loop = tuple(facts["corrected"]), LoopConfig.of(facts["loop"])
+            if len(loop.layers) != len(pools.keys):
                 raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
-            return cls(pools, head, features, taught, last, best, judged, usual, drifts, corrected, loop)
+            return cls(pools, loop, head, features, taught, last, best, judged, usual, drifts, corrected)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
 

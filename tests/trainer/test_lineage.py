@@ -10,7 +10,6 @@ from exchange.errors import LoopChanged, VersionUnreadable
 from exchange.keys import DEFAULT_PREFIX
 from exchange.lease import Lease
 from exchange.registry import Registry
-from model.checkpoint import read_tensors, write_tensors
 from model.network import RetrievalViT
 from trainer.learner import Learner
 from trainer.lineage import Base, Lineage
@@ -52,18 +51,6 @@ def test_without_slots_any_loop_will_do(
     state = other.consolidate(Lineage(registry, other).load().state, second)
     assert len(state.pools.keys) == 2
     assert state.loop == other.network.loop
-
-
-def test_a_store_of_before_does_not_say_its_loop_and_is_built_on(
-    learner: Learner, first: Task, tmp_path: Path
-) -> None:
-    path = tmp_path / "state.safetensors"
-    learner.consolidate(learner.start(), first).save(path)
-    tensors, facts = read_tensors(path)
-    write_tensors(path, tensors, {name: fact for name, fact in facts.items() if name != "loop"})
-    state = LearnerState.load(path)
-    assert state.loop is None
-    assert learner.resumed(state).loop == learner.network.loop
 
 
 def test_a_state_that_goes_after_it_was_verified_is_missing_and_not_damaged(

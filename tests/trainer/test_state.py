@@ -35,7 +35,8 @@ def test_parts_that_do_not_fit_each_other_are_refused(
     damaged = [({name: tensors[name].sum()}, {}) for name in DIMENSIONS]  # numbers, where arrays belong
     for name, dimensions in DIMENSIONS.items():
         damaged += [({name: tensors[name].narrow(dim, 0, 1)}, {}) for dim in dimensions]
-    for other_tensors, other_facts in [*damaged, ({}, {"labels": facts["labels"][1:]})]:
+    damaged += [({}, {"labels": facts["labels"][1:]}), ({}, {"loop": facts["loop"] | {"layers": [1, 2]}})]
+    for other_tensors, other_facts in damaged:
         write_tensors(path, tensors | other_tensors, facts | other_facts)
         with pytest.raises(InvalidCheckpoint, match="is no learner state"):
             LearnerState.load(path)
