@@ -156,7 +156,13 @@ def test_names_and_ports_agree() -> None:
         assert (port["targetPort"], port["port"]) == (own["name"], own["containerPort"])
     (redis,) = CONTAINERS["redis"]["ports"]
     assert SHARED["REDIS_URL"] == f"redis://hippotune-redis:{redis['containerPort']}/0"
-    assert WORKLOADS["redis"]["spec"]["serviceName"] in named("Service")
+
+
+def test_a_stateful_set_has_a_headless_service() -> None:
+    """As Kubernetes wants it. Such a Service translates no port; that both numbers are one is tried above."""
+    services = named("Service").items()
+    headless = {name for name, service in services if service["spec"].get("clusterIP") == "None"}
+    assert headless == {thing["spec"]["serviceName"] for thing in named("StatefulSet").values()}
 
 
 def test_what_is_mounted_is_there() -> None:
