@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     redis_url: Annotated[
         str | None,
         Part.COMMON,
-        Doc("Redis to use, redis:// or unix://; `up` starts a private one when unset."),
+        Doc("Redis to use, redis://, rediss:// or unix://; `up` starts a private one when unset."),
         Field(validation_alias=AliasChoices("HIPPOTUNE_REDIS_URL", "REDIS_URL")),
         AfterValidator(of_redis),
     ] = None
