@@ -10,7 +10,7 @@ const QUIET_MS = 60;
 const TINY_PX = 64; // enlarged so much, pixels say more than a blur
 const SHARES = [["read", "read"], ["decode", "decode"], ["queue", "wait"], ["compute", "compute"]];
 
-/** Tells "image" when there is another, and "answer" ({image, budget, answer, ms}) after each answer. */
+/** Tells "image" when there is another, then "answer" ({image, budget, answer, ms}), or "unanswered" for none. */
 export class Ask extends EventTarget {
   image = null;
   #pending = null;
@@ -133,6 +133,7 @@ export class Ask extends EventTarget {
       byId("ask-time").hidden = true;
       const empty = problem.status === 409 && !this.world.serving;
       tell(byId("ask-message"), empty ? KNOWS_NOTHING : problem.message, !empty);
+      this.dispatchEvent(new Event("unanswered"));
     }
   }
 

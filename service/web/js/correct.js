@@ -12,6 +12,8 @@ export class Correct {
     this.world = world;
     ask.addEventListener("answer", (event) => this.#offer(event.detail));
     ask.addEventListener("image", () => tell(byId("correct-message"), ""));
+    // Else the label meant for the image on show would go to the one answered before.
+    for (const kind of ["image", "unanswered"]) ask.addEventListener(kind, () => (byId("correct").hidden = true));
     world.addEventListener("change", () => this.#know());
     byId("correct").addEventListener("submit", (event) => {
       event.preventDefault();

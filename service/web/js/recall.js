@@ -5,6 +5,7 @@ import { CloseUp } from "./closeup.js";
 import { byId, count, debounce, h, percent } from "./dom.js";
 import { scaleFor, way } from "./way.js";
 
+const NOTHING = "Ask about an image above to see which memories answered.";
 const QUIET_MS = 150;
 const MOST_NAMED = 12;
 const ANSWERS = 3;
@@ -20,8 +21,9 @@ export class Recall {
     this.world = world;
     this.ask = ask;
     this.closeUp = new CloseUp(world);
-    this.#say("Ask about an image above to see which memories answered.");
+    this.#say(NOTHING);
     ask.addEventListener("answer", (event) => this.#explain(event.detail));
+    ask.addEventListener("unanswered", () => this.#explain(null));
   }
 
   #say(text) {
@@ -31,9 +33,14 @@ export class Recall {
     this.closeUp.clear();
   }
 
-  async #run({ image, budget: { budget_ms: _, ...asked }, answer }) {
-    const budget = { ...asked, keep: answer.budget.keep }; // as granted: two passes of different detail compare nothing
+  async #run(asked) {
     this.#pending?.abort();
+    if (!asked) {
+      this.#say(NOTHING);
+      return;
+    }
+    const { image, budget: { budget_ms: _, ...set }, answer } = asked;
+    const budget = { ...set, keep: answer.budget.keep }; // as granted: two passes of different detail compare nothing
     const { signal } = (this.#pending = new AbortController());
     const deep = Number(budget.tmax) > 1 ? budget.tmax : (this.world.versions.budget?.tmax ?? budget.tmax);
     try {

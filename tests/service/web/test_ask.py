@@ -203,3 +203,22 @@ def test_a_refused_request_is_told_in_the_servers_words(chromium: Browser, serve
         show(page)
         expect(page.locator("#ask-message")).to_have_text(detail)
     assert all("422" in error for error in errors)
+
+
+def test_an_image_that_is_refused_leaves_nothing_of_the_one_before(
+    chromium: Browser, server: Running
+) -> None:
+    with opened(chromium, server.url) as (page, _):
+        show(page)
+        answered(page)
+        page.route("**/classify?*", lambda route: route.fulfill(status=413, body='{"detail": "too large"}'))
+        show(page, "b.png")
+        expect(page.locator("#ask-message")).to_have_text("too large")
+        expect(page.get_by_label("Wrong? It is")).to_be_hidden()
+        expect(page.locator("#recall")).to_have_text(
+            "Ask about an image above to see which memories answered."
+        )
+        page.unroute("**/classify?*")
+        page.locator("#tmax").press("ArrowLeft")
+        answered(page)
+        expect(page.get_by_label("Wrong? It is")).to_be_visible()
