@@ -9,6 +9,7 @@ const SHOWN = 5;
 export class Teach {
   #groups = []; // {label, files}
   #key = "";
+  #sending = false;
 
   constructor(world) {
     this.world = world;
@@ -89,39 +90,51 @@ export class Teach {
 
   #ready() {
     const images = this.#groups.reduce((sum, group) => sum + group.files.length, 0);
-    byId("teach-submit").disabled = this.#groups.some((group) => !group.label.trim());
+    byId("teach-submit").disabled = this.#sending || this.#groups.some((group) => !group.label.trim());
     byId("teach-submit").textContent = `Teach ${count(images, "image")}`;
   }
 
   async #submit() {
-    const [button, message] = [byId("teach-submit"), byId("teach-message")];
-    button.disabled = true;
+    const message = byId("teach-message");
+    const sent = this.#groups.map((group) => ({ group, label: group.label.trim(), files: [...group.files] }));
+    this.#sending = true;
+    this.#ready();
     try {
-      const samples = await this.#samples();
+      const samples = await samplesOf(sent);
       const told = (share) => tell(message, share < 1 ? `Sending ${percent(share)}` : "Checking every image…");
       const task = await submit(samples, byId("teach-name").value.trim(), this.#key, told);
       tell(message, `“${task.name}” is handed in and safe. Its progress is below.`);
-      this.#clear();
+      this.#leaveOut(sent);
       this.world.refresh();
     } catch (problem) {
-      tell(message, problem.message, true);
-      this.#ready(); // the same key goes with the next try, so that nothing is taught twice
+      tell(message, problem.message, true); // the same key goes with the next try, so that nothing is taught twice
+    } finally {
+      this.#sending = false;
+      this.#ready();
     }
   }
 
-  async #samples() {
-    const samples = [];
-    for (const { label, files } of this.#groups) {
-      for (const file of files) {
-        try {
-          samples.push({ file: await readable(file), label: label.trim() });
-        } catch {
-          throw new Error(`${file.name} is no image that this browser can read.`);
-        }
+  /** What was added while these were sent stays for the next task. */
+  #leaveOut(sent) {
+    for (const { group, files } of sent) group.files.splice(0, files.length);
+    this.#groups = this.#groups.filter(({ files }) => files.length);
+    byId("teach-name").value = "";
+    this.#draw();
+  }
+}
+
+async function samplesOf(groups) {
+  const samples = [];
+  for (const { label, files } of groups) {
+    for (const file of files) {
+      try {
+        samples.push({ file: await readable(file), label });
+      } catch {
+        throw new Error(`${file.name} is no image that this browser can read.`);
       }
     }
-    return samples;
   }
+  return samples;
 }
 
 /** crypto.randomUUID is missing on pages that come over plain HTTP from another machine. */

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from exchange.records import Sample
-from tests.service.support import Running, picture
+from service.config import ServiceConfig
+from tests.service.support import Running, picture, running
 from tests.service.web.chromium import opened, teach
 from tests.service.web.drawings import draw_folders, drawing
 
@@ -141,6 +142,33 @@ def test_trying_again_after_an_error_sends_the_same_key(chromium: Browser, serve
             keys.append(sent.value.headers["idempotency-key"])
             expect(page.locator("#teach-message")).to_have_text("full")
         assert keys[0] == keys[1]
+
+
+def test_what_is_added_while_a_task_is_sent_waits_for_the_next(
+    chromium: Browser, config: ServiceConfig
+) -> None:
+    def choose(page: Page, label: str) -> None:
+        image = {"name": f"{label}.png", "mimeType": "image/png", "buffer": picture()}
+        page.locator("#teach-images").set_input_files(image)
+        page.locator("#teach-groups li:last-child input").fill(label)
+
+    with running(config) as server, opened(chromium, server.url) as (page, errors):
+        held: list[Route] = []
+        page.route("**/tasks", lambda route: held.append(route))
+        choose(page, "cat")
+        with page.expect_request(lambda request: request.method == "POST"):
+            page.locator("#teach-submit").click()
+        choose(page, "dog")
+        expect(page.locator("#teach-submit")).to_be_disabled()
+        held[0].continue_()
+        expect(page.locator("#teach-message")).to_contain_text("is handed in and safe")
+        expect(page.locator("#teach-submit")).to_have_text("Teach 1 image")
+        expect(page.locator("#teach-groups input")).to_have_value("dog")
+        page.unroute("**/tasks")
+        page.locator("#teach-submit").click()
+        expect(page.locator("#tasks li")).to_have_count(2)
+        assert [task["labels"] for task in server.client.get("/tasks").json()["tasks"]] == [["dog"], ["cat"]]
+    assert errors == []
 
 
 def test_a_failed_task_says_why_and_a_queued_one_can_be_cancelled(chromium: Browser, server: Running) -> None:
