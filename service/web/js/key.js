@@ -23,9 +23,11 @@ function ask(refused) {
   input.value = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.oncancel = (event) => event.preventDefault();
+    let given = false;
+    dialog.onclose = () => given || dialog.showModal(); // Escape closes it, and all calls wait for a key
     byId("key-form").onsubmit = (event) => {
       event.preventDefault();
+      given = true;
       sessionStorage.setItem(NAME, input.value.trim());
       dialog.close();
       resolve();
