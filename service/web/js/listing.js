@@ -16,7 +16,7 @@ export class Listing {
 
   draw(items = this.items, empty = this.empty) {
     Object.assign(this, { items, empty });
-    const focused = this.list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const { key, of } = this.list.contains(document.activeElement) ? document.activeElement.dataset : {};
     const shown = this.#all ? items : items.slice(0, SHOWN);
     const more = () => {
       this.#all = true;
@@ -30,14 +30,17 @@ export class Listing {
           `Show ${items.length - shown.length} older`))]
         : []),
     );
-    // Redrawn while somebody is on a button: they stay there.
-    if (focused) [...this.list.querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused)?.focus();
+    if (!key) return;
+    // Redrawn while somebody is on a button: they stay there, or with its item; after "Forget" on "Keep it".
+    const buttons = [...this.list.querySelectorAll("[data-key]")];
+    const same = buttons.find((one) => one.dataset.key === key);
+    (same ?? buttons.findLast((one) => one.dataset.of === of))?.focus();
   }
 
   /** A button that does `work` about the item `of`. */
   button(of, words, work, properties = {}) {
-    return h("button", { type: "button", "data-key": `${words} ${of}`, onclick: () => this.#try(of, work), ...properties },
-      words);
+    const known = { "data-key": `${words} ${of}`, "data-of": of };
+    return h("button", { type: "button", ...known, onclick: () => this.#try(of, work), ...properties }, words);
   }
 
   trouble(of) {

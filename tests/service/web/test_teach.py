@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from exchange.records import Sample
+from exchange.records import Sample, TaskState
 from service.config import ServiceConfig
 from tests.service.support import Running, picture, running
 from tests.service.web.chromium import opened, teach
@@ -168,6 +168,21 @@ def test_what_is_added_while_a_task_is_sent_waits_for_the_next(
         page.locator("#teach-submit").click()
         expect(page.locator("#tasks li")).to_have_count(2)
         assert [task["labels"] for task in server.client.get("/tasks").json()["tasks"]] == [["dog"], ["cat"]]
+    assert errors == []
+
+
+def test_the_keyboard_stays_with_a_task_whose_buttons_change(
+    chromium: Browser, config: ServiceConfig
+) -> None:
+    with running(config) as server, opened(chromium, server.url) as (page, errors):
+        for name in ("first", "second"):
+            submitted = server.queue.submit(name, [Sample(server.services.blobs.put(picture()), "cat")])
+            server.queue.update(submitted.task.id, state=TaskState.CONSOLIDATED)
+        page.get_by_role("button", name="Forget first").press("Enter")
+        expect(page.get_by_role("button", name="Keep it first")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Forget first")).to_be_focused()
+        expect(page.get_by_role("button", name="Forget second")).to_be_visible()
     assert errors == []
 
 
