@@ -106,12 +106,18 @@ def manifest(path: Path) -> Source:
             else _file(path.parent / str(found))
         )
 
-    return Source(path.stem, [str(row[label]) for row in rows], load)
+    return Source(path.stem, _texts([row[label] for row in rows], str(path)), load)
 
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from csv.DictReader(file)
+        reader = csv.DictReader(file)
+        for row in reader:
+            # DictReader keeps a field too many under None, and gives None for one too few.
+            if None in row or None in row.values():
+                told = f"the {len(reader.fieldnames or ())} fields of the header; quote what holds a comma"
+                raise ValueError(f"{path}: line {reader.line_num} does not have {told}")
+            yield row
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -127,6 +133,14 @@ def _column(path: Path, row: Mapping[str, Any], names: Sequence[str]) -> str:
     if found is None:
         raise ValueError(f"{path} has the columns {', '.join(row)}; one of {', '.join(names)} is needed")
     return found
+
+
+def _texts(labels: Sequence[Any], name: str, text: Callable[[Any], str] = str) -> list[str]:
+    """Labels as text. Raises ValueError for one that is missing: as text it would be a class of its own."""
+    missing = next((row for row, label in enumerate(labels, start=1) if label is None), None)
+    if missing is not None:
+        raise ValueError(f"row {missing} of {name} has no label")
+    return [text(label) for label in labels]
 
 
 def huggingface(name: str, split: str) -> Source:
@@ -156,7 +170,7 @@ def huggingface(name: str, split: str) -> Source:
         row = encoded[at][image]
         return _accepted(row["bytes"] or Path(row["path"]).read_bytes(), f"a row of {name}")
 
-    return Source(saved.name, [names(value) for value in rows[label]], load)
+    return Source(saved.name, _texts(list(rows[label]), name, names), load)
 
 
 def torchvision(name: str, split: str, data: Path) -> Source:

@@ -52,6 +52,31 @@ def test_a_csv_names_paths_and_labels(tmp_path: Path, columns: tuple[str, str]) 
     check(open_source(str(tmp_path / "list.csv"), NOWHERE), "list")
 
 
+@pytest.mark.parametrize("row", ["images/1.png", "images/1.png,bee, honey"])
+def test_a_line_of_a_csv_with_a_field_too_few_or_too_many_is_told(tmp_path: Path, row: str) -> None:
+    (tmp_path / "list.csv").write_text(f"path,label\nimages/0.png,ant\n{row}\n")
+    with pytest.raises(ValueError, match=r"list\.csv: line 3 does not have the 2 fields of the header"):
+        open_source(str(tmp_path / "list.csv"), NOWHERE)
+
+
+def test_a_row_without_label_is_no_class_of_its_own(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    datasets = pytest.importorskip("datasets")
+    labels = ["ant", None]
+    parquet.write_table(
+        pyarrow.table({"path": ["0.png", "1.png"], "label": labels}), tmp_path / "list.parquet"
+    )
+    images = [{"bytes": picture(number), "path": None} for number in range(2)]
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])}
+    )
+    datasets.Dataset.from_dict({"image": images, "label": [0, None]}, features).save_to_disk(tmp_path / "set")
+    for source in (str(tmp_path / "list.parquet"), f"hf:{tmp_path / 'set'}"):
+        with pytest.raises(ValueError, match=r"row 2 of .* has no label"):
+            open_source(source, NOWHERE)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_parquet_names_paths_or_holds_the_images(tmp_path: Path, inside: bool) -> None:
     pyarrow = pytest.importorskip("pyarrow")
