@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 from rich.console import Console
+from rich.markup import escape
 
 from hippotune.output import print_json
 from hippotune.settings import Settings
@@ -37,7 +38,7 @@ class AnnouncingServer(OwnProcessServer):
         if self._as_json:
             print_json({"address": address, "pid": os.getpid()})
         else:
-            Console().print(f"HippoTune is at [bold]{address}[/bold]  (Ctrl-C stops it)")
+            Console().print(f"HippoTune is at [bold]{escape(address)}[/bold]  (Ctrl-C stops it)")
 
 
 def serve(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from hippotune.client import Client
 from hippotune.errors import unnumbered
@@ -58,7 +59,9 @@ def demo(
         address, child = running.enter_context(
             everything(store, "--port", str(port), environment=environment)
         )
-        console.print(f"HippoTune is at [bold]{address}[/bold]; teaching it {data}", highlight=False)
+        console.print(
+            f"HippoTune is at [bold]{escape(address)}[/bold]; teaching it {escape(data)}", highlight=False
+        )
         report = _run(console, address, chosen, budgets=(1, settings.tmax or 4))
         if json_file is not None:
             json_file.write_bytes(orjson.dumps(report.document(), option=orjson.OPT_INDENT_2))
@@ -112,9 +115,9 @@ def _keep_one(store: Path, tasks: list[DemoTask]) -> Path:
 
 def _invitation(address: str, image: Path) -> str:
     kind = media_type(image.read_bytes())
-    url = shlex.quote(f"{address}/classify?tmax=2")
+    url, file = (escape(shlex.quote(each)) for each in (f"{address}/classify?tmax=2", str(image)))
     return (
-        f"\nStill serving at [bold]{address}[/bold]. Ask it yourself:\n\n"
-        f"  curl -H 'Content-Type: {kind}' --data-binary @{shlex.quote(str(image))} {url}\n\n"
+        f"\nStill serving at [bold]{escape(address)}[/bold]. Ask it yourself:\n\n"
+        f"  curl -H 'Content-Type: {kind}' --data-binary @{file} {url}\n\n"
         "Ctrl-C stops it."
     )

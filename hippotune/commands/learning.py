@@ -99,7 +99,8 @@ def _submitted(
     source = open_source(text, data)
     source = source if per_class is None else source.only(per_class)
     name = name or source.name
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    described = TextColumn("{task.description}", markup=False)  # it holds a name, which may look like markup
+    columns = (SpinnerColumn(), described, BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress, packed(source, limits) as archives:
         bar = progress.add_task(f"handing in {name}", total=len(source.labels))
         for number, (archive, images) in enumerate(archives, start=1):

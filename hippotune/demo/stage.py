@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -22,7 +23,7 @@ class Stage:
     def __init__(self, console: Console) -> None:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # it holds labels, which may look like markup
             BarColumn(),
             TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
@@ -57,7 +58,7 @@ class Stage:
             self._progress.remove_task(self._bar)
         average = sum(accuracies) / len(accuracies)
         self._console.print(
-            f"[green]learned[/green] {task.name:<24} served after {learned.to_served:5.2f} s, "
+            f"[green]learned[/green] {escape(f'{task.name:<24}')} served after {learned.to_served:5.2f} s, "
             f"consolidated after {learned.to_consolidated:5.1f} s, version {learned.version}, "
             f"accuracy so far {average:.1%}",
             highlight=False,
@@ -67,9 +68,9 @@ class Stage:
 
 def show(console: Console, tasks: Sequence[DemoTask], report: Report, version: int) -> None:
     """The accuracy matrix, and the figures below it."""
-    matrix = Table("after", *(task.name for task in tasks))
+    matrix = Table("after", *(escape(task.name) for task in tasks))
     for task, row in zip(tasks, report.matrix, strict=True):
-        matrix.add_row(task.name, *(f"{100 * accuracy:.1f}" for accuracy in row))
+        matrix.add_row(escape(task.name), *(f"{100 * accuracy:.1f}" for accuracy in row))
     figures = Table(show_header=False, box=None)
     figures.add_row("average accuracy", f"{average_accuracy(report.matrix):.1%}")
     figures.add_row("forgetting", f"{100 * forgetting(report.matrix):.1f} points")

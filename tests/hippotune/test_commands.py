@@ -150,6 +150,12 @@ def test_the_same_key_makes_the_same_task(server: Up, folder: Path) -> None:
     assert told(hippotune(*arguments))["id"] == told(hippotune(*arguments))["id"]
 
 
+def test_a_name_that_looks_like_markup_is_taken_as_it_is(server: Up, folder: Path) -> None:
+    result = hippotune("submit", folder, "--name", "[/b]", "--json", "--url", server.address)
+    assert told(result)["name"] == "[/b]"
+    assert "handing in [/b]" in result.stderr
+
+
 def test_an_archive_is_handed_in_whole(tmp_path: Path) -> None:
     archive = tmp_path / "flowers.tar"
     with tarfile.open(archive, "w"):
