@@ -19,7 +19,7 @@ from rich.progress import (
 
 from hippotune import completion
 from hippotune.client import Client
-from hippotune.errors import HippoTuneError, TaskFailed
+from hippotune.errors import HippoTuneError, TaskFailed, unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
 from hippotune.listings import print_task, print_tasks, print_version, print_versions
@@ -60,9 +60,9 @@ def submit(
     limits = TaskLimits(task_images, task_mb << 20)
     with settings.client() as client:
         try:
-            handed_in = list(_submitted(client, source, name, key, per_class, limits, data))
+            handed_in = _all(_submitted(client, source, name, key, per_class, limits, data))
         except (ValueError, FileNotFoundError) as error:
-            raise typer.BadParameter(str(error), param_hint="SOURCE") from None
+            raise typer.BadParameter(unnumbered(error), param_hint="SOURCE") from None
         if wait:
             handed_in = [_watch(client, task) for task in handed_in]
     if len(handed_in) == 1:
@@ -74,6 +74,20 @@ def submit(
         print_tasks(handed_in)
     if lost := [task for task in handed_in if task.state in LOST]:
         raise TaskFailed(lost[0])
+
+
+def _all(submitted: Iterator[Task]) -> list[Task]:
+    """All the tasks of a source. What stops one of them does not take back those before it, so they are named."""
+    handed_in: list[Task] = []
+    try:
+        for task in submitted:
+            handed_in.append(task)  # noqa: PERF402  # a list made whole would be lost with the error
+    except (HippoTuneError, ValueError, OSError, KeyboardInterrupt):
+        if handed_in:
+            ids = ", ".join(task.id for task in handed_in)
+            print_hint(f"handed in before that, and learned all the same: {ids}")
+        raise
+    return handed_in
 
 
 def _submitted(

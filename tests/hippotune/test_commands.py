@@ -145,6 +145,17 @@ def test_feedback(server: Up, digit: Path) -> None:
     assert "POST /tasks instead" in " ".join(stale.stderr.split())
 
 
+def test_tasks_handed_in_before_a_broken_image_are_named(server: Up, client: Client, folder: Path) -> None:
+    first = len(list((folder / "2").iterdir()))
+    (folder / "3" / "last.png").write_bytes(b"<html>404</html>")
+    result = hippotune("submit", folder, "--task-images", str(first), "--url", server.address)
+    assert result.returncode == 2
+    assert "is no image that can be read" in " ".join(result.stderr.replace("│", "").split())
+    named = re.search(r"handed in before that, and learned all the same: (\w+)\n", result.stderr)
+    assert named is not None
+    assert client.task(named[1]).labels == ("2",)
+
+
 def test_the_same_key_makes_the_same_task(server: Up, folder: Path) -> None:
     arguments = ("submit", folder, "--key", "from-a-script", "--json", "--url", server.address)
     assert told(hippotune(*arguments))["id"] == told(hippotune(*arguments))["id"]
