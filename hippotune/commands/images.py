@@ -129,9 +129,10 @@ def granted(budgets: Sequence[Budget]) -> str:
 
 def print_answers(answers: Sequence[tuple[Path, Classification]]) -> None:
     """A line an image; the title tells what answered all of them."""
-    last = answers[-1][1]
+    versions = sorted({answer.version for _, answer in answers})  # several where a canary is tried
+    named = f"{'version' if len(versions) == 1 else 'versions'} {', '.join(map(str, versions))}"
     print_table(
-        f"version {last.version}, {granted([answer.budget for _, answer in answers])}",
+        f"{named}, {granted([answer.budget for _, answer in answers])}",
         ["image", "label", "score", "familiar", "next", "steps", "ms"],
         [
             [

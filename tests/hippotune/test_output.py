@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hippotune.commands.images import print_trace
+from hippotune.commands.images import print_answers, print_trace
 from hippotune.output import print_error, print_json, print_record, print_table
+from hippotune.records import Budget, Classification, Timings
 from tests.hippotune.conftest import ROOT, hippotune
 
 ODD = [":rose:", "[red]x", "\\[/b]", "a\\", "[/]"]
@@ -40,6 +41,16 @@ def test_a_title_longer_than_its_table_stays_in_a_line(capsys: pytest.CaptureFix
 def test_a_trace_of_no_slots_is_no_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
     print_trace("rose.jpg", [])
     assert capsys.readouterr().out == "rose.jpg: nothing recalled, as this version has no slots\n"
+
+
+def test_all_versions_that_answered_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(version: int) -> tuple[Path, Classification]:
+        timings, budget = Timings(1, 1, 1, 1, 4), Budget(tmax=4, epsilon=0, topk=10)
+        return Path("a.jpg"), Classification("id", (), version, budget, (), timings)
+
+    for answered, told in (((3, 3), "version 3, tmax 4"), ((4, 3, 4), "versions 3, 4, tmax 4")):
+        print_answers([answer(version) for version in answered])
+        assert capsys.readouterr().out.startswith(told)
 
 
 def test_a_file_whose_name_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
