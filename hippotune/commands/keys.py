@@ -70,7 +70,7 @@ def list_keys(file: File, as_json: Json = False) -> None:
     if as_json:
         print_json([{"name": key.name, "roles": sorted(key.roles)} for key in found])
     else:
-        rows = [[key.name, ", ".join(key.roles)] for key in found]
+        rows = [[key.name, ", ".join(sorted(key.roles))] for key in found]
         print_table(counted(len(found), "key"), ["name", "roles"], rows)
 
 

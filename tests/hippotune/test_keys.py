@@ -35,6 +35,10 @@ def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None
     new(file, "admin", "ops")
     listed = json.loads(hippotune("keys", "list", "--file", file, "--json").stdout)
     assert listed == [{"name": "ci", "roles": ["submit"]}, {"name": "ops", "roles": ["admin"]}]
+    roles = [word for role in ("submit", "classify", "admin") for word in ("--role", role)]
+    assert hippotune("keys", "new", *roles, "--name", "all", "--file", file).returncode == 0
+    assert "admin, classify, submit" in hippotune("keys", "list", "--file", file).stdout
+    assert hippotune("keys", "revoke", "--name", "all", "--file", file).returncode == 0
     before = file.read_text()
     again = hippotune("keys", "new", "--role", "admin", "--name", "ci", "--file", file)
     assert (again.returncode, again.stdout, file.read_text()) == (1, "", before)
