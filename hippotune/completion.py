@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import typer
-from pydantic import ValidationError
 
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError
@@ -48,5 +47,5 @@ def _asked(ctx: typer.Context, incomplete: str, offers: Callable[[Client], Itera
         settings = Settings(**typed)
         with Client(settings.url, api_key=settings.api_key, timeout=PATIENCE_S, retries=0) as client:
             return [offer for offer in offers(client) if offer[0].startswith(incomplete)]
-    except (HippoTuneError, ValidationError):
+    except (HippoTuneError, ValueError):  # a setting or a key that cannot be one is a ValueError
         return []

@@ -68,7 +68,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield device(settings)
     yield store(settings.store)
     yield guarded("redis", lambda: redis(settings))
-    yield server(settings)
+    yield guarded("server", lambda: server(settings))
     yield from speed(settings)
 
 
@@ -216,7 +216,7 @@ def redis(settings: Settings) -> Finding:
 
 def server(settings: Settings) -> Finding:
     """A running server is not needed to be well."""
-    with Client(settings.url, timeout=5.0, retries=0) as client:
+    with Client(settings.url, api_key=settings.api_key, timeout=5.0, retries=0) as client:
         try:
             ready, served = client.ready(), [v.version for v in client.versions() if v.current]
         except Refused as error:

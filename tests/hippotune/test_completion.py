@@ -10,7 +10,7 @@ from hippotune.client import Client
 from tests.hippotune.conftest import Up, clean_environment
 
 
-def completed(typed: str, url: str) -> list[str]:
+def completed(typed: str, url: str, **settings: str) -> list[str]:
     """What bash offers for a line."""
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_HIPPOTUNE_COMPLETE": "complete_bash"}
     result = subprocess.run(
@@ -18,7 +18,7 @@ def completed(typed: str, url: str) -> list[str]:
         capture_output=True,
         text=True,
         timeout=60,
-        env=clean_environment() | words | {"HIPPOTUNE_URL": url},
+        env=clean_environment() | words | {"HIPPOTUNE_URL": url} | settings,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
@@ -34,3 +34,4 @@ def test_a_shell_completes_commands_flags_and_what_the_server_knows(server: Up, 
     assert str(version) in completed("hippotune activate ", server.address)
     assert {"0", "1"} <= set(completed("hippotune classify --label ", server.address))
     assert completed("hippotune activate ", "http://127.0.0.1:9") == []
+    assert completed("hippotune activate ", server.address, HIPPOTUNE_API_KEY="se\ncret") == []

@@ -99,6 +99,7 @@ def test_a_server_on_all_addresses_serves_those_with_keys(
             found = doctor.server(Settings(url=address))
             assert "is there and refuses: 401" in found.found
             assert "API_KEY" in found.advice
+            assert doctor.server(Settings(url=address, api_key=key)).verdict == "ok"
             with Client(address, api_key=key) as client:
                 assert client.tasks() == []
             with ThreadPoolExecutor(1) as pool:  # a loop may be running in this thread
