@@ -57,6 +57,8 @@ DEFAULTS = {
     "epochs": "5",
     "least_steps": "50",
     "enough": "1.0",
+    "few_classes": "8",
+    "few_steps": "100",
     "mirror": "0.5",
     "batch": "16",
     "lr": "0.003",

@@ -198,6 +198,14 @@ class Settings(BaseSettings):
     enough: Annotated[
         Share, Part.TRAINER, Doc("Training stops once this share of the images is answered rightly.")
     ] = None
+    few_classes: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Part.TRAINER,
+        Doc("A task of fewer classes has its images told from each other too, while slots train."),
+    ] = None
+    few_steps: Annotated[
+        Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps such a task gets at least.")
+    ] = None
     mirror: Annotated[Share, Part.TRAINER, Doc("Share of images mirrored while slots train.")] = None
     batch: Annotated[Count, Part.TRAINER, Doc("Images in each training step.")] = None
     lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None

@@ -19,9 +19,13 @@ from trainer.config import LearnerConfig
 from trainer.precision import training_precision
 from trainer.state import LearnerState
 from trainer.task import Task
+from trainer.views import varied
 
 FEATURE_LENGTH = 16.0
 """Length that features, which come with length one, are given before the linear head that teaches them."""
+
+EXEMPLARS = 1024
+"""Images that are told from each other at most; of more, so many are chosen evenly."""
 
 Progress = Callable[[float, dict[str, float]], None]
 """Called with the share done, 0..1, and figures such as the loss; may raise to abandon the work."""
@@ -45,6 +49,9 @@ class TaskTraining:
     The head sees this task's classes only (masked logits), so that learning new classes never pushes old ones down,
     and is thrown away afterwards.
 
+    Few classes are told apart too soon to teach slots much. So where a task has few, its images are told from each
+    other too, each seen in ever new crops and light, as in exemplar networks (Dosovitskiy et al., NIPS 2014).
+
     If anything was learned before, even by the head alone, slots train more slowly and features are held where they
     were, because the means of the older classes can only follow. Both apply less, the fewer images came before in
     proportion to the task's own.
@@ -59,17 +66,22 @@ class TaskTraining:
         before: Tensor,
     ) -> None:
         """before: [n, F], the images' features, of length one, under the pools so far."""
-        self.network, self.config, self.task = network, config, task
+        self.network, self.config = network, config
         self.held = min(1.0, state.images / len(task.labels))  # 0 where nothing is known
         self.device = network.backbone.device
-        self.before = before
         classes = tuple(dict.fromkeys(task.labels))
+        self.few = len(classes) < config.few_classes
+        if self.few:
+            chosen = range(0, len(task.labels), -(-len(task.labels) // EXEMPLARS))
+            task, before = task.pick(chosen), before[list(chosen)]
+        self.task, self.before = task, before
         self.targets = label_rows(task.labels, classes)
+        told_apart = len(self.targets) if self.few else len(classes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + len(state.tasks))
             base = state.pools.to(self.device)
             self.pools = GrowingPools(base, *self.first_slots()).to(self.device)
-            self.classifier = nn.Linear(network.backbone.width, len(classes)).to(self.device)
+            self.classifier = nn.Linear(network.backbone.width, told_apart).to(self.device)
         self.parameters = dict(self.pools.named_parameters()) | {
             f"classifier.{name}": parameter for name, parameter in self.classifier.named_parameters()
         }
@@ -96,7 +108,8 @@ class TaskTraining:
     @property
     def epochs(self) -> int:
         """Passes over the images: a small task gets more, so that its slots move at all."""
-        return max(self.config.epochs, -(-self.config.least_steps // self.steps))
+        least = max(self.config.least_steps, self.config.few_steps if self.few else 0)
+        return max(self.config.epochs, -(-least // self.steps))
 
     def run(
         self,
@@ -107,7 +120,7 @@ class TaskTraining:
         """Train to the end and return the grown pools.
 
         Training ends with the last epoch, or with one that answered enough images rightly: more would move features
-        and gain little. Raises Diverged.
+        and gain little. Of few classes all are soon answered rightly, and training goes on. Raises Diverged.
         """
         if resume is not None:
             self.restore(resume)
@@ -118,37 +131,67 @@ class TaskTraining:
             mirrored = torch.rand(len(self.targets), generator=generator) < self.config.mirror
             right = 0.0
             for step, rows in enumerate(order.split(self.config.batch)):
-                figures = self.step(rows, mirrored[rows])
+                figures = self.step(rows, self.seen(rows, mirrored[rows], generator))
                 if not math.isfinite(figures["loss"]):
                     raise Diverged(f"the loss of epoch {epoch + 1} is {figures['loss']}")
                 right += figures["train_accuracy"] * len(rows)
                 if progress:
                     progress((epoch + (step + 1) / self.steps) / self.epochs, figures)
-            epoch = self.epochs if right >= self.config.enough * len(order) else epoch + 1
+            ended = not self.few and right >= self.config.enough * len(order)
+            epoch = self.epochs if ended else epoch + 1
             if on_epoch:
                 on_epoch(self.snapshot(epoch))
         return self.pools.freeze(self.task.id).to("cpu")
 
-    def step(self, rows: Tensor, mirrored: Tensor) -> dict[str, float]:
-        """One update on the images `rows` [b], some of them `mirrored` [b]; returns its loss and accuracy."""
-        pixels, targets = self.task.pixels[rows].to(self.device), self.targets[rows].to(self.device)
-        pixels = torch.where(mirrored.view(-1, 1, 1, 1).to(self.device), pixels.flip(-1), pixels)
-        loop = self.network.loop
+    def seen(self, rows: Tensor, mirrored: Tensor, generator: torch.Generator) -> Tensor:
+        """Pixels [b, 3, px, px] of the images `rows` [b], some of them `mirrored` [b], as training shows them."""
+        pixels = self.task.pixels[rows]
+        pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+        return varied(pixels, generator) if self.few else pixels
+
+    def step(self, rows: Tensor, pixels: Tensor) -> dict[str, float]:
+        """One update on `pixels` [b, 3, px, px] of the images `rows` [b]; returns its loss and accuracy."""
+        pixels, loop = pixels.to(self.device), self.network.loop
         budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
         with training_precision(self.device):
             features = self.network(pixels, self.pools.memories(loop), budgets, self.config.bptt)
         logits = self.classifier(FEATURE_LENGTH * features.vectors)
-        loss = F.cross_entropy(logits, targets)
+        loss, right = self.judge(logits, rows.to(self.device))
         loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
         if self.config.lambda_ent:
             loss = loss + self.config.lambda_ent * retrieval_entropy(features.found)
         if weight := self.held * self.config.drift_weight:
-            loss = loss + weight * drift_of(self.before[rows].to(self.device), features.vectors)
+            loss = loss + weight * drift_of(self.placed(rows, pixels), features.vectors)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        accuracy = (logits.argmax(dim=1) == targets).float().mean()
-        return {"loss": loss.item(), "train_accuracy": accuracy.item()}
+        return {"loss": loss.item(), "train_accuracy": right.item()}
+
+    def judge(self, logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """L_cls [] of the linear head's logits [b, .] for the images `rows` [b], and the share of classes right [].
+
+        Of few classes the logits are images', and a class has the logsumexp of its own: the mean of both entropies.
+        """
+        targets = self.targets.to(self.device)
+        if not self.few:
+            return F.cross_entropy(logits, targets[rows]), (
+                logits.argmax(dim=1) == targets[rows]
+            ).float().mean()
+        among = F.one_hot(targets).T.log()  # [C, n], 0 for a class' own images and -inf for others
+        of_classes = (logits.unsqueeze(1) + among).logsumexp(dim=2)  # [b, C]
+        loss = (F.cross_entropy(logits, rows) + F.cross_entropy(of_classes, targets[rows])) / 2
+        return loss, (of_classes.argmax(dim=1) == targets[rows]).float().mean()
+
+    @torch.no_grad()
+    def placed(self, rows: Tensor, pixels: Tensor) -> Tensor:
+        """Where the pools so far put `pixels` of the images `rows` [b]: features [b, F] of length one."""
+        if not self.few:
+            return self.before[rows].to(self.device)  # of the image as it is, seen mirrored or not
+        loop = self.network.loop
+        budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
+        with training_precision(self.device):
+            features = self.network(pixels, self.pools.base.memories(loop), budgets)
+        return F.normalize(features.vectors, dim=-1)
 
     def snapshot(self, epoch: int) -> EpochState:
         """Everything the next epoch depends on."""

@@ -143,12 +143,12 @@ class Learner:
     def trains_pools(self, state: LearnerState, task: Task) -> bool:
         """Whether a task brings slots.
 
-        One class alone has nothing to be told apart from, and a few images tell too little of those to come. And once
-        the pools were taught enough classes they fit the kind of images that come here: slots of later tasks gained
-        nothing that the drift they caused did not cost. Unless all before was little beside what comes now.
+        A few images tell too little of those to come. And once the pools were taught enough classes they fit the kind
+        of images that come here: slots of later tasks gained nothing that the drift they caused did not cost. Unless
+        all before was little beside what comes now.
         """
         images, config = len(task.labels), self.config
-        telling = len(set(task.labels)) > 1 and images >= config.least_images
+        telling = images >= config.least_images and (len(set(task.labels)) > 1 or config.few_classes > 1)
         taught = len(state.pool_labels)
         outweighed = taught > 0 and images >= config.outweigh * state.images
         return config.epochs > 0 and telling and (taught < config.settled or outweighed)

@@ -17,6 +17,7 @@ NAN, INF = float("nan"), float("inf")
     [
         *((LearnerConfig, name, (0, -1)) for name in ("slots", "batch", "bptt")),
         *((LearnerConfig, name, (-1,)) for name in ("settled", "epochs", "least_steps", "sketch", "seed")),
+        *((LearnerConfig, name, (-1,)) for name in ("few_classes", "few_steps")),
         *(
             (LearnerConfig, name, (-0.1, NAN, INF))
             for name in ("enough", "lambda_orth", "lambda_ent", "drift_weight")
@@ -39,7 +40,15 @@ def test_nonsense_is_refused_by_name_and_value(record: Any, name: str, values: t
 
 def test_what_switches_something_off_is_allowed() -> None:
     LearnerConfig(
-        settled=0, epochs=0, least_steps=0, enough=2.0, mirror=0, sketch=0, lambda_orth=0, drift_weight=0
+        settled=0,
+        epochs=0,
+        least_steps=0,
+        few_steps=0,
+        enough=2.0,
+        mirror=0,
+        sketch=0,
+        lambda_orth=0,
+        drift_weight=0,
     )
     ValidationConfig(share=0, tolerated_loss=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,8 @@ def test_pools_that_were_taught_enough_classes_stay_as_they_are(
     network: RetrievalViT, first: Task, second: Task
 ) -> None:
     learner = Learner(
-        network, LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, settled=3)
+        network,
+        LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8, settled=3),
     )
     after_one = learner.consolidate(learner.start(), first)
     after_two = learner.consolidate(after_one, second)
@@ -35,7 +37,9 @@ def test_a_task_of_few_images_leaves_the_pools_to_the_next(
     network: RetrievalViT, first: Task, second: Task
 ) -> None:
     trial = first.pick([first.labels.index(label) for label in ("ant", "bee")])
-    config = LearnerConfig(least_images=len(second.labels), slots=4, epochs=1, least_steps=0, batch=8)
+    config = LearnerConfig(
+        least_images=len(second.labels), slots=4, epochs=1, least_steps=0, few_steps=0, batch=8
+    )
     learner = Learner(network, config)
     after_trial = learner.consolidate(learner.start(), trial)
     assert after_trial.pools.slots == 0
@@ -54,20 +58,94 @@ def test_a_task_that_outweighs_all_before_trains_slots_again(
 ) -> None:
     trial = first.pick([first.labels.index(label) for label in ("ant", "bee")])
     learner = Learner(
-        network, LearnerConfig(least_images=0, outweigh=outweigh, slots=4, epochs=1, least_steps=0, batch=8)
+        network,
+        LearnerConfig(
+            least_images=0, outweigh=outweigh, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8
+        ),
     )
     after_trial = learner.consolidate(learner.start(), trial)
     assert after_trial.pools.slots == 4
     assert (learner.consolidate(after_trial, second).pools.slots == 8) == trained
 
 
-def test_one_class_alone_is_learned_without_slots(learner: Learner, first: Task) -> None:
-    rows = [i for i, label in enumerate(first.labels) if label == "ant"]
-    alone = Task("t0", first.pixels[rows], ("ant",) * len(rows))
+@pytest.fixture
+def alone(first: Task) -> Task:
+    """One class and no other."""
+    return first.pick([row for row, label in enumerate(first.labels) if label == "ant"])
+
+
+def test_the_images_of_a_class_that_is_alone_are_told_from_each_other(
+    network: RetrievalViT, first: Task
+) -> None:
+    alone = Task("t1", first.pixels[::4], ("ant",) * len(first.pixels[::4]))
+    learner = Learner(network, LearnerConfig(least_images=0, slots=4, batch=9, few_steps=60))
+    losses: list[float] = []
+    state = learner.consolidate(learner.start(), alone, lambda _, figures: losses.append(figures["loss"]))
+    assert len(losses) == 60
+    told_nothing = math.log(len(alone.labels)) / 2  # half of it: which class it is needs no telling
+    assert sum(losses[-10:]) / 10 < 0.8 * told_nothing
+    assert state.pools.slots == 4
+    assert state.pool_labels == {"ant"}
+    assert accuracy(learner, state, alone) == 1
+
+
+def test_of_few_classes_both_images_and_classes_are_judged(network: RetrievalViT, first: Task) -> None:
+    config, start = LearnerConfig(slots=4), Learner(network, LearnerConfig()).start()
+    before = Learner(network, config).extract(start.pools, first.pixels)
+    training = TaskTraining(network, config, start, first, before)
+    rows = torch.tensor([0, 20])
+    twin = int((training.targets == training.targets[0]).nonzero()[1])
+    sure = torch.full((2, len(first.labels)), -50.0)
+    for answers, entropies, share in (
+        ((0, 20), (0, 0), 1.0),  # both images recognised
+        ((twin, 20), (50, 0), 1.0),  # taken for another of its class
+        ((20, 20), (50, 50), 0.5),  # taken for one of another class
+    ):
+        logits = sure.clone().scatter(1, torch.tensor(answers)[:, None], 0.0)
+        loss, right = training.judge(logits, rows)
+        assert loss.item() == pytest.approx(sum(entropies) / 4, rel=0.05, abs=1e-6)
+        assert right.item() == share
+
+
+def test_a_class_that_is_alone_brings_no_slots_where_tasks_are_treated_alike(
+    network: RetrievalViT, alone: Task
+) -> None:
+    learner = Learner(network, LearnerConfig(least_images=0, few_classes=0))
     state = learner.consolidate(learner.start(), alone)
     assert state.pools.slots == 0
-    assert state.tasks == ("t0",)
+    assert state.tasks == ("t1",)
     assert accuracy(learner, state, alone) == 1
+
+
+def test_of_many_images_of_one_class_some_are_chosen_from_all_over(
+    network: RetrievalViT, alone: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.epochs.EXEMPLARS", 5)
+    learner = Learner(network, LearnerConfig())
+    before = learner.extract(learner.start().pools, alone.pixels)
+    training = TaskTraining(network, learner.config, learner.start(), alone, before)
+    assert torch.equal(training.task.pixels, alone.pixels[::3])
+    assert torch.equal(training.before, before[::3])
+    assert training.classifier.out_features == len(training.targets) == 4
+
+
+@pytest.mark.parametrize(("few_classes", "steps"), [(4, 20), (3, 10)])
+def test_few_classes_are_seen_varied_and_to_the_last_step(
+    network: RetrievalViT, first: Task, few_classes: int, steps: int
+) -> None:
+    config = LearnerConfig(
+        slots=4, epochs=1, least_steps=10, enough=0, few_classes=few_classes, few_steps=20, batch=8, mirror=0
+    )
+    before = Learner(network, config).extract(Learner(network, config).start().pools, first.pixels)
+    training = TaskTraining(network, config, Learner(network, config).start(), first, before)
+    rows, unmirrored = torch.arange(8), torch.zeros(8, dtype=torch.bool)
+    shown = training.seen(rows, unmirrored, torch.Generator().manual_seed(0))
+    varied = few_classes > len(set(first.labels))
+    assert torch.equal(shown, first.pixels[:8]) != varied
+    assert training.epochs * training.steps == steps
+    epochs: list[EpochState] = []
+    training.run(on_epoch=epochs.append)
+    assert len(epochs) == (training.epochs if varied else 1), "any accuracy is enough"
 
 
 def test_features_are_held_the_less_the_fewer_images_came_before(
@@ -99,13 +177,16 @@ def test_slots_start_with_keys_of_length_one_and_short_values(network: Retrieval
 
 def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task) -> None:
     def trained(mirror: float) -> torch.Tensor:
-        config = LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, mirror=mirror)
+        config = LearnerConfig(
+            least_images=0, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8, mirror=mirror
+        )
         learner = Learner(network, config)
         return learner.consolidate(learner.start(), first).pools.values
 
     flipped = replace(first, pixels=first.pixels.flip(-1))
     learner = Learner(
-        network, LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, mirror=0.0)
+        network,
+        LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8, mirror=0.0),
     )
     of_flipped = learner.consolidate(learner.start(), flipped).pools.values
     torch.testing.assert_close(trained(1.0), of_flipped, rtol=1e-3, atol=1e-3)
@@ -113,7 +194,7 @@ def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task
 
 
 def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT, first: Task) -> None:
-    config = LearnerConfig(least_images=0, slots=4, epochs=50, least_steps=0, batch=8)
+    config = LearnerConfig(least_images=0, slots=4, epochs=50, least_steps=0, few_classes=0, batch=8)
     epochs: list[EpochState] = []
     Learner(network, config).consolidate(Learner(network, config).start(), first, None, epochs.append)
     assert 1 < len(epochs) < 50
@@ -129,6 +210,7 @@ def test_keeping_features_in_place_makes_them_drift_less(
             slots=4,
             epochs=3,
             least_steps=0,
+            few_steps=0,
             batch=8,
             settled=100,
             drift_weight=weight,
