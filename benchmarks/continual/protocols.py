@@ -53,7 +53,11 @@ FEW = Protocol(train_per_class=5)
 FULL = Protocol(px=224, train_per_class=None, test_per_class=None, epochs=5, batch=128)
 CUB = Protocol(data="cub100", px=224, train_per_class=None, test_per_class=None)
 
-SCENARIO_CONDITIONS: dict[str, dict[str, int]] = {"domain": {"tasks": 5}, "online": {"epochs": 1}}
+SCENARIO_CONDITIONS: dict[str, dict[str, int]] = {
+    "domain": {"tasks": 5},
+    "online": {"epochs": 1},
+    "single": {"tasks": 100},
+}
 """What a scenario asks for where nothing else is said."""
 
 PROTOCOLS = {"quick": QUICK, "few": FEW, "full": FULL, "cub": CUB}

@@ -113,5 +113,6 @@ SCENARIOS = {
     "blurry": blurred,
     "online": class_incremental,
     "trial": after_trial,
+    "single": class_incremental,
 }
-"""`online` is class-incremental in a single pass: see `protocols`."""
+"""`online` is class-incremental in a single pass, `single` a class at a time: see `protocols`."""

@@ -90,7 +90,15 @@ SETTLED = Entry(
     once=True,
 )
 
-PARTS = {"methods": METHODS, "ablations": ABLATIONS, "scenarios": (*SCENARIOS, SETTLED)}
+ALIKE = Entry(
+    "hippotune, tasks treated alike", "hippotune", ("learner.few_classes=0",), scenario="single", once=True
+)
+ONE_BY_ONE = (
+    *(Entry(name, name, scenario="single", once=True) for name in ("frozen-ncm", "ranpac", "hippotune")),
+    ALIKE,
+)
+
+PARTS = {"methods": METHODS, "ablations": ABLATIONS, "scenarios": (*SCENARIOS, SETTLED, *ONE_BY_ONE)}
 
 
 def missing(parts: Sequence[str], protocol: str, seeds: int) -> Iterator[tuple[Entry, int]]:
