@@ -172,14 +172,13 @@ class TaskTraining:
 
         Of few classes the logits are images', and a class has the logsumexp of its own: the mean of both entropies.
         """
-        targets = self.targets.to(self.device)
-        if not self.few:
-            return F.cross_entropy(logits, targets[rows]), (
-                logits.argmax(dim=1) == targets[rows]
-            ).float().mean()
-        among = F.one_hot(targets).T.log()  # [C, n], 0 for a class' own images and -inf for others
-        of_classes = (logits.unsqueeze(1) + among).logsumexp(dim=2)  # [b, C]
-        loss = (F.cross_entropy(logits, rows) + F.cross_entropy(of_classes, targets[rows])) / 2
+        targets, of_classes = self.targets.to(self.device), logits
+        if self.few:
+            among = F.one_hot(targets).T.log()  # [C, n], 0 for a class' own images and -inf for others
+            of_classes = (logits.unsqueeze(1) + among).logsumexp(dim=2)  # [b, C]
+        loss = F.cross_entropy(of_classes, targets[rows])
+        if self.few:
+            loss = (loss + F.cross_entropy(logits, rows)) / 2
         return loss, (of_classes.argmax(dim=1) == targets[rows]).float().mean()
 
     @torch.no_grad()
