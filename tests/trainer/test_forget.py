@@ -90,7 +90,8 @@ def test_slots_stay_where_others_rest_on_them(learner: Learner, first: Task, sec
     assert not rests_on(state, "t1", report(0.9), report(0.95))
     assert not rests_on(state, "t1", report(0.9), report(0.891))
     assert rests_on(state, "t1", report(0.9), report(0.88))
-    assert not rests_on(state, "t1", report(1.0, 20), report(0.95, 20)), "one image is no evidence"
+    assert rests_on(state, "t1", report(1.0, 99), report(1.0, 99)), "so few show no loss of one in a hundred"
+    assert not rests_on(state, "t1", report(1.0, 100), report(1.0, 100))
     nothing = Report({}, {}, {}, {}, 0)
     assert rests_on(state, "t1", nothing, nothing)
     assert not rests_on(state, "t2", nothing, nothing)
