@@ -119,9 +119,8 @@ def square_pixels(image: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode Pillow decodes from these formats, as RGB: transparency laid on white, 16-bit greys scaled to 8."""
-    if (
-        image.mode == "RGB" and "transparency" not in image.info
-    ):  # a PNG may name one colour that is not to be seen
+    # A PNG in RGB may still name one colour that is not to be seen.
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image, dtype=np.float32) / 257).astype(np.uint8)).convert("RGB")

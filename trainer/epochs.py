@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.budget import BudgetBatch
 from model.losses import orthogonality, retrieval_entropy
 from model.moments import label_rows
-from model.network import RetrievalViT
+from model.network import Features, RetrievalViT
 from model.pools import GrowingPools, Pools
 from trainer.config import LearnerConfig
 from trainer.precision import training_precision
@@ -151,10 +151,8 @@ class TaskTraining:
 
     def step(self, rows: Tensor, pixels: Tensor) -> dict[str, float]:
         """One update on `pixels` [b, 3, px, px] of the images `rows` [b]; returns its loss and accuracy."""
-        pixels, loop = pixels.to(self.device), self.network.loop
-        budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
-        with training_precision(self.device):
-            features = self.network(pixels, self.pools.memories(loop), budgets, self.config.bptt)
+        pixels = pixels.to(self.device)
+        features = self.passed(pixels, self.pools)
         logits = self.classifier(FEATURE_LENGTH * features.vectors)
         loss, right = self.judge(logits, rows.to(self.device))
         loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
@@ -186,11 +184,14 @@ class TaskTraining:
         """Where the pools so far put `pixels` of the images `rows` [b]: features [b, F] of length one."""
         if not self.few:
             return self.before[rows].to(self.device)  # of the image as it is, seen mirrored or not
+        return F.normalize(self.passed(pixels, self.pools.base).vectors, dim=-1)
+
+    def passed(self, pixels: Tensor, pools: Pools | GrowingPools) -> Features:
+        """What the network makes of pixels [b, 3, px, px] under some pools."""
         loop = self.network.loop
-        budgets = BudgetBatch.repeat(loop.budget, len(rows), self.device)
+        budgets = BudgetBatch.repeat(loop.budget, len(pixels), self.device)
         with training_precision(self.device):
-            features = self.network(pixels, self.pools.base.memories(loop), budgets)
-        return F.normalize(features.vectors, dim=-1)
+            return self.network(pixels, pools.memories(loop), budgets, self.config.bptt)
 
     def snapshot(self, epoch: int) -> EpochState:
         """Everything the next epoch depends on."""

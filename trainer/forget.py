@@ -5,7 +5,8 @@ other classes keep their means. A class that another task also taught stays too,
 images do not tell whose they were.
 
 Slots of an old task also moved the features of what was learned after it. They go all the same, unless the held-out
-images of the other tasks show that those have come to rest on them; then they stay, without a class to their name.
+images of the other tasks show that those have come to rest on them, or are too few to tell; then they stay, without a
+class to their name.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ def test_what_switches_something_off_is_allowed() -> None:
         settled=0,
         epochs=0,
         least_steps=0,
+        few_classes=0,
         few_steps=0,
         enough=2.0,
         mirror=0,
