@@ -14,7 +14,7 @@ from hippotune import Client
 from model.checkpoint import Checkpoint
 from service.config import ServiceConfig
 from service.runtimes import Output, fault_of
-from tests.service.support import Running, picture, random_version, running
+from tests.service.support import Running, picture, random_version, running, wait_for
 from tests.service.web.chromium import opened
 
 PNG = {"Content-Type": "image/png"}
@@ -37,6 +37,12 @@ def seeing(version: Checkpoint, usual: float | None) -> Checkpoint:
     return replace(version, head=replace(version.head, familiarity=None if usual is None else measure))
 
 
+def figures(server: Running, name: str) -> list[float]:
+    """What the metric of that name, labels included, says: nothing if there is none."""
+    lines = server.client.get("/metrics").text.splitlines()
+    return [float(line.removeprefix(name)) for line in lines if line.startswith(f"{name} ")]
+
+
 def test_it_is_told_and_counted_by_version(empty: Running) -> None:
     version = random_version(empty.backbone, LABELS)
     for usual, wanted in ((100.0, 1.0), (-100.0, 0.0), (None, None)):
@@ -50,9 +56,12 @@ def test_it_is_told_and_counted_by_version(empty: Running) -> None:
         assert (told["datatype"], told["shape"], told["data"]) == ("FP32", [1, 1], [wanted])
         with Client(empty.url) as client:
             assert client.classify(picture()).familiarity == wanted
-        counted = f'hippotune_version_familiarity_bucket{{le="0.01",version="{number}"}}'
-        lines = [line for line in empty.client.get("/metrics").text.splitlines() if line.startswith(counted)]
-        assert [float(line.split()[-1]) for line in lines] == {1.0: [0], 0.0: [3], None: []}[wanted]
+        # An answer comes before it is counted.
+        images = f'hippotune_version_images_total{{outcome="answered",version="{number}"}}'
+        wait_for(lambda name=images: figures(empty, name) == [3])
+        strange = f'hippotune_version_familiarity_bucket{{le="0.01",version="{number}"}}'
+        expected = {1.0: [0], 0.0: [3], None: []}[wanted]
+        wait_for(lambda name=strange, expected=expected: figures(empty, name) == expected)
 
 
 def test_a_version_that_does_not_measure_each_image_is_at_fault() -> None:
