@@ -57,7 +57,7 @@ DEFAULTS = {
     "epochs": "5",
     "least_steps": "50",
     "enough": "1.0",
-    "few_classes": "8",
+    "few_classes": "0",
     "few_steps": "100",
     "mirror": "0.5",
     "batch": "16",

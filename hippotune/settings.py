@@ -201,7 +201,7 @@ class Settings(BaseSettings):
     few_classes: Annotated[
         Annotated[int, Field(ge=0)] | None,
         Part.TRAINER,
-        Doc("A task of fewer classes has its images told from each other too, while slots train."),
+        Doc("A task of fewer classes trains slots by telling its images apart too; 0: none does."),
     ] = None
     few_steps: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps such a task gets at least.")

@@ -16,8 +16,8 @@ class LearnerConfig:
     slots: slots a task brings to each layer.
     value_scale: standard deviation of a new slot's values; the smaller, the faster training turns them.
     settled: classes after which the pools are done: tasks that come later are learned by the head alone, in closed
-        form, and move no feature. With two, only the first task of enough images brings slots, or the first two of a
-        class each.
+        form, and move no feature. With two, only the first task of more than one class, and enough images, brings
+        slots.
     outweigh: a task with this many times the images of all tasks before it brings slots even to pools that are done:
         what taught them was only a trial then. 0 lets every task bring slots.
     least_images: images a task must bring for slots to be trained on them. Those of fewer fit these and little else,
@@ -25,9 +25,9 @@ class LearnerConfig:
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
     enough: training ends early after an epoch that answered this share of the images rightly; above 1 it never does.
-    few_classes, few_steps: a task of fewer classes than this is told apart too soon to teach slots much. Its images are
-        told from each other as well, in crops and changing light (`trainer.views`), and it is given at least so many
-        updates, whatever it answers by then. 0 treats all tasks alike, and lets no class that is alone bring slots.
+    few_classes, few_steps: a task of fewer classes than this has its images told from each other as well, in crops and
+        changing light (`trainer.views`), and is given at least so many updates, whatever it answers by then. So one
+        class alone brings slots too. By default no task is.
     mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots. A rate
@@ -52,7 +52,7 @@ class LearnerConfig:
     epochs: int = 5
     least_steps: int = 50
     enough: float = 1.0
-    few_classes: int = 8
+    few_classes: int = 0
     few_steps: int = 100
     mirror: float = 0.5
     batch: int = 16

@@ -49,8 +49,9 @@ class TaskTraining:
     The head sees this task's classes only (masked logits), so that learning new classes never pushes old ones down,
     and is thrown away afterwards.
 
-    Few classes are told apart too soon to teach slots much. So where a task has few, its images are told from each
-    other too, each seen in ever new crops and light, as in exemplar networks (Dosovitskiy et al., NIPS 2014).
+    Few classes are told apart too soon to teach slots much. Where the configuration says so, the images of a task of
+    few are told from each other too, each seen in ever new crops and light, as in exemplar networks (Dosovitskiy et
+    al., NIPS 2014).
 
     If anything was learned before, even by the head alone, slots train more slowly and features are held where they
     were, because the means of the older classes can only follow. Both apply less, the fewer images came before in

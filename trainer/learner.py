@@ -143,9 +143,10 @@ class Learner:
     def trains_pools(self, state: LearnerState, task: Task) -> bool:
         """Whether a task brings slots.
 
-        A few images tell too little of those to come. And once the pools were taught enough classes they fit the kind
-        of images that come here: slots of later tasks gained nothing that the drift they caused did not cost. Unless
-        all before was little beside what comes now.
+        One class alone has nothing to be told apart from, unless its images are (`few_classes`), and a few images tell
+        too little of those to come. And once the pools were taught enough classes they fit the kind of images that come
+        here: slots of later tasks gained nothing that the drift they caused did not cost. Unless all before was little
+        beside what comes now.
         """
         images, config = len(task.labels), self.config
         telling = images >= config.least_images and (len(set(task.labels)) > 1 or config.few_classes > 1)

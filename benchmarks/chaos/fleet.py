@@ -31,9 +31,8 @@ COMMON = {
     # Here kills are no fault of a task: how a poisonous one ends is tested elsewhere.
     "HIPPOTUNE_QUEUE_MAX_DELIVERIES": "10000",
 }
-TRAINING = ["--epochs", "3", "--enough", "1", "--least-steps", "24", "--few-steps", "24", "--batch", "4"]
-TRAINING += ["--slots", "2", "--settled", "100000", "--least-images", "0"]
-TRAINING += ["--validation-share", "0", "--keep-versions", "10"]
+TRAINING = ["--epochs", "3", "--enough", "1", "--least-steps", "24", "--batch", "4", "--slots", "2"]
+TRAINING += ["--settled", "100000", "--least-images", "0", "--validation-share", "0", "--keep-versions", "10"]
 
 
 @dataclass(slots=True)

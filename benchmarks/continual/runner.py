@@ -81,7 +81,7 @@ def configure(recipe: Recipe, protocol: Protocol, seed: int, settings: Sequence[
     if recipe.schedule is not None:
         fixed += [f"{recipe.schedule}epochs={protocol.epochs}", f"{recipe.schedule}batch={protocol.batch}"]
     if recipe.schedule == "learner." and protocol.single_pass:
-        fixed += ["learner.least_steps=0", "learner.few_classes=0"]
+        fixed += ["learner.least_steps=0"]
     if recipe.seed is not None:
         fixed += [f"{recipe.seed}={seed}"]
     return override(recipe.config, (*fixed, *settings))

@@ -23,7 +23,7 @@ from model.backbone import BackboneSpec, load_backbone
 from trainer.task import Task
 
 TASKS = 5
-PLAIN = ("learner.least_steps=0", "learner.few_classes=0", "learner.enough=2.0")
+PLAIN = ("learner.least_steps=0", "learner.enough=2.0")
 """As many passes as all others make: none more for a small task, none less once every image is answered rightly."""
 EVERY_TASK = "hippotune, slots for every task"
 CONTENDERS: dict[str, tuple[str, tuple[str, ...]]] = {

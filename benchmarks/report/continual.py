@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.continual.suite import ABLATIONS, ALIKE, DEEP_RANPAC, METHODS, SETTLED
+from benchmarks.continual.suite import ABLATIONS, DEEP_RANPAC, METHODS, SETTLED, TOLD_APART
 from benchmarks.report.figures import Row, bound, pick, table
 from benchmarks.report.plots import KNOBS, against_cost, heat_map, over_tasks, sweeps
 
@@ -21,7 +21,7 @@ SCENARIOS = {
     "blurry": "30 % of each class' training images come in other tasks",
     "online": "One pass over every image",
     "trial": "A task of two classes, one image each, comes first; `settled at once` trains slots on it and never again",
-    "single": "A hundred tasks of one class each; `tasks treated alike` trains no slots on a class that is alone",
+    "single": "A hundred tasks of one class each; `images told apart` trains slots on them with `few_classes`",
 }
 PAPERS = ("l2p", "dualprompt", "coda")
 
@@ -102,7 +102,9 @@ def write(rows: Sequence[Row], folder: Path) -> None:
         if ablated := pick(rows, protocol, "class", ["hippotune", *(entry.name for entry in ABLATIONS)]):
             parts += ablations(ablated, protocol, folder)
         for scenario, meaning in SCENARIOS.items():
-            if others := pick(rows, protocol, scenario, [entry.name for entry in (*METHODS, SETTLED, ALIKE)]):
+            if others := pick(
+                rows, protocol, scenario, [entry.name for entry in (*METHODS, SETTLED, TOLD_APART)]
+            ):
                 parts += [f"### {protocol}, {scenario}", f"{meaning}.", comparison(ranked(others), None)]
     (folder / "continual.md").write_text("\n\n".join(part.strip("\n") for part in parts if part) + "\n")
 

@@ -30,8 +30,6 @@ SMALL = (
     "1",
     "--least-steps",
     "1",
-    "--few-steps",
-    "1",
     "--least-images",
     "0",
     "--slots",

@@ -35,10 +35,8 @@ from trainer.task import Task
 from trainer.worker import run
 
 QUEUE = QueueConfig(lease_s=1.5)
-SLOW = LearnerConfig(
-    least_images=0, slots=4, epochs=16, enough=1.1, least_steps=0, few_steps=0, batch=4, settled=100
-)
-FAST = LearnerConfig(least_images=0, slots=4, epochs=2, least_steps=0, few_steps=0, batch=8, settled=100)
+SLOW = LearnerConfig(least_images=0, slots=4, epochs=16, enough=1.1, least_steps=0, batch=4, settled=100)
+FAST = LearnerConfig(least_images=0, slots=4, epochs=2, least_steps=0, batch=8, settled=100)
 
 
 @dataclass(frozen=True, slots=True)

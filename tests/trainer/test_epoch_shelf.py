@@ -39,9 +39,7 @@ def test_an_epoch_counts_on_its_own_basis_alone(tmp_path: Path) -> None:
 def test_the_basis_is_the_backbone_the_settings_and_what_was_learned_before(
     network: RetrievalViT, redis: Redis, first: Task, tmp_path: Path
 ) -> None:
-    config = LearnerConfig(
-        least_images=0, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8, settled=100
-    )
+    config = LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, settled=100)
     learner = Learner(network, config)
     lineage = Lineage(Registry(redis, tmp_path), learner)
     start = learner.start()

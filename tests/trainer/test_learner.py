@@ -209,9 +209,7 @@ def test_training_that_diverges_says_so_even_if_only_its_last_update_did(
     network: RetrievalViT, first: Task, batch: int
 ) -> None:
     """With all images in one batch the loss of the only update is that of before it."""
-    config = LearnerConfig(
-        least_images=0, slots=4, epochs=1, least_steps=0, few_steps=0, batch=batch, lr=1e20
-    )
+    config = LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=batch, lr=1e20)
     learner = Learner(network, config)
     with pytest.raises(Diverged):
         learner.consolidate(learner.start(), first)

@@ -23,7 +23,7 @@ def test_pools_that_were_taught_enough_classes_stay_as_they_are(
 ) -> None:
     learner = Learner(
         network,
-        LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8, settled=3),
+        LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, settled=3),
     )
     after_one = learner.consolidate(learner.start(), first)
     after_two = learner.consolidate(after_one, second)
@@ -37,9 +37,7 @@ def test_a_task_of_few_images_leaves_the_pools_to_the_next(
     network: RetrievalViT, first: Task, second: Task
 ) -> None:
     trial = first.pick([first.labels.index(label) for label in ("ant", "bee")])
-    config = LearnerConfig(
-        least_images=len(second.labels), slots=4, epochs=1, least_steps=0, few_steps=0, batch=8
-    )
+    config = LearnerConfig(least_images=len(second.labels), slots=4, epochs=1, least_steps=0, batch=8)
     learner = Learner(network, config)
     after_trial = learner.consolidate(learner.start(), trial)
     assert after_trial.pools.slots == 0
@@ -59,9 +57,7 @@ def test_a_task_that_outweighs_all_before_trains_slots_again(
     trial = first.pick([first.labels.index(label) for label in ("ant", "bee")])
     learner = Learner(
         network,
-        LearnerConfig(
-            least_images=0, outweigh=outweigh, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8
-        ),
+        LearnerConfig(least_images=0, outweigh=outweigh, slots=4, epochs=1, least_steps=0, batch=8),
     )
     after_trial = learner.consolidate(learner.start(), trial)
     assert after_trial.pools.slots == 4
@@ -78,7 +74,7 @@ def test_the_images_of_a_class_that_is_alone_are_told_from_each_other(
     network: RetrievalViT, first: Task
 ) -> None:
     alone = Task("t1", first.pixels[::4], ("ant",) * len(first.pixels[::4]))
-    learner = Learner(network, LearnerConfig(least_images=0, slots=4, batch=9, few_steps=60))
+    learner = Learner(network, LearnerConfig(least_images=0, slots=4, batch=9, few_classes=8, few_steps=60))
     losses: list[float] = []
     state = learner.consolidate(learner.start(), alone, lambda _, figures: losses.append(figures["loss"]))
     assert len(losses) == 60
@@ -90,7 +86,7 @@ def test_the_images_of_a_class_that_is_alone_are_told_from_each_other(
 
 
 def test_of_few_classes_both_images_and_classes_are_judged(network: RetrievalViT, first: Task) -> None:
-    config, start = LearnerConfig(slots=4), Learner(network, LearnerConfig()).start()
+    config, start = LearnerConfig(slots=4, few_classes=8), Learner(network, LearnerConfig()).start()
     before = Learner(network, config).extract(start.pools, first.pixels)
     training = TaskTraining(network, config, start, first, before)
     rows = torch.tensor([0, 20])
@@ -107,10 +103,8 @@ def test_of_few_classes_both_images_and_classes_are_judged(network: RetrievalViT
         assert right.item() == share
 
 
-def test_a_class_that_is_alone_brings_no_slots_where_tasks_are_treated_alike(
-    network: RetrievalViT, alone: Task
-) -> None:
-    learner = Learner(network, LearnerConfig(least_images=0, few_classes=0))
+def test_a_class_that_is_alone_brings_no_slots_by_default(network: RetrievalViT, alone: Task) -> None:
+    learner = Learner(network, LearnerConfig(least_images=0))
     state = learner.consolidate(learner.start(), alone)
     assert state.pools.slots == 0
     assert state.tasks == ("t1",)
@@ -121,7 +115,7 @@ def test_of_many_images_of_one_class_some_are_chosen_from_all_over(
     network: RetrievalViT, alone: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.epochs.EXEMPLARS", 5)
-    learner = Learner(network, LearnerConfig())
+    learner = Learner(network, LearnerConfig(few_classes=8))
     before = learner.extract(learner.start().pools, alone.pixels)
     training = TaskTraining(network, learner.config, learner.start(), alone, before)
     assert torch.equal(training.task.pixels, alone.pixels[::3])
@@ -177,16 +171,14 @@ def test_slots_start_with_keys_of_length_one_and_short_values(network: Retrieval
 
 def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task) -> None:
     def trained(mirror: float) -> torch.Tensor:
-        config = LearnerConfig(
-            least_images=0, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8, mirror=mirror
-        )
+        config = LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, mirror=mirror)
         learner = Learner(network, config)
         return learner.consolidate(learner.start(), first).pools.values
 
     flipped = replace(first, pixels=first.pixels.flip(-1))
     learner = Learner(
         network,
-        LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, few_steps=0, batch=8, mirror=0.0),
+        LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, mirror=0.0),
     )
     of_flipped = learner.consolidate(learner.start(), flipped).pools.values
     torch.testing.assert_close(trained(1.0), of_flipped, rtol=1e-3, atol=1e-3)
@@ -194,23 +186,25 @@ def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task
 
 
 def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT, first: Task) -> None:
-    config = LearnerConfig(least_images=0, slots=4, epochs=50, least_steps=0, few_classes=0, batch=8)
+    config = LearnerConfig(least_images=0, slots=4, epochs=50, least_steps=0, batch=8)
     epochs: list[EpochState] = []
     Learner(network, config).consolidate(Learner(network, config).start(), first, None, epochs.append)
     assert 1 < len(epochs) < 50
     assert epochs[-1].epoch == 50
 
 
+@pytest.mark.parametrize("few_classes", [0, 8])
 def test_keeping_features_in_place_makes_them_drift_less(
-    network: RetrievalViT, first: Task, second: Task
+    network: RetrievalViT, first: Task, second: Task, few_classes: int
 ) -> None:
     def drift(weight: float) -> float:
         config = LearnerConfig(
             least_images=0,
             slots=4,
             epochs=3,
+            few_classes=few_classes,
+            few_steps=20,
             least_steps=0,
-            few_steps=0,
             batch=8,
             settled=100,
             drift_weight=weight,
@@ -223,3 +217,15 @@ def test_keeping_features_in_place_makes_them_drift_less(
         return drift_of(old, learner.extract(two.pools, second.pixels)).item()
 
     assert drift(100.0) < 0.7 * drift(0.0)
+
+
+def test_images_told_apart_are_told_apart_as_well_after_an_interruption(
+    network: RetrievalViT, alone: Task
+) -> None:
+    config = LearnerConfig(
+        least_images=0, slots=4, epochs=2, least_steps=0, batch=8, few_classes=8, few_steps=0
+    )
+    learner, epochs = Learner(network, config), list[EpochState]()
+    whole = learner.consolidate(learner.start(), alone, on_epoch=epochs.append)
+    resumed = learner.consolidate(learner.start(), alone, resume=epochs[0])
+    assert torch.equal(resumed.pools.values, whole.pools.values)

@@ -130,5 +130,6 @@ def test_every_class_of_cifar100_has_its_superclass() -> None:
 def test_a_single_pass_is_one_pass() -> None:
     with pytest.raises(ValueError, match="epochs is 3"):
         Protocol(scenario="online", epochs=3)
-    learner = configure(RECIPES["hippotune"], Protocol(scenario="online", epochs=1), 0, ()).learner
-    assert (learner.least_steps, learner.few_classes) == (0, 0)
+    assert (
+        configure(RECIPES["hippotune"], Protocol(scenario="online", epochs=1), 0, ()).learner.least_steps == 0
+    )

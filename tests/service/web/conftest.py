@@ -36,7 +36,7 @@ def school(redis_url: str, backbone: BackboneSpec, tmp_path: Path) -> Iterator[R
         queue=queue,
         backbone=backbone,
         loop=LoopConfig(topk=4),
-        learner=LearnerConfig(least_images=0, slots=4, epochs=1, few_steps=50, batch=8, settled=100),
+        learner=LearnerConfig(least_images=0, slots=4, epochs=1, batch=8, settled=100),
         validation=ValidationConfig(share=0.25),
         threads=1,
     )
