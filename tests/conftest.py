@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ from exchange.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# Before torch is imported, here or in a process that a test starts: two files run at a time, and threads of one that
+# wait for each other spin on the core of the other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
