@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     unready_s: Annotated[
         Annotated[float, Field(ge=0)],
         Part.SERVER,
-        Doc("Seconds to stay open but not ready once asked to stop, for a balancer to notice."),
+        Doc("Seconds to answer on, but not ready, once asked to stop, for a balancer to notice."),
     ] = 0.5
     runtime: Annotated[
         str | None,

@@ -16,8 +16,13 @@ containers are killed after 10."""
 
 @dataclass(slots=True)
 class Lifecycle:
-    """draining: the server finishes what it has and takes nothing new.  failure: what kept it from starting."""
+    """unready: the server answers as ever, and wants requests to be sent elsewhere: it will drain.
 
+    draining: it finishes what it has and takes nothing new.
+    failure: what kept it from starting.
+    """
+
+    unready: bool = False
     draining: bool = False
     failure: Exception | None = None
     _hurried: set[asyncio.Timeout] = field(default_factory=set)

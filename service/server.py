@@ -1,4 +1,4 @@
-"""uvicorn, stopping in the right order: not ready first, then no new connections, then what is under way."""
+"""uvicorn, stopping in the right order: not ready first, then no new work, then what is under way."""
 
 from __future__ import annotations
 
@@ -53,10 +53,11 @@ def untold_tracebacks() -> Iterator[None]:
 
 
 class DrainingServer(uvicorn.Server):
-    """Tells the app before connections are closed, so that /readyz turns first and event streams end."""
+    """Tells the app before connections are closed: that it is unready, then, in time for event streams to end, that it
+    drains."""
 
     def __init__(self, app: FastAPI, *, host: str, port: int, unready_s: float = 0.0) -> None:
-        """unready_s: seconds to stay open but not ready once asked to stop, for a load balancer to notice."""
+        """unready_s: seconds to answer on, but not ready, once asked to stop, for a load balancer to notice."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -83,8 +84,9 @@ class DrainingServer(uvicorn.Server):
             raise self._lifecycle.failure or ended from None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._lifecycle.drain()
+        self._lifecycle.unready = True
         await asyncio.sleep(self._unready_s)
+        self._lifecycle.drain()
         await super().shutdown(sockets)
 
 

@@ -96,6 +96,12 @@ class Services:
             raise Problem(503, "a thread of the server has ended; restart it")
 
     def require_ready(self) -> None:
+        """Raise Problem 503 when requests should be sent elsewhere, even where one would still be answered."""
+        if self.lifecycle.unready:
+            raise Problem(503, "the server is about to shut down")
+        self.require_able()
+
+    def require_able(self) -> None:
         """Raise Problem 503 when something keeps /classify from answering."""
         self.require_open()
         if not self.engine.alive:
@@ -105,8 +111,8 @@ class Services:
             raise Problem(503, told)
 
     def able_snapshot(self, untaught: int) -> Snapshot:
-        """The version being served. Raises Problem 503 when not ready, `untaught` when there is none to serve."""
-        self.require_ready()
+        """The version being served. Raises Problem 503 when not able, `untaught` when there is none to serve."""
+        self.require_able()
         snapshot = self.served.snapshot
         if snapshot is None or not snapshot.labels:
             refusals = self.watcher.refusals

@@ -121,6 +121,7 @@ METADATA = answered(
 @router.get("/models/{model}/ready", dependencies=MODEL, summary="Does the model answer?", responses=READY)
 async def model_ready(services: TheServices) -> dict[str, Any]:
     """503 while nothing was learned: there is no label to answer with."""
+    services.require_ready()
     services.able_snapshot(untaught=503)
     return {"name": services.config.model_name, "ready": True}
 

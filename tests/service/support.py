@@ -90,7 +90,7 @@ def random_version(
 
 @contextmanager
 def running(config: ServiceConfig, unready_s: float = 0.0) -> Iterator[Running]:
-    """The app under uvicorn in a thread, on a free port. unready_s: how long it stays open when it stops."""
+    """The app under uvicorn in a thread, on a free port. unready_s: how long it answers on when it is to stop."""
     app = create_app(config)
     server = DrainingServer(app, host="127.0.0.1", port=0, unready_s=unready_s)
     thread = threading.Thread(target=server.run, name="uvicorn")

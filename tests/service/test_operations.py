@@ -156,24 +156,26 @@ def test_a_dead_engine_is_no_longer_healthy(config: ServiceConfig) -> None:
         assert server.client.get("/readyz").status_code == 503
 
 
-def test_before_it_closes_it_is_open_and_not_ready(config: ServiceConfig) -> None:
-    """So that a balancer looks elsewhere before anybody is turned away by a closed door."""
-    seen: list[tuple[int, int]] = []
+def test_before_it_closes_it_answers_and_is_not_ready(config: ServiceConfig) -> None:
+    """So that a balancer looks elsewhere before anybody is turned away, by a closed door or by a 503."""
+    seen: list[tuple[int, int, int]] = []
 
     def look() -> None:
         with suppress(httpx.TransportError):
             while True:
                 ready = httpx.get(f"{server.url}/readyz").status_code
                 asked = httpx.post(f"{server.url}/classify", content=picture(), headers=PNG).status_code
-                seen.append((ready, asked))
+                model = httpx.get(f"{server.url}/v2/models/hippotune/ready").status_code
+                seen.append((ready, asked, model))
 
     with running(config, unready_s=1.0) as server:
         server.serve(random_version(server.backbone, ("cat", "dog")))
         looking = threading.Thread(target=look)
         looking.start()
-        wait_for(lambda: (200, 200) in seen)
+        wait_for(lambda: (200, 200, 200) in seen)
     looking.join()
-    assert seen[-1] == (503, 503)
+    assert seen[-1] == (503, 200, 503)
+    assert {asked for _, asked, _ in seen} == {200}
 
 
 class Deadly:
