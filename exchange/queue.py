@@ -116,9 +116,9 @@ class TaskQueue(TaskReader):
             raise IdempotencyMismatch("the idempotency key was used before, with another body")
         return Submitted(task_from_fields(read_fields(rest[0])), created=status == b"created")
 
-    def require_room(self) -> None:
-        """Raises `QueueFull` if `submit` would raise it now for a new task."""
-        if self.depth() >= self.config.capacity:
+    def require_room(self, idempotency_key: str | None = None) -> None:
+        """Raises `QueueFull` if `submit` would raise it now: never for a key that a task was made with."""
+        if self.depth() >= self.config.capacity and not (idempotency_key and self.made_with(idempotency_key)):
             raise self._full()
 
     def handling(self, idempotency_key: str, ttl_s: float = 4.0) -> AbstractContextManager[None]:

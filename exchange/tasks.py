@@ -27,6 +27,12 @@ class TaskReader:
         """Raises `TaskNotFound`."""
         return task_from_fields(self.fields(task_id))
 
+    def made_with(self, idempotency_key: str) -> bool:
+        """Whether there is a task that was submitted with this key."""
+        with reaching_redis():
+            task: Any = self.redis.hget(self.keys.idempotency(idempotency_key), "task")
+            return task is not None and bool(self.redis.exists(self.keys.task(task.decode())))
+
     def newest(self, limit: int = 100) -> list[TaskRecord]:
         """At most `limit` tasks, the one accepted last first."""
         with reaching_redis():

@@ -101,10 +101,11 @@ def teach(services: Services, id_: str, label: str) -> TaskRecord:
         )
     if not remembered.teaches:
         raise refused("id", id_, FULL)
+    key, digest = f"feedback {id_}", hashlib.sha256(label.encode()).hexdigest()
+    services.queue.require_room(key)  # before anything is stored
     blob = services.blobs.put(remembered.features.astype("<f4").tobytes())
-    digest = hashlib.sha256(label.encode()).hexdigest()
     sample = Sample(blob, label, remembered.space)
     try:
-        return services.queue.submit(f"feedback: {label}", [sample], f"feedback {id_}", digest).task
+        return services.queue.submit(f"feedback: {label}", [sample], key, digest).task
     except IdempotencyMismatch:
         raise Problem(409, f"answer {id_!r} was given another label before") from None

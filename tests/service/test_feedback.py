@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from exchange.relay import Relay
 from model.budget import Budget
 from model.network import RetrievalViT
 from model.preprocess import decode
+from service.config import ServiceConfig
 from service.memory import AnswerMemory, Remembered, SharedMemory
 from service.runtimes import as_taught
 from tests.service.conftest import LABELS
@@ -99,6 +101,20 @@ def test_the_same_correction_again_is_the_same_task_and_another_is_refused(serve
     assert other.status_code == 409
     assert "another label" in other.json()["detail"]
     queued(server)
+
+
+def test_a_full_queue_stores_no_correction_and_still_knows_the_accepted(config: ServiceConfig) -> None:
+    def correct(id_: str) -> httpx.Response:
+        return server.client.post("/feedback", json={"id": id_, "label": "cat"})
+
+    with running(replace(config, queue=replace(config.queue, capacity=1))) as server:
+        server.serve(random_version(server.backbone, LABELS))
+        first, second = ask(server, seed=1), ask(server, seed=2)
+        accepted = correct(first)
+        before = sorted((config.store / "blobs").rglob("*"))
+        assert correct(second).status_code == 429
+        assert sorted((config.store / "blobs").rglob("*")) == before
+        assert correct(first).json()["id"] == accepted.json()["id"]
 
 
 def test_each_of_many_images_has_its_own_id(server: Running) -> None:

@@ -271,3 +271,23 @@ def test_a_full_queue_is_429_and_says_when_to_come_back(config: ServiceConfig) -
         assert int(full.headers["retry-after"]) >= 1
         assert full.headers["content-type"] == "application/problem+json"
         assert len(server.queue.newest()) == config.queue.capacity
+
+
+def test_a_full_queue_stores_nothing_and_still_knows_whom_it_accepted(config: ServiceConfig) -> None:
+    def stored() -> set[str]:
+        return {path.name for path in (config.store / "blobs").rglob("*") if path.is_file()}
+
+    def submit_one(key: str, seed: int) -> httpx.Response:
+        one = {"files": ("a", picture(seed))}
+        return server.client.post(
+            "/tasks", files=one, data={"labels": "cat"}, headers={"Idempotency-Key": key}
+        )
+
+    with running(config) as server:
+        accepted = [submit_one(f"key-{seed}", seed) for seed in range(config.queue.capacity)]
+        before = stored()
+        for seed in range(100, 103):
+            assert submit_one(f"key-{seed}", seed).status_code == 429
+        assert stored() == before
+        assert submit_one("key-0", 0).json()["id"] == accepted[0].json()["id"]
+        assert submit_one("key-0", 1).status_code == 422, "the key of another body"
