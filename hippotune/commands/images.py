@@ -12,11 +12,11 @@ import typer
 from hippotune import completion
 from hippotune.calls import Ask
 from hippotune.client import Client
-from hippotune.errors import Refused
+from hippotune.errors import HippoTuneError, Refused, unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
 from hippotune.latency import Latency, latency, noise
-from hippotune.output import print_json, print_table
+from hippotune.output import print_error, print_json, print_table
 from hippotune.records import Budget, Classification
 from hippotune.settings import Settings
 
@@ -27,6 +27,8 @@ TOPK = "Slots recalled a step."
 KEEP = "Share of image tokens kept apart, 0.5 to 1; less is faster."
 BUDGET_MS = "Answer within so many milliseconds if that can be, with the largest keep that does."
 REPEATED = " Repeat to compare."
+OF_ONE_IMAGE = (400, 413, 415, 422, 504)
+"""Refusals that another image need not meet with."""
 USUAL = (Ask(tmax=1), Ask(tmax=4))
 """What `bench` compares unless told otherwise."""
 
@@ -63,22 +65,50 @@ def classify(
         explain=explain or None,
     )
     with settings.client() as client:
-        answers = [(path, answered(client, path, ask)) for path in images]
+        found = outcomes(client, images, ask)
+    answers = [(path, each) for path, each in found if isinstance(each, Classification)]
+    failures = [each for _, each in found if isinstance(each, Exception)]
     if as_json:
-        print_json([{"file": path, "answer": answer} for path, answer in answers])
-        return
-    print_answers(answers)
-    for path, answer in answers if explain else ():
-        print_trace(str(path), answer.trace)
+        print_json([told(path, each) for path, each in found])
+    elif answers:
+        print_answers(answers)
+        for path, answer in answers if explain else ():
+            print_trace(str(path), answer.trace)
+    for failure in failures[:-1]:
+        print_error(unnumbered(failure))
+    if failures:
+        raise failures[-1]
 
 
-def answered(client: Client, path: Path, ask: Ask) -> Classification:
-    """The answer to one of many files. Raises what `Client.classify` raises; a refusal names the file."""
-    try:
-        return client.classify(path, **ask)
-    except Refused as error:
-        problem = error.problem | {"detail": f"{path}: {error.problem.get('detail', 'refused')}"}
-        raise Refused(error.status, problem, busy=error.busy) from None
+def outcomes(
+    client: Client, images: Sequence[Path], ask: Ask
+) -> list[tuple[Path, Classification | HippoTuneError | OSError]]:
+    """What became of each image, as far as the first error that is not of its image alone."""
+    found: list[tuple[Path, Classification | HippoTuneError | OSError]] = []
+    for path in images:
+        try:
+            found.append((path, client.classify(path, **ask)))
+        except Refused as error:
+            problem = error.problem | {"detail": f"{path}: {error.problem.get('detail', 'refused')}"}
+            found.append((path, Refused(error.status, problem, busy=error.busy)))
+            if error.status not in OF_ONE_IMAGE:
+                break
+        except OSError as error:
+            found.append((path, error))
+        except HippoTuneError as error:
+            found.append((path, error))
+            break
+    return found
+
+
+def told(path: Path, found: Classification | HippoTuneError | OSError) -> dict[str, Any]:
+    """The JSON of an image's outcome."""
+    if isinstance(found, Classification):
+        return {"file": path, "answer": found}
+    return {
+        "file": path,
+        "problem": found.problem if isinstance(found, Refused) else {"detail": unnumbered(found)},
+    }
 
 
 @with_settings(Part.CLIENT)

@@ -214,11 +214,31 @@ def test_a_server_that_refuses_is_4(server: Up, digit: Path) -> None:
     assert hippotune("forget", "no-such-task", "--url", server.address).returncode == 4
 
 
-def test_of_many_files_the_one_that_is_refused_is_named(server: Up, digit: Path, tmp_path: Path) -> None:
-    (tmp_path / "odd.jpg").write_bytes(b"<html>404</html>")
-    result = hippotune("classify", digit, tmp_path / "odd.jpg", "--url", server.address)
+def test_of_many_files_those_that_are_refused_are_named_and_the_others_answered(
+    server: Up, digit: Path, tmp_path: Path
+) -> None:
+    odd, cut = tmp_path / "odd.jpg", tmp_path / "cut.png"
+    odd.write_bytes(b"<html>404</html>")
+    cut.write_bytes(digit.read_bytes()[:60])
+    files = (odd, digit, cut, "--url", server.address)
+    result = hippotune("classify", *files)
     assert result.returncode == 4
-    assert f"415: {tmp_path / 'odd.jpg'}: body is in none" in result.stderr
+    assert f"error: 415: {odd}: body is in none" in result.stderr
+    assert f"error: 422: {cut}: " in result.stderr
+    assert digit.name in result.stdout
+    rows = json.loads(hippotune("classify", *files, "--json").stdout)
+    assert [(row["file"], *row) for row in rows] == [
+        (str(odd), "file", "problem"),
+        (str(digit), "file", "answer"),
+        (str(cut), "file", "problem"),
+    ]
+    assert [rows[place]["problem"]["status"] for place in (0, 2)] == [415, 422]
+
+
+def test_what_every_image_would_meet_with_is_met_with_once(server: Up, digit: Path) -> None:
+    result = hippotune("classify", digit, digit, "--url", "http://127.0.0.1:9", "--retries", "0")
+    assert result.returncode == 3
+    assert result.stderr.count("no server answers") == 1
 
 
 def test_it_says_which_version_it_is() -> None:
