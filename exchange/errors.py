@@ -72,6 +72,10 @@ class PointerMoved(ExchangeError):
     """The pointer was not where the caller expected it: somebody else published or activated first."""
 
 
+class PeerSilent(ExchangeError):
+    """A process that was there a moment ago does not answer a question. It may be busy, or have died since."""
+
+
 class BlobMissing(ExchangeError):
     """The store holds no blob with this hash."""
 

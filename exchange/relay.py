@@ -8,6 +8,7 @@ from typing import Any
 from redis import Redis
 
 from exchange.connection import BLOCK_MS, reaching_redis
+from exchange.errors import PeerSilent
 from exchange.keys import DEFAULT_PREFIX, Keys
 
 _KEPT_MS = 10_000
@@ -25,9 +26,9 @@ class Relay:
         self._announce_at = 0.0
 
     def ask(self, peer: str, question: str, patience_s: float = 1.0) -> bytes | None:
-        """What the process named `peer` answers.
+        """What the process named `peer` answers; None at once if there is no such process.
 
-        None at once if there is no such process; None after `patience_s` seconds if it does not answer.
+        Raises `PeerSilent` if it does not answer within `patience_s` seconds.
         """
         token = secrets.token_hex(8)
         waiting, reply = self.keys.relay(peer), self.keys.relay(f"{peer}:{token}")
@@ -39,7 +40,10 @@ class Relay:
                 pipe.rpush(waiting, f"{token} {question}")
                 pipe.pexpire(waiting, _KEPT_MS)
                 pipe.execute()
-            return self._pop(reply, patience_s)
+            answer = self._pop(reply, patience_s)
+        if answer is None:
+            raise PeerSilent(f"the process {peer!r}, which would know, does not answer now")
+        return answer
 
     def answer(self, me: str, tell: Callable[[str], bytes]) -> None:
         """Answers the next question to `me`, or returns after a moment without one. For one name and one thread."""
@@ -56,6 +60,11 @@ class Relay:
                 pipe.rpush(reply, tell(question))
                 pipe.pexpire(reply, _KEPT_MS)
                 pipe.execute()
+
+    def leave(self, me: str) -> None:
+        """Nobody waits for the answers of `me` any more. In the thread that answered, when it will no more."""
+        with reaching_redis():
+            self.redis.delete(self.keys.presence(me))
 
     def _pop(self, key: str, patience_s: float) -> bytes | None:
         deadline = time.monotonic() + patience_s

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Self
@@ -107,7 +108,7 @@ class SharedMemory:
         self._thread.join()
 
     def find(self, id_: str) -> Remembered | None:
-        """The answer of this id, from whichever server gave it. Raises ExchangeUnavailable."""
+        """The answer of this id, from whichever server gave it. Raises ExchangeUnavailable and PeerSilent."""
         owner = id_.partition("-")[0]
         if owner == self.own.owner:
             return self.own.find(id_)
@@ -125,6 +126,8 @@ class SharedMemory:
             except Exception:  # nothing may end this thread, least of all a question
                 log.exception("a question of another server failed")
                 self._stop.wait(RETRY_S)
+        with suppress(ExchangeUnavailable):  # it forgets who does not come back
+            self._relay.leave(self.own.owner)
 
     def _tell(self, id_: str) -> bytes:
         found = self.own.find(id_)

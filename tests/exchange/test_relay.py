@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from exchange.errors import PeerSilent
 from exchange.relay import Relay
 
 
@@ -42,6 +43,15 @@ def test_a_name_that_nobody_bears_leaves_nothing_behind(redis: Redis) -> None:
 def test_one_that_has_just_died(redis: Redis) -> None:
     relay = Relay(redis)
     relay.answer("gone", lambda question: question.encode())
-    assert relay.ask("gone", "abc", patience_s=0.05) is None
+    with pytest.raises(PeerSilent, match="gone"):
+        relay.ask("gone", "abc", patience_s=0.05)
     assert 0 < redis.pttl(relay.keys.relay("gone")) <= 10_000  # the question does not lie there for ever
     assert 0 < redis.pttl(relay.keys.presence("gone")) <= 30_000
+
+
+def test_one_that_has_left_is_not_waited_for(redis: Redis) -> None:
+    relay = Relay(redis)
+    relay.answer("left", lambda question: question.encode())
+    relay.leave("left")
+    assert relay.ask("left", "abc", patience_s=600) is None
+    assert redis.keys("*") == []

@@ -170,6 +170,17 @@ def test_another_server_asks_the_one_that_answered(server: Running) -> None:
     assert server.client.post("/feedback", json={"id": gone, "label": "cat"}).status_code == 404
 
 
+def test_a_server_that_is_there_and_silent_is_asked_again_later(server: Running) -> None:
+    relay = Relay(server.queue.redis, server.config.queue.prefix)
+    relay.answer("0123abcd", lambda _: b"")  # it has come, and is busy from then on
+    correction = {"id": f"0123abcd-{'0' * 24}", "label": "cat"}
+    silent = server.client.post("/feedback", json=correction)
+    assert (silent.status_code, silent.headers["retry-after"]) == (503, "1")
+    assert "does not answer now" in silent.json()["detail"]
+    relay.leave("0123abcd")
+    assert server.client.post("/feedback", json=correction).status_code == 404
+
+
 def test_memory_is_bounded_in_number_and_in_time() -> None:
     batch = np.eye(4, dtype=np.float32)
     memory = AnswerMemory(capacity=2, ttl_s=60)
