@@ -98,7 +98,12 @@ class HeadRequests:
                 await send(message)
                 await send({"type": "http.response.body"})
 
-        await self.app({**scope, "method": "GET"}, receive, head_alone)
+        asked: Scope = {**scope, "method": "GET"}
+        try:
+            await self.app(asked, receive, head_alone)
+        finally:
+            if "route" in asked:  # for the metrics
+                scope["route"] = asked["route"]
 
 
 class Lingering:

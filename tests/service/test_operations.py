@@ -53,6 +53,17 @@ def test_metrics_have_the_promised_names_and_route_templates(server: Running) ->
         assert f'hippotune_stage_duration_seconds_count{{stage="{stage}"}}' in text
 
 
+def test_head_counts_by_the_route_that_answered_it(server: Running) -> None:
+    def unmatched() -> int:
+        return server.client.get("/metrics").text.count('code="200",route="unmatched"')
+
+    counted = 'hippotune_request_duration_seconds_count{code="200",route="/healthz"}'
+    for _ in range(2):
+        assert server.client.head("/healthz").status_code == 200
+    wait_for(lambda: f"{counted} 2.0\n" in server.client.get("/metrics").text)
+    assert unmatched() == 0
+
+
 def test_two_apps_in_one_process_share_no_metrics() -> None:
     first, second = Metrics(), Metrics()
     first.queue_depth.set(3)
