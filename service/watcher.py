@@ -161,7 +161,7 @@ class Watcher:
     def _load_or_refuse(self, version: int) -> Snapshot | None:
         """A version ready to answer; None for one that cannot, which is reported. Raises ExchangeUnavailable."""
         try:
-            return self._load(version)
+            snapshot = self._load(version)
         except ExchangeUnavailable:
             raise
         except Exception as error:  # exporters and runtimes raise what they like, and would again
@@ -172,6 +172,8 @@ class Watcher:
             if not told:  # once, however often it is tried
                 self._report_refusal(refusal)
             return None
+        self.refusals = tuple(refusal for refusal in self.refusals if refusal.version != version)
+        return snapshot
 
     def _report_refusal(self, refusal: Refusal) -> None:
         self.refusals = (*self.refusals, refusal)[-KEPT_REFUSALS:]

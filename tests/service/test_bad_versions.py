@@ -86,6 +86,7 @@ def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
         assert len(server.client.get("/versions").json()["refused"]) == 1
         shutil.move(tmp_path / "later still", path)
         wait_for(lambda: serving(server) == first)
+        assert server.client.get("/versions").json()["refused"] == [], "what is served is refused no more"
 
 
 def test_a_version_whose_file_goes_after_it_was_verified_is_missing_and_not_damaged(
