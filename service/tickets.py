@@ -75,6 +75,7 @@ def resolve(ticket: Ticket, problem: Problem | None = None) -> None:
         ticket.done.set_result(None)
     else:
         ticket.done.set_exception(problem)
+        ticket.done.exception()  # as if somebody had asked: who waited may have left just now, and asyncio would log it
 
 
 def fail(tickets: Sequence[Ticket], problem: Problem) -> None:
