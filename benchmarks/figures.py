@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -278,11 +278,28 @@ def strangers() -> str:
         | {kind: strange["below"] for kind, strange in found["strangers"].items()}
         for name, found in scenes.items()
     }
-    rows = [["taken for unknown at 0.01 / 0.05, %", *told], ["---", *("---:" for _ in told)]]
+    rows = []
     for kind in next(iter(told.values())):
         shares = (found[kind] for found in told.values())
         rows.append([kind, *(f"{100 * at['0.01']:.1f} / {100 * at['0.05']:.1f}" for at in shares)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return by_scene("taken for unknown at 0.01 / 0.05, %", list(told), rows)
+
+
+def newcomers() -> str:
+    """How many images of new and of old classes are answered rightly, a row for each number of images learned."""
+    scenes = json.loads((RESULTS / "newcomers.json").read_text())["scenes"]
+    rows = [["none: old classes", *(f"{100 * found['old_before']:.1f}" for found in scenes.values())]]
+    for images in next(iter(scenes.values()))["images"]:
+        shares = (found["images"][images] for found in scenes.values())
+        figured = ([100 * each[kind] for kind in ("new", "new_among_new", "old")] for each in shares)
+        rows.append([images, *("{:.1f} / {:.1f} / {:.1f}".format(*each) for each in figured)])
+    return by_scene("images a new class: new right / among new / old right, %", list(scenes), rows)
+
+
+def by_scene(what: str, scenes: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of a column a scene, each row led by what it is of."""
+    whole = [[what, *scenes], ["---", *("---:" for _ in scenes)], *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in whole)
 
 
 def filled(text: str, kind: str, bodies: Mapping[str, str]) -> str:
@@ -299,6 +316,7 @@ def main(check: bool) -> int:
     """Fill the tables; with `check` only say which files are stale. Answers the exit code."""
     bodies = {name: table(figures) for name, figures in TABLES.items()}
     bodies |= {"methods": methods(), "readme": short_table(README), "familiarity": strangers()}
+    bodies |= {"newcomers": newcomers()}
     stale = 0
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = path.read_text()
