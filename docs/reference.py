@@ -20,6 +20,7 @@ from docs.tables import body, table
 from service.app import create_app
 from service.config import ServiceConfig
 from service.metrics import Metrics
+from service.problems import DESCRIPTIONS
 
 ROOT = Path(__file__).parent.parent
 Schema = dict[str, Any]
@@ -74,7 +75,7 @@ def pages() -> Iterator[tuple[Path, str]]:
 
 def api(document: Schema) -> str:
     """The OpenAPI document as Markdown: calls by their tag, then what they answer with."""
-    lines, tag = [INTRODUCTION, *example(PROBLEM), *errors(document)], ""
+    lines, tag = [INTRODUCTION, *example(PROBLEM), *errors()], ""
     for path, item in document["paths"].items():
         for method in (method for method in METHODS if method in item):
             operation = item[method]
@@ -154,16 +155,11 @@ def laid_out(value: Any, indent: str = "") -> str:
     return f"{begin}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{end}"
 
 
-def errors(document: Schema) -> list[str]:
-    """What each status means, over all calls."""
-    told = {
-        status: response["description"]
-        for item in document["paths"].values()
-        for operation in item.values()
-        for status, response in operation["responses"].items()
-        if int(status) >= 400
-    }
-    return table(("status", "meaning"), [[status, told[status]] for status in sorted(told)])
+def errors() -> list[str]:
+    """What each status means: those that a call names, and those that any may meet with."""
+    return table(
+        ("status", "meaning"), [[str(status), meaning] for status, meaning in sorted(DESCRIPTIONS.items())]
+    )
 
 
 def fields(schema: Schema) -> str:

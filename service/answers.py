@@ -17,7 +17,7 @@ MILLI = 1000
 
 
 class Prediction(BaseModel):
-    label: str = Field(description="As it was taught.")
+    label: str = Field(description="As it was taught, trimmed and in Unicode's normal form C.")
     score: float = Field(description="Probability among all labels the version knows.")
 
 

@@ -85,7 +85,9 @@ DESCRIPTIONS = {
     413: "Too many bytes, pixels or images.",
     415: "A media type or image format that is not accepted.",
     422: "A field is out of range or does not fit the others.",
+    431: "The head of the request is too large.",
     429: "The queue is full; `Retry-After` says when to come back.",
+    500: "The server is at fault; its log says how.",
     503: "Not ready, draining, or Redis or the store is away; `Retry-After` says when to come back.",
     504: "The deadline passed.",
 }
@@ -121,7 +123,9 @@ class FieldErrorDocument(BaseModel):
     """A field that was not accepted."""
 
     field: str = Field(description="Its name, or that of the header, file or part of the body.")
-    value: str | bool | float | None = Field(None, description="As received, cut where it is long.")
+    value: str | bool | float | None = Field(
+        None, description="As received, but cut where it is long, and with ? for what cannot be printed."
+    )
     allowed: str = Field(description='What would have been: "lie in 1..4".')
 
 
