@@ -6,6 +6,7 @@ the growth on unpacking are checked from the archive's own directory before any 
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 import tarfile
@@ -29,8 +30,13 @@ FILES_AN_IMAGE = 3
 """Entries of an archive that may come with one image: the image, its label, its folder or a caption."""
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 UTF8_NAME = 0x800
+ENTRY = b"PK\x01\x02"
+"""How each entry of a zip's directory begins."""
 END = b"PK\x05\x06"
 """How the record begins that ends a zip: where its directory is, how large, and a comment."""
+HEADERS, HEADERS_AN_ENTRY = 64 * 1024, 4 * 1024
+"""Bytes of headers that a tar may have once, and for each entry besides: tarfile makes an object of every few of them.
+An entry has 512, and where names are long or times exact a kilobyte or two more."""
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """First bytes of files that gzip, bzip2, xz and Zstandard wrote."""
 
@@ -132,6 +138,9 @@ def check_directory(file: IO[bytes], size: int, max_entries: int) -> None:
     # 46 bytes of fixed header, a name, and what writers add: times, owners.
     if directory > FILES_AN_IMAGE * max_entries * (46 + 256):
         raise refused("body", f"a directory of {directory} bytes", f"hold at most {max_entries} images", 413)
+    file.seek(max(0, tail_at + at - directory))  # zip64's records may stand between; they hold no entry
+    if file.read(directory).count(ENTRY) > FILES_AN_IMAGE * max_entries:
+        raise refused("body", "more entries", f"hold at most {max_entries} images", 413)
     file.seek(0)
 
 
@@ -140,23 +149,51 @@ def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
     if file.read(6).startswith(COMPRESSED):
         raise refused("body", "compressed", "be a plain tar: images are compressed already")
     file.seek(0)
+    headers = Headers(file)
     try:
-        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - members are read after this returns
-        for seen, info in enumerate(archive):
+        for seen, info in enumerate(tarfile.open(fileobj=headers, mode="r:")):  # noqa: SIM115 - nothing to close
             if seen > FILES_AN_IMAGE * config.max_task_images:
                 raise refused("body", "more entries", f"hold at most {config.max_task_images} images", 413)
+            headers.room += HEADERS_AN_ENTRY
+            info.pax_headers = {}  # tarfile keeps every entry, and a kilobyte may hold a hundred of these
             if not wanted(info.name, info.isdir()):
                 continue
             if not info.isreg() or info.issparse():
                 raise refused(info.name, "no plain file", PLAIN)
-            yield Member(info.name, info.size, partial(read_tar, archive, info))
-    except (tarfile.TarError, ValueError, OSError, OverflowError) as error:
+            yield Member(info.name, info.size, partial(read_tar, file, info))
+    except (tarfile.TarError, ValueError, OSError, OverflowError, RecursionError) as error:
         raise Problem(422, f"body is no sound tar archive: {error}") from error
 
 
-def read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    member = archive.extractfile(info)
-    data = member.read() if member is not None else b""
+class Headers(io.BufferedIOBase):
+    """A tar as tarfile reads it in search of entries: nothing but headers, and of these no more than there is room for.
+
+    One that says so is read whole, however large, and made into objects of many times its size.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.room = file, HEADERS
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Raises Problem where there is no room left."""
+        asked = self.room + 1 if size is None or size < 0 else size
+        self.room -= asked
+        if self.room < 0:
+            most = f"need at most {HEADERS_AN_ENTRY} bytes an entry"
+            raise refused("headers in the archive", "larger", most, 413)
+        return self._file.read(asked)
+
+
+def read_tar(file: IO[bytes], info: tarfile.TarInfo) -> bytes:
+    """One member, as it stands in the file: no other kind is read."""
+    file.seek(info.offset_data)
+    data = file.read(info.size)
     if len(data) != info.size:
         raise Problem(422, f"{info.name!r} is cut short inside the tar archive")
     return data

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import pytest
 
-from tests.service.support import Running, commented, zip64, zipped
+from tests.service.support import Running, commented, picture, zip64, zipped
 
+TAR = {"Content-Type": "application/x-tar"}
 ZIP = {"Content-Type": "application/zip"}
 
 
@@ -36,3 +40,23 @@ def test_zips_as_other_tools_write_them(server: Running, body: bytes, labels: li
     response = server.client.post("/tasks", content=body, headers=ZIP)
     assert response.status_code == 202, response.text
     assert response.json()["labels"] == labels
+
+
+@pytest.mark.parametrize("written", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_tars_as_other_tools_write_them(server: Running, written: int) -> None:
+    """Names that do not fit a header, exact times, and what a desktop notes beside each file."""
+    buffer, folder = (
+        io.BytesIO(),
+        "photographs of " + ("birds" if written == tarfile.USTAR_FORMAT else "鳥" * 99),
+    )
+    with tarfile.open(fileobj=buffer, mode="w", format=written) as archive:
+        for number in range(40):
+            info, data = tarfile.TarInfo(f"{folder}/rose/{number}.png"), picture(number)
+            info.size, info.pax_headers = (
+                len(data),
+                {"mtime": "1767225600.25", "SCHILY.xattr.note": "x" * 2000},
+            )
+            archive.addfile(info, io.BytesIO(data))
+    response = server.client.post("/tasks", content=buffer.getvalue(), headers=TAR)
+    assert response.status_code == 202, response.text
+    assert (response.json()["labels"], response.json()["images"]) == (["rose"], 40)

@@ -128,6 +128,35 @@ def test_compressed_tar_archives(server: Running, compress: Callable[[bytes], by
     problem(server.client.post("/tasks", content=body, headers=TAR), 422, "body", "plain tar")
 
 
+def extended(*lengths: int) -> bytes:
+    """Pax headers of so many bytes each, one after another, of records of a few bytes."""
+    parts = []
+    for length in lengths:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = tarfile.XHDTYPE, length // 6 * 6
+        parts.append(info.tobuf(tarfile.USTAR_FORMAT) + b"6 a=b\n" * (length // 6) + bytes(-info.size % 512))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("lengths", [(1 << 20,), (30_000,) * 3, (6,) * 100], ids=["one", "three", "hundred"])
+def test_headers_of_tar_archives_are_bounded(server: Running, lengths: tuple[int, ...]) -> None:
+    body = extended(*lengths) + tarred("cat/1.png")
+    answer = server.client.post("/tasks", content=body, headers=TAR)
+    problem(answer, 413, "headers in the archive", "4096 bytes an entry")
+
+
+def test_headers_upon_headers_of_tar_archives_end_somewhere(server: Running) -> None:
+    body = tarfile.TarInfo(".hidden").tobuf() * 600 + extended(*(6,) * 1200) + tarred("cat/1.png")
+    assert server.client.post("/tasks", content=body, headers=TAR).status_code == 422
+
+
+def test_entries_of_zip_archives_are_bounded_however_short(server: Running) -> None:
+    entry = struct.pack("<4s4x2H2L3L5H2L", b"PK\1\2", 0, 0, 0, 0x21, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    directory = entry * 60_001
+    body = directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, len(directory), 0, 0)
+    problem(server.client.post("/tasks", content=body, headers=ZIP), 413, "body", "20000 images")
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"no tar" * 200, tarred("cat/1.png", cut=100)], ids=["empty", "none", "cut"]
 )
