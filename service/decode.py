@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import numpy as np
@@ -15,6 +16,11 @@ MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 ALLOWED = "be a JPEG, PNG or WebP image"
 JPEG_PIXELS_A_BYTE = 512
 """Most that a JPEG can hold: Huffman's code spends at least a bit on each block of 8 x 8 pixels."""
+MAX_SCANS = 32
+"""Most of a JPEG. Each goes over every pixel again, whether or not it brings any; encoders write about ten."""
+SCAN, END = b"\xff\xda", b"\xff\xd9"
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""What ends a scan's data, in which \xff is followed by zero or by the number of a restart."""
 
 
 def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArray[np.uint8]:
@@ -33,6 +39,10 @@ def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArra
     if kind == "JPEG" and len(data) * JPEG_PIXELS_A_BYTE < jpeg_pixels(data) <= max_pixels:
         # libjpeg makes up grey for what is missing before an end marker, and Pillow does not tell.
         raise problem(422, field, "is a JPEG file of fewer bytes than its pixels take", ALLOWED)
+    if kind == "JPEG" and most_scans(data) > MAX_SCANS and scans(data) > MAX_SCANS:
+        raise problem(
+            422, field, f"is a JPEG file of more than {MAX_SCANS} scans", f"have at most {MAX_SCANS}"
+        )
     try:
         return preprocess.decode(data, px, max_pixels)
     except preprocess.TooManyPixels as error:
@@ -64,6 +74,20 @@ def jpeg_pixels(data: bytes) -> int:
     except (ValueError, KeyError):
         return 0
     return int(height) * int(width)
+
+
+def most_scans(data: bytes) -> int:
+    """No JPEG of these bytes has more scans: their mark cannot stand within one. Far cheaper than `scans`."""
+    return data.count(SCAN)
+
+
+def scans(data: bytes) -> int:
+    """Those of a JPEG up to its end marker, which decoders read no further than: phones put a film behind it."""
+    found, at = 0, 2
+    while (marker := MARKER.search(data, at)) and marker[0] != END:
+        found += marker[0] == SCAN
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return found
 
 
 def webp_size(data: bytes) -> tuple[int, int]:

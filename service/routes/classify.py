@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from model.budget import Budget
 from service import examples
 from service.answers import Classification, Classifications, Clock, Wanted, classification
-from service.decode import MEDIA_TYPES, decode
+from service.decode import MEDIA_TYPES, decode, most_scans
 from service.middleware import BEGAN
 from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery, parameters
@@ -40,7 +40,8 @@ UNSPECIFIC = (
 """Media types that say nothing of the body, so that its first bytes decide."""
 
 INLINE_BYTES, INLINE_PIXELS = 32 * 1024, 1_000_000
-"""An image of so many of both is decoded in milliseconds; of bytes alone it may be a bomb."""
+"""An image of so many of both is decoded in milliseconds, its pixels counted once for each scan of a JPEG; of bytes
+alone it may be a bomb."""
 
 AHEAD = 2
 """Images of one request that wait to be decoded or are, for each thread: none idles, and other requests get theirs in
@@ -192,10 +193,11 @@ async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) ->
     px, most = services.px, services.config.max_pixels
     if services.engine.admitted == 1 and len(images[0][1]) <= INLINE_BYTES:
         name, data = images[0]
+        few = min(most, INLINE_PIXELS // max(1, most_scans(data)))
         try:  # nobody else waits, and a thread costs more than it brings
-            return [decode(data, px, min(most, INLINE_PIXELS), name)]
+            return [decode(data, px, few, name)]
         except Problem as error:
-            if error.status != 413 or most <= INLINE_PIXELS:
+            if error.status != 413 or most == few:
                 raise
     pixels: list[NDArray[np.uint8]] = []
     decoding: deque[asyncio.Future[NDArray[np.uint8]]] = deque()

@@ -155,6 +155,26 @@ def bare_jpeg(size: tuple[int, int]) -> bytes:
     return whole[: frame + 5] + struct.pack(">HH", height, width) + whole[frame + 9 : head] + b"\xff\xd9"
 
 
+def many_scans(side: int, scans: int) -> bytes:
+    """A grey progressive JPEG that says `scans` times in a few bytes that no coefficient of any block changes."""
+    blocks, table = ((side + 7) // 8) ** 2, bytes([1] + [0] * 15)  # one code, of one bit
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body
+
+    def packed(bits: str) -> bytes:
+        padded = bits + "1" * (-len(bits) % 8)
+        return int(padded, 2).to_bytes(len(padded) // 8).replace(b"\xff", b"\xff\0")
+
+    head = segment(0xDB, b"\0" + b"\1" * 64)
+    head += segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\1\x11\0")
+    head += segment(0xC4, b"\0" + table + b"\0") + segment(0xC4, b"\x10" + table + b"\xe0")
+    first = segment(0xDA, b"\1\1\0\0\0\0") + packed("0" * blocks)
+    run = "0" + format(0x3FFF, "014b")  # 32,767 blocks, or all that are left
+    idle = segment(0xDA, b"\1\1\0\1\x3f\x10") + packed(run * -(-blocks // 32_767))
+    return b"\xff\xd8" + head + first + idle * (scans - 1) + b"\xff\xd9"
+
+
 def zeros_zip(members: int, each: int) -> bytes:
     """A zip of `members` images of `each` bytes of zeros, written without deflating them all."""
     piece = zlib.compressobj(9, zlib.DEFLATED, -15)

@@ -10,7 +10,7 @@ import pytest
 
 from service.problems import Problem
 from service.uploads import PRINTABLE, check_text
-from tests.service.support import Running, bare_jpeg, flat_png, picture, problem
+from tests.service.support import Running, bare_jpeg, flat_png, many_scans, picture, problem
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -26,6 +26,7 @@ PNG = {"Content-Type": "image/png"}
         (picture()[:-200], 422, "JPEG, PNG or WebP"),
         (picture(kind="JPEG")[:400], 422, "JPEG, PNG or WebP"),
         (bare_jpeg((7000, 7000)), 422, "JPEG, PNG or WebP"),
+        (many_scans(40, 33), 422, "have at most 32"),
         (picture(kind="WEBP")[:60], 422, "JPEG, PNG or WebP"),
         (b"\x89PNG\r\n\x1a\n", 422, "JPEG, PNG or WebP"),
         (b"RIFF\x00\x00\x00\x00WEBPVP8X" + b"\x0a\0\0\0" + bytes(4) + b"\xff" * 6, 413, "50000000 pixels"),
@@ -39,6 +40,7 @@ PNG = {"Content-Type": "image/png"}
         "cut png",
         "cut jpeg",
         "bare jpeg",
+        "33 scans",
         "cut webp",
         "bare png",
         "huge webp",

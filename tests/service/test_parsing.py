@@ -13,8 +13,9 @@ from PIL import Image
 
 from benchmarks.fuzz.parsers import Target, attempt, targets
 from model import preprocess
-from service.decode import decode
+from service.decode import decode, most_scans, scans
 from service.problems import Problem
+from tests.service.support import many_scans
 
 TARGETS = targets()
 ROOMS = ("model", "exchange", "trainer", "service", "hippotune")
@@ -93,6 +94,20 @@ def test_a_jpeg_of_fewest_bytes_is_whole(progressive: bool) -> None:
     buffer = io.BytesIO()
     Image.new("L", (2000, 2000), 128).save(buffer, "JPEG", quality=1, optimize=True, progressive=progressive)
     assert decode(buffer.getvalue(), 32, 4_000_000).shape == (3, 32, 32)
+
+
+def test_what_stands_around_the_scans_of_a_jpeg_is_none_of_them() -> None:
+    """Its metadata may hold anything, and phones put a film behind its end."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(buffer, "JPEG", progressive=True, restart_marker_blocks=1)
+    note = b"\xff\xfe" + (2 + 80).to_bytes(2) + b"\xff\xda" * 40
+    whole = buffer.getvalue()
+    for data in (whole, whole[:2] + note + whole[2:], whole + b"\xff\xda" * 40, many_scans(64, 32)):
+        assert decode(data, 32, 1_000_000).shape == (3, 32, 32)
+    assert most_scans(whole) == scans(whole) == 10
+    for data in (many_scans(64, 33), whole[:-2] + many_scans(64, 40)[2:], many_scans(64, 33)[:-2]):
+        with pytest.raises(Problem, match="more than 32 scans"):
+            decode(data, 32, 1_000_000)
 
 
 @pytest.mark.parametrize("room", ROOMS)
