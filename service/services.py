@@ -46,7 +46,7 @@ class Services:
 
     threads: CPU threads of the forward pass, and as many of decoding.
     bodies, uploads: what requests to classify, and forms of tasks, hold in memory.
-    decoders: threads that decode the images of /classify.
+    decoders: threads that decode images, and parse what would hold up the event loop.
     submissions, streams: places for POST /tasks and for event streams.
     """
 

@@ -10,7 +10,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,11 @@ class InputTensor(BaseModel):
     """The images of a request."""
 
     name: str = Field(description="There is one input.", json_schema_extra={"enum": [IMAGE]})
-    shape: list[int] = Field(description="BYTES: [n] or [n, 1] for n images. UINT8: [n, 3, px, px].")
+    shape: list[int] = Field(
+        max_length=4,
+        fail_fast=True,
+        description="BYTES: [n] or [n, 1] for n images. UINT8: [n, 3, px, px].",
+    )
     datatype: str = Field(
         description="BYTES: each element a JPEG, PNG or WebP file. UINT8: pixels, RGB, of the backbone's own size.",
         json_schema_extra={"enum": ["BYTES", "UINT8"]},
@@ -56,9 +60,10 @@ class InferRequest(BaseModel):
 
     id: str | None = Field(None, max_length=1000, description="Comes back with the answer.")
     parameters: dict[str, Any] = Field({}, description="The budget, `top`, `labels`, `timeout`.")
-    inputs: list[InputTensor] = Field(description="One, with the images.")
+    # At the first error: each of a million would be told apart, though one is answered.
+    inputs: list[InputTensor] = Field(max_length=1, fail_fast=True, description="One, with the images.")
     outputs: list[OutputRequest] | None = Field(
-        None, max_length=len(DATATYPES), description="All, unless some are named."
+        None, max_length=len(DATATYPES), fail_fast=True, description="All, unless some are named."
     )
 
     def wanted(self) -> list[tuple[str, bool]]:
@@ -108,13 +113,14 @@ def parse(body: bytes, header_bytes: int | None, most: int, px: int) -> tuple[In
     data = _binary_data(tensor, binary)
     images: Images
     if tensor.datatype == "BYTES":
-        images = _files(tensor, data)
+        images = _files(tensor, data, most)
     elif tensor.datatype == "UINT8":
-        images = _pixels(tensor, data, px)
+        images = _pixels(tensor, data, most, px)
     else:
         raise refused("datatype", tensor.datatype, "be BYTES, of image files, or UINT8, of pixels")
-    if not 1 <= len(images) <= most:
-        raise refused(IMAGE, len(images), f"hold 1 to {most} images", 413 if len(images) else 422)
+    if not len(images):
+        raise refused(IMAGE, 0, f"hold 1 to {most} images")
+    tensor.data = None  # as Python's objects they take many times the memory that the images do
     return request, images
 
 
@@ -130,23 +136,33 @@ def _binary_data(tensor: InputTensor, binary: bytes) -> bytes | None:
     return binary
 
 
-def _files(tensor: InputTensor, data: bytes | None) -> list[bytes]:
-    """The elements of a BYTES tensor. Raises Problem."""
+def _too_many(most: int) -> Problem:
+    return refused(IMAGE, f"more than {most}", f"hold 1 to {most} images", 413)
+
+
+def _files(tensor: InputTensor, data: bytes | None, most: int) -> list[bytes]:
+    """The elements of a BYTES tensor, no further than one past `most`. Raises Problem."""
     encoded = _flat(tensor.data or [])
-    files = list(map(_from_base64, encoded) if data is None else _from_binary(data))
+    elements = map(_from_base64, encoded) if data is None else _from_binary(data)
+    files = list(islice(elements, most + 1))
+    if len(files) > most:
+        raise _too_many(most)
     if tensor.shape not in ([len(files)], [len(files), 1]):
-        raise refused("shape", tensor.shape[:4], f"be [{len(files)}], as many as there are elements")
+        raise refused("shape", tensor.shape, f"be [{len(files)}], as many as there are elements")
     return files
 
 
-def _pixels(tensor: InputTensor, data: bytes | None, px: int) -> NDArray[np.uint8]:
+def _pixels(tensor: InputTensor, data: bytes | None, most: int, px: int) -> NDArray[np.uint8]:
     """A UINT8 tensor as [n, 3, px, px]. Raises Problem."""
     if tensor.shape[1:] != [3, px, px]:
-        raise refused("shape", tensor.shape[:4], f"be [n, 3, {px}, {px}]")
+        raise refused("shape", tensor.shape, f"be [n, 3, {px}, {px}]")
+    largest = most * 3 * px * px
     try:
-        numbers = bytes(_flat(tensor.data or [])) if data is None else data
+        numbers = bytes(islice(_flat(tensor.data or []), largest + 1)) if data is None else data
     except (TypeError, ValueError):
         raise refused("data", "no list of bytes", "hold whole numbers in 0..255") from None
+    if len(numbers) > largest:
+        raise _too_many(most)
     pixels = np.frombuffer(numbers, dtype=np.uint8)
     if tensor.shape[0] * 3 * px * px != len(pixels):
         raise refused("shape", tensor.shape, f"have as many elements as there are numbers, {len(pixels)}")
@@ -181,11 +197,16 @@ def _from_base64(element: object) -> bytes:
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:
-    for element in data:
-        if isinstance(element, list):
-            yield from _flat(element)
-        else:
+    """What is in the lists within lists, however deep: each element costs the same."""
+    levels = [iter(data)]
+    while levels:
+        for element in levels[-1]:
+            if isinstance(element, list):
+                levels.append(iter(element))
+                break
             yield element
+        else:
+            levels.pop()
 
 
 def serialise(

@@ -6,6 +6,7 @@ parameters under the names of POST /classify.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from time import perf_counter
@@ -23,7 +24,7 @@ from service.middleware import BEGAN
 from service.problems import Problem, documented, refused, shorten
 from service.query import ClassifyQuery
 from service.receive import read_body
-from service.routes.classify import bucket_for, decode_all, known_labels, observe, score
+from service.routes.classify import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
 from service.services import Services, TheServices, get_services
 from service.snapshot import NEVER_CANARY, budget_for
 from service.tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
@@ -207,7 +208,7 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
     config = services.config
     with services.bodies.hold() as hold:
         body = await read_body(request, config.max_body_bytes, config.read_timeout_s, hold)
-        header, images = parse(body, header_length(request), config.max_classify_files, services.px)
+        header, images = await parsed(services, body, header_length(request))
         query, wanted = query_of(header.parameters), header.wanted()
         snapshot = services.able_snapshot(untaught=409)
         budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
@@ -227,6 +228,16 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
     if json_bytes is None:
         return Response(content, media_type="application/json")
     return Response(content, headers={HEADER_LENGTH: str(json_bytes)}, media_type="application/octet-stream")
+
+
+async def parsed(services: Services, body: bytes, header_bytes: int | None) -> tuple[InferRequest, Images]:
+    """What `parse` makes of a request. Raises Problem."""
+    arguments = body, header_bytes, services.config.max_classify_files, services.px
+    if (len(body) if header_bytes is None else header_bytes) <= INLINE_BYTES:
+        return parse(*arguments)
+    # Where images are decoded: no more at once than there are threads, for each number takes many times its digits.
+    async with services.lifecycle.hurried():
+        return await asyncio.get_running_loop().run_in_executor(services.decoders, parse, *arguments)
 
 
 async def pixels_of(services: Services, images: Images) -> Sequence[NDArray[np.uint8]]:

@@ -6,10 +6,13 @@ import base64
 import json
 import re
 import struct
+import threading
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from service.tensors import InferRequest, parse
 from tests.service.support import PX, Running, picture
 
 
@@ -106,6 +109,75 @@ def test_pixels_of_another_shape_are_refused(server: Running, shape: list[int], 
     assert re.search(told, response.json()["error"]), response.text
 
 
+def test_more_images_than_allowed_are_not_all_looked_at(server: Running) -> None:
+    def refused(body: bytes, header_bytes: int) -> None:
+        headers = {"Inference-Header-Content-Length": str(header_bytes)}
+        response = server.client.post("/v2/models/hippotune/infer", content=body, headers=headers)
+        assert response.status_code == 413, response.text
+        assert response.json()["error"] == "image is 'more than 64'; it must hold 1 to 64 images"
+
+    files, pixels = ["AA=="] * 65 + ["no base64"], [0] * (64 * 3 * PX * PX + 1) + ["no number"]
+    for datatype, shape, data in (("BYTES", [1], files), ("UINT8", [1, 3, PX, PX], pixels)):
+        image = {"name": "image", "shape": shape, "datatype": datatype, "data": data}
+        body = json.dumps({"inputs": [image]}).encode()
+        refused(body, len(body))
+    for datatype, shape, size in (("BYTES", [1], 1 << 20), ("UINT8", [65, 3, PX, PX], 65 * 3 * PX * PX)):
+        image = {
+            "name": "image",
+            "shape": shape,
+            "datatype": datatype,
+            "parameters": {"binary_data_size": size},
+        }
+        header = json.dumps({"inputs": [image]}).encode()
+        refused(header + bytes(size), len(header))
+
+
+@pytest.mark.parametrize("field", ["inputs", "outputs", "shape"])
+def test_the_first_of_many_errors_is_the_last_looked_for(server: Running, field: str) -> None:
+    many = b'"%b":[%bnull]' % (field.encode(), b"null," * 50_000)
+    if field == "shape":
+        many = b'"inputs":[{"name":"image","datatype":"BYTES",%b}]' % many
+    elif field == "outputs":
+        many += b',"inputs":[]'
+    body = b"{%b}" % many
+    with pytest.raises(ValidationError) as found:
+        InferRequest.model_validate_json(body)
+    assert found.value.error_count() == 1
+    response = server.client.post("/v2/models/hippotune/infer", content=body)
+    assert response.status_code == 400
+    assert f"{field}.0: input should be" in response.json()["error"]
+
+
+def test_long_json_does_not_hold_up_the_event_loop(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsers = []
+
+    def noting(*args: Any) -> Any:
+        parsers.append(threading.current_thread().name)
+        return parse(*args)
+
+    monkeypatch.setattr("service.routes.inference.parse", noting)
+    for data in (picture(), picture(size=(200, 200))):
+        image = {
+            "name": "image",
+            "shape": [1],
+            "datatype": "BYTES",
+            "data": [base64.b64encode(data).decode()],
+        }
+        response = server.client.post("/v2/models/hippotune/infer", json={"inputs": [image]})
+        assert response.status_code == 200, response.text
+    assert [name == "uvicorn" for name in parsers] == [True, False]
+
+
+def test_lists_within_lists_are_read_at_any_depth() -> None:
+    data: Any = [base64.b64encode(picture()).decode()]
+    for _ in range(100):
+        data = [[], data]
+    image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": data}
+    header, images = parse(json.dumps({"inputs": [image]}).encode(), None, 64, PX)
+    assert images == [picture()]
+    assert header.inputs[0].data is None
+
+
 HUGE = b",".join([b"9" * 18] * 300_000)
 """A shape whose product is a number of two megabytes, for which nobody has the time."""
 
@@ -127,7 +199,7 @@ def test_the_length_of_the_header_is_a_number(server: Running, length: str) -> N
         pytest.param(
             b'{"inputs": [{"name": "image", "shape": [%b], "datatype": "BYTES"}]}' % HUGE,
             b"",
-            422,
+            400,
             id="huge shape",
         ),
         (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "FP32", "data": [1]}]}', b"", 422),
