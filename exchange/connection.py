@@ -18,18 +18,19 @@ BLOCK_MS = 500
 """Longest single wait inside Redis: far below the socket's time limit, and how late a stop is noticed."""
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, *, patient: bool = True) -> Redis:
     """A client for `redis://`, `rediss://` or `unix://`, safe for many threads.
 
     Connects at its first command and again after each loss. Raises `ValueError` for another scheme.
+    patient: whether to try again, and to wait longer than a second for an answer. What only looks, or asks again by
+    itself, should not: a Redis that hangs would hold it up, and whoever waits for it, for a quarter of a minute.
     """
-    retry = Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries=2)
     return Redis.from_url(
         url,
-        socket_timeout=5.0,
-        socket_connect_timeout=2.0,
+        socket_timeout=5.0 if patient else 1.0,
+        socket_connect_timeout=2.0 if patient else 1.0,
         health_check_interval=15,
-        retry=retry,
+        retry=Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries=2 if patient else 0),
         retry_on_error=[exceptions.BusyLoadingError],
         protocol=2,
         client_name="hippotune",

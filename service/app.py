@@ -14,10 +14,12 @@ from redis import Redis
 
 from exchange.blobs import BlobStore
 from exchange.connection import connect
+from exchange.keys import Keys
 from exchange.queue import TaskQueue
 from exchange.records import Backbone
 from exchange.registry import Registry
 from exchange.relay import Relay
+from exchange.tasks import TaskReader
 from service import problems
 from service.config import ServiceConfig
 from service.cpus import available_cpus
@@ -110,9 +112,10 @@ async def running(
     config: ServiceConfig, load: LoadRuntime, metrics: Metrics, lifecycle: Lifecycle
 ) -> AsyncIterator[Services]:
     """Everything behind the routes, from a warm backbone on."""
-    threads, redis = config.threads or available_cpus(), connect(config.redis_url)
+    threads = config.threads or available_cpus()
+    redis, looking = connect(config.redis_url), connect(config.redis_url, patient=False)
     runtime = await to_thread.run_sync(load, config, threads)
-    services = assembled(config, runtime, redis, threads, metrics, lifecycle)
+    services = assembled(config, runtime, redis, looking, threads, metrics, lifecycle)
     engine, watcher, memory = services.engine, services.watcher, services.memory
     engine.start()
     try:
@@ -133,24 +136,27 @@ async def running(
         await to_thread.run_sync(runtime.close)
         services.decoders.shutdown(cancel_futures=True)
         redis.close()
+        looking.close()
 
 
 def assembled(
     config: ServiceConfig,
     runtime: Runtime,
     redis: Redis,
+    looking: Redis,
     threads: int,
     metrics: Metrics,
     lifecycle: Lifecycle,
 ) -> Services:
-    """The parts of a server, none of them started."""
+    """The parts of a server, none of them started.
+
+    looking: a client of Redis without patience, for what reads alone and for threads that a shutdown waits for.
+    """
+    prefix, versions = config.queue.prefix, config.store / "versions"
     served, blobs = Served(), BlobStore(config.store / "blobs")
     engine = Engine(served, config.max_batch, config.queue_images, metrics, Pace())
-    registry = Registry(redis, config.store / "versions", config.queue.prefix)
-    watcher = Watcher(registry, runtime, engine, served, metrics)
-    memory = SharedMemory(
-        AnswerMemory(config.feedback_answers, config.feedback_ttl_s), Relay(redis, config.queue.prefix)
-    )
+    registry_view = Registry(looking, versions, prefix)
+    answers = AnswerMemory(config.feedback_answers, config.feedback_ttl_s)
     return Services(
         config=config,
         metrics=metrics,
@@ -159,11 +165,13 @@ def assembled(
         runtime=runtime,
         served=served,
         engine=engine,
-        watcher=watcher,
+        watcher=Watcher(registry_view, runtime, engine, served, metrics),
         queue=TaskQueue(redis, blobs, config.queue),
         blobs=blobs,
-        registry=registry,
-        memory=memory,
+        registry=Registry(redis, versions, prefix),
+        queue_view=TaskReader(looking, Keys(prefix)),
+        registry_view=registry_view,
+        memory=SharedMemory(answers, Relay(looking, prefix)),
         bodies=Bodies(config.max_held_bytes),
         # The files of a form stay in memory while each is small, so that forms are counted as if all of it did.
         uploads=Bodies(2 * config.max_task_bytes),

@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from exchange.blobs import BlobStore
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
+from exchange.tasks import TaskReader
 from service.config import ServiceConfig
 from service.engine import Engine
 from service.lifecycle import Lifecycle
@@ -45,6 +46,7 @@ class Services:
     """The parts of a running server.
 
     threads: CPU threads of the forward pass, and as many of decoding.
+    queue_view, registry_view: the same for what only looks; they soon say that Redis does not answer.
     bodies, uploads: what requests to classify, and forms of tasks, hold in memory.
     decoders: threads that decode images, and parse what would hold up the event loop.
     submissions, streams: places for POST /tasks and for event streams.
@@ -61,6 +63,8 @@ class Services:
     queue: TaskQueue
     blobs: BlobStore
     registry: Registry
+    queue_view: TaskReader
+    registry_view: Registry
     memory: SharedMemory
     bodies: Bodies
     uploads: Bodies

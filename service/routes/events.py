@@ -66,7 +66,7 @@ async def changes(task: TaskRecord, services: Services, after: str) -> AsyncIter
     told = monotonic()
     while not services.lifecycle.draining:
         try:
-            found = await to_thread.run_sync(services.queue.events, task.id, after)
+            found = await to_thread.run_sync(services.queue_view.events, task.id, after)
             if not found and task.state.ended:  # its events are gone, or all told
                 return
         except ExchangeError:

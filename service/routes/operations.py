@@ -65,7 +65,7 @@ async def metrics(services: TheServices) -> Response:
 def scrape(services: Services) -> bytes:
     """The metrics of this process and, while Redis can be reached, of the task queue."""
     try:
-        services.metrics.tasks(services.queue.newest(MOST_TASKS), services.queue.lag())
+        services.metrics.tasks(services.queue_view.newest(MOST_TASKS), services.queue_view.lag())
     except ExchangeError:
         services.metrics.tasks_unknown()
     return generate_latest(services.metrics.registry)

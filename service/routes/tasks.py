@@ -153,7 +153,7 @@ async def list_tasks(
         TaskState | None, Query(description=f"Only tasks in this state, of the newest {MOST_TASKS}.")
     ] = None,
 ) -> TaskList:
-    tasks = await to_thread.run_sync(services.queue.newest, limit if state is None else MOST_TASKS)
+    tasks = await to_thread.run_sync(services.queue_view.newest, limit if state is None else MOST_TASKS)
     chosen = [task for task in tasks if state in (None, task.state)]
     return TaskList(tasks=[TaskView.of(task) for task in chosen[:limit]])
 
@@ -163,7 +163,7 @@ Id = Annotated[str, Path(description="As `POST /tasks` answered it.")]
 
 async def existing_task(id: Id, services: TheServices) -> TaskRecord:  # noqa: A002 - the path's own name
     """Raises TaskNotFound."""
-    return await to_thread.run_sync(services.queue.get, id)
+    return await to_thread.run_sync(services.queue_view.get, id)
 
 
 Existing = Annotated[TaskRecord, Depends(existing_task)]

@@ -67,7 +67,8 @@ async def activate(version: Number, services: TheServices, canary: Share = None)
 
 
 def history(services: Services) -> VersionList:
-    current, serving = services.registry.current(), serving_version(services)
+    registry, serving = services.registry_view, serving_version(services)
+    current = registry.current()
     return VersionList(
         current=current,
         serving=serving,
@@ -75,7 +76,7 @@ def history(services: Services) -> VersionList:
         runtime=services.runtime.name,
         budget=serving_budget(services),
         refused=[RefusalView(version=r.version, reason=r.reason) for r in services.watcher.refusals],
-        versions=[VersionView.of(manifest, current, serving) for manifest in services.registry.manifests()],
+        versions=[VersionView.of(manifest, current, serving) for manifest in registry.manifests()],
     )
 
 
@@ -112,7 +113,7 @@ def require_fitting(services: Services, manifest: Manifest) -> None:
 
 
 def canary_view(services: Services) -> CanaryView | None:
-    canary, loaded = services.registry.canary(), services.served.canary
+    canary, loaded = services.registry_view.canary(), services.served.canary
     if canary is None:
         return None
     answering = loaded is not None and loaded.snapshot.version == canary.version

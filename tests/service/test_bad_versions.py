@@ -93,7 +93,7 @@ def test_a_version_whose_file_goes_after_it_was_verified_is_missing_and_not_dama
     config: ServiceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(config) as server:
-        registry, away = server.services.registry, tmp_path / "away"
+        registry, away = server.services.registry_view, tmp_path / "away"
         verify = registry.verify
 
         def lose(version: int, role: str) -> None:

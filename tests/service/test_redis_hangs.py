@@ -1,0 +1,63 @@
+"""A Redis that takes connections and answers nothing: the server says so soon, and ends as soon as it should."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from exchange.embedded import EmbeddedRedis
+from service.config import ServiceConfig
+from tests.service.support import picture, random_version, running
+
+PATIENCE_S = 10
+"""Of a scraper, and of an init; a client of Redis that tries on for longer takes a quarter of a minute."""
+
+
+@contextmanager
+def hung(redis: EmbeddedRedis) -> Iterator[None]:
+    assert redis.pid is not None
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        yield redis
+
+
+def test_metrics_come_and_leave_out_what_cannot_be_seen(config: ServiceConfig, own: EmbeddedRedis) -> None:
+    with running(replace(config, redis_url=own.url)) as server:
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        assert "hippotune_task_state{" in server.client.get("/metrics").text
+        with hung(own), httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+            text = client.get("/metrics").text
+            assert "hippotune_stream_lag NaN\n" in text
+            assert "hippotune_task_state{" not in text
+            for path in ("/tasks", "/tasks/some-id", "/versions"):
+                answer = client.get(path)
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
+            png = {"Content-Type": "image/png"}
+            assert client.post("/classify", content=picture(), headers=png).status_code == 200
+        assert "hippotune_task_state{" in server.client.get("/metrics").text
+
+
+def test_a_stop_does_not_wait_for_it(
+    config: ServiceConfig, own: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.service.support.WAIT_S", PATIENCE_S)
+    with ExitStack() as stack:
+        server = stack.enter_context(running(replace(config, redis_url=own.url)))
+        server.serve(random_version(server.backbone, ("cat", "dog")))
+        with hung(own):
+            stack.close()
