@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import astuple
 from importlib.metadata import version
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, create_task_group, to_thread
 from fastapi import FastAPI
 from redis import Redis
 
@@ -128,8 +128,9 @@ async def running(
             yield services
         finally:
             lifecycle.draining = True
-            await to_thread.run_sync(memory.stop)
-            await to_thread.run_sync(watcher.stop)
+            async with create_task_group() as ending:  # at once: the watcher may wait for an export to end
+                for end in (memory.stop, watcher.stop, runtime.close):
+                    ending.start_soon(to_thread.run_sync, end)
     finally:
         # Only what was started: a complaint about the rest would hide why the start failed.
         await to_thread.run_sync(engine.stop)

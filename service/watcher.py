@@ -165,6 +165,8 @@ class Watcher:
         except ExchangeUnavailable:
             raise
         except Exception as error:  # exporters and runtimes raise what they like, and would again
+            if self._stop.is_set():  # an export that was ended, say
+                return None
             if isinstance(error, MISSING):
                 self._again = monotonic() + AGAIN_S
             refusal = Refusal(version, str(error) or type(error).__name__)

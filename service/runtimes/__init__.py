@@ -95,7 +95,7 @@ class Runtime(Protocol):
         """Lay a version out for this runtime, from any thread. Raises InvalidCheckpoint."""
 
     def close(self) -> None:
-        """End what it does in the background."""
+        """End what it does in the background, and what a thread waits for in `prepare`. Again does no harm."""
 
 
 def passes_of(checkpoint: Checkpoint) -> tuple[LoopConfig, bool]:

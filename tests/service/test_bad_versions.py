@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -147,6 +148,24 @@ def test_a_server_that_starts_at_a_bad_version_serves_the_newest_good_one(config
         listed = server.client.get("/versions").json()
         assert listed["current"] == bad
         assert [refusal["version"] for refusal in listed["refused"]] == [bad]
+
+
+def test_a_stop_ends_an_export_that_a_version_waits_for_and_refuses_nothing(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, closed = threading.Event(), threading.Event()
+
+    def export(_: Checkpoint) -> None:
+        begun.set()
+        closed.wait()
+        raise RuntimeError("the server stopped before the graphs were exported")
+
+    with capture_logs() as lines, running(config) as server:
+        monkeypatch.setattr(server.services.runtime, "prepare", export)
+        monkeypatch.setattr(server.services.runtime, "close", closed.set)
+        server.publish(random_version(server.backbone, ("cat", "dog")))
+        assert begun.wait(10)
+    assert "version refused" not in [line["event"] for line in lines]
 
 
 def test_a_version_that_a_runtime_cannot_prepare_is_refused_and_not_tried_for_ever(
