@@ -151,11 +151,13 @@ def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
     file.seek(0)
     headers = Headers(file)
     try:
-        for seen, info in enumerate(tarfile.open(fileobj=headers, mode="r:")):  # noqa: SIM115 - nothing to close
+        archive = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115 - nothing to close
+        for seen, info in enumerate(archive):
             if seen > FILES_AN_IMAGE * config.max_task_images:
                 raise refused("body", "more entries", f"hold at most {config.max_task_images} images", 413)
             headers.room += HEADERS_AN_ENTRY
             info.pax_headers = {}  # tarfile keeps every entry, and a kilobyte may hold a hundred of these
+            archive.pax_headers = {}  # those of all entries: any may add to them, and each gets a copy
             if not wanted(info.name, info.isdir()):
                 continue
             if not info.isreg() or info.issparse():

@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
+from service.archive import unpack
+from service.config import ServiceConfig
 from tests.service.support import Running, commented, picture, problem, zeros_zip, zip64, zipped
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -148,6 +150,29 @@ def test_headers_of_tar_archives_are_bounded(server: Running, lengths: tuple[int
 def test_headers_upon_headers_of_tar_archives_end_somewhere(server: Running) -> None:
     body = tarfile.TarInfo(".hidden").tobuf() * 600 + extended(*(6,) * 1200) + tarred("cat/1.png")
     assert server.client.post("/tasks", content=body, headers=TAR).status_code == 422
+
+
+def test_headers_for_all_entries_of_a_tar_are_not_heaped_up(
+    monkeypatch: pytest.MonkeyPatch, config: ServiceConfig
+) -> None:
+    """Each entry gets a copy of them."""
+    copied: list[int] = []
+    name = "_apply_pax_info"
+    apply = getattr(tarfile.TarInfo, name)
+
+    def noting(info: tarfile.TarInfo, headers: dict[str, str], *rest: str) -> None:
+        copied.append(len(headers))
+        apply(info, headers, *rest)
+
+    monkeypatch.setattr(tarfile.TarInfo, name, noting)
+    body = b""
+    for index in range(20):
+        note = tarfile.TarInfo.create_pax_global_header(
+            {f"note{index}.{number}": "" for number in range(100)}
+        )
+        body += note + tarfile.TarInfo(f"cat/{index}.png").tobuf()
+    assert len(unpack(io.BytesIO(body), len(body), TAR["Content-Type"], config)) == 20
+    assert copied == [100] * 20
 
 
 def test_entries_of_zip_archives_are_bounded_however_short(server: Running) -> None:
