@@ -19,6 +19,9 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 APP1 = b"\xff\xe1"
 """The marker of a JPEG's metadata, which may say that the picture is to be turned. Never part of compressed pixels."""
 
+BAND = 256
+"""Rows of an image that are converted at once."""
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -99,7 +102,16 @@ def upright(image: Image.Image) -> Image.Image:
 
 def to_pixels(image: Image.Image, px: int) -> NDArray[np.uint8]:
     """RGB pixels [3, px, px]: the largest centred square, resized (bicubic)."""
-    return square_pixels(np.array(to_rgb(image)), px)
+    return square_pixels(rgb_pixels(image), px)
+
+
+def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """The whole as RGB, [height, width, 3], converted `BAND` rows at a time: each step of that makes another copy."""
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for top in range(0, image.height, BAND):
+        band = image.crop((0, top, image.width, min(top + BAND, image.height)))
+        pixels[top : top + BAND] = np.asarray(to_rgb(band))
+    return pixels
 
 
 def square_pixels(image: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:

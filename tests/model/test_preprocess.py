@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from model.preprocess import UndecodableImage, decode, decode_plain_jpeg, to_pixels
+from model.preprocess import UndecodableImage, decode, decode_plain_jpeg, rgb_pixels, to_pixels, to_rgb
 
 LIMIT = 1_000_000
 
@@ -155,3 +155,18 @@ def test_a_jpeg_of_rare_subsampling_is_decoded_all_the_same() -> None:
     data[data.index(b"\xff\xc0") + 11] = 0x14  # luma one by four, as many blocks as two by two: 4:4:1
     assert decode_plain_jpeg(bytes(data), 32, LIMIT) is None
     assert decode(bytes(data), 32, LIMIT).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
+def test_an_image_is_converted_in_bands_as_it_would_be_whole(mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (600, 30, 4), dtype=np.uint8)
+    image = (
+        Image.fromarray(noise[..., 0].astype(np.uint16) * 200)
+        if mode == "I;16"
+        else (Image.fromarray(noise, "RGBA").convert("L" if mode == "P" else mode))
+    )
+    if mode == "P":
+        image = image.convert("P")
+    if mode in ("L", "P"):
+        image.info["transparency"] = 7
+    np.testing.assert_array_equal(rgb_pixels(image), np.asarray(to_rgb(image)))
