@@ -9,6 +9,7 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,8 @@ def infer(data: bytes) -> None:
 
 def archive(data: bytes, media_type: str) -> None:
     """As POST /tasks does: every member is read and decoded."""
-    check(unpack(io.BytesIO(data), len(data), media_type, CONFIG), PX, CONFIG, Lifecycle())
+    with ThreadPoolExecutor(1) as decoders:
+        check(unpack(io.BytesIO(data), len(data), media_type, CONFIG), PX, CONFIG, Lifecycle(), decoders)
 
 
 def request(data: bytes, headers: list[tuple[bytes, bytes]], query_string: bytes = b"") -> Request:
