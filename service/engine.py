@@ -25,12 +25,11 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from model.budget import Budget
 from service.metrics import Metrics
 from service.pace import Pace
 from service.problems import Problem
 from service.runtimes import Output
-from service.snapshot import NEVER_CANARY, Served, Snapshot
+from service.snapshot import NEVER_CANARY, Asked, Served, Snapshot
 from service.tickets import Batch, Item, Scored, Ticket, fail, resolve
 
 log = structlog.get_logger(__name__)
@@ -98,7 +97,7 @@ class Engine:
     def enqueue(
         self,
         images: Sequence[NDArray[np.uint8]],
-        budget: Budget,
+        asked: Asked,
         explain: bool,
         checked: Snapshot,
         bucket: float = NEVER_CANARY,
@@ -114,7 +113,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         ticket = Ticket(
             images,
-            budget,
+            asked,
             explain,
             loop,
             loop.create_future(),
@@ -198,12 +197,12 @@ class Engine:
                 fail([ticket], Problem(504, "the deadline passed before the image's turn came"))
                 continue
             snapshot = self._version_of(ticket)
-            budget = ticket.budget
+            budget = ticket.budget if ticket.started else snapshot.grant(ticket.asked)
             if ticket.target is not None and not ticket.started:
                 budget = self._pace.deepest(budget, images, ticket.target - now)
             first = items[0].ticket if items else None
             if first and (snapshot is not first.snapshot or budget.keep != first.budget.keep):
-                others.append(item)  # it keeps the budget it came with: its own pass may be smaller
+                others.append(item)  # its budget stays open: its own pass may be smaller
             else:
                 ticket.snapshot, ticket.budget, ticket.started = snapshot, budget, True
                 items.append(item)
@@ -213,7 +212,7 @@ class Engine:
     def _score(self, batch: Batch) -> None:
         began = perf_counter()
         tickets = [item.ticket for item in batch.items]
-        budgets = [batch.snapshot.clamp(ticket.budget) for ticket in tickets]
+        budgets = [ticket.budget for ticket in tickets]
         explain = any(ticket.explain for ticket in tickets)
         try:
             pixels = np.stack([item.image for item in batch.items])

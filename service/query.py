@@ -13,6 +13,7 @@ from starlette.datastructures import QueryParams
 
 from model.merging import LEAST_KEEP
 from service.problems import refused
+from service.snapshot import Asked
 
 
 class ClassifyQuery(BaseModel):
@@ -57,6 +58,11 @@ class ClassifyQuery(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from error
+
+    @property
+    def asked(self) -> Asked:
+        """The knobs that it names."""
+        return Asked(self.tmax, self.epsilon, self.topk, self.keep)
 
 
 NOTHING_ASKED = ClassifyQuery()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from exchange.records import Manifest
 from model.budget import Budget
@@ -12,6 +12,16 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from service.problems import refused
 from service.runtimes import Classifier
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The budget that a request names; None where it leaves a knob to the version that answers. See `Budget`."""
+
+    tmax: int | None = None
+    epsilon: float | None = None
+    topk: int | None = None
+    keep: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +59,23 @@ class Snapshot:
         """The largest topk a request may name: the slots there are, or the default while there are fewer."""
         return max(len(self.slot_tasks), self.loop.topk)
 
-    def clamp(self, budget: Budget) -> Budget:
-        """What this version can give of a budget that may have been checked against another version."""
-        if budget.tmax <= self.loop.tmax and budget.topk <= self.most_slots:
-            return budget
-        return replace(budget, tmax=min(budget.tmax, self.loop.tmax), topk=min(budget.topk, self.most_slots))
+    def grant(self, asked: Asked) -> Budget:
+        """What this version gives: its own where nothing is asked, and else what it can, since what was asked may have
+        been checked against another version."""
+        own = self.loop.budget
+        return Budget(
+            tmax=own.tmax if asked.tmax is None else min(asked.tmax, self.loop.tmax),
+            epsilon=own.epsilon if asked.epsilon is None else asked.epsilon,
+            topk=own.topk if asked.topk is None else min(asked.topk, self.most_slots),
+            keep=own.keep if asked.keep is None else asked.keep,
+        )
+
+    def check(self, asked: Asked) -> None:
+        """Raise Problem where more is asked than this version can give."""
+        if asked.tmax is not None and not 1 <= asked.tmax <= self.loop.tmax:
+            raise refused("tmax", asked.tmax, f"lie in 1..{self.loop.tmax}")
+        if asked.topk is not None and not 1 <= asked.topk <= self.most_slots:
+            raise refused("topk", asked.topk, f"lie in 1..{self.most_slots}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +112,3 @@ def bucket_of(images: Iterable[bytes]) -> float:
     for image in images:
         digest.update(image)
     return int.from_bytes(digest.digest()) / 2**64
-
-
-def budget_for(
-    snapshot: Snapshot, tmax: int | None, epsilon: float | None, topk: int | None, keep: float | None = None
-) -> Budget:
-    """A request's budget, the version's own where it names nothing. Raises Problem past what it can give."""
-    loop = snapshot.loop
-    if tmax is not None and not 1 <= tmax <= loop.tmax:
-        raise refused("tmax", tmax, f"lie in 1..{loop.tmax}")
-    if topk is not None and not 1 <= topk <= snapshot.most_slots:
-        raise refused("topk", topk, f"lie in 1..{snapshot.most_slots}")
-    default = loop.budget
-    return Budget(
-        tmax=default.tmax if tmax is None else tmax,
-        epsilon=default.epsilon if epsilon is None else epsilon,
-        topk=default.topk if topk is None else topk,
-        keep=default.keep if keep is None else keep,
-    )

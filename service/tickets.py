@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.budget import Budget
 from service.problems import Problem
 from service.runtimes import Output
-from service.snapshot import NEVER_CANARY, Snapshot
+from service.snapshot import NEVER_CANARY, Asked, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,14 @@ class Ticket:
     """A request inside the engine. `done` resolves, in `loop`, when its last image is scored.
 
     snapshot: the version that answers it, settled once `started`; until then the one it was checked against.
+    budget: what that version grants of what is `asked`; settled once `started`, and of no meaning before.
     deadline: perf_counter time from which nobody waits for it any more.
     target: perf_counter time the caller would like it by; `keep` of the budget is then chosen when it is started.
     scored: one an image, in order.
     """
 
     images: Sequence[NDArray[np.uint8]]
-    budget: Budget
+    asked: Asked
     explain: bool
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
@@ -48,6 +49,7 @@ class Ticket:
     deadline: float = math.inf
     target: float | None = None
     started: bool = False
+    budget: Budget = field(default_factory=Budget)
     scored: list[Scored] = field(default_factory=list)
 
 

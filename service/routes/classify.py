@@ -15,7 +15,6 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
-from model.budget import Budget
 from service import examples
 from service.answers import Classification, Classifications, Clock, Wanted, classification
 from service.decode import MEDIA_TYPES, decode, most_scans
@@ -24,7 +23,7 @@ from service.problems import Problem, documented, refused
 from service.query import ClassifyQuery, parameters
 from service.receive import Hold, file_parts, media_type, read_body, read_form
 from service.services import Services, get_services
-from service.snapshot import NEVER_CANARY, Snapshot, bucket_of, budget_for
+from service.snapshot import NEVER_CANARY, Snapshot, bucket_of
 from service.tickets import Ticket
 
 router = APIRouter(tags=["classify"])
@@ -89,7 +88,7 @@ async def classify(request: Request) -> Response:
     services.engine.require_room()  # under overload refusing must be cheap: before the query, before the body
     query = ClassifyQuery.of(request)
     snapshot = services.able_snapshot(untaught=409)
-    budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
+    snapshot.check(query.asked)
     wanted = Wanted(known_labels(query.labels, snapshot), query.top, query.explain)
     with services.bodies.hold() as hold:
         images = await read_images(request, services, hold)
@@ -97,7 +96,7 @@ async def classify(request: Request) -> Response:
         with services.engine.admit(len(images)):
             decoding = decode_all(services, images)
             bucket = bucket_for(services, [data for _, data in images])
-            ticket = await score(request, services, decoding, bucket, snapshot, budget, query, clock)
+            ticket = await score(request, services, decoding, bucket, snapshot, query, clock)
     return encode(services, ticket, wanted, clock)
 
 
@@ -152,7 +151,6 @@ async def score(
     decoding: Awaitable[Sequence[NDArray[np.uint8]]],
     bucket: float,
     snapshot: Snapshot,
-    budget: Budget,
     query: ClassifyQuery,
     clock: Clock,
 ) -> Ticket:
@@ -168,7 +166,7 @@ async def score(
             clock.decode = perf_counter() - decoding_began
             ticket = services.engine.enqueue(
                 pixels,
-                budget,
+                query.asked,
                 query.explain,
                 snapshot,
                 bucket=bucket,

@@ -26,7 +26,7 @@ from service.query import ClassifyQuery
 from service.receive import read_body
 from service.routes.classify import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
 from service.services import Services, TheServices, get_services
-from service.snapshot import NEVER_CANARY, budget_for
+from service.snapshot import NEVER_CANARY
 from service.tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
 from service.tickets import Ticket
 
@@ -211,13 +211,13 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
         header, images = await parsed(services, body, header_length(request))
         query, wanted = query_of(header.parameters), header.wanted()
         snapshot = services.able_snapshot(untaught=409)
-        budget = budget_for(snapshot, query.tmax, query.epsilon, query.topk, query.keep)
+        snapshot.check(query.asked)
         shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
         clock.read = perf_counter() - clock.began
         bucket = bucket_for(services, images) if asked is None else NEVER_CANARY
         with services.engine.admit(len(images)):
             decoding = pixels_of(services, images)
-            ticket = await score(request, services, decoding, bucket, snapshot, budget, query, clock)
+            ticket = await score(request, services, decoding, bucket, snapshot, query, clock)
     if asked not in (None, ticket.snapshot.version):
         raise Problem(409, f"version {asked} was replaced by {ticket.snapshot.version} meanwhile")
     answer = {"model_name": config.model_name, "model_version": str(ticket.snapshot.version)}

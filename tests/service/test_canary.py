@@ -12,6 +12,7 @@ import torch
 
 from exchange.queue import QueueConfig
 from model.backbone import BackboneSpec
+from model.deliberation import LoopConfig
 from service.config import ServiceConfig
 from tests.service.support import Running, picture, random_version, running, serving, wait_for
 
@@ -76,6 +77,24 @@ def test_it_answers_its_share_and_the_same_pictures_each_time(pair: Pair) -> Non
     for version in (pair.old, pair.new):
         assert f'hippotune_version_images_total{{outcome="answered",version="{version}"}}' in text
         assert f'hippotune_version_compute_seconds_count{{version="{version}"}}' in text
+
+
+def test_it_answers_within_its_own_budget_unless_one_is_asked_for(pair: Pair) -> None:
+    narrow = random_version(pair.server.backbone, ("cat", "dog"), loop=LoopConfig(topk=3, tmax=2))
+    canary = pair.server.publish(narrow).version
+    wait_for(lambda: pair.server.client.get(f"/versions/{canary}").is_success)
+    pair.activate(pair.old)
+    assert pair.activate(canary, canary=1) == 200
+    wait_for(lambda: set(pair.answered()) == {canary})
+
+    def granted(query: str) -> tuple[int, int]:
+        budget = pair.server.client.post(f"/classify{query}", content=PICTURES[0], headers=PNG).json()[
+            "budget"
+        ]
+        return budget["tmax"], budget["topk"]
+
+    assert [granted(query) for query in ("", "?topk=2", "?tmax=4")] == [(2, 3), (2, 2), (2, 3)]
+    assert pair.activate(canary, canary=0) == 200
 
 
 def test_whoever_names_a_version_gets_no_canary(pair: Pair) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from model.budget import Budget
 from service.engine import Engine
 from service.metrics import Metrics
 from service.pace import KEEPS, Pace
-from service.snapshot import Served, Snapshot
+from service.snapshot import Asked, Served, Snapshot
 
 
 def seconds(images: int, keep: float = 1.0) -> float:
@@ -85,11 +86,14 @@ def test_a_request_that_is_set_aside_chooses_its_share_when_its_turn_comes() -> 
     pace = Pace()
     pace.observe(1.0, 1, 10.0)
     engine = Engine(Served(), 8, 8, Metrics(), pace)
-    images, version = [np.zeros((3, 8, 8), np.uint8)], cast(Snapshot, object())
+    images, version = (
+        [np.zeros((3, 8, 8), np.uint8)],
+        cast(Snapshot, SimpleNamespace(grant=lambda _: Budget())),
+    )
 
     async def kept() -> list[float]:
-        engine.enqueue(images, Budget(), False, version)
-        engine.enqueue(images, Budget(), False, version, target=perf_counter() + 15)
+        engine.enqueue(images, Asked(), False, version)
+        engine.enqueue(images, Asked(), False, version, target=perf_counter() + 15)
         batches = engine._take(), engine._take()
         return [item.ticket.budget.keep for batch in batches if batch for item in batch.items]
 

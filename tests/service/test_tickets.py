@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -13,13 +14,16 @@ from model.budget import Budget
 from service.engine import Engine
 from service.metrics import Metrics
 from service.pace import Pace
-from service.snapshot import Served, Snapshot
+from service.snapshot import Asked, Served, Snapshot
 
 
 def test_one_that_fails_as_its_client_leaves_is_nothing_to_log() -> None:
     """The deadline is watched in two places: the client may be answered an instant before the engine gives up."""
     engine = Engine(Served(), 8, 8, Metrics(), Pace())
-    images, version = [np.zeros((3, 8, 8), np.uint8)], cast(Snapshot, object())
+    images, version = (
+        [np.zeros((3, 8, 8), np.uint8)],
+        cast(Snapshot, SimpleNamespace(grant=lambda _: Budget())),
+    )
     logged: list[str] = []
 
     def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -27,7 +31,7 @@ def test_one_that_fails_as_its_client_leaves_is_nothing_to_log() -> None:
 
     async def left() -> None:
         asyncio.get_running_loop().set_exception_handler(note)
-        ticket = engine.enqueue(images, Budget(), False, version, deadline=perf_counter())
+        ticket = engine.enqueue(images, Asked(), False, version, deadline=perf_counter())
         assert engine._take() is None
         await asyncio.sleep(0)
         assert ticket.done.done()
