@@ -7,11 +7,12 @@ import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from tempfile import SpooledTemporaryFile
 from time import perf_counter
 
 from fastapi import Request
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
@@ -142,9 +143,37 @@ async def read_body(request: Request, limit: int, idle_s: float, hold: Hold | No
 
 
 class WholeForm(MultiPartParser):
-    """Refuses what Starlette passes over in silence: a part whose end never came, and text that is not UTF-8."""
+    """Refuses what Starlette passes over in silence: a part whose end never came, and text that is not UTF-8.
+
+    Says what is too much of, which Starlette calls unsound.
+    """
 
     ended = False
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes], most: int) -> None:
+        """most: files allowed, and as many other fields."""
+        super().__init__(headers, stream, max_files=inf, max_fields=inf)
+        self._most = most
+
+    def on_headers_finished(self) -> None:
+        """Raises Problem 413 for one part too many."""
+        super().on_headers_finished()
+        for name, count in ((FILES[0], self._current_files), ("form fields", self._current_fields)):
+            if count > self._most:
+                raise refused(name, f"more than {self._most}", f"come 1 to {self._most} times", 413)
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Raises Problem 413 for text that is too long."""
+        part = self._current_part
+        if part.file is None and len(part.data) + end - start > self.max_part_size:
+            allowed = f"have at most {self.max_part_size} bytes"
+            raise refused(self._place(), f"more than {self.max_part_size} bytes", allowed, 413)
+        super().on_part_data(data, start, end)
+
+    def _place(self) -> str:
+        """What error messages call the part under way: "labels[0]"."""
+        name = self._current_part.field_name
+        return f"{name}[{sum(other == name for other, _ in self.items)}]"
 
     def on_part_end(self) -> None:
         """Raises Problem 422 for text that would be taken for Latin-1, and be another label than was meant."""
@@ -153,9 +182,8 @@ class WholeForm(MultiPartParser):
             try:
                 part.data.decode()
             except UnicodeDecodeError as error:
-                index = sum(name == part.field_name for name, _ in self.items)
                 found = part.data.decode(errors="backslashreplace")
-                raise refused(f"{part.field_name}[{index}]", found, "be UTF-8") from error
+                raise refused(self._place(), found, "be UTF-8") from error
         super().on_part_end()
 
     def on_end(self) -> None:
@@ -180,12 +208,11 @@ class WholeForm(MultiPartParser):
 async def read_form(
     request: Request, limit: int, idle_s: float, max_files: int, hold: Hold | None = None
 ) -> AsyncIterator[FormData]:
-    """A multipart body, large files of it on disk until the block ends. Raises Problem 400 and 422 besides."""
+    """A multipart body, large files of it on disk until the block ends. Raises Problem 400, 413 and 422 besides."""
     stream = stream_body(request, limit, idle_s, hold)
     try:
         with buffering():
-            parser = WholeForm(request.headers, stream, max_files=max_files, max_fields=max_files)
-            form = await parser.parse()
+            form = await WholeForm(request.headers, stream, max_files).parse()
     except MultiPartException as error:
         raise Problem(400, f"body is no sound multipart/form-data: {error.message}") from error
     try:

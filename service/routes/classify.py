@@ -133,10 +133,10 @@ async def read_images(request: Request, services: Services, hold: Hold) -> list[
     if kind != "multipart/form-data":
         raise refused("Content-Type", kind, f"be {', '.join(MEDIA_TYPES)} or multipart/form-data", 415)
     most = config.max_classify_files
-    async with read_form(request, config.max_body_bytes, config.read_timeout_s, 2 * most, hold) as form:
+    async with read_form(request, config.max_body_bytes, config.read_timeout_s, most, hold) as form:
         files = file_parts(form)
-        if not 1 <= len(files) <= most:
-            raise refused("files", len(files), f"come 1 to {most} times", 413 if files else 422)
+        if not files:
+            raise refused("files", 0, f"come 1 to {most} times")
         return [(f"files[{index}]", await file.read()) for index, file in enumerate(files)]
 
 

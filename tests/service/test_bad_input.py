@@ -100,8 +100,10 @@ def test_media_types_and_sizes(server: Running) -> None:
     problem(post("/classify", content=large, headers=PNG), 413, "body", f"{config.max_body_bytes} bytes")
     pieces = (bytes(1 << 20) for _ in range(21))  # chunked: no length is announced
     problem(post("/classify", content=pieces, headers=PNG), 413, "body", f"{config.max_body_bytes} bytes")
-    files = [("files", ("a", b"x"))] * (config.max_classify_files + 1)
-    problem(post("/classify", files=files), 413, "files", "1 to 64")
+    for many in (1, 65):
+        files = [("files", ("a", b"x"))] * (config.max_classify_files + many)
+        problem(post("/classify", files=files), 413, "files", "1 to 64")
+    problem(post("/classify", files=[("x", (None, ""))] * 65), 413, "form fields", "1 to 64")
     problem(post("/classify", files=[("image", ("a", picture()))]), 422, "form field", "be files")
     problem(post("/classify", data={"file": "text"}, files=[("x", b"")]), 422, "file", "file part")
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -182,6 +184,17 @@ def test_labels_that_do_not_fit(
     parts: list[Any] = [("files", (f"{index}", picture(index))) for index in range(files)]
     parts += [("labels", (None, label.encode())) for label in labels]
     problem(server.client.post("/tasks", files=parts), 422, field, allowed)
+
+
+def test_a_task_of_too_many_files_or_labels(server: Running) -> None:
+    for name, part, field in (("files", ("a", b""), "files"), ("labels", (None, "a"), "form fields")):
+        answer = server.client.post("/tasks", files=[(name, part)] * 20_001)
+        problem(answer, 413, field, "1 to 20000")
+
+
+def test_labels_that_are_too_long_to_be_kept(server: Running) -> None:
+    labels = [("labels", (None, label)) for label in ("cat", "c" * ((1 << 20) + 1))]
+    problem(server.client.post("/tasks", files=labels), 413, "labels[1]", "at most 1048576 bytes")
 
 
 def test_labels_that_are_too_long_together(server: Running) -> None:
