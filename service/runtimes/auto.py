@@ -24,7 +24,7 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.sample import sample_version
 from service.runtimes import Classifier, Output, fault_of, grey_images, passes_of
-from service.runtimes.graphs import Graphs
+from service.runtimes.graphs import ExportStopped, Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime
 
@@ -109,6 +109,8 @@ class AutoRuntime:
         try:
             version = sample_version(self._torch.backbone, loop)
             self._choices[loop] = measure(self._torch.prepare(version), self._onnx.prepare(version), version)
+        except ExportStopped:
+            return  # as the server does
         except Exception as error:  # the exporter and onnxruntime raise what they like; torch needs neither
             log.warning("torch stays: onnx is not usable", reason=str(error))
         else:

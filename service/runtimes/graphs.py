@@ -34,6 +34,10 @@ class ExportFailed(Exception):
     """No graph came out; the message says why."""
 
 
+class ExportStopped(ExportFailed):
+    """Nobody waits for a graph any more."""
+
+
 class Graphs:
     """Paths of graphs, and how to make them. `stop` ends an export that still runs.
 
@@ -62,7 +66,9 @@ class Graphs:
         return [(kind, path) for kind, path in paths if not path.exists()]
 
     def export(self, loop: LoopConfig) -> None:
-        """Make what is missing. Takes minutes; the cores go to whoever else wants them. Raises ExportFailed.
+        """Make what is missing. Takes minutes; the cores go to whoever else wants them.
+
+        Raises ExportFailed, and ExportStopped once `stop` was called.
 
         In another process because exporting is Python work that would hold up every request of this one.
         """
@@ -80,7 +86,7 @@ class Graphs:
             child.join(PATIENCE_S)
             child.kill()
             child.join()
-            raise ExportFailed("the server stopped before the graphs were exported")
+            raise ExportStopped("the server stopped before the graphs were exported")
         if child.exitcode != 0:
             raise ExportFailed(f"the exporting process ended with {child.exitcode}")
 

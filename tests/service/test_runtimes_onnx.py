@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 from timm.models.vision_transformer import VisionTransformer
 
 pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
@@ -25,6 +27,7 @@ from service.runtimes.auto import AutoRuntime, Choice
 from service.runtimes.graphs import Graphs, export_in_int8
 from service.runtimes.onnx import NoProvider, OnnxClassifier, OnnxRuntime, open_session, require_provider
 from service.runtimes.torch import TorchRuntime
+from tests.service.support import wait_for
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
 
@@ -228,6 +231,17 @@ def test_auto_stays_with_torch_when_the_export_fails(beside: TorchRuntime, tmp_p
     runtime._background.shutdown(wait=True)
     check_equal(runtime, beside, sample_version(beside.backbone, LOOP, 12, 6), Budget(3, 0, 4))
     assert "not measured" in runtime.name
+
+
+def test_an_export_that_ends_with_the_server_is_no_fault_of_onnx(
+    beside: TorchRuntime, backbone: BackboneSpec, tmp_path: Path
+) -> None:
+    with capture_logs() as lines:
+        runtime = AutoRuntime(beside, Graphs(backbone, beside.identity, tmp_path), threads=1)
+        runtime.prepare(sample_version(beside.backbone, LOOP, 12, 6))
+        wait_for(multiprocessing.active_children)
+        runtime.close()
+    assert lines == []
 
 
 @pytest.mark.slow
