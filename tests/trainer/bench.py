@@ -59,7 +59,7 @@ class Bench:
         self.root = root
         self.queue = TaskQueue(redis, BlobStore(root / "blobs"), QUEUE)
         self.registry = Registry(redis, root / "versions")
-        self.spec = BackboneSpec("vit_tiny_patch16_224", weights, 32)
+        self.spec = BackboneSpec("test_vit2", weights, 32)
         self.url = url
 
     def config(self, learner: LearnerConfig, consumer: str = "one", least_images: int = 50) -> TrainerConfig:

@@ -66,7 +66,7 @@ def second() -> Task:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0)
+        vit = timm.create_model("test_vit2", img_size=32, num_classes=0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_file(vit.state_dict(), path)
     return path
