@@ -15,7 +15,7 @@ loop's own budget in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +29,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.continual.data import Dataset, choose, load
+from benchmarks.continual.data import Dataset, choose, load, together
 from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
 from benchmarks.rounding import runtimes
@@ -65,18 +65,27 @@ class Asked:
     right: float
 
 
+def scenes(data: Path, quick: bool) -> Iterator[tuple[str, str, BackboneSpec]]:
+    """Data sets, and what each backbone is called and is. quick: the bundled one on CIFAR-100 alone."""
+    yield "cifar100", "bundled", BackboneSpec("bundled")
+    if not quick:
+        yield "cifar100", "DeiT-Tiny", BackboneSpec(DEIT, weights=data / WEIGHTS, px=PX["cifar100"])
+        yield "cub100", "bundled", BackboneSpec("bundled")
+        yield "cub100", "DeiT-Tiny", BackboneSpec(DEIT, weights=data / WEIGHTS, px=PX["cub100"])
+
+
 def learn(learner: Learner, known: Sequence[int], dataset: Dataset, px: int) -> Checkpoint:
     """A version that learned these classes in `TASKS` tasks."""
     state = learner.start()
     for number, part in enumerate(np.array_split(known, TASKS)):
-        subset = sum((dataset.train[row] for row in part[1:]), dataset.train[part[0]])
+        subset = together([dataset.train[row] for row in part])
         state = learner.consolidate(state, Task(f"t{number}", subset.pixels(px), subset.names))
     return learner.checkpoint(state)
 
 
 def pixels_of(dataset: Dataset, classes: Sequence[int], px: int) -> tuple[Pixels, tuple[str, ...]]:
     """Test images of some classes, and their labels."""
-    subset = sum((dataset.test[row] for row in classes[1:]), dataset.test[classes[0]])
+    subset = together([dataset.test[row] for row in classes])
     return subset.pixels(px).numpy(), subset.names
 
 
@@ -208,18 +217,11 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Where to keep the figures.")] = None,
 ) -> None:
     """Measure, print the table, keep the figures."""
-    scenes = {}
-    for name, px in PX.items():
-        specs = {
-            "bundled": BackboneSpec("bundled"),
-            "DeiT-Tiny": BackboneSpec(DEIT, weights=data / WEIGHTS, px=px),
-        }
-        for called, spec in specs.items():
-            if quick and (called, name) != ("bundled", "cifar100"):
-                continue
-            rounded = (called, name) == ("DeiT-Tiny", "cub100")
-            scenes[f"{name}, {called}"] = measure(spec, name, data, images, judges, seed, rounded=rounded)
-    figures = {"images": images, "judges": judges, "seed": seed, "scenes": scenes}
+    found = {}
+    for name, called, spec in scenes(data, quick):
+        rounded = (called, name) == ("DeiT-Tiny", "cub100")
+        found[f"{name}, {called}"] = measure(spec, name, data, images, judges, seed, rounded=rounded)
+    figures = {"images": images, "judges": judges, "seed": seed, "scenes": found}
     typer.echo(table(figures))
     keep(figures, out)
 

@@ -17,9 +17,9 @@ import torch
 import typer
 from torch import Tensor
 
-from benchmarks.continual.data import Dataset, Subset, choose, load
-from benchmarks.familiarity import PX
-from benchmarks.fetch import DATA, DEIT, WEIGHTS
+from benchmarks.continual.data import Dataset, Subset, choose, load, together
+from benchmarks.familiarity import scenes
+from benchmarks.fetch import DATA
 from benchmarks.machine import keep
 from model.backbone import BackboneSpec, load_backbone
 from model.deliberation import LoopConfig
@@ -33,11 +33,6 @@ TASKS = 4
 IMAGES = (1, 2, 3, 5, 10, 20)
 MANY = {"cifar100": 50, "cub100": 20}
 """Images of each old class: as many as there are, in CUB-100."""
-
-
-def gather(subsets: Sequence[Subset]) -> Subset:
-    """One of all."""
-    return sum(subsets[1:], subsets[0])
 
 
 def task_of(name: str, subset: Subset, px: int) -> Task:
@@ -54,9 +49,8 @@ def right(
     """
     columns = [row for row, label in enumerate(known) if not among or label in among]
     best = head.logits_of_many(features)[:, columns].argmax(dim=1).tolist()
-    return sum(known[columns[place]] == label for place, label in zip(best, labels, strict=True)) / len(
-        labels
-    )
+    answers = [known[columns[place]] for place in best]
+    return sum(map(str.__eq__, answers, labels)) / len(labels)
 
 
 def measure(spec: BackboneSpec, dataset: Dataset, seed: int) -> dict[str, Any]:
@@ -68,13 +62,13 @@ def measure(spec: BackboneSpec, dataset: Dataset, seed: int) -> dict[str, Any]:
     state = learner.start()
     for number, part in enumerate(parts):
         state = learner.consolidate(
-            state, task_of(f"t{number}", gather([dataset.train[row] for row in part]), px)
+            state, task_of(f"t{number}", together([dataset.train[row] for row in part]), px)
         )
-    old, new = (gather([dataset.test[row] for row in rows]) for rows in (np.concatenate(parts), coming))
+    old, new = (together([dataset.test[row] for row in rows]) for rows in (np.concatenate(parts), coming))
     of_old, of_new = (learner.extract(state.pools, subset.pixels(px)) for subset in (old, new))
     found = {}
     for images in IMAGES:
-        few = gather([dataset.train[row].pick(range(images)) for row in coming])
+        few = together([dataset.train[row].pick(range(images)) for row in coming])
         after = learner.consolidate(state, task_of("newcomers", few, px))
         found[str(images)] = {
             "new": right(after.head, after.labels, of_new, new.names),
@@ -108,17 +102,11 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Where to keep the figures.")] = None,
 ) -> None:
     """Measure, print the table, keep the figures."""
-    scenes = {}
-    for name, px in PX.items():
+    found = {}
+    for name, called, spec in scenes(data, quick):
         dataset = choose(*load(name, data), MANY[name], judges, "test")
-        specs = {
-            "bundled": BackboneSpec("bundled"),
-            "DeiT-Tiny": BackboneSpec(DEIT, weights=data / WEIGHTS, px=px),
-        }
-        for called, spec in specs.items():
-            if not quick or (called, name) == ("bundled", "cifar100"):
-                scenes[f"{name}, {called}"] = measure(spec, dataset, seed)
-    figures = {"many": MANY, "judges": judges, "seed": seed, "scenes": scenes}
+        found[f"{name}, {called}"] = measure(spec, dataset, seed)
+    figures = {"many": MANY, "judges": judges, "seed": seed, "scenes": found}
     typer.echo(table(figures))
     keep(figures, out)
 

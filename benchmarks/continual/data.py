@@ -61,6 +61,11 @@ class Subset:
         return torch.from_numpy(np.stack(decoded))
 
 
+def together(subsets: Sequence[Subset]) -> Subset:
+    """One subset of all the images. Raises ValueError for images of different sources."""
+    return sum(subsets[1:], subsets[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """What may be learned and what judges it, a subset for each class, in the order of `classes`."""
