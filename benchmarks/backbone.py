@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from benchmarks.continual.data import load_archive
 from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
-from model.backbone import Backbone, BackboneSpec, load_backbone
+from model.backbone import Backbone, load_backbone
 from model.preprocess import to_pixels
+from model.spec import BackboneSpec
 
 WIDTH = 2000
 """Columns of the random projection."""

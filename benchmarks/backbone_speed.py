@@ -14,7 +14,8 @@ import typer
 
 from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import Machine, keep
-from model.backbone import Backbone, BackboneSpec, load_backbone
+from model.backbone import Backbone, load_backbone
+from model.spec import BackboneSpec
 
 
 @torch.inference_mode()

@@ -33,12 +33,13 @@ from benchmarks.continual.data import Dataset, choose, load, together
 from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
 from benchmarks.rounding import runtimes
-from model.backbone import BackboneSpec, load_backbone
+from model.backbone import load_backbone
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.network import RetrievalViT
 from model.preprocess import to_pixels
+from model.spec import BackboneSpec
 from service.cpus import available_cpus
 from service.runtimes import Classifier
 from service.runtimes.torch import TorchRuntime

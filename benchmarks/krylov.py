@@ -32,9 +32,10 @@ from benchmarks.continual.methods.hippotune import HippoTune
 from benchmarks.continual.protocols import QUICK, Protocol
 from benchmarks.continual.runner import configure, stream
 from benchmarks.machine import keep
-from model.backbone import BackboneSpec, load_backbone
+from model.backbone import load_backbone
 from model.budget import BudgetBatch
 from model.diagnostics import step_of
+from model.spec import BackboneSpec
 from trainer.task import Task
 
 Step = Callable[[Tensor], Tensor]

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.fetch import DATA, DEIT, WEIGHTS
 from benchmarks.machine import keep
-from model.backbone import Backbone, BackboneSpec
+from model.backbone import Backbone
 from model.budget import Budget, BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
@@ -38,6 +38,7 @@ from model.network import RetrievalViT
 from model.onnx_blocks import OnnxViT
 from model.pools import Pools
 from model.sample import sample_pools, sample_version
+from model.spec import BackboneSpec
 from service.cpus import available_cpus
 from service.runtimes import Classifier, Output
 from service.runtimes.auto import measure

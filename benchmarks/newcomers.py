@@ -21,10 +21,11 @@ from benchmarks.continual.data import Dataset, Subset, choose, load, together
 from benchmarks.familiarity import scenes
 from benchmarks.fetch import DATA
 from benchmarks.machine import keep
-from model.backbone import BackboneSpec, load_backbone
+from model.backbone import load_backbone
 from model.deliberation import LoopConfig
 from model.head import Head
 from model.network import RetrievalViT
+from model.spec import BackboneSpec
 from trainer.config import LearnerConfig
 from trainer.learner import Learner
 from trainer.task import Task

@@ -21,11 +21,11 @@ from benchmarks.budgets import BATCHES, Judged, answers, learn, relative_time, s
 from benchmarks.fetch import DATA, WEIGHTS
 from benchmarks.loop import DEIT_TINY, untrained
 from benchmarks.machine import keep
-from model.backbone import BackboneSpec
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.sample import sample_version
+from model.spec import BackboneSpec
 from service.cpus import available_cpus
 from service.runtimes import Classifier, Runtime
 from service.runtimes.bfloat16 import Bfloat16Runtime

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from hippotune.output import print_json
-from hippotune.settings import Settings
 from service.app import create_app
+from service.config import ServiceConfig
 from service.server import OwnProcessServer
 
 
@@ -42,14 +42,13 @@ class AnnouncingServer(OwnProcessServer):
 
 
 def serve(
-    settings: Settings,
-    redis_url: str,
+    config: ServiceConfig,
+    unready_s: float,
     door: socket.socket,
     as_json: bool,
     started: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve until asked to stop. started: called once it answers."""
     host, port = door.getsockname()[:2]
-    app = create_app(settings.service(redis_url))
     shown = f"[{host}]" if ":" in host else host
-    AnnouncingServer(app, shown, port, settings.unready_s, as_json, started).run(sockets=[door])
+    AnnouncingServer(create_app(config), shown, port, unready_s, as_json, started).run(sockets=[door])

@@ -22,7 +22,7 @@ from hippotune.kinds import Count, Part, Positive, Share, Weight, of_redis, spli
 
 if TYPE_CHECKING:
     from exchange.queue import QueueConfig
-    from model.backbone import BackboneSpec
+    from model.spec import BackboneSpec
     from service.config import ServiceConfig
     from trainer.process import TrainerConfig
 
@@ -277,7 +277,7 @@ class Settings(BaseSettings):
 
     def spec(self) -> BackboneSpec:
         """Which backbone to load."""
-        from model.backbone import BackboneSpec
+        from model.spec import BackboneSpec
 
         return BackboneSpec(self.backbone, self.weights, self.px)
 

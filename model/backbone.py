@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import timm
 import torch
@@ -19,20 +18,7 @@ from torch import Tensor, nn
 from model.bundled import BUNDLED, load_bundled
 from model.merging import pairs_a_block
 from model.readout import blocks_read, read_block
-
-
-@dataclass(frozen=True, slots=True)
-class BackboneSpec:
-    """Which backbone to load.
-
-    name: a timm model name, or "bundled" for the one shipped with this package.
-    weights: a safetensors file; None lets timm download its own.
-    px: side of the square input; None takes what the model was trained at.
-    """
-
-    name: str = "bundled"
-    weights: Path | None = None
-    px: int | None = None
+from model.spec import BackboneSpec
 
 
 @dataclass(frozen=True, slots=True)

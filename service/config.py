@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exchange.queue import QueueConfig
-from model.backbone import BackboneSpec
+from model.spec import BackboneSpec
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exchange.queue import QueueConfig
-from model.backbone import BackboneSpec
 from model.deliberation import LoopConfig
+from model.spec import BackboneSpec
 from trainer.config import LearnerConfig, ValidationConfig
 
 

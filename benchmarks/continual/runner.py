@@ -32,7 +32,8 @@ from benchmarks.continual.observer import Observer
 from benchmarks.continual.overrides import override
 from benchmarks.continual.protocols import Protocol
 from benchmarks.continual.streams import SCENARIOS, Experience
-from model.backbone import BackboneSpec, load_backbone
+from model.backbone import load_backbone
+from model.spec import BackboneSpec
 from trainer.task import Task
 
 PROBE_EVERY = 32

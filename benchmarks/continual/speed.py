@@ -19,7 +19,8 @@ from benchmarks.continual.methods.base import Setting
 from benchmarks.continual.protocols import QUICK, Protocol
 from benchmarks.continual.runner import configure, stream
 from benchmarks.machine import keep
-from model.backbone import BackboneSpec, load_backbone
+from model.backbone import load_backbone
+from model.spec import BackboneSpec
 from trainer.task import Task
 
 TASKS = 5

@@ -35,8 +35,8 @@ from benchmarks.serving.peers.install import install
 from benchmarks.serving.scene import Scene
 from benchmarks.serving.subjects import Effort, Figures, Ours, Versions, capacity, ours
 from exchange.embedded import EmbeddedRedis
-from model.backbone import BackboneSpec
 from model.deliberation import LoopConfig
+from model.spec import BackboneSpec
 from service.cpus import available_cpus
 from service.runtimes.graphs import Graphs
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from benchmarks.loop import PlainOnnx, without_slots
 from benchmarks.serving.scene import Scene, weights_path
-from model.backbone import BackboneIdentity, BackboneSpec
+from model.backbone import BackboneIdentity
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.sample import sample_version
+from model.spec import BackboneSpec
 from service.runtimes import Classifier, Output, Runtime
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime

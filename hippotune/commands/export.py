@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from exchange.records import SERVING
 from hippotune import logs
 from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
@@ -33,13 +34,14 @@ def onnx(
     as_json: Json = False,
 ) -> None:
     """Write one version from the store as one file that plain onnxruntime runs."""
+    logs.configure("warning")
+    registry = _registry(settings)
+    number = version or _served(registry)
+    registry.verify(number, SERVING)
     from service.runtimes.load import ADVICE, missing_packages
 
     if missing := missing_packages():
         raise ValueError(f"the export needs {', '.join(missing)}: {ADVICE}")
-    logs.configure("warning")
-    registry = _registry(settings)
-    number = version or _served(registry)
     path = output or Path(f"hippotune-{number}.onnx")
     with Console(stderr=True).status(f"exporting version {number}, which takes a minute or so"):
         facts = _export(settings, registry, number, path, topk)
@@ -84,12 +86,10 @@ def _export(
     import torch
     from onnxruntime import InferenceSession
 
-    from exchange.records import SERVING
     from model.backbone import load_backbone
     from model.checkpoint import Checkpoint
     from model.standalone import StandaloneGraph, export_version
 
-    registry.verify(number, SERVING)
     checkpoint = Checkpoint.load(registry.path(number, SERVING))
     backbone = load_backbone(settings.spec())
     kept = export_version(backbone, checkpoint, path, topk)

@@ -35,6 +35,7 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
         door = running.enter_context(_listen(settings))
         redis_url = settings.redis_url or running.enter_context(_private_redis(settings))
         settings = _sharing_cores(settings)
+        config = settings.service(redis_url)
         environment = os.environ | settings.environment() | {"HIPPOTUNE_REDIS_URL": redis_url}
         trainer = Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment)
         start_trainer = partial(running.enter_context, trainer)
@@ -44,7 +45,8 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
             start_trainer()
         from hippotune.serving import serve as run_server
 
-        run_server(settings, redis_url, door, as_json, (lambda: None) if fresh else start_trainer)
+        started = (lambda: None) if fresh else start_trainer
+        run_server(config, settings.unready_s, door, as_json, started)
 
 
 @with_settings(Part.COMMON, Part.SERVER)
@@ -53,9 +55,10 @@ def serve(settings: Settings, as_json: Json = False) -> None:
     logs.configure(settings.log_level, process="server")
     redis_url = _shared_redis(settings)
     with until_asked_to_stop(), _listen(settings) as door:
+        config = settings.service(redis_url)
         from hippotune.serving import serve as run_server
 
-        run_server(settings, redis_url, door, as_json)
+        run_server(config, settings.unready_s, door, as_json)
 
 
 @with_settings(Part.COMMON, Part.TRAINER)

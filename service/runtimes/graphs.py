@@ -16,9 +16,10 @@ import torch
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
-from model.backbone import Backbone, BackboneIdentity, BackboneSpec, load_backbone
+from model.backbone import Backbone, BackboneIdentity, load_backbone
 from model.deliberation import LoopConfig
 from model.export import GraphKind, export_graph, graph_key
+from model.spec import BackboneSpec
 
 POLL_S = 0.2
 PATIENCE_S = 3.0

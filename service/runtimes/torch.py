@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.backbone import Backbone, BackboneIdentity, BackboneSpec, load_backbone
+from model.backbone import Backbone, BackboneIdentity, load_backbone
 from model.budget import Budget, BudgetBatch
 from model.checkpoint import Checkpoint
 from model.classify import classify
 from model.deliberation import LoopConfig, Memory, Recall
 from model.device import pick_device
 from model.network import RetrievalViT
+from model.spec import BackboneSpec
 from service.runtimes import Classifier, LayerTrace, Output, as_taught
 
 

@@ -9,7 +9,8 @@ import torch
 from benchmarks import backbone, backbone_speed
 from benchmarks.backbone import digits, from_backbone, judge, nearest_mean, randomised
 from benchmarks.fetch import DATA
-from model.backbone import BackboneSpec, load_backbone
+from model.backbone import load_backbone
+from model.spec import BackboneSpec
 
 
 def test_digits_are_told_apart_as_promised() -> None:

@@ -13,7 +13,7 @@ from exchange.embedded import EmbeddedRedis
 from exchange.queue import QueueConfig
 from hippotune import Client
 from hippotune.errors import HippoTuneError
-from model.backbone import BackboneSpec
+from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from tests.service.support import Running, picture, random_version, running, wait_for, weights_file
 

@@ -6,13 +6,14 @@ import pytest
 import timm
 import torch
 
-from model.backbone import Backbone, BackboneSpec, UnsupportedBackbone, load_backbone
+from model.backbone import Backbone, UnsupportedBackbone, load_backbone
 from model.budget import Budget, BudgetBatch
 from model.deliberation import LoopConfig, deliberate, seed_query
 from model.fusion import block_with_recall
 from model.network import RetrievalViT
 from model.pools import Pools
 from model.readout import read_out
+from model.spec import BackboneSpec
 
 
 def test_no_slots_is_the_plain_transformer_exactly(network: RetrievalViT, pixels: torch.Tensor) -> None:

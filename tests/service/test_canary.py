@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from exchange.queue import QueueConfig
-from model.backbone import BackboneSpec
 from model.deliberation import LoopConfig
+from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from tests.service.support import Running, picture, random_version, running, serving, wait_for
 

@@ -17,8 +17,8 @@ pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras
 
 import onnx
 
-from model.backbone import BackboneSpec
 from model.deliberation import LoopConfig
+from model.spec import BackboneSpec
 from service.runtimes.graphs import ExportFailed, Graphs, steep_nodes
 from service.runtimes.torch import TorchRuntime
 
@@ -39,7 +39,7 @@ def test_a_product_that_would_enlarge_what_rounding_does_stays_in_float32() -> N
 def test_the_exporting_process_leaves_an_interrupt_to_the_server() -> None:
     """A terminal sends Ctrl-C to both; the traceback of this one hid what the server said on its way out."""
     code = (
-        "import os, signal; from model.backbone import BackboneSpec; from model.deliberation import LoopConfig\n"
+        "import os, signal; from model.spec import BackboneSpec; from model.deliberation import LoopConfig\n"
         "from service.runtimes.graphs import export_missing\n"
         "export_missing(BackboneSpec(), LoopConfig(), [], False); os.kill(os.getpid(), signal.SIGINT)"
     )

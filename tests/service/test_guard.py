@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from exchange.queue import QueueConfig
-from model.backbone import BackboneSpec
+from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from service.guard import allowed_roles
 from service.keys import Role, create

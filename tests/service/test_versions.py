@@ -21,9 +21,9 @@ from structlog.testing import capture_logs
 
 from exchange.embedded import EmbeddedRedis
 from exchange.queue import QueueConfig
-from model.backbone import BackboneSpec
 from model.budget import Budget
 from model.checkpoint import Checkpoint
+from model.spec import BackboneSpec
 from service.app import create_app
 from service.config import ServiceConfig
 from service.runtimes import Classifier, Output

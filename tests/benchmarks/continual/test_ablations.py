@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from benchmarks.continual.ablations import AblatedViT, blindly, by_rank, constants, last_step
-from model.backbone import BackboneSpec, load_backbone
+from model.backbone import load_backbone
 from model.budget import Budget, BudgetBatch
 from model.deliberation import LoopConfig, Memory, deliberate, remember
 from model.network import RetrievalViT
+from model.spec import BackboneSpec
 from tests.benchmarks.continual.conftest import BACKBONE
 
 LOOP = LoopConfig(layers=(1, 2), topk=3)

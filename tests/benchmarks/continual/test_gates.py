@@ -16,7 +16,8 @@ from benchmarks.continual.methods.prompts import (
     mixed,
     separately,
 )
-from model.backbone import Backbone, BackboneSpec, load_backbone
+from model.backbone import Backbone, load_backbone
+from model.spec import BackboneSpec
 from tests.benchmarks.continual.conftest import BACKBONE
 
 KEYS = torch.tensor([[2.0, 0.0], [0.0, 0.5], [-1.0, 0.0]])

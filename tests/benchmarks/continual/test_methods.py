@@ -15,11 +15,12 @@ from benchmarks.continual.methods.joint import affine, logistic_regression
 from benchmarks.continual.methods.ranpac import best_ridge, ridge
 from benchmarks.continual.methods.replayed import Replayed, ReplayedConfig, widened
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
-from model.backbone import BackboneSpec, load_backbone
+from model.backbone import load_backbone
 from model.budget import Budget, BudgetBatch
 from model.deliberation import LoopConfig
 from model.moments import ClassMoments
 from model.network import RetrievalViT
+from model.spec import BackboneSpec
 from tests.benchmarks.continual.conftest import BACKBONE
 from trainer.task import Task
 

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from exchange.queue import QueueConfig
-from model.backbone import BackboneSpec
 from model.deliberation import LoopConfig
+from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from tests.service.support import Running, running
 from tests.service.web.chromium import opened
