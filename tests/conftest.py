@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Before torch is imported, here or in a process that a test starts: two files run at a time, and threads of one that
 # wait for each other spin on the core of the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Exporting graphs for another runtime takes a minute of a core from the tests; those about it name theirs.
+os.environ["HIPPOTUNE_RUNTIME"] = "torch"
 
 
 @pytest.fixture(scope="session")

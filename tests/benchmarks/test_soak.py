@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.running import up
 from benchmarks.soak import OPTIONS, worked
 
-SECONDS = 24.0
+SECONDS = 12.0
 TOLERATED = 0.05
 """In so short a time allocators still settle; the hour is held to 2 %."""
 

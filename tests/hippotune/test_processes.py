@@ -137,25 +137,18 @@ def test_a_part_alone_asks_for_its_redis(tmp_path: Path) -> None:
         assert "REDIS_URL" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        (("--backbone", "nonsense"), "timm knows no model named 'nonsense'"),
-        (("--weights", "/nowhere.safetensors"), "cannot read /nowhere.json"),
-        (("--device", "abacus"), "device is 'abacus', which cannot be used here"),
-    ],
-)
-def test_a_part_that_cannot_start_says_why_and_ends(
-    tmp_path: Path, flags: tuple[str, str], told: str
-) -> None:
-    def start(part: str) -> subprocess.CompletedProcess[str]:
-        port = ("--port", "0") if part == "serve" else ()
-        return hippotune(
-            part, *flags, *port, "--redis-url", "redis://127.0.0.1:1", "--store", tmp_path / part
-        )
+def test_a_part_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
+    def start(case: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+        return hippotune(*case, "--redis-url", "redis://127.0.0.1:1", "--store", tmp_path)
 
+    cases = {
+        ("serve", "--port", "0", "--backbone", "nonsense"): "timm knows no model named 'nonsense'",
+        ("train", "--weights", "/nowhere.safetensors"): "cannot read /nowhere.json",
+        ("serve", "--port", "0", "--device", "abacus"): "device is 'abacus', which cannot be used here",
+        ("train", "--device", "abacus"): "device is 'abacus', which cannot be used here",
+    }
     with ThreadPoolExecutor() as together:
-        for asked in together.map(start, ("serve", "train")):
+        for told, asked in zip(cases.values(), together.map(start, cases), strict=True):
             assert asked.returncode == 1
             assert told in " ".join(asked.stderr.split())
             assert "Traceback" not in asked.stderr

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
 
 from exchange.embedded import EmbeddedRedis
 from exchange.queue import QueueConfig
 from exchange.records import TaskState
-from model.backbone import Backbone, BackboneSpec
+from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from service.runtimes.torch import TorchRuntime
 from tests.service.support import PX, Running, picture, random_version, running, weights_file
@@ -78,10 +77,13 @@ def unharmed(server: Running) -> Iterator[None]:
     assert server.services.submissions.borrowed_tokens == 0
 
 
+@pytest.fixture(scope="session")
+def little(tmp_path_factory: pytest.TempPathFactory) -> BackboneSpec:
+    """Six random blocks, 17 tokens of 64 channels."""
+    path = weights_file(tmp_path_factory.mktemp("weights") / "little.safetensors", "test_vit", 64)
+    return BackboneSpec("test_vit", path, 64)
+
+
 @pytest.fixture(scope="module")
-def beside() -> TorchRuntime:
-    """Four random blocks, 17 tokens of 48 channels."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
-    return TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+def beside(little: BackboneSpec) -> TorchRuntime:
+    return TorchRuntime.load(little, "cpu", threads=1)

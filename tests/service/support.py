@@ -193,13 +193,13 @@ def zeros_zip(members: int, each: int) -> bytes:
     return bytes(local + directory) + b"PK\x05\x06" + end
 
 
-def weights_file(path: Path) -> Path:
-    """A ViT-Tiny at 32 px with random weights, as a file that `--weights` takes."""
+def weights_file(path: Path, name: str = "vit_tiny_patch16_224", px: int = PX) -> Path:
+    """A transformer with random weights, as a file that `--weights` takes."""
     import timm
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0)
+    vit = timm.create_model(name, img_size=px, num_classes=0)
     save_file(vit.state_dict(), path)
     return path
 

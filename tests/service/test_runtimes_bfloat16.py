@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from structlog.testing import capture_logs
 from timm.models.vision_transformer import VisionTransformer
 
-from model.backbone import Backbone, BackboneSpec
+from model.backbone import Backbone
 from model.budget import Budget
 from model.checkpoint import Checkpoint, InvalidCheckpoint
 from model.deliberation import LoopConfig
+from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from service.runtimes import load
 from service.runtimes.bfloat16 import Bfloat16Runtime
@@ -30,7 +31,7 @@ def version(beside: TorchRuntime) -> Checkpoint:
 
 
 def images(count: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(count).integers(0, 255, (count, 3, 32, 32), dtype=np.uint8)
+    return np.random.default_rng(count).integers(0, 255, (count, 3, 64, 64), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from timm.models.vision_transformer import VisionTransformer
 pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
 pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras cpu and gpu")
 
-from model.backbone import Backbone, BackboneSpec
+from model.backbone import Backbone
 from model.budget import Budget
 from model.checkpoint import Checkpoint, InvalidCheckpoint
 from model.deliberation import LoopConfig
 from model.export import GraphKind, export_graph
 from model.sample import sample_version
+from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from service.runtimes import Output, auto, load
 from service.runtimes.auto import AutoRuntime, Choice
@@ -30,14 +31,18 @@ from service.runtimes.torch import TorchRuntime
 from tests.service.support import wait_for
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # an exporting process gives way to all other work
 
 
 @pytest.fixture(scope="module")
-def graphs(beside: TorchRuntime, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    """As an earlier process left them."""
-    graphs = Graphs(BackboneSpec(), beside.identity, tmp_path_factory.mktemp("cache"))
-    for kind in GraphKind:
-        export_graph(beside.backbone, LOOP, kind, graphs.path(LOOP, kind))
+def graphs(little: BackboneSpec, beside: TorchRuntime, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
+    """As the exporting process left them."""
+    folder = tmp_path_factory.mktemp("store") / "cache"
+    graphs = Graphs(little, beside.identity, folder)
+    assert not graphs.ready(LOOP)
+    graphs.export(LOOP)
+    assert graphs.ready(LOOP)
+    assert {path.suffix for path in folder.iterdir()} == {".onnx"}, "whole files and nothing else"
     return graphs
 
 
@@ -47,7 +52,7 @@ def onnx(beside: TorchRuntime, graphs: Graphs) -> OnnxRuntime:
 
 
 def images(count: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(count).integers(0, 255, (count, 3, 32, 32), dtype=np.uint8)
+    return np.random.default_rng(count).integers(0, 255, (count, 3, 64, 64), dtype=np.uint8)
 
 
 def check_equal(
@@ -140,9 +145,9 @@ def test_a_backbone_that_normalises_its_queries_keeps_attention_written_out(tmp_
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vit = VisionTransformer(
-            img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=0, qk_norm=True
+            img_size=64, patch_size=16, embed_dim=64, depth=2, num_heads=2, num_classes=0, qk_norm=True
         )
-    beside = TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+    beside = TorchRuntime(Backbone("test", vit, 64, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
     loop, path = LoopConfig(layers=(1,), topk=4), tmp_path / "graph.onnx"
     export_graph(beside.backbone, loop, GraphKind.EVEN, path)
     version, whole = sample_version(beside.backbone, loop, slots=12, classes=6), [Budget(4, 0, 4)] * 2
@@ -161,8 +166,8 @@ def test_a_swap_keeps_the_sessions(onnx: OnnxRuntime, beside: TorchRuntime) -> N
 
 def test_a_version_of_another_backbone_is_refused(onnx: OnnxRuntime) -> None:
     with torch.random.fork_rng():
-        vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=0)
-    other = TorchRuntime(Backbone("test", vit, 32, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+        vit = VisionTransformer(img_size=64, patch_size=16, embed_dim=64, depth=6, num_heads=2, num_classes=0)
+    other = TorchRuntime(Backbone("test_vit", vit, 64, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
     with pytest.raises(InvalidCheckpoint, match="learned on"):
         onnx.prepare(sample_version(other.backbone, LOOP))
 
@@ -197,7 +202,7 @@ class Broken:
             np.full((count, 6), np.nan, np.float32),
             np.zeros(count, np.float32),
             np.zeros((count, 2), int),
-            np.zeros((count, 48)),
+            np.zeros((count, 64)),
             (),
         )
 
@@ -242,23 +247,6 @@ def test_an_export_that_ends_with_the_server_is_no_fault_of_onnx(
         wait_for(multiprocessing.active_children)
         runtime.close()
     assert lines == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)  # it gives way to all other work on the machine
-def test_the_exporting_process_leaves_whole_files_and_nothing_else(
-    tmp_path: Path, backbone: BackboneSpec
-) -> None:
-    loop = LoopConfig(layers=(1,), tmax=2)
-    beside = TorchRuntime.load(backbone, "cpu", threads=1)
-    graphs = Graphs(backbone, beside.identity, tmp_path / "cache")
-    assert not graphs.ready(loop)
-    graphs.export(loop)
-    assert graphs.ready(loop)
-    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".onnx"}
-    check_equal(
-        OnnxRuntime(beside, graphs, 1), beside, sample_version(beside.backbone, loop, 12, 6), Budget(2, 0, 4)
-    )
 
 
 def test_without_onnx_auto_is_torch_and_onnx_says_what_is_missing(

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,7 +26,7 @@ from exchange.blobs import BlobStore
 from exchange.queue import QueueConfig, TaskQueue
 from exchange.records import Claim, Sample, TaskRecord, TaskState
 from exchange.registry import Registry
-from model.backbone import BackboneSpec
+from model.spec import BackboneSpec
 from trainer import term
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.data import load_task
@@ -35,7 +37,7 @@ from trainer.task import Task
 from trainer.worker import run
 
 QUEUE = QueueConfig(lease_s=1.5)
-SLOW = LearnerConfig(least_images=0, slots=4, epochs=16, enough=1.1, least_steps=0, batch=4, settled=100)
+SLOW = LearnerConfig(least_images=0, slots=4, epochs=10, enough=1.1, least_steps=0, batch=4, settled=100)
 FAST = LearnerConfig(least_images=0, slots=4, epochs=2, least_steps=0, batch=8, settled=100)
 
 
@@ -114,19 +116,16 @@ class Bench:
             stop.set()
             thread.join()
 
-    def process(self, learner: LearnerConfig, consumer: str) -> multiprocessing.Process:
-        context = multiprocessing.get_context("spawn")
-        process = context.Process(target=train_until_killed, args=(self.config(learner, consumer),))
+    def process(self, learner: LearnerConfig, consumer: str) -> ForkServerProcess:
+        process = forking().Process(target=train_until_killed, args=(self.config(learner, consumer),))
         process.start()
-        return process  # type: ignore[return-value]
+        return process
 
     @contextmanager
     def supervised(self, learner: LearnerConfig, trouble: Trouble) -> Iterator[None]:
         """A trainer that is started again whenever it dies."""
-        context = multiprocessing.get_context("spawn")
-        with mock.patch.dict(os.environ, {"MALLOC_ARENA_MAX": "1"}):  # or each thread reserves 64 MiB
-            keeper = context.Process(target=keep_training, args=(self.config(learner), trouble))
-            keeper.start()
+        keeper = forking().Process(target=keep_training, args=(self.config(learner), trouble))
+        keeper.start()
         try:
             yield
         finally:
@@ -139,13 +138,22 @@ class Bench:
         return LearnerState.load(self.registry.path(newest.version, "learner"))
 
 
+def forking() -> ForkServerContext:
+    """Processes that are forks of one that has everything imported, which takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with mock.patch.dict(os.environ, {"MALLOC_ARENA_MAX": "1"}):  # or each thread reserves 64 MiB
+        forkserver.ensure_running()
+    return context
+
+
 def train_until_killed(config: TrainerConfig) -> None:
     torch.set_num_threads(1)
     run(config, threading.Event())
 
 
 def keep_training(config: TrainerConfig, trouble: Trouble) -> None:
-    """One life of the trainer after another, each a fork of a process that has everything imported."""
+    """One life of the trainer after another, each a fork of this process."""
     torch.set_num_threads(1)
     child = 0
 
