@@ -22,7 +22,7 @@ IMAGES = [picture(1), picture(2)]
 
 @pytest.fixture
 def config(redis_server: EmbeddedRedis, tmp_path: Path) -> ServiceConfig:
-    spec = BackboneSpec("vit_tiny_patch16_224", weights_file(tmp_path / "vit.safetensors"), 32)
+    spec = BackboneSpec("test_vit2", weights_file(tmp_path / "vit.safetensors"), 32)
     queue = QueueConfig(prefix=tmp_path.name)
     return ServiceConfig(redis_server.url, tmp_path / "store", spec, queue, runtime="torch", threads=1)
 

@@ -129,7 +129,7 @@ def test_our_server_answers_with_the_model_it_is_given(tmp_path: Path) -> None:
     weights = weights_file(tmp_path / "vit.safetensors")
     with EmbeddedRedis(tmp_path / "redis") as redis:
         scene = Scene(
-            backbone="vit_tiny_patch16_224", weights=str(weights), px=32, model="nothing", runtime="torch",
+            backbone="test_vit2", weights=str(weights), px=32, model="nothing", runtime="torch",
             threads=1, max_batch=4, slots=5, classes=8, graphs=str(tmp_path), store=str(tmp_path / "store"),
             redis_url=redis.url,
         )  # fmt: skip

@@ -32,6 +32,8 @@ SMALL = (
     "1",
     "--least-images",
     "0",
+    "--layers",
+    "1,3",
     "--slots",
     "2",
     "--topk",
@@ -115,8 +117,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Flags of a tiny transformer with random weights: nothing here is about accuracy."""
     path = tmp_path_factory.mktemp("backbone") / "weights.safetensors"
     torch.manual_seed(0)
-    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), path)
-    return ("--backbone", "vit_tiny_patch16_224", "--weights", str(path))
+    save_file(timm.create_model("test_vit2").state_dict(), path)
+    return ("--backbone", "test_vit2", "--weights", str(path))
 
 
 Starter = Callable[[Path], "contextmanager[Up]"]

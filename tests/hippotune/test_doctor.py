@@ -41,7 +41,7 @@ def test_a_machine_that_is_well(
     assert found["torchvision"]["verdict"] == "ok"
     assert "GiB free" in found["store"]["found"]
     assert redis_server.url in found["redis"]["found"]
-    assert "32 px, 192 channels, 12 blocks" in found["backbone"]["found"]
+    assert "32 px, 64 channels, 8 blocks" in found["backbone"]["found"]
     assert " in " in found["runtime"]["found"]
     assert "no server answers" in found["server"]["found"]
 

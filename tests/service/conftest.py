@@ -25,7 +25,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneSpec:
     path = weights_file(tmp_path_factory.mktemp("weights") / "vit.safetensors")
-    return BackboneSpec("vit_tiny_patch16_224", path, PX)
+    return BackboneSpec("test_vit2", path, PX)
 
 
 @pytest.fixture(scope="session")

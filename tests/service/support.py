@@ -193,7 +193,7 @@ def zeros_zip(members: int, each: int) -> bytes:
     return bytes(local + directory) + b"PK\x05\x06" + end
 
 
-def weights_file(path: Path, name: str = "vit_tiny_patch16_224", px: int = PX) -> Path:
+def weights_file(path: Path, name: str = "test_vit2", px: int = PX) -> Path:
     """A transformer with random weights, as a file that `--weights` takes."""
     import timm
     from safetensors.torch import save_file
