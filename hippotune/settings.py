@@ -219,9 +219,9 @@ class Settings(BaseSettings):
     drift_weight: Annotated[
         Weight, Part.TRAINER, Doc("Weight of the loss that holds features where they were.")
     ] = None
-    bptt: Annotated[Count, Part.TRAINER, Doc("Loop steps that gradients flow back through; unset, all.")] = (
-        None
-    )
+    bptt: Annotated[
+        Count, Part.TRAINER, Doc("Last loop steps that pass gradients back to each other; unset, all.")
+    ] = None
     shrinkage: Annotated[
         Positive,
         Part.TRAINER,

@@ -50,8 +50,10 @@ class LoopConfig:
     topk: int = TOPK
 
     def __post_init__(self) -> None:
-        if not self.layers or min(self.layers) < 1 or len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"layers is {self.layers}; it must name different blocks, counted from 1")
+        if not self.layers or min(self.layers) < 1 or list(self.layers) != sorted(set(self.layers)):
+            raise ValueError(
+                f"layers is {self.layers}; it must name different blocks in order, counted from 1"
+            )
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}; it must lie in 0..1")
         if not self.temperature > 0:
@@ -155,14 +157,15 @@ def deliberate(
     A sample leaves at its own tmax, or after a step that moved its recall by less than its epsilon. What it would
     have recalled afterwards is still computed, for the batch's sake, and marked unused.
 
-    bptt: how many last steps carry a gradient to earlier ones (truncated back-propagation); None carries all.
+    bptt: how many last steps pass a gradient back to each other (truncated back-propagation); those before learn from
+        what each of them recalled alone. None lets all pass it.
     """
     width = min(budgets.width, memory.slots)
     beyond = None if budgets.uniform else ranks_beyond(budgets.topk, width)  # [B, 1, k]
     query = seed_query(x)  # [B, 1, d]
     trail = []
     for t in range(budgets.steps):
-        if bptt is not None and 0 < t == budgets.steps - bptt:
+        if bptt is not None and 0 < t <= budgets.steps - bptt:
             query = query.detach()
         weights, slots = separate(query, memory, width, beyond)  # [B, 1, k] each
         trail.append((weights, slots, query))

@@ -130,6 +130,21 @@ def test_a_gradient_truncated_at_the_whole_loop_is_the_full_gradient(pools: Pool
     assert not torch.allclose(gradient(1), gradient(None))
 
 
+def test_only_the_last_steps_pass_a_gradient_back(pools: Pools) -> None:
+    def reach_the_first_question(bptt: int | None) -> list[bool]:
+        start, config = tokens().requires_grad_(), LoopConfig()
+        memory = remember(pools.keys[0], pools.values[0], pools.feedback[0], config)
+        found = deliberate(start, memory, BudgetBatch.repeat(Budget(4), 5), config, bptt)
+        sums = found.vectors.square().sum(dim=(0, 2))  # [T]
+        grads = [torch.autograd.grad(step, start, retain_graph=True, allow_unused=True)[0] for step in sums]
+        return [bool(grad is not None and grad.any()) for grad in grads]
+
+    assert reach_the_first_question(None) == [True] * 4
+    assert reach_the_first_question(4) == [True] * 4
+    assert reach_the_first_question(3) == [True, False, False, False]
+    assert reach_the_first_question(1) == [True, False, False, False]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -138,6 +153,7 @@ def test_a_gradient_truncated_at_the_whole_loop_is_the_full_gradient(pools: Pool
         ("layers", ()),
         ("layers", (0,)),
         ("layers", (1, 1)),
+        ("layers", (2, 1)),
         ("tmax", 0),
         ("topk", 0),
     ],
