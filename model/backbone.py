@@ -84,13 +84,14 @@ class Backbone(nn.Module):
     @property
     def width(self) -> int:
         """F, the length of what the head reads; see `model.readout`."""
-        return (2 if self.vit.num_prefix_tokens else 1) * len(self.reads) * self.dim
+        return (2 if self.vit.has_class_token else 1) * len(self.reads) * self.dim
 
     def read(self, layer: int, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
         """What the head reads of tokens x [B, N, d] after block `layer`, counted from 1; nothing for most blocks."""
         if layer not in self.reads:
             return []
-        return read_block(self.vit.norm(x) if layer == self.depth else x, self.vit.num_prefix_tokens, sizes)
+        normed = self.vit.norm(x) if layer == self.depth else x
+        return read_block(normed, self.vit.num_prefix_tokens, self.vit.has_class_token, sizes)
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode: a frozen backbone has no dropout to switch on."""

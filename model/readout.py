@@ -22,10 +22,10 @@ def blocks_read(depth: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(max(1, round(share * depth)) for share in DEPTHS))
 
 
-def read_block(x: Tensor, prefix: int, sizes: Tensor | None = None) -> list[Tensor]:
+def read_block(x: Tensor, prefix: int, classed: bool, sizes: Tensor | None = None) -> list[Tensor]:
     """Tokens [B, N, d] of one block -> mean patch token and, with one, class token, [B, d] each.
 
-    prefix: tokens before the patches; the first of them is the class token.
+    prefix: tokens before the patches.  classed: whether the first of them is a class token; registers are not read.
     sizes: [B, N, 1], the patches each token stands for (`model.merging`); None counts each once.
     """
     patches = x[:, prefix:]  # [B, N-p, d]
@@ -33,7 +33,7 @@ def read_block(x: Tensor, prefix: int, sizes: Tensor | None = None) -> list[Tens
         mean = patches.mean(dim=1)
     else:
         mean = (patches * sizes[:, prefix:]).sum(dim=1) / sizes[:, prefix:].sum(dim=1)
-    return [mean, x[:, 0]] if prefix else [mean]
+    return [mean, x[:, 0]] if classed else [mean]
 
 
 def read_out(parts: Sequence[Tensor]) -> Tensor:
