@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -148,6 +150,14 @@ def test_other_formats_and_no_image_at_all_are_refused() -> None:
     ):
         with pytest.raises(UndecodableImage):
             decode(data, 32, LIMIT)
+
+
+def test_whatever_a_decoder_raises_the_image_is_to_blame() -> None:
+    png = encoded(gradient(8, 8), "PNG")
+    end = png.rindex(b"IEND") - 4
+    empty_profile = struct.pack(">I", 0) + b"iCCP" + struct.pack(">I", zlib.crc32(b"iCCP"))
+    with pytest.raises(UndecodableImage, match="cannot be decoded"):
+        decode(png[:end] + empty_profile + png[end:], 32, LIMIT)
 
 
 def test_a_jpeg_of_rare_subsampling_is_decoded_all_the_same() -> None:
