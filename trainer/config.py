@@ -36,7 +36,7 @@ class LearnerConfig:
     drift_weight: weight of the penalty on moving the features of this task's images away from where the pools before
         it put them, as a share of their squared length; 0 is no penalty. It counts for less where fewer images came
         before than the task brings: the first task has nothing to keep.
-    bptt: loop steps that carry a gradient; None carries all.
+    bptt: last loop steps that pass a gradient back to each other; None lets all pass it.
     shrinkage: how much the head distrusts its covariance: each variance grows by this * channels / images of itself.
     sketch: numbers kept of each class for every channel that the head reads, to tell how its own images spread
         (`model.covariances`); 0 takes all classes to spread alike. A store keeps what it started with.
@@ -99,6 +99,10 @@ class ValidationConfig:
 
     def __post_init__(self) -> None:
         check_share(self, "share", "tolerated_loss")
+        if self.share == 1:
+            raise ValueError(
+                f"share is {self.share}; it must be less than 1, or nothing is left to learn from"
+            )
         check_least(self, 1, "per_class", "images", "least_images")
 
 

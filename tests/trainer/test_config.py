@@ -29,6 +29,7 @@ NAN, INF = float("nan"), float("inf")
         (LearnerConfig, "shrinkage", (0, -1, NAN, INF)),  # the head could not be solved
         (LearnerConfig, "mirror", (-0.1, 1.1, NAN)),
         *((ValidationConfig, name, (-0.1, 1.1, NAN)) for name in ("share", "tolerated_loss")),
+        (ValidationConfig, "share", (1.0,)),
         *((ValidationConfig, name, (0, -1)) for name in ("per_class", "images", "least_images")),
     ],
 )
