@@ -18,7 +18,7 @@ from model.pools import GrowingPools, Pools
 from trainer.config import LearnerConfig
 from trainer.precision import training_precision
 from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.task import Task, interleaved
 from trainer.views import varied
 
 FEATURE_LENGTH = 16.0
@@ -73,8 +73,10 @@ class TaskTraining:
         classes = tuple(dict.fromkeys(task.labels))
         self.few = len(classes) < config.few_classes
         if self.few:
-            chosen = range(0, len(task.labels), -(-len(task.labels) // EXEMPLARS))
-            task, before = task.pick(chosen), before[list(chosen)]
+            order = interleaved(task.labels).tolist()
+            every = -(-len(order) // EXEMPLARS)
+            chosen = sorted({*order[: len(classes)], *order[::every]})  # one of each class at least
+            task, before = task.pick(chosen), before[chosen]
         self.task, self.before = task, before
         self.targets = label_rows(task.labels, classes)
         told_apart = len(self.targets) if self.few else len(classes)

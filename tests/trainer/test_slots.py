@@ -123,6 +123,19 @@ def test_of_many_images_of_one_class_some_are_chosen_from_all_over(
     assert training.classifier.out_features == len(training.targets) == 4
 
 
+def test_of_many_images_of_few_classes_some_of_each_are_chosen(
+    network: RetrievalViT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.epochs.EXEMPLARS", 4)
+    pixels = torch.zeros(9, 3, 32, 32, dtype=torch.uint8)
+    task = Task("t1", pixels, ("ant", "bee", *["cow"] * 7))
+    learner = Learner(network, LearnerConfig(few_classes=8))
+    before = learner.extract(learner.start().pools, pixels)
+    training = TaskTraining(network, learner.config, learner.start(), task, before)
+    assert set(training.task.labels) == {"ant", "bee", "cow"}
+    assert len(training.task.labels) <= 4 + 3
+
+
 @pytest.mark.parametrize(("few_classes", "steps"), [(4, 20), (3, 10)])
 def test_few_classes_are_seen_varied_and_to_the_last_step(
     network: RetrievalViT, first: Task, few_classes: int, steps: int
