@@ -49,7 +49,7 @@ def without_classes(learner: Learner, state: LearnerState, task: str) -> Learner
 
 
 def without_slots(state: LearnerState, task: str) -> LearnerState:
-    """The state with a task's slots gone from the pools."""
+    """The state with a task's slots gone from the pools. Means of older tasks stay where those had moved them."""
     return replace(state, pools=state.pools.without(task))
 
 

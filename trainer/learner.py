@@ -151,8 +151,10 @@ class Learner:
         images, config = len(task.labels), self.config
         telling = images >= config.least_images and (len(set(task.labels)) > 1 or config.few_classes > 1)
         taught = len(state.pool_labels)
-        outweighed = taught > 0 and images >= config.outweigh * state.images
-        return config.epochs > 0 and telling and (taught < config.settled or outweighed)
+        # How many classes a task had that was forgotten is forgotten too; all that is known rests on its slots.
+        settled = taught >= config.settled or not set(state.pools.slot_tasks) <= set(state.tasks)
+        outweighed = state.pools.slots > 0 and images >= config.outweigh * state.images
+        return config.epochs > 0 and telling and (not settled or outweighed)
 
     def described(
         self, pools: Pools, task: Task, follow: Callable[[Tensor, Tensor], None] | None = None

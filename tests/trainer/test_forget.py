@@ -11,7 +11,9 @@ import torch
 
 from exchange.records import Claim, TaskState
 from model.checkpoint import Checkpoint
+from model.network import RetrievalViT
 from trainer.claims import Claims
+from trainer.config import LearnerConfig
 from trainer.forget import own_labels, rests_on, without_classes, without_slots
 from trainer.learner import Learner
 from trainer.state import LearnerState
@@ -78,6 +80,20 @@ def test_what_tasks_said_is_in_the_file(learner: Learner, first: Task, second: T
     state.save(path)
     loaded = LearnerState.load(path)
     assert (loaded.judged, loaded.usual) == (state.judged, state.usual)
+
+
+def test_slots_that_stay_keep_small_tasks_from_bringing_more(
+    network: RetrievalViT, first: Task, second: Task
+) -> None:
+    """Everything known rests on them, though nobody can tell any more how many classes they were taught."""
+    learner = Learner(
+        network, LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, settled=3)
+    )
+    state = two_tasks(learner, first, second)
+    assert set(state.pools.slot_tasks) == {"t1"}
+    small = stripes("t3", ("gnu", "hen"), seed=2)
+    assert not learner.trains_pools(state, small)
+    assert not learner.trains_pools(without_classes(learner, state, "t1"), small)
 
 
 def test_slots_stay_where_others_rest_on_them(learner: Learner, first: Task, second: Task) -> None:
