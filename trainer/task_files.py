@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from exchange.files import make_folder, storing
+from exchange.files import make_durable, make_folder, storing
 from model.checkpoint import write_tensors
 
 
@@ -26,6 +26,7 @@ class TaskFiles:
         partial = path.with_suffix(".part")
         with storing(self.root):
             write_tensors(partial, tensors, facts)
+            make_durable(partial)
             partial.replace(path)
 
     def discard(self, task: str) -> None:
