@@ -17,7 +17,7 @@ from model.moments import label_rows
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
 from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.task import Task, interleaved
 from trainer.task_files import TaskFiles
 
 
@@ -98,6 +98,10 @@ class ValidationShelf(TaskFiles):
         """Raises StoreUnavailable."""
         self.write(held_out.id, {"pixels": held_out.pixels}, {"labels": held_out.labels})
 
+    def holds(self, task: str) -> bool:
+        """Whether there is a file of a task, readable or not."""
+        return self._path(task).exists()
+
     def load(self, task: str) -> Task | None:
         """None when nothing was held out, or the file is damaged: what cannot be measured is not reported."""
         path = self._path(task)
@@ -115,19 +119,22 @@ def validate(
     config: ValidationConfig,
     known: Sequence[str],
 ) -> Report:
-    """Measure a state on the held-out images of its tasks, as many of each as fit `config.images` in all.
+    """Measure a state on the held-out images of its tasks, at most `config.images` of them.
+
+    Each task that holds some out gives as many, one of each class in turn. The more tasks, the fewer each: of those it
+    gave before, so that what is compared from version to version are the same images, as far as they go.
 
     known: labels of the version before.
     """
     now, kept, images = {}, {}, 0
     labels = state.labels
     old = torch.tensor([label in known for label in labels], dtype=torch.bool)
-    for task in state.tasks:
+    tasks = measured(state, shelf, config.images)
+    for task in tasks:
         held_out = shelf.load(task)
         if held_out is None or not set(held_out.labels) <= set(labels):
             continue
-        step = max(1, len(held_out.labels) * len(state.tasks) // config.images)
-        sample = held_out.pick(range(0, len(held_out.labels), step))
+        sample = held_out.pick(interleaved(held_out.labels)[: config.images // len(tasks)].tolist())
         logits = state.head.logits_of_many(learner.extract(state.pools, sample.pixels))
         targets = label_rows(sample.labels, labels)
         now[task] = accuracy(logits, targets)
@@ -135,6 +142,16 @@ def validate(
             kept[task] = accuracy(logits.masked_fill(~old, -torch.inf), targets)
             images += len(targets)
     return Report(now, kept, state.last, state.best, images)
+
+
+def measured(state: LearnerState, shelf: ValidationShelf, most: int) -> list[str]:
+    """The tasks with held-out images, oldest first; of more than `most` a sample.
+
+    Ids are random, so the first in their order are as good as drawn, and a new task replaces one of them at most.
+    """
+    held = [task for task in state.tasks if shelf.holds(task)]
+    drawn = set(sorted(held)[:most])
+    return [task for task in held if task in drawn]
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> float:

@@ -8,6 +8,7 @@ import torch
 
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
+from trainer.state import LearnerState
 from trainer.task import Task
 from trainer.validation import Report, ValidationShelf, hold_out, validate
 
@@ -87,6 +88,38 @@ def test_classes_that_are_new_take_nothing_from_what_was_kept(
     assert report.now["t1"] < 1
     assert report.kept["t1"] == state.last["t1"] == 1
     assert report.lost == 0
+
+
+def measured_tasks(
+    learner: Learner, state: LearnerState, shelf: ValidationShelf, tasks: list[str], images: int
+) -> Report:
+    """What is said of a state that knows these tasks and measured all of them before."""
+    known = replace(state, taught=dict.fromkeys(tasks, ("ant",)), last=dict.fromkeys(tasks, 1.0))
+    return validate(learner, known, shelf, ValidationConfig(images=images), state.labels)
+
+
+def test_tasks_that_hold_nothing_out_take_no_images_from_those_that_do(
+    learner: Learner, first: Task, tmp_path: Path
+) -> None:
+    shelf, state = ValidationShelf(tmp_path), learner.adopt(learner.start(), first)
+    for task in "abc":
+        shelf.save(replace(first, id=task))
+    report = measured_tasks(learner, state, shelf, [*"abc", *map(str, range(50))], 40)
+    assert report.images == 3 * 13
+    assert measured_tasks(learner, state, shelf, [*"abc"], 512).images == 3 * 36
+
+
+def test_of_more_tasks_than_images_the_same_are_measured_again(
+    learner: Learner, first: Task, tmp_path: Path
+) -> None:
+    shelf, state = ValidationShelf(tmp_path), learner.adopt(learner.start(), first)
+    tasks = [f"{number:02}" for number in range(20)]
+    for task in tasks:
+        shelf.save(replace(first.pick([0]), id=task))
+    before = measured_tasks(learner, state, shelf, [tasks[3], *tasks[5:]], 8)
+    after = measured_tasks(learner, state, shelf, [tasks[3], *tasks[5:], tasks[4]], 8)
+    assert before.images == after.images == 8
+    assert len(before.now.keys() & after.now.keys()) == 7
 
 
 def test_forgetting_is_the_mean_fall_of_earlier_tasks_from_their_best() -> None:
