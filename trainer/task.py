@@ -33,10 +33,15 @@ class Task:
         return Task(self.id, self.pixels[list(rows)], tuple(self.labels[row] for row in rows))
 
 
-def interleaved(labels: Sequence[str]) -> Tensor:
-    """[n] int64: the rows of a task, one of each class in turn."""
+def rows_by_label(labels: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each class, classes in the order in which they first appear."""
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(labels):
         rows.setdefault(label, []).append(row)
-    turns = zip_longest(*rows.values())
+    return rows
+
+
+def interleaved(labels: Sequence[str]) -> Tensor:
+    """[n] int64: the rows of a task, one of each class in turn."""
+    turns = zip_longest(*rows_by_label(labels).values())
     return torch.tensor([row for turn in turns for row in turn if row is not None])

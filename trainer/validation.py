@@ -6,7 +6,7 @@ zero there are none, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +17,7 @@ from model.moments import label_rows
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
 from trainer.state import LearnerState
-from trainer.task import Task, interleaved
+from trainer.task import Task, interleaved, rows_by_label
 from trainer.task_files import TaskFiles
 
 
@@ -80,8 +80,7 @@ def hold_out(task: Task, config: ValidationConfig) -> tuple[Task, Task | None]:
     """
     generator = torch.Generator().manual_seed(0)
     held: list[int] = []
-    for label in dict.fromkeys(task.labels):
-        rows = [row for row, other in enumerate(task.labels) if other == label]
+    for rows in rows_by_label(task.labels).values():
         count = min(int(len(rows) * config.share), config.per_class)
         order = torch.randperm(len(rows), generator=generator)[:count]
         held += [rows[i] for i in order.tolist()]
@@ -117,7 +116,7 @@ def validate(
     state: LearnerState,
     shelf: ValidationShelf,
     config: ValidationConfig,
-    known: Sequence[str],
+    known: Collection[str],
 ) -> Report:
     """Measure a state on the held-out images of its tasks, at most `config.images` of them.
 
@@ -127,7 +126,7 @@ def validate(
     known: labels of the version before.
     """
     now, kept, images = {}, {}, 0
-    labels = state.labels
+    labels, known = state.labels, frozenset(known)
     old = torch.tensor([label in known for label in labels], dtype=torch.bool)
     tasks = measured(state, shelf, config.images)
     for task in tasks:

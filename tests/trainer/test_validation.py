@@ -27,6 +27,28 @@ def test_a_share_of_each_class_is_held_out_the_same_way_every_time(first: Task) 
     assert torch.equal(again.pixels, held.pixels)
 
 
+class Counted(str):
+    """A label that counts how often it was compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_each_label_is_looked_at_a_few_times_however_many_classes_there_are() -> None:
+    labels = tuple(Counted(row % 200) for row in range(4000))
+    Counted.compared = 0
+    kept, held = hold_out(Task("many", torch.arange(4000).view(-1, 1, 1, 1), labels), TENTH)
+    assert held is not None
+    assert Counted.compared < 3 * len(labels)
+    assert held.pixels.flatten()[:8].tolist() == [3, 16, 35, 36, 47, 58, 59, 74], "the same as ever"
+    assert sorted([*kept.pixels.flatten().tolist(), *held.pixels.flatten().tolist()]) == list(range(4000))
+
+
 def test_small_classes_and_a_share_of_zero_give_nothing(first: Task) -> None:
     assert hold_out(first, ValidationConfig(share=0.0)) == (first, None)
     assert hold_out(first, ValidationConfig(share=0.05)) == (first, None)
