@@ -30,6 +30,8 @@ class Promotion:
         try:
             report = self.measure(built_on, state)
         except Refused as error:
+            if state.pools.slots == built_on.pools.slots:
+                raise  # learned by the head alone already
             log.warning("new slots left out", task=task.id, reason=str(error))
             state = self.learner.adopt(built_on, task)
             report = self.measure(built_on, state)

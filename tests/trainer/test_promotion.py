@@ -1,0 +1,44 @@
+"""The gate between learning and serving: what it tries, and what it lets through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from structlog.testing import capture_logs
+
+from trainer.config import ValidationConfig
+from trainer.learner import Learner
+from trainer.promotion import Promotion, Refused
+from trainer.state import LearnerState
+from trainer.task import Task
+from trainer.validation import ValidationShelf
+
+
+@pytest.fixture
+def promotion(learner: Learner, tmp_path: Path) -> Promotion:
+    return Promotion(learner, ValidationShelf(tmp_path), ValidationConfig(least_images=3))
+
+
+@pytest.fixture
+def examined(promotion: Promotion, first: Task) -> LearnerState:
+    """The first task learned by the head alone, and all of its images held out."""
+    promotion.shelf.save(first)
+    start = promotion.learner.start()
+    return promotion.examine(start, promotion.learner.adopt(start, first), first)[0]
+
+
+def lying(task: Task) -> Task:
+    """The names of the old classes on each other's images, five times over."""
+    return Task("lying", torch.cat([task.pixels.roll(12, 0)] * 5), task.labels * 5)
+
+
+def test_slots_that_cost_too_much_are_left_out_and_a_task_that_brings_none_is_refused_at_once(
+    promotion: Promotion, examined: LearnerState, first: Task
+) -> None:
+    task, learner = lying(first), promotion.learner
+    for state, tried in ((learner.consolidate(examined, task), 1), (learner.adopt(examined, task), 0)):
+        with capture_logs() as lines, pytest.raises(Refused, match="held-out images"):
+            promotion.examine(examined, state, task)
+        assert [line["event"] for line in lines] == ["new slots left out"] * tried
