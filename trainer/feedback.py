@@ -95,7 +95,8 @@ def follow(state: LearnerState, features: Tensor, space: str, here: str) -> Tens
 def learned(learner: Learner, state: LearnerState, corrections: Sequence[Correction]) -> LearnerState:
     """The state with corrections learned for good. Raises Unfollowable.
 
-    One that brings a new label counts as a task that taught it, so that it can be forgotten like one.
+    One that brings a new label counts as a task that taught it, so that it can be forgotten like one. What
+    earlier tasks know is to be measured anew before the next one is judged by it: corrections may have cost them some.
     """
     known = set(state.labels)
     after = correct(learner, state, corrections)
@@ -104,4 +105,4 @@ def learned(learner: Learner, state: LearnerState, corrections: Sequence[Correct
             after = after.having_learned(correction.claim.task.id, sorted(new))
             known |= new
     ids = (correction.claim.task.id for correction in corrections)
-    return replace(after, corrected=(*state.corrected, *ids)[-REMEMBERED:])
+    return replace(after, corrected=(*state.corrected, *ids)[-REMEMBERED:], last={})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from model.checkpoint import InvalidCheckpoint
@@ -27,6 +29,8 @@ class Promotion:
 
     def examine(self, built_on: LearnerState, state: LearnerState, task: Task) -> tuple[LearnerState, Report]:
         """What to serve of a task, and how good it is: with its slots, else by the head alone. Raises Refused."""
+        built_on = self.judged(built_on)
+        state = replace(state, last=built_on.last)
         try:
             report = self.measure(built_on, state)
         except Refused as error:
@@ -36,6 +40,10 @@ class Promotion:
             state = self.learner.adopt(built_on, task)
             report = self.measure(built_on, state)
         return report.noted(state), report
+
+    def judged(self, state: LearnerState) -> LearnerState:
+        """The state with what its tasks know, measured now if it was not since it last changed."""
+        return state if state.last else replace(state, last=self.report(state, state.labels).now)
 
     def measure(self, built_on: LearnerState, state: LearnerState) -> Report:
         """Raises Refused when a state is damaged or costs earlier tasks too much."""
@@ -51,7 +59,7 @@ class Promotion:
 
     def forget(self, state: LearnerState, task: str) -> tuple[LearnerState, Report]:
         """The state without a task; its slots stay where other tasks have come to rest on them."""
-        left = without_classes(self.learner, state, task)
+        left = without_classes(self.learner, self.judged(state), task)
         bare = without_slots(left, task)
         before, after = (self.report(one, left.labels) for one in (left, bare))
         if rests_on(state, task, before, after):

@@ -8,12 +8,15 @@ import torch
 from redis import Redis
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
+from exchange.records import Claim, Sample, TaskRecord, TaskState
 from model.backbone import Backbone
 from model.deliberation import LoopConfig
 from model.moments import label_rows
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
+from trainer.feedback import Correction
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.task import Task
@@ -75,6 +78,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bench(redis: Redis, redis_server: object, tmp_path: Path, weights: Path) -> Bench:
     return Bench(redis, redis_server.url, tmp_path, weights)  # type: ignore[attr-defined]
+
+
+def claim(samples: tuple[Sample, ...] = (), task: str = "c1") -> Claim:
+    record = TaskRecord(task, "", TaskState.LEARNING, 1, (), 0, {}, None, 0, 0, None, None, None)
+    return Claim(record, samples, "0-1", "test", 1)
+
+
+def correction(learner: Learner, state: LearnerState, features: Tensor, *labels: str) -> Correction:
+    return Correction(claim(), features, labels, (learner.space(state.pools),) * len(labels))
 
 
 def accuracy(learner: Learner, state: LearnerState, task: Task) -> float:

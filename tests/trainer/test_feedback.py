@@ -12,23 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from exchange.blobs import BlobStore
-from exchange.records import Claim, Sample, TaskRecord, TaskState
+from exchange.records import Sample
 from trainer.data import UnusableTask
-from trainer.feedback import Correction, Unfollowable, correct, follow, learned, load_correction
+from trainer.feedback import Unfollowable, correct, follow, learned, load_correction
 from trainer.learner import KEPT_DRIFTS, Learner
 from trainer.state import LearnerState
 from trainer.task import Task
 
-from .conftest import stripes
-
-
-def claim(samples: tuple[Sample, ...] = (), task: str = "c1") -> Claim:
-    record = TaskRecord(task, "", TaskState.LEARNING, 1, (), 0, {}, None, 0, 0, None, None, None)
-    return Claim(record, samples, "0-1", "test", 1)
-
-
-def correction(learner: Learner, state: LearnerState, features: Tensor, *labels: str) -> Correction:
-    return Correction(claim(), features, labels, (learner.space(state.pools),) * len(labels))
+from .conftest import claim, correction, stripes
 
 
 def answers(learner: Learner, state: LearnerState, pixels: Tensor) -> Sequence[str]:

@@ -9,11 +9,14 @@ import torch
 from structlog.testing import capture_logs
 
 from trainer.config import ValidationConfig
+from trainer.feedback import learned
 from trainer.learner import Learner
 from trainer.promotion import Promotion, Refused
 from trainer.state import LearnerState
 from trainer.task import Task
 from trainer.validation import ValidationShelf
+
+from .conftest import correction
 
 
 @pytest.fixture
@@ -42,3 +45,16 @@ def test_slots_that_cost_too_much_are_left_out_and_a_task_that_brings_none_is_re
         with capture_logs() as lines, pytest.raises(Refused, match="held-out images"):
             promotion.examine(examined, state, task)
         assert [line["event"] for line in lines] == ["new slots left out"] * tried
+
+
+def test_harm_that_corrections_did_is_not_put_on_the_next_task(
+    promotion: Promotion, examined: LearnerState, first: Task, second: Task
+) -> None:
+    learner, wrong = promotion.learner, lying(first).labels
+    features = learner.extract(examined.pools, lying(first).pixels)
+    harmed = learned(learner, examined, [correction(learner, examined, features, *wrong)])
+    state, report = promotion.examine(harmed, learner.adopt(harmed, second), second)
+    assert report.last["t1"] < examined.last["t1"] - 0.1
+    assert state.last == report.now
+    _, report = promotion.forget(learner.adopt(harmed, second), "t2")
+    assert report.images == len(first.labels), "measured before, so that it can tell whether slots are needed"
