@@ -9,14 +9,15 @@ from trainer.claims import Claims
 from trainer.data import UnusableTask
 from trainer.feedback import Correction, correct, learned, load_correction
 from trainer.knowledge import Knowledge
+from trainer.process import TrainerConfig
 
 
 class Corrections:
     """Takes claimed corrections, many at a time: each version they bring costs more than they do."""
 
-    def __init__(self, knowledge: Knowledge, claims: Claims, blobs: BlobStore, keep_versions: int) -> None:
+    def __init__(self, knowledge: Knowledge, claims: Claims, blobs: BlobStore, config: TrainerConfig) -> None:
         self.knowledge, self.claims, self.blobs = knowledge, claims, blobs
-        self.learner, self.keep_versions = knowledge.learner, keep_versions
+        self.learner, self.config = knowledge.learner, config
 
     def loaded(self, claim: Claim) -> list[Correction]:
         """A claimed correction; none when it cannot be used.
@@ -52,9 +53,12 @@ class Corrections:
                 self.claims.report(correction.claim, TaskState.SERVED, version=version)
 
     def keep(self) -> None:
-        """Learn the corrections that wait for good; with the head alone, as there is no image to train slots on."""
+        """Learn the corrections that wait for good; with the head alone, as there is no image to train slots on.
+
+        Each is remembered for as long as its record can be asked for.
+        """
         kept, knowledge = self.claims.corrections, self.knowledge
-        state = learned(self.learner, knowledge.base.state, kept)
+        state = learned(self.learner, knowledge.base.state, kept, self.config.keep_tasks)
         self.claims.corrections = []
         try:
             version = knowledge.serve_consolidated(state, {})
@@ -65,4 +69,4 @@ class Corrections:
         for correction in kept:
             with self.claims.last_words(correction.claim):
                 self.claims.finish(correction.claim, {}, version)
-        knowledge.lineage.prune(self.keep_versions)
+        knowledge.lineage.prune(self.config.keep_versions)

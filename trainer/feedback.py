@@ -21,9 +21,6 @@ from trainer.data import UnusableTask
 from trainer.learner import Learner
 from trainer.state import LearnerState
 
-REMEMBERED = 1000
-"""Ids of the newest corrections kept in the state, so that one delivered again is not counted again."""
-
 
 @dataclass(frozen=True, slots=True)
 class Correction:
@@ -92,11 +89,16 @@ def follow(state: LearnerState, features: Tensor, space: str, here: str) -> Tens
     return features
 
 
-def learned(learner: Learner, state: LearnerState, corrections: Sequence[Correction]) -> LearnerState:
+def learned(
+    learner: Learner, state: LearnerState, corrections: Sequence[Correction], remembered: int
+) -> LearnerState:
     """The state with corrections learned for good. Raises Unfollowable.
 
     One that brings a new label counts as a task that taught it, so that it can be forgotten like one. What
     earlier tasks know is to be measured anew before the next one is judged by it: corrections may have cost them some.
+
+    remembered: how many ids of the newest corrections to keep, of one call all of them: one delivered again is not
+        counted again, and none is said to be forgotten that was not.
     """
     known = set(state.labels)
     after = correct(learner, state, corrections)
@@ -105,4 +107,5 @@ def learned(learner: Learner, state: LearnerState, corrections: Sequence[Correct
             after = after.having_learned(correction.claim.task.id, sorted(new))
             known |= new
     ids = (correction.claim.task.id for correction in corrections)
-    return replace(after, corrected=(*state.corrected, *ids)[-REMEMBERED:], last={})
+    newest = (*state.corrected, *ids)[-max(remembered, len(corrections)) :]
+    return replace(after, corrected=newest, last={})

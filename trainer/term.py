@@ -57,7 +57,7 @@ class Term:
         self.claims = claims = Claims(queue, heartbeat, config.consumer)
         self.knowledge = knowledge = Knowledge(self.learner, lineage, claims, heartbeat.token)
         promotion = Promotion(self.learner, upkeep.validation, config.validation)
-        self.corrections = Corrections(knowledge, claims, queue.blobs, config.keep_versions)
+        self.corrections = Corrections(knowledge, claims, queue.blobs, config)
         self.consolidation = Consolidation(knowledge, claims, promotion, upkeep.epochs, config, self.look_up)
         self.withdrawal = Withdrawal(knowledge, claims, queue, promotion, upkeep.epochs, upkeep.validation)
         self.lost_withdrawn = False

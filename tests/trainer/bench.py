@@ -23,17 +23,24 @@ from PIL import Image
 from redis import Redis
 
 from exchange.blobs import BlobStore
+from exchange.lease import Lease
 from exchange.queue import QueueConfig, TaskQueue
 from exchange.records import Claim, Sample, TaskRecord, TaskState
 from exchange.registry import Registry
+from model.backbone import load_backbone
+from model.network import RetrievalViT
 from model.spec import BackboneSpec
 from trainer import term
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.data import load_task
+from trainer.heartbeat import Heartbeat
 from trainer.learner import Learner
+from trainer.lineage import Lineage
 from trainer.process import TrainerConfig
 from trainer.state import LearnerState
 from trainer.task import Task
+from trainer.term import Term
+from trainer.upkeep import Upkeep
 from trainer.worker import run
 
 QUEUE = QueueConfig(lease_s=1.5)
@@ -115,6 +122,19 @@ class Bench:
         finally:
             stop.set()
             thread.join()
+
+    @contextmanager
+    def term(self) -> Iterator[Term]:
+        """A trainer's term that a test goes through step by step."""
+        config = self.config(FAST)
+        learner = Learner(RetrievalViT(load_backbone(self.spec), config.loop), config.learner)
+        lease = Lease(self.queue.redis, QUEUE.prefix, QUEUE.lease_s)
+        token = lease.acquire()
+        assert token is not None
+        with Heartbeat(self.queue, lease, token) as heartbeat:
+            lineage, upkeep = Lineage(self.registry, learner), Upkeep(self.queue, self.registry, config)
+            yield Term(learner, self.queue, lineage, heartbeat, upkeep, config, threading.Event())
+        lease.release(token)
 
     def process(self, learner: LearnerConfig, consumer: str) -> ForkServerProcess:
         process = forking().Process(target=train_until_killed, args=(self.config(learner, consumer),))

@@ -14,7 +14,7 @@ from torch import Tensor
 from exchange.blobs import BlobStore
 from exchange.records import Sample
 from trainer.data import UnusableTask
-from trainer.feedback import Unfollowable, correct, follow, learned, load_correction
+from trainer.feedback import Correction, Unfollowable, correct, follow, learned, load_correction
 from trainer.learner import KEPT_DRIFTS, Learner
 from trainer.state import LearnerState
 from trainer.task import Task
@@ -57,12 +57,26 @@ def test_it_survives_the_consolidation_of_later_tasks(
 ) -> None:
     gnu = stripes("t9", ("gnu",))
     features = learner.extract(taught.pools, gnu.pixels[:4])
-    state = learned(learner, taught, [correction(learner, taught, features, *["gnu"] * 4)])
+    state = learned(learner, taught, [correction(learner, taught, features, *["gnu"] * 4)], 1)
     assert (state.corrected, state.taught["c1"]) == (("c1",), ("gnu",))
     state.save(tmp_path / "state")
     state = learner.consolidate(LearnerState.load(tmp_path / "state"), second)
     assert set(answers(learner, state, gnu.pixels)) == {"gnu"}
     assert state.corrected == ("c1",)
+
+
+def test_those_of_one_version_are_all_remembered_and_of_more_the_newest(
+    learner: Learner, taught: LearnerState, first: Task
+) -> None:
+    features = learner.extract(taught.pools, first.pixels[:1])
+
+    def made(*ids: str) -> list[Correction]:
+        one = correction(learner, taught, features, "ant")
+        return [replace(one, claim=claim(task=task)) for task in ids]
+
+    state = learned(learner, taught, made("c1", "c2", "c3"), remembered=2)
+    assert state.corrected == ("c1", "c2", "c3")
+    assert learned(learner, state, made("c4"), remembered=2).corrected == ("c3", "c4")
 
 
 def test_a_feature_made_before_a_consolidation_follows_its_drift(

@@ -52,7 +52,7 @@ def test_harm_that_corrections_did_is_not_put_on_the_next_task(
 ) -> None:
     learner, wrong = promotion.learner, lying(first).labels
     features = learner.extract(examined.pools, lying(first).pixels)
-    harmed = learned(learner, examined, [correction(learner, examined, features, *wrong)])
+    harmed = learned(learner, examined, [correction(learner, examined, features, *wrong)], 1)
     state, report = promotion.examine(harmed, learner.adopt(harmed, second), second)
     assert report.last["t1"] < examined.last["t1"] - 0.1
     assert state.last == report.now

@@ -1,0 +1,35 @@
+"""What is said of a task that cannot be taken out of what is served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exchange.records import Sample, TaskState
+from trainer.task import Task
+
+from .bench import Bench
+
+
+def test_a_correction_of_long_ago_that_stays_is_not_said_to_be_forgotten(bench: Bench, first: Task) -> None:
+    made = []
+    with bench.term() as term:
+        bench.submit(first)
+        term.accept_waiting(block_ms=0)
+        term.consolidation.consolidate(term.claims.pending[0])
+        pools = term.knowledge.base.state.pools
+        [feature] = term.learner.extract(pools, first.pixels[:1])
+        blob = bench.queue.blobs.put(feature.numpy().tobytes())
+        sample = Sample(blob, first.labels[0], term.learner.space(pools))
+        knowledge = term.knowledge
+        for _ in range(2):
+            made.append(bench.queue.submit("feedback", [sample]).task.id)
+            term.accept_waiting(block_ms=0)
+            term.corrections.keep()
+            between = map(str, range(1000))
+            aged = replace(knowledge.base.state, corrected=(*knowledge.base.state.corrected, *between))
+            knowledge.base = replace(knowledge.base, state=aged)
+        bench.queue.remove(made[0])
+        term.accept_waiting(block_ms=0)
+    stays = bench.queue.get(made[0])
+    assert stays.state is TaskState.CONSOLIDATED
+    assert "not forgotten: a correction of a known label" in str(stays.error)
