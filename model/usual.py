@@ -27,6 +27,8 @@ AXES = 256
 """Directions along class means that are kept at most, R: those in which classes differ most."""
 ROUNDING = 1e-9
 """Share of what an image is off its class' mean by below which class means are apart by rounding alone."""
+ALIKE = 0.1
+"""An e below which images of a class differ by rounding alone. It counts the directions in which they differ."""
 LEAST = 0.05
 """The least that m / e counts as. Images may repeat, and zero has no logarithm."""
 EXPECTED = (0.33, 0.5)
@@ -115,7 +117,7 @@ class Spread:
         weight, means = found.weight - centre.unsqueeze(1), moments.means - origin  # [F, C], [C, F]
         variances, rotation = widest(found.cholesky, means, weight, shares.sqrt())
         real = variances > ROUNDING * max(variances[-1].item(), found.error)
-        if found.error <= 0 or not real.any():  # images that are all the same, or classes that are
+        if found.error < ALIKE or not real.any():  # images that are all the same, or classes that are
             return None
         variances = variances[real]
         dual = shares.sqrt().unsqueeze(1) * rotation[:, real] / variances.sqrt()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model import usual
@@ -166,8 +167,11 @@ def test_nothing_is_told_of_one_class_or_of_too_few_images(classes: int, per_cla
     assert found.head().familiar(vectors).isnan().all()
 
 
-def test_images_that_are_all_alike_say_nothing() -> None:
-    found, _ = solved(centres(2).repeat_interleave(5, dim=0), 5)
+@pytest.mark.parametrize("per_class", [5, 5000])
+def test_images_that_are_all_alike_say_nothing(per_class: int) -> None:
+    """However many: sums of many are rounded."""
+    means = F.normalize(torch.randn(5, DIM, generator=torch.Generator().manual_seed(1)), dim=1)
+    found, _ = solved(means.repeat_interleave(per_class, dim=0), per_class)
     assert Spread.of(found) is None
 
 
