@@ -34,7 +34,7 @@ class Shelf:
         try:
             manifest = Manifest.from_json(self._manifest(version).read_bytes())
         except FileNotFoundError:
-            raise VersionNotFound(f"no version {version}") from None
+            raise VersionNotFound(f"no version {version}{self._told_oldest(version)}") from None
         except OSError as error:
             raise VersionUnreadable(
                 f"the manifest of version {version} cannot be read: {error.strerror}"
@@ -44,6 +44,11 @@ class Shelf:
         if manifest.version != version:
             raise VersionCorrupt(f"the manifest of version {version} is that of version {manifest.version}")
         return manifest
+
+    def _told_oldest(self, version: int) -> str:
+        """That a version is not kept any more, where it may have been there."""
+        oldest = min(self.numbers(), default=0)
+        return f": the oldest that is kept is {oldest}" if 0 < version < oldest else ""
 
     def check_backbone(self, backbone: Backbone) -> None:
         """Raises `BackboneChanged` when versions lie here and none was learned on this one."""

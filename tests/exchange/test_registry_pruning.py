@@ -2,7 +2,7 @@
 
 import pytest
 
-from exchange.errors import VersionUnreadable
+from exchange.errors import VersionNotFound, VersionUnreadable
 from tests.exchange.publishing import files_of, publish_chain
 
 
@@ -13,6 +13,10 @@ def test_pruning_keeps_what_is_needed(registry):
     assert [manifest.version for manifest in registry.manifests()] == [7, 6, 2, 1]
     registry.activate(7)
     assert registry.prune(keep=1) == [2, 1]
+    with pytest.raises(VersionNotFound, match=r"^no version 1: the oldest that is kept is 6$"):
+        registry.shelf.manifest(1)
+    with pytest.raises(VersionNotFound, match=r"^no version 9$"):
+        registry.shelf.manifest(9)
     assert {name[:6] for name in files_of(registry)} == {"000006", "000007"}
     assert registry.newest_consolidated().version == 6
 
