@@ -226,7 +226,8 @@ def test_characters_that_nobody_sees_are_part_of_a_label_but_none_alone() -> Non
     for label in (family, persian, "cat"):
         assert check_text("label", label) == label
         assert re.search(PRINTABLE, label)
-    for invisible in ("\u200b", "\ufeff", "\u200b \u2060", "\xad"):
+    assert check_text("label", "\ufeffcat") == "cat"
+    for invisible in ("\u200b", "\ufeff", "\u200b \u2060", "\xad", "cat\u202e", "\u2067cat"):
         with pytest.raises(Problem):
             check_text("label", invisible)
         assert not re.search(PRINTABLE, invisible)
