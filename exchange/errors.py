@@ -25,7 +25,7 @@ class QueueFull(ExchangeError):
 
 
 class IdempotencyMismatch(ExchangeError):
-    """The idempotency key was used before, with another body."""
+    """The idempotency key was used before, for another task."""
 
 
 class IdempotencyInFlight(ExchangeError):

@@ -113,7 +113,9 @@ class TaskQueue(TaskReader):
         if status == b"full":
             raise self._full()
         if status == b"mismatch":
-            raise IdempotencyMismatch("the idempotency key was used before, with another body")
+            raise IdempotencyMismatch(
+                "the idempotency key was used before, for another name, labels or images"
+            )
         return Submitted(task_from_fields(read_fields(rest[0])), created=status == b"created")
 
     def require_room(self, idempotency_key: str | None = None) -> None:
