@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from threading import Event
 
 import numpy as np
 import onnx
+import structlog
 import torch
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
@@ -20,6 +22,8 @@ from model.backbone import Backbone, BackboneIdentity, load_backbone
 from model.deliberation import LoopConfig
 from model.export import GraphKind, export_graph, graph_key
 from model.spec import BackboneSpec
+
+log = structlog.get_logger(__name__)
 
 POLL_S = 0.2
 PATIENCE_S = 3.0
@@ -43,12 +47,19 @@ class Graphs:
     """Paths of graphs, and how to make them. `stop` ends an export that still runs.
 
     int8: whether tokens are multiplied by the backbone's weights in eight bits. Pools and head stay in float32.
+    urgent: whether a server waits for them; else the cores go to whoever else wants them.
     """
 
     def __init__(
-        self, spec: BackboneSpec, identity: BackboneIdentity, folder: Path, int8: bool = False
+        self,
+        spec: BackboneSpec,
+        identity: BackboneIdentity,
+        folder: Path,
+        int8: bool = False,
+        urgent: bool = False,
     ) -> None:
         self.int8 = int8
+        self._niceness = 0 if urgent else LEAST_URGENT
         self._spec = spec
         self._identity = identity
         self._folder = folder
@@ -67,15 +78,16 @@ class Graphs:
         return [(kind, path) for kind, path in paths if not path.exists()]
 
     def export(self, loop: LoopConfig) -> None:
-        """Make what is missing. Takes minutes; the cores go to whoever else wants them.
+        """Make what is missing. Takes minutes.
 
         Raises ExportFailed, and ExportStopped once `stop` was called.
 
         In another process because exporting is Python work that would hold up every request of this one.
         """
+        log.info("exporting graphs for onnx, once for a backbone and loop; this takes minutes")
         child = multiprocessing.get_context("spawn").Process(
             target=export_missing,
-            args=(self._spec, loop, self._missing(loop), self.int8),
+            args=(self._spec, loop, self._missing(loop), self.int8, self._niceness),
             name="export",
             daemon=True,
         )
@@ -96,12 +108,13 @@ class Graphs:
 
 
 def export_missing(
-    spec: BackboneSpec, loop: LoopConfig, missing: list[tuple[GraphKind, Path]], int8: bool
+    spec: BackboneSpec, loop: LoopConfig, missing: list[tuple[GraphKind, Path]], int8: bool, niceness: int
 ) -> None:
     """What the exporting process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # as an exception, so that temporary files go
-    os.nice(LEAST_URGENT)
+    os.nice(niceness)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every constant that it leaves alone
     torch.set_num_threads(1)
     backbone = load_backbone(spec)
     for kind, path in missing:

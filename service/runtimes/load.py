@@ -50,7 +50,8 @@ def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
     from service.runtimes.onnx import OnnxRuntime
 
     int8 = config.runtime == "onnx-int8"
-    graphs = Graphs(config.backbone, on_torch.identity, config.store / "cache", int8)
+    urgent = config.runtime != "auto"
+    graphs = Graphs(config.backbone, on_torch.identity, config.store / "cache", int8, urgent)
     kind = AutoRuntime if config.runtime == "auto" else OnnxRuntime
     return kind(on_torch, graphs, threads)
 

@@ -41,7 +41,7 @@ def test_the_exporting_process_leaves_an_interrupt_to_the_server() -> None:
     code = (
         "import os, signal; from model.spec import BackboneSpec; from model.deliberation import LoopConfig\n"
         "from service.runtimes.graphs import export_missing\n"
-        "export_missing(BackboneSpec(), LoopConfig(), [], False); os.kill(os.getpid(), signal.SIGINT)"
+        "export_missing(BackboneSpec(), LoopConfig(), [], False, 0); os.kill(os.getpid(), signal.SIGINT)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
