@@ -276,9 +276,11 @@ class Settings(BaseSettings):
         return Client(self.url, api_key=self.api_key, timeout=self.timeout_s, retries=tries)
 
     def spec(self) -> BackboneSpec:
-        """Which backbone to load."""
+        """Which backbone to load. Raises ValueError where there is no such file of weights."""
         from model.spec import BackboneSpec
 
+        if self.weights is not None and not self.weights.is_file():
+            raise ValueError(f"weights is {self.weights}; there is no such file")
         return BackboneSpec(self.backbone, self.weights, self.px)
 
     def queue(self) -> QueueConfig:

@@ -104,18 +104,18 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     Raises UnsupportedBackbone for models that are no plain pre-norm vision transformer and FileNotFoundError for
     missing weights. Without `weights`, timm downloads from its hub: OSError where it cannot.
     """
+    if spec.weights is not None and not spec.weights.is_file():
+        raise FileNotFoundError(f"backbone weights not found: {spec.weights}")
     if spec.name == "bundled":
         vit, card = load_bundled(spec.weights or BUNDLED)
         if spec.px not in (None, card.px):
             vit.set_input_size(img_size=spec.px)
         return Backbone(spec.name, vit, spec.px or card.px, card.mean, card.std)
-    overlay = None
-    if spec.weights is not None:
-        if not spec.weights.is_file():
-            raise FileNotFoundError(f"backbone weights not found: {spec.weights}")
-        overlay = {"file": str(spec.weights)}
     if not timm.is_model(spec.name):
         raise UnsupportedBackbone(f"timm knows no model named {spec.name!r}")
+    with torch.device("meta"):  # its shape alone, before any weights are fetched
+        check_supported(spec.name, timm.create_model(spec.name, num_classes=0))
+    overlay = None if spec.weights is None else {"file": str(spec.weights)}
     sized = {} if spec.px is None else {"img_size": spec.px}
     try:
         vit = timm.create_model(

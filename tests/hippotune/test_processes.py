@@ -143,7 +143,11 @@ def test_a_part_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
 
     cases = {
         ("serve", "--port", "0", "--backbone", "nonsense"): "timm knows no model named 'nonsense'",
-        ("train", "--weights", "/nowhere.safetensors"): "cannot read /nowhere.json",
+        (
+            "train",
+            "--weights",
+            "/nowhere.safetensors",
+        ): "weights is /nowhere.safetensors; there is no such file",
         ("serve", "--port", "0", "--device", "abacus"): "device is 'abacus', which cannot be used here",
         ("train", "--device", "abacus"): "device is 'abacus', which cannot be used here",
     }

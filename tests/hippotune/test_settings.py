@@ -57,14 +57,22 @@ def test_what_is_not_said_is_the_rooms_own_default() -> None:
 
 
 def test_what_is_said_arrives() -> None:
+    weights = Path(__file__)  # which is a file
     settings = Settings(
-        lr=0.5, tmax=2, layers="1,3", queue_capacity=5, queue_images=64, px=64, backbone="vit", weights="w"
+        lr=0.5,
+        tmax=2,
+        layers="1,3",
+        queue_capacity=5,
+        queue_images=64,
+        px=64,
+        backbone="vit",
+        weights=weights,
     )
     trainer, service = settings.trainer("redis://x"), settings.service("redis://x")
     assert (trainer.learner.lr, trainer.loop.tmax, trainer.loop.layers) == (0.5, 2, (1, 3))
     assert (service.queue.capacity, service.queue_images) == (5, 64)
     assert service.backbone == trainer.backbone == settings.spec()
-    assert (service.backbone.name, service.backbone.weights, service.backbone.px) == ("vit", Path("w"), 64)
+    assert (service.backbone.name, service.backbone.weights, service.backbone.px) == ("vit", weights, 64)
 
 
 def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:

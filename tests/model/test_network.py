@@ -95,6 +95,8 @@ def test_pixels_of_another_size_are_refused(backbone: Backbone) -> None:
 def test_only_plain_pre_norm_transformers_are_taken() -> None:
     for name in ("resnet18", "eva02_tiny_patch14_224"):
         with pytest.raises(UnsupportedBackbone):
+            load_backbone(BackboneSpec(name))  # before weights are fetched
+        with pytest.raises(UnsupportedBackbone):
             Backbone(name, timm.create_model(name, num_classes=0), 224, (0.5,) * 3, (0.5,) * 3)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedBackbone, match="no model named"):
         load_backbone(BackboneSpec("no_such_vit"))
