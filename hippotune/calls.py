@@ -32,7 +32,7 @@ MOST_TASKS = 1000
 
 
 class Ask(TypedDict, total=False):
-    """What a classification may be asked for; what is left out, the server decides.
+    """What a classification may be asked for; what is left out, or None, the server decides.
 
     tmax: loop steps at most, from 1.  epsilon: stop once a step moves the memory by less.
     topk: slots recalled a step.  labels: choose among these only.  top: how many labels to answer with.
@@ -246,6 +246,8 @@ def _params(ask: Ask) -> dict[str, str | list[str]]:
     """As query text; `labels` is repeated, since a label may hold a comma."""
     texts: dict[str, str | list[str]] = {}
     for name, value in ask.items():
+        if value is None:
+            continue
         if isinstance(value, Sequence):
             texts[name] = value if isinstance(value, str) else list(value)
         else:

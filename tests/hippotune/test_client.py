@@ -47,7 +47,9 @@ def test_it_needs_httpx_alone() -> None:
 
 def test_an_image_is_classified_within_its_budget(client: Client, tasks: list[DemoTask]) -> None:
     image = tasks[0].test[0].image
-    answer = client.classify(image, tmax=2, epsilon=0.0, topk=1, keep=0.7, labels=["1"], explain=True)
+    answer = client.classify(
+        image, tmax=2, budget_ms=None, epsilon=0.0, topk=1, keep=0.7, labels=["1"], explain=True
+    )
     assert (answer.budget.tmax, answer.budget.topk, answer.budget.keep) == (2, 1, 0.7)
     assert [prediction.label for prediction in answer.predictions] == ["1"]
     assert answer.steps == (2, 2), "one for each layer that deliberates"

@@ -95,8 +95,8 @@ export class Ask extends EventTarget {
   }
 
   async #take(files) {
-    const file = files.find(isImage);
-    if (!file) return;
+    if (!files.length) return;
+    const file = files.find(isImage) ?? files[0];
     try {
       const image = await readable(file);
       (await createImageBitmap(image)).close();

@@ -35,7 +35,7 @@ export class Correct {
   async #send(label) {
     try {
       await this.#correct(label);
-      byId("correct-label").value = "";
+      byId("correct").reset(); // emptied by hand, the field would be marked as left out
       tell(byId("correct-message"), `Noted as “${label}”. It asks again once that is learned.`);
       this.world.refresh();
     } catch (problem) {

@@ -52,12 +52,14 @@ def test_a_format_the_server_does_not_read_is_turned_into_one(page: Page) -> Non
     assert sent.value.headers["content-type"] == "image/png"
 
 
-@pytest.mark.parametrize("kind", ["gif", "png"])
-def test_a_file_that_is_no_image_is_told_and_the_one_before_stays(page: Page, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mime"), [("gif", "image/gif"), ("png", "image/png"), ("txt", "text/plain")]
+)
+def test_a_file_that_is_no_image_is_told_and_the_one_before_stays(page: Page, kind: str, mime: str) -> None:
     show(page)
     answered(page)
     shown = page.locator("#ask-image").get_attribute("src")
-    broken = {"name": f"<i>a.{kind}", "mimeType": f"image/{kind}", "buffer": b"no image"}
+    broken = {"name": f"<i>a.{kind}", "mimeType": mime, "buffer": b"no image"}
     page.locator("#ask-file").set_input_files(broken)
     expect(page.locator("#ask-message")).to_have_text(f"<i>a.{kind} is no image that this browser can read.")
     expect(page.locator("#ask-image")).to_have_attribute("src", shown or "")
@@ -135,6 +137,7 @@ def test_an_answer_of_fewer_steps_is_asked_for_in_full_to_be_corrected(
         page.get_by_label("Wrong? It is").fill("moon")
         page.get_by_role("button", name="Correct it").click()
         expect(page.locator("#correct-message")).to_contain_text("Noted as “moon”.")
+        assert not page.locator("#correct-label").evaluate("field => field.matches(':user-invalid')")
     claim = server.queue.claim("test", 0)
     assert claim is not None
     assert (claim.corrects, [sample.label for sample in claim.samples]) == (True, ["moon"])
