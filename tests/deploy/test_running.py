@@ -26,6 +26,7 @@ from service.problems import REASONS
 from service.server import DRAIN_S
 from tests.deploy.conftest import ROOT, Running
 from tests.deploy.queries import alerts, expressions, selectors
+from tests.service.support import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -51,8 +52,13 @@ def exposed(running: Running) -> dict[str, set[str]]:
     refused = httpx.post(f"{address}/classify", content=b"x", headers={"Content-Type": "text/plain"} | key)
     assert refused.status_code == 415
     assert httpx.post(f"{address}/classify", content=b"x").status_code == 401
-    text = httpx.get(f"{running.stage.address}{scrape_job()['metrics_path']}").text
-    families = text_string_to_metric_families(text)
+
+    def scraped() -> str:
+        return httpx.get(f"{address}{scrape_job()['metrics_path']}").text
+
+    # An answer is counted once it has been sent.
+    wait_for(lambda: "hippotune_version_familiarity_bucket" in scraped())
+    families = text_string_to_metric_families(scraped())
     return {s.name: set(s.labels) for s in chain.from_iterable(family.samples for family in families)}
 
 

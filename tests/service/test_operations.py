@@ -29,7 +29,8 @@ NAMES = (
     "hippotune_request_duration_seconds", "hippotune_stage_duration_seconds", "hippotune_batch_size",
     "hippotune_retrieval_steps", "hippotune_queue_depth", "hippotune_rejected_total", "hippotune_version_info",
     "hippotune_swap_seconds", "hippotune_task_state", "hippotune_stream_lag", "hippotune_trainer_loss",
-    "hippotune_trainer_accuracy", "hippotune_trainer_forgetting", "hippotune_trainer_retrieval_entropy",
+    "hippotune_trainer_accuracy", "hippotune_trainer_forgetting", "hippotune_trainer_held_out_images",
+    "hippotune_trainer_retrieval_entropy",
     "hippotune_trainer_slot_use", "hippotune_trainer_spread_ratio", "hippotune_trainer_retrieval_steps",
     "hippotune_trainer_spectral_radius",
 )  # fmt: skip
@@ -286,6 +287,6 @@ def test_classify_is_a_route_like_any_other_for_methods_metrics_and_errors(serve
     wrong = server.client.post("/classify?tmax=0", content=picture(), headers=PNG)
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
     assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 200
-    text = server.client.get("/metrics").text
-    for code in (200, 422):
-        assert f'hippotune_request_duration_seconds_count{{code="{code}",route="/classify"}}' in text
+    for code in (200, 422):  # counted once they have been sent
+        counted = f'hippotune_request_duration_seconds_count{{code="{code}",route="/classify"}}'
+        wait_for(lambda counted=counted: counted in server.client.get("/metrics").text)
