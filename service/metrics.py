@@ -26,6 +26,7 @@ LEARNING = {
     "loss": "Training loss",
     "accuracy": "Accuracy on held-out images of all tasks",
     "forgetting": "What earlier tasks lost of their best accuracy",
+    "held_out_images": "Images that accuracy and forgetting rest on",
     "retrieval_entropy": "Mean entropy of the loop's last step in nats, 0 when it recalls one slot",
     "slot_use": "Share of slots that any image asked for first",
     "spread_ratio": "Spread of the last recall across images over that of the first; 0 when all recall the same",

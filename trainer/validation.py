@@ -28,6 +28,7 @@ class Report:
     kept: the same as `now`, among the labels known one version ago. That more classes are easier to confuse is no
         fault of a version; that it tells the old ones apart less well is.
     images: how many of earlier tasks were looked at. A task that has just been learned is in `now` only.
+    held_out_images: how many were, with those of that task.
     """
 
     now: Mapping[str, float]
@@ -35,6 +36,7 @@ class Report:
     last: Mapping[str, float]
     best: Mapping[str, float]
     images: int
+    held_out_images: int = 0
 
     @property
     def lost(self) -> float:
@@ -53,7 +55,7 @@ class Report:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """For the manifest: `accuracy` and `forgetting` on average, `accuracy.<task>` one by one.
+        """For the manifest: `accuracy` and `forgetting` on average, how many images they rest on, `accuracy.<task>`.
 
         The average over tasks and, over earlier ones, the mean fall from each one's best, which is negative where they
         rose: A_t and F_t of Chaudhry et al., ECCV 2018.
@@ -64,6 +66,7 @@ class Report:
         return {
             "accuracy": sum(self.now.values()) / len(self.now),
             "forgetting": sum(falls) / len(falls) if falls else 0.0,
+            "held_out_images": float(self.held_out_images),
             **{f"accuracy.{task}": value for task, value in self.now.items()},
         }
 
@@ -125,7 +128,7 @@ def validate(
 
     known: labels of the version before.
     """
-    now, kept, images = {}, {}, 0
+    now, kept, images, earlier = {}, {}, 0, 0
     labels, known = state.labels, frozenset(known)
     old = torch.tensor([label in known for label in labels], dtype=torch.bool)
     tasks = measured(state, shelf, config.images)
@@ -137,10 +140,11 @@ def validate(
         logits = state.head.logits_of_many(learner.extract(state.pools, sample.pixels))
         targets = label_rows(sample.labels, labels)
         now[task] = accuracy(logits, targets)
+        images += len(targets)
         if task in state.last:
             kept[task] = accuracy(logits.masked_fill(~old, -torch.inf), targets)
-            images += len(targets)
-    return Report(now, kept, state.last, state.best, images)
+            earlier += len(targets)
+    return Report(now, kept, state.last, state.best, earlier, images)
 
 
 def measured(state: LearnerState, shelf: ValidationShelf, most: int) -> list[str]:

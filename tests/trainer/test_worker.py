@@ -38,6 +38,7 @@ def test_a_task_is_served_fast_and_then_for_good(bench: Bench, first: Task) -> N
     assert record.metrics.keys() >= {
         "accuracy",
         "forgetting",
+        "held_out_images",
         "seconds_to_fast",
         "seconds_to_consolidate",
         "loss",

@@ -1,6 +1,6 @@
 // What it kept: accuracy on held-out images, a row a consolidated version, a column a task; and both sums over time.
 
-import { byId, h, percent, svg } from "./dom.js";
+import { byId, count, h, percent, svg } from "./dom.js";
 
 const OF_A_TASK = "accuracy.";
 const PLOT = { width: 320, height: 160, left: 42, right: 8, top: 8, bottom: 22 };
@@ -15,7 +15,7 @@ export function showKept(world) {
   const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
   box.replaceChildren(matrix(world, measured));
   if (atEnd) box.scrollTop = box.scrollHeight; // the newest row, unless somebody is reading older ones
-  byId("curve").replaceChildren(curve(measured), legend());
+  byId("curve").replaceChildren(curve(measured), legend(measured.at(-1)));
 }
 
 function matrix(world, measured) {
@@ -52,7 +52,7 @@ function curve(measured) {
   };
   const newest = measured.at(-1);
   const spoken = `After version ${newest.version}: average accuracy ${told(newest.metrics.accuracy)}, `
-    + `forgetting ${told(newest.metrics.forgetting)}`;
+    + `forgetting ${told(newest.metrics.forgetting)}${basis(newest)}`;
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spoken },
     svg("title", {}, spoken),
     ...[0, 0.5, 1].flatMap((share) => [
@@ -64,6 +64,11 @@ function curve(measured) {
     ...line("accuracy", "accuracy"), ...line("forgetting", "forgetting"));
 }
 
-const legend = () =>
-  h("ul", { class: "legend" }, h("li", {}, h("i", { class: "accuracy" }), "average accuracy"),
+const legend = (newest) =>
+  h("ul", { class: "legend" }, h("li", {}, h("i", { class: "accuracy" }), `average accuracy${basis(newest)}`),
     h("li", {}, h("i", { class: "forgetting" }), "forgetting: mean fall from each task’s best"));
+
+/** What the figures of a version rest on: few images tell little. */
+function basis({ metrics }) {
+  return "held_out_images" in metrics ? `, on ${count(metrics.held_out_images, "held-out image")}` : "";
+}

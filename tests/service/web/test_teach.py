@@ -49,7 +49,8 @@ def ask_about_a_sun(page: Page) -> None:
     expect(page.locator("#matrix tbody tr")).to_have_count(1)
     accuracy = page.locator("#matrix .sum").first.inner_text()
     spoken = page.locator("#curve svg").get_attribute("aria-label") or ""
-    assert f"average accuracy {accuracy}, forgetting 0\N{NO-BREAK SPACE}%" in spoken
+    assert f"average accuracy {accuracy}, forgetting 0\N{NO-BREAK SPACE}%, on " in spoken
+    assert re.search("on [0-9]+ held-out images?$", spoken)
 
 
 def teach_what_was_asked(page: Page, name: str) -> None:
