@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 from collections.abc import Iterator
 from itertools import chain
@@ -14,7 +13,6 @@ import promql_parser
 import pytest
 import yaml
 from fastapi import FastAPI
-from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
@@ -26,7 +24,7 @@ from service.problems import REASONS
 from service.server import DRAIN_S
 from tests.deploy.conftest import ROOT, Running
 from tests.deploy.queries import alerts, expressions, selectors
-from tests.service.support import wait_for
+from tests.service.support import picture, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -34,20 +32,13 @@ FROM_PROMETHEUS = {"instance", "job"}
 """Labels that Prometheus adds to what it scrapes."""
 
 
-def picture(colour: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="module")
 def exposed(running: Running) -> dict[str, set[str]]:
     """Label names by sample name, of a server that has learned, answered and refused."""
     with running.client as client:
-        colours = {"red": picture("red"), "blue": picture("blue")}
-        samples = [(data, label) for label, data in colours.items() for _ in range(4)]
+        samples = [(picture(seed), label) for seed, label in enumerate(4 * ["red", "blue"])]
         client.wait(client.submit(samples, "colours"))
-        assert client.classify(colours["red"]).label in colours
+        assert client.classify(picture(0)).label in ("red", "blue")
     address, key = running.stage.address, {"X-API-Key": running.stage.key}
     refused = httpx.post(f"{address}/classify", content=b"x", headers={"Content-Type": "text/plain"} | key)
     assert refused.status_code == 415
