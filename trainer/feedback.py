@@ -64,9 +64,8 @@ def correct(learner: Learner, state: LearnerState, corrections: Sequence[Correct
     return learner.observe(state, features, labels)
 
 
-def check_followable(learner: Learner, state: LearnerState, correction: Correction) -> None:
-    """Raise Unfollowable where `correct` would."""
-    here = learner.space(state.pools)
+def check_followable(state: LearnerState, correction: Correction, here: str) -> None:
+    """Raise Unfollowable where `correct` would. here: the space of the state's pools."""
     for space in correction.spaces:
         follow(state, correction.features[:0], space, here)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -56,12 +56,14 @@ class Knowledge:
         self.claims.corrections = self.followed(state, self.claims.corrections)
         return correct(self.learner, state, self.claims.corrections)
 
-    def followed(self, state: LearnerState, corrections: Iterable[Correction]) -> list[Correction]:
+    def followed(self, state: LearnerState, corrections: Sequence[Correction]) -> list[Correction]:
         """Those whose features can be followed to a state; the others fail."""
-        usable = []
+        if not corrections:
+            return []
+        usable, here = [], self.learner.space(state.pools)  # a hash of all pools
         for correction in corrections:
             try:
-                check_followable(self.learner, state, correction)
+                check_followable(state, correction, here)
             except Unfollowable as error:
                 self.claims.fail(correction.claim, str(error))
             else:
