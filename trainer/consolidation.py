@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -21,8 +22,8 @@ from trainer.state import LearnerState
 
 log = structlog.get_logger()
 
-LookUp = Callable[[Pending, LearnerState, float, dict[str, float]], None]
-"""Called between two training steps with the task, the state built on, the share done and the figures so far."""
+LookUp = Callable[[Pending, LearnerState, float | None, dict[str, float]], None]
+"""Called between two steps with the task, the state built on, and of training the share done and the figures so far."""
 
 
 class Consolidation:
@@ -52,7 +53,8 @@ class Consolidation:
             built_on = self.knowledge.base.state
             state = self.train(pending, figures)
             try:
-                state, report = self.promotion.examine(built_on, state, pending.task)
+                look_up = partial(self.look_up, pending, built_on, None, {})
+                state, report = self.promotion.examine(built_on, state, pending.task, look_up)
             except Refused as error:
                 self.refuse(pending, str(error))
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -16,6 +17,9 @@ from trainer.validation import Report, ValidationShelf, validate
 
 log = structlog.get_logger()
 
+Between = Callable[[], None] | None
+"""Called before each batch of images that is measured; may raise to abandon the work."""
+
 
 class Refused(Exception):
     """A task must not be served; the message says why."""
@@ -27,31 +31,33 @@ class Promotion:
     def __init__(self, learner: Learner, shelf: ValidationShelf, config: ValidationConfig) -> None:
         self.learner, self.shelf, self.config = learner, shelf, config
 
-    def examine(self, built_on: LearnerState, state: LearnerState, task: Task) -> tuple[LearnerState, Report]:
+    def examine(
+        self, built_on: LearnerState, state: LearnerState, task: Task, between: Between = None
+    ) -> tuple[LearnerState, Report]:
         """What to serve of a task, and how good it is: with its slots, else by the head alone. Raises Refused."""
-        built_on = self.judged(built_on)
+        built_on = self.judged(built_on, between)
         state = replace(state, last=built_on.last)
         try:
-            report = self.measure(built_on, state)
+            report = self.measure(built_on, state, between)
         except Refused as error:
             if state.pools.slots == built_on.pools.slots:
                 raise  # learned by the head alone already
             log.warning("new slots left out", task=task.id, reason=str(error))
             state = self.learner.adopt(built_on, task)
-            report = self.measure(built_on, state)
+            report = self.measure(built_on, state, between)
         return report.noted(state), report
 
-    def judged(self, state: LearnerState) -> LearnerState:
+    def judged(self, state: LearnerState, between: Between = None) -> LearnerState:
         """The state with what its tasks know, measured now if it was not since it last changed."""
-        return state if state.last else replace(state, last=self.report(state, state.labels).now)
+        return state if state.last else replace(state, last=self.report(state, state.labels, between).now)
 
-    def measure(self, built_on: LearnerState, state: LearnerState) -> Report:
+    def measure(self, built_on: LearnerState, state: LearnerState, between: Between = None) -> Report:
         """Raises Refused when a state is damaged or costs earlier tasks too much."""
         try:
             self.learner.checkpoint(state).check()
         except InvalidCheckpoint as error:
             raise Refused(str(error)) from error
-        report = self.report(state, built_on.labels)
+        report = self.report(state, built_on.labels, between)
         reason = report.refusal(self.config)
         if reason:
             raise Refused(reason)
@@ -67,6 +73,6 @@ class Promotion:
             return before.noted(left), before
         return after.noted(bare), after
 
-    def report(self, state: LearnerState, known: tuple[str, ...]) -> Report:
+    def report(self, state: LearnerState, known: tuple[str, ...], between: Between = None) -> Report:
         """See `validate`."""
-        return validate(self.learner, state, self.shelf, self.config, known)
+        return validate(self.learner, state, self.shelf, self.config, known, between)

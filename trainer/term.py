@@ -1,9 +1,10 @@
 """One trainer's term: what it does from taking the lease to giving it up.
 
 Tasks are learned fast as they arrive and consolidated one after another. A task that arrives while another is being
-consolidated does not wait: its fast version is learned in between, at the next training step. Only a consolidated
-task is acknowledged; until then a crash hands it to the next trainer, which starts from the version being served and
-from the last finished epoch. An order to forget a task is carried out as soon as it arrives.
+consolidated does not wait: its fast version is learned in between, at the next training step or the next batch of
+held-out images. Only a consolidated task is acknowledged; until then a crash hands it to the next trainer, which starts
+from the version being served and from the last finished epoch. An order to forget a task is carried out as soon as it
+arrives.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from trainer.validation import hold_out
 from trainer.withdrawal import Withdrawal
 
 LOOK_UP_S = 0.2
-"""How often training looks up for new tasks, a lost lease or a request to stop."""
+"""How often consolidation looks up for new tasks, a lost lease or a request to stop."""
 
 
 class Term:
@@ -164,10 +165,10 @@ class Term:
         return task
 
     def look_up(
-        self, pending: Pending, built_on: LearnerState, share: float, figures: dict[str, float]
+        self, pending: Pending, built_on: LearnerState, share: float | None, figures: dict[str, float]
     ) -> None:
-        """Between two training steps: report, take new tasks, notice that it is time to stop."""
-        if time.monotonic() - self.looked_up < LOOK_UP_S and share < 1:
+        """Between two steps of training or measuring: report, take new tasks, notice that it is time to stop."""
+        if time.monotonic() - self.looked_up < LOOK_UP_S and share != 1:
             return
         self.pause()
         self.looked_up = time.monotonic()

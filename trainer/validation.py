@@ -6,7 +6,7 @@ zero there are none, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -120,13 +120,14 @@ def validate(
     shelf: ValidationShelf,
     config: ValidationConfig,
     known: Collection[str],
+    between: Callable[[], None] | None = None,
 ) -> Report:
     """Measure a state on the held-out images of its tasks, at most `config.images` of them.
 
     Each task that holds some out gives as many, one of each class in turn. The more tasks, the fewer each: of those it
     gave before, so that what is compared from version to version are the same images, as far as they go.
 
-    known: labels of the version before.
+    known: labels of the version before.  between: called before each batch of images; may raise to abandon the work.
     """
     now, kept, images, earlier = {}, {}, 0, 0
     labels, known = state.labels, frozenset(known)
@@ -137,7 +138,12 @@ def validate(
         if held_out is None or not set(held_out.labels) <= set(labels):
             continue
         sample = held_out.pick(interleaved(held_out.labels)[: config.images // len(tasks)].tolist())
-        logits = state.head.logits_of_many(learner.extract(state.pools, sample.pixels))
+        batches = []
+        for pixels in sample.pixels.split(learner.config.batch):
+            if between:
+                between()
+            batches.append(learner.extract(state.pools, pixels))
+        logits = state.head.logits_of_many(torch.cat(batches))
         targets = label_rows(sample.labels, labels)
         now[task] = accuracy(logits, targets)
         images += len(targets)
