@@ -109,12 +109,12 @@ class Claims:
 
     def drop(self, claim: Claim) -> None:
         """Let go of a task that is not wanted any more."""
-        self.pending = self.others(claim.task.id)
-        self.corrections = [other for other in self.corrections if other.claim.task.id != claim.task.id]
         self.dropped = True
         self.acknowledge(claim)
 
     def acknowledge(self, claim: Claim) -> None:
         """Give a claim up for good: it is not delivered again. Raises LeaseLost."""
+        self.pending = self.others(claim.task.id)
+        self.corrections = [other for other in self.corrections if other.claim.task.id != claim.task.id]
         self.heartbeat.drop(claim)
         self.queue.finish(claim)

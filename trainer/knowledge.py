@@ -47,8 +47,20 @@ class Knowledge:
     def rebase(self) -> None:
         """Start again from the version that is served now."""
         self.base = self.lineage.load()
+        self.finish_known()
         self.serving = self.with_pending(self.base.state)
         log.info("building on another version", version=self.base.version)
+
+    def finish_known(self) -> None:
+        """Let go of what waits and is in the base already, where it would count twice.
+
+        It was published just before a crash, and by the time it was delivered again somebody had rolled back.
+        """
+        state = self.base.state
+        for claim in self.claims.waiting:
+            if claim.task.id in (*state.tasks, *state.corrected):
+                with self.claims.last_words(claim):
+                    self.claims.finish(claim, {}, self.base.version)
 
     def with_pending(self, state: LearnerState) -> LearnerState:
         """A base state plus the fast heads of everything still waiting to be consolidated, corrections last."""

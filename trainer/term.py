@@ -140,7 +140,8 @@ class Term:
         def serve(state: LearnerState) -> None:
             version = knowledge.serve_fast(state)
             took = {"seconds_to_fast": time.monotonic() - started}
-            self.claims.report(claim, TaskState.SERVED, metrics=took, version=version)
+            if claim in self.claims.waiting:  # somebody may have activated a version that knows it for good
+                self.claims.report(claim, TaskState.SERVED, metrics=took, version=version)
 
         built_on = knowledge.base.state
         state = self.learner.learn_fast(before, task, preview=serve)

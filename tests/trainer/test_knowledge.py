@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
+from exchange.errors import ExchangeUnavailable
+from exchange.records import TaskState
 from model.pools import Pools
+from trainer.claims import Claims
 from trainer.learner import Learner
+from trainer.task import Task
 
 from .bench import Bench
 from .conftest import correction
@@ -29,3 +36,58 @@ def test_pools_are_hashed_as_often_for_many_corrections_as_for_one(
             hashed.clear()
             assert term.knowledge.followed(state, corrections) == corrections
             assert len(hashed) == times
+
+
+def crash_before_acknowledging(bench: Bench, task: Task, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
+    """A task that a version knows for good and the queue delivers again, and that version, which is rolled back."""
+    with bench.term() as term, monkeypatch.context() as patch:
+        before = term.knowledge.publish({}, consolidated=True)
+        id_ = bench.submit(task)
+        term.accept_waiting(block_ms=0)
+        [pending] = term.claims.pending
+        patch.setattr(Claims, "finish", lost)
+        with pytest.raises(ExchangeUnavailable):
+            term.consolidation.consolidate(pending)
+        bench.queue.release(pending.claim)
+    known = bench.registry.current()
+    assert known is not None
+    bench.registry.activate(before)
+    return id_, known
+
+
+def lost(*_: object) -> None:
+    raise ExchangeUnavailable("Redis went away")
+
+
+def test_a_task_that_waits_ends_when_a_version_is_activated_that_knows_it(
+    bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, known = crash_before_acknowledging(bench, first, monkeypatch)
+    with bench.term() as term:
+        term.accept_waiting(block_ms=0)
+        assert term.claims.pending
+        bench.registry.activate(known)
+        term.knowledge.catch_up()
+        assert not term.claims.pending
+        assert term.knowledge.serving.features.counts.tolist() == [11] * 3
+    assert bench.queue.get(task).state is TaskState.CONSOLIDATED
+    assert bench.queue.depth() == 0
+
+
+def test_a_task_ends_when_such_a_version_is_activated_while_it_is_learned_fast(
+    bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, known = crash_before_acknowledging(bench, first, monkeypatch)
+    learn: Callable[..., Any] = Learner.learn_fast
+
+    def activating(*arguments: Any, **more: Any) -> Any:
+        bench.registry.activate(known)
+        return learn(*arguments, **more)
+
+    monkeypatch.setattr(Learner, "learn_fast", activating)
+    with bench.term() as term:
+        term.accept_waiting(block_ms=0)
+        assert not term.claims.pending
+        assert term.knowledge.serving.features.counts.tolist() == [11] * 3
+    assert bench.queue.get(task).state is TaskState.CONSOLIDATED
+    assert bench.queue.depth() == 0
