@@ -168,7 +168,7 @@ class Term:
     def look_up(
         self, pending: Pending, built_on: LearnerState, share: float | None, figures: dict[str, float]
     ) -> None:
-        """Between two steps of training or measuring: report, take new tasks, notice that it is time to stop."""
+        """Between two steps of training or measuring: report, take new tasks, notice what makes going on useless."""
         if time.monotonic() - self.looked_up < LOOK_UP_S and share != 1:
             return
         self.pause()
@@ -178,6 +178,7 @@ class Term:
         except ExchangeUnavailable:
             return  # Redis may be away for a while: training goes on, the next look-up reports.
         self.accept_waiting(block_ms=0)
+        self.knowledge.catch_up()
         self.looked_up = time.monotonic()
         if self.knowledge.base.state is not built_on or pending not in self.claims.pending:
             raise Abandoned

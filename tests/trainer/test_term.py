@@ -8,6 +8,7 @@ import pytest
 
 from exchange.records import TaskState
 from trainer import term as terms
+from trainer.claims import Abandoned
 from trainer.promotion import Promotion
 from trainer.task import Task
 
@@ -34,3 +35,25 @@ def test_a_task_does_not_wait_while_the_one_before_it_is_measured(
     assert arrived == [TaskState.SERVED]
     assert bench.queue.get(one).state is TaskState.CONSOLIDATED
     assert bench.queue.get(one).progress == 1
+
+
+def test_training_on_what_is_no_longer_served_is_abandoned_though_nothing_else_arrives(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    with bench.term() as term:
+        bench.submit(first)
+        term.accept_waiting(block_ms=0)
+        before = term.knowledge.base.version
+        term.consolidation.consolidate(term.claims.pending[0])
+        bench.submit(second)
+        term.accept_waiting(block_ms=0)
+        [pending] = term.claims.pending
+        built_on = term.knowledge.base.state
+        term.look_up(pending, built_on, 0.5, {})
+        assert before is not None
+        bench.registry.activate(before)
+        term.looked_up = 0
+        with pytest.raises(Abandoned):
+            term.look_up(pending, built_on, 0.6, {})
+        assert term.claims.pending == [pending]
+        assert set(term.knowledge.serving.labels) == set(second.labels)
