@@ -62,7 +62,7 @@ def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
             return to_pixels(upright(image), px)
     except UnidentifiedImageError as error:
         raise UndecodableImage("not a JPEG, PNG or WebP image") from error
-    except UndecodableImage:
+    except (UndecodableImage, MemoryError):  # no fault of the image, if memory is short
         raise
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise UndecodableImage(f"image cannot be decoded: {error}") from error
