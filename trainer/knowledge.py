@@ -56,9 +56,9 @@ class Knowledge:
 
         It was published just before a crash, and by the time it was delivered again somebody had rolled back.
         """
-        state = self.base.state
+        known = {*self.base.state.tasks, *self.base.state.corrected}
         for claim in self.claims.waiting:
-            if claim.task.id in (*state.tasks, *state.corrected):
+            if claim.task.id in known:
                 with self.claims.last_words(claim):
                     self.claims.finish(claim, {}, self.base.version)
 

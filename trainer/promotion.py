@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -13,12 +12,9 @@ from trainer.forget import rests_on, without_classes, without_slots
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import Report, ValidationShelf, validate
+from trainer.validation import Between, Report, ValidationShelf, validate
 
 log = structlog.get_logger()
-
-Between = Callable[[], None] | None
-"""Called before each batch of images that is measured; may raise to abandon the work."""
 
 
 class Refused(Exception):

@@ -20,6 +20,9 @@ from trainer.state import LearnerState
 from trainer.task import Task, interleaved, rows_by_label
 from trainer.task_files import TaskFiles
 
+Between = Callable[[], None] | None
+"""Called before each batch of images that is measured; may raise to abandon the work."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -120,14 +123,14 @@ def validate(
     shelf: ValidationShelf,
     config: ValidationConfig,
     known: Collection[str],
-    between: Callable[[], None] | None = None,
+    between: Between = None,
 ) -> Report:
     """Measure a state on the held-out images of its tasks, at most `config.images` of them.
 
     Each task that holds some out gives as many, one of each class in turn. The more tasks, the fewer each: of those it
     gave before, so that what is compared from version to version are the same images, as far as they go.
 
-    known: labels of the version before.  between: called before each batch of images; may raise to abandon the work.
+    known: labels of the version before.
     """
     now, kept, images, earlier = {}, {}, 0, 0
     labels, known = state.labels, frozenset(known)
