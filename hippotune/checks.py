@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import httpx
 
 
@@ -23,3 +25,12 @@ def server_address(url: str) -> str:
     if not 0 < (parts.port or 80) <= 65535:
         raise ValueError(f"{url!r} is no address of a server: a port lies in 1..65535")
     return url
+
+
+def patience(timeout: float | None, retries: int) -> tuple[float | None, int]:
+    """Both as they are. Raises ValueError for seconds that never begin or end, and for tries that are none."""
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ValueError(f"timeout is {timeout}; it must be finite and more than 0, or None to wait for ever")
+    if retries < 0:
+        raise ValueError(f"retries is {retries}; it must be at least 0")
+    return timeout, retries

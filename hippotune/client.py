@@ -24,7 +24,7 @@ import httpx
 
 from hippotune import calls
 from hippotune.calls import Ask, Call, Outcome
-from hippotune.checks import header_value, server_address
+from hippotune.checks import header_value, patience, server_address
 from hippotune.errors import TaskFailed
 from hippotune.records import LOST, Classification, Task, Version
 from hippotune.samples import Image, as_archive
@@ -43,19 +43,20 @@ class Client:
     """A server, called from blocking code. Threads may share one client, and forked processes.
 
     Calls raise Unreachable when no server answers, Refused when it does not take the request. 429, 503 and
-    broken connections are tried again up to `retries` times, waiting as long as Retry-After says. `timeout`
-    is in seconds and for one try. `api_key` is what a server with keys asks for; HIPPOTUNE_API_KEY if left out.
-    Raises ValueError for an address or a key that cannot be one.
+    broken connections are tried again up to `retries` times, waiting as long as Retry-After says. `timeout` is
+    in seconds and for one try; None waits for ever. `api_key` is what a server with keys asks for;
+    HIPPOTUNE_API_KEY if left out.
+    Raises ValueError for an address or a key that cannot be one, and for a timeout or retries that make no sense.
     """
 
     def __init__(
-        self, url: str = URL, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 5
+        self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
     ) -> None:
+        seconds, self._retries = patience(timeout, retries)
         self._connect = partial(
-            httpx.Client, base_url=server_address(url), timeout=timeout, headers=_authorization(api_key)
+            httpx.Client, base_url=server_address(url), timeout=seconds, headers=_authorization(api_key)
         )
         self._http, self._process = self._connect(), os.getpid()
-        self._retries = retries
 
     def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
         """Classify one encoded image within a budget."""
@@ -160,12 +161,12 @@ class AsyncClient:
     """The same server, called from async code; every method means what it means on Client."""
 
     def __init__(
-        self, url: str = URL, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 5
+        self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
     ) -> None:
+        seconds, self._retries = patience(timeout, retries)
         self._http = httpx.AsyncClient(
-            base_url=server_address(url), timeout=timeout, headers=_authorization(api_key)
+            base_url=server_address(url), timeout=seconds, headers=_authorization(api_key)
         )
-        self._retries = retries
 
     async def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
         """Classify one encoded image within a budget."""

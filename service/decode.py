@@ -26,7 +26,8 @@ MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArray[np.uint8]:
     """Encoded image -> uint8 [3, px, px], as in learning.
 
-    Raises Problem, naming `field`: 415 for other formats, 413 past `max_pixels`, 422 for damaged files.
+    Raises Problem, naming `field`: 415 for other formats, 413 past `max_pixels`, 422 for damaged files. Raises
+    MemoryError, of which no image is guilty.
     """
     kind = image_format(data)
     if not data:
@@ -47,7 +48,7 @@ def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArra
         return preprocess.decode(data, px, max_pixels)
     except preprocess.TooManyPixels as error:
         raise problem(413, field, "is too large", f"have at most {max_pixels} pixels") from error
-    except Exception as error:  # decoders raise nearly anything on damaged files
+    except preprocess.UndecodableImage as error:
         raise problem(422, field, f"is a damaged or truncated {kind} file", ALLOWED) from error
 
 

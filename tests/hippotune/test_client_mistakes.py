@@ -73,6 +73,16 @@ def test_what_is_no_address_is_told_at_once(kind: type[Client | AsyncClient], ur
         kind(url)
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_patience_that_makes_no_sense_is_told_at_once(kind: type[Client | AsyncClient]) -> None:
+    for timeout in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="it must be finite and more than 0, or None"):
+            kind(timeout=timeout)
+    with pytest.raises(ValueError, match="retries is -1; it must be at least 0"):
+        kind(retries=-1)
+    kind(timeout=None, retries=0)
+
+
 def test_what_no_header_can_hold_is_told_and_a_key_not_shown(client: Client) -> None:
     with pytest.raises(ValueError, match="an API key must be of printable ASCII characters"):
         Client(api_key="se\ncret")

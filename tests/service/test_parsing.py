@@ -123,3 +123,14 @@ def test_no_room_unpickles_evaluates_or_starts_a_shell(room: str) -> None:
         assert calls(tree).isdisjoint(forbidden), file
         if room in ("service", "exchange", "model"):
             assert modules.isdisjoint({"requests", "httpx", "urllib.request", "aiohttp"}), f"{file} fetches"
+
+
+def test_memory_that_is_short_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(preprocess, "to_pixels", short)
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    with pytest.raises(MemoryError):
+        decode(buffer.getvalue(), 32, 1_000_000)
