@@ -66,7 +66,6 @@ DEFAULTS = {
     "lambda_orth": "0.02",
     "lambda_ent": "0.0",
     "drift_weight": "10.0",
-    "shrinkage": "1.0",
     "sketch": "24",
     "drift_ridge": "0.01",
     "seed": "0",

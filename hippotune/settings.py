@@ -226,7 +226,8 @@ class Settings(BaseSettings):
         Positive,
         Part.TRAINER,
         Doc(
-            "How much the head distrusts its covariance: each variance grows by this times channels over images."
+            "How much the head distrusts its covariance: each variance grows by this times channels over images. "
+            "Unset, what lets expect the fewest errors."
         ),
     ] = None
     sketch: Annotated[

@@ -8,9 +8,9 @@ image are scored once more with what they do not share (`model.covariances`):
     w_c = (Sigma + Lambda)^-1 mu_c
     b_c = -w_c . mu_c / 2 + e / (2 (n_c + DOUBTED)) - v_c
 
-with mean mu_c and n_c images of each class, Sigma within classes, a diagonal Lambda (`ridge`) and the error e of a mean
-of one image (`Discriminant.allowance`). v_c and D_c are of the class' own covariance; the last term is worked out for
-the closest classes alone.
+with mean mu_c and n_c images of each class, Sigma within classes, a diagonal Lambda (`model.shrinkage`) and the error e
+of a mean of one image (`Discriminant.allowance`). v_c and D_c are of the class' own covariance; the last term is worked
+out for the closest classes alone.
 
 All comes from sums over images, so data may come in any order and any split, and no image is kept. Whether a class
 brought ten images or a thousand moves its scores by no more than what its mean and its covariance are known less well
@@ -32,21 +32,15 @@ from torch import Tensor
 
 from model.covariances import ClassCovariances
 from model.familiarity import Familiarity
-from model.moments import ClassMoments, probes
+from model.moments import ClassMoments
+from model.shrinkage import regularised
 
 CHUNK = 64
 """Images scored at once where there are many."""
-DOUBTED = 2
+DOUBTED = 1
 """Added to a class' images when its mean's error is allowed for: that of very few images is itself a guess."""
-VARIANCE_PRIOR = 300
-"""Degrees of freedom with which a channel's own variance counts as much as the mean of all channels."""
-LEAST_RIDGE = 1e-4
-"""Share of its variance that a channel is given at least. With less, and images that are all alike, the covariance is
-singular as far as float64 can tell."""
 ALIKE = 1e-9
 """Share of their own likeness by which means must lie apart for that to be more than rounding."""
-PROBES = 16
-"""Random vectors that a trace is estimated by, to within a per cent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +99,7 @@ class Discriminant:
 
     moments: of features of width F, C classes.  cholesky: [F, F], L lower triangular with L L^T = Sigma + Lambda.
     weight: [F, C], (Sigma + Lambda)^-1 mu_c.
-    error: e = tr (Sigma + Lambda)^-1 Sigma, estimated: the squared Mahalanobis length by which one image is off its
-        class' mean, on average.
+    error: e, the squared Mahalanobis length by which one image is off its class' mean, on average.
     covariances: of the classes' own, None without sketches of them.
     volumes: [C], v_c = log(det Sigma_c / det (Sigma + Lambda)) / 2; 0 without sketches.
     """
@@ -119,21 +112,14 @@ class Discriminant:
     volumes: Tensor
 
     @classmethod
-    def of(cls, moments: ClassMoments, shrinkage: float) -> Discriminant:
-        """Solve moments, with Lambda as `ridge` gives it for `shrinkage`. One factorisation, O(F^3 + F^2 C)."""
-        covariance = moments.covariance.clone()
-        added = ridge(covariance, moments.freedom, shrinkage)
-        covariance.diagonal().add_(added)
-        cholesky = torch.linalg.cholesky(covariance)
-        # Hutchinson's estimate of a trace (Communications in Statistics 1989): all F less that of Lambda's part.
-        random = probes(moments.width, PROBES)
-        hidden = torch.linalg.solve_triangular(cholesky, added.sqrt().unsqueeze(1) * random, upper=False)
-        error = (random.square().sum() - hidden.square().sum()).clamp_min(0).item() / PROBES
-        weight = torch.cholesky_solve(moments.means.mT, cholesky)
+    def of(cls, moments: ClassMoments, shrinkage: float | None = None) -> Discriminant:
+        """Solve moments, with the ridge that `regularised` finds, or that of a given shrinkage."""
+        solved = regularised(moments, shrinkage)
+        known = moments, solved.cholesky, solved.weight, solved.error
         if not moments.scatter.shape[2]:
-            return cls(moments, cholesky, weight, error, None, torch.zeros_like(moments.counts))
-        covariances, volumes = ClassCovariances.solve(moments, cholesky)
-        return cls(moments, cholesky, weight, error, covariances, volumes.double())
+            return cls(*known, None, torch.zeros_like(moments.counts))
+        covariances, volumes = ClassCovariances.solve(moments, solved.cholesky)
+        return cls(*known, covariances, volumes.double())
 
     @property
     def bias(self) -> Tensor:
@@ -157,22 +143,6 @@ class Discriminant:
         weight = self.weight - self.weight.mean(dim=1, keepdim=True)
         bias = self.bias + self.allowance(self.moments.counts) - self.volumes
         return Head(weight.float(), (bias - bias.mean()).float(), sharpness, self.covariances)
-
-
-def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float) -> Tensor:
-    """The diagonal [F] of Lambda: Lambda_i = max(shrinkage F / f, LEAST_RIDGE) s_i.
-
-    covariance: [F, F], Sigma, estimated with so many degrees of freedom f, `freedom` [].
-
-    s_i is the variance of channel i, drawn towards the mean of all: s_i = k Sigma_ii + (1 - k) tr Sigma / F with
-    k = f / (f + VARIANCE_PRIOR). Images that do not vary at all, as where each is the only one of its class, leave the
-    nearest class mean.
-    """
-    variances = covariance.diagonal()
-    known = freedom / (freedom + VARIANCE_PRIOR)
-    own = known * variances + (1 - known) * variances.mean()
-    share = (shrinkage * len(variances) / freedom).clamp_min(LEAST_RIDGE)
-    return share * own.clamp_min(1e-9)
 
 
 def separation(means: Tensor, weight: Tensor) -> float:

@@ -38,6 +38,7 @@ class LearnerConfig:
         before than the task brings: the first task has nothing to keep.
     bptt: last loop steps that pass a gradient back to each other; None lets all pass it.
     shrinkage: how much the head distrusts its covariance: each variance grows by this * channels / images of itself.
+        None finds what lets expect the fewest errors (`model.shrinkage`).
     sketch: numbers kept of each class for every channel that the head reads, to tell how its own images spread
         (`model.covariances`); 0 takes all classes to spread alike. A store keeps what it started with.
     drift_ridge: how strongly the drift map is pulled towards the identity.
@@ -62,7 +63,7 @@ class LearnerConfig:
     lambda_ent: float = 0.0
     drift_weight: float = 10.0
     bptt: int | None = None
-    shrinkage: float = 1.0
+    shrinkage: float | None = None
     sketch: int = 24
     drift_ridge: float = 0.01
     seed: int = 0
@@ -72,7 +73,8 @@ class LearnerConfig:
         check_least(self, 0, "settled", "least_images", "epochs", "least_steps", "sketch", "seed")
         check_least(self, 0, "few_classes", "few_steps")
         check_least(self, 0, "outweigh", "enough", "lambda_orth", "lambda_ent", "drift_weight")
-        check_positive(self, "shrinkage", "value_scale", "lr", "later_lr", "drift_ridge")
+        check_positive(self, "value_scale", "lr", "later_lr", "drift_ridge")
+        check_positive(self, *([] if self.shrinkage is None else ["shrinkage"]))
         check_share(self, "mirror")
 
 

@@ -231,7 +231,7 @@ class Learner:
         return replace(state, features=found.moments, head=head)
 
     def solve(self, moments: ClassMoments) -> Discriminant:
-        """What the head is made of, with the shrinkage configured."""
+        """What the head is made of, with the shrinkage configured, or found."""
         return Discriminant.of(moments, self.config.shrinkage)
 
     def space(self, pools: Pools) -> str:

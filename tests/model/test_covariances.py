@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from model.covariances import CLOSEST, DIRECTIONS, OWN, ClassCovariances, low_rank
-from model.head import CHUNK, Discriminant, Head, ridge
+from model.head import CHUNK, Discriminant, Head
 from model.moments import ClassMoments, label_rows, probes
+from model.shrinkage import ridge
 
 SHRINKAGE = 0.1
 PER_CLASS = 60

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from model.head import Discriminant, ridge
+from model.head import Discriminant
 from model.moments import ClassMoments, label_rows
+from model.shrinkage import ridge
 from tests.model.clusters import blobs
 
 
@@ -79,27 +79,8 @@ def test_a_class_of_few_images_is_answered_beside_classes_of_many() -> None:
     }
     few = {name: hits[8:].float().mean() for name, hits in right.items()}
     many = {name: hits[:8].float().mean() for name, hits in right.items()}
-    assert few["allowed"] > few["plain"] + 0.2
-    assert many["allowed"] > many["plain"] - 0.02
-
-
-def test_the_error_of_a_mean_is_estimated_to_within_a_tenth() -> None:
-    vectors, labels = blobs()
-    moments = ClassMoments.empty(16).observe(vectors, labels)
-    covariance = moments.covariance
-    shrunk = covariance + ridge(covariance, moments.freedom, 0.1).diag()
-    exact = torch.linalg.solve(shrunk, covariance).trace().item()
-    assert Discriminant.of(moments, shrinkage=0.1).error == pytest.approx(exact, rel=0.1)
-
-
-def test_the_ridge_shrinks_as_images_come_and_follows_each_channel_once_they_tell_its_variance() -> None:
-    variances = torch.tensor([1.0, 3.0], dtype=torch.float64)
-    few, some, many = (
-        ridge(variances.diag(), torch.tensor(freedom, dtype=torch.float64), 1.0) for freedom in (1, 300, 1e6)
-    )
-    torch.testing.assert_close(few, 2 * torch.tensor([2.0, 2.0]).double(), rtol=0.01, atol=0)
-    torch.testing.assert_close(some, 2 / 300 * torch.tensor([1.5, 2.5]).double())
-    torch.testing.assert_close(many, 1e-4 * variances, rtol=1e-3, atol=0)
+    assert few["allowed"] > few["plain"] + 0.4
+    assert many["allowed"] > many["plain"] - 0.06
 
 
 def test_with_few_images_it_is_right_about_as_often_as_with_the_covariance_they_come_from() -> None:

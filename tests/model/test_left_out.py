@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from model.covariances import CLOSEST, own_directions
-from model.head import Discriminant, ridge
+from model.head import Discriminant
 from model.left_out import left_out_linear, left_out_logits
 from model.moments import ClassMoments, label_rows
+from model.shrinkage import ridge
 
 SHRINKAGE, DIM, SKETCH = 0.1, 24, 8
 CLASSES = 2 * CLOSEST

@@ -1,0 +1,109 @@
+"""The ridge is found from sums alone, and what it lets expect comes true on new images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.moments import ClassMoments
+from model.shrinkage import LEAST, MOST, Regularised, log_expected_errors, regularised, ridge
+from tests.model.clusters import blobs
+
+WIDTH, CLASSES, IMAGES = 200, 8, 25
+LABELS = tuple("abcdefgh"[row // IMAGES] for row in range(CLASSES * IMAGES))
+SIGNALS = {"where images spread": 0.6, "where they hardly do": 6.0}
+"""How far apart classes lie, along channels that images spread most in, or in a few that they spread least in."""
+
+
+def drawn(signal: str, images: int, seed: int = 0) -> Tensor:
+    """[CLASSES, images, WIDTH], of classes whose means are the same whatever the seed."""
+    spread = torch.linspace(3, 0.1, WIDTH)
+    centres = torch.randn(CLASSES, WIDTH, generator=torch.Generator().manual_seed(7)) * SIGNALS[signal]
+    told = torch.arange(WIDTH) < 100 if signal == "where images spread" else torch.arange(WIDTH) >= 195
+    random = torch.randn(CLASSES, images, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return (centres * told * spread)[:, None] * 0.5 + random * spread
+
+
+def taught(signal: str) -> ClassMoments:
+    return ClassMoments.empty(WIDTH).observe(drawn(signal, IMAGES).flatten(0, 1), LABELS)
+
+
+def solved(moments: ClassMoments, shrinkage: float) -> Regularised:
+    return Regularised.of(moments, moments.covariance, shrinkage)
+
+
+def shrinkage_of(moments: ClassMoments, found: Regularised) -> float:
+    """The inverse of `ridge`."""
+    return (found.ridge / ridge(moments.covariance, moments.freedom, 1.0)).mean().item()
+
+
+def wrong_pairs(moments: ClassMoments, found: Regularised, new: Tensor) -> float:
+    """How often, over ordered pairs of classes, a new image [C, n, F] of one scores more for the other."""
+    bias = -0.5 * (moments.means * found.weight.mT).sum(dim=1)
+    scores = new.double() @ found.weight + bias  # [C, n, C]
+    own = scores.diagonal(dim1=0, dim2=2).mT.unsqueeze(2)
+    return (scores > own).double().mean(dim=1).sum().item()
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("shrinkage", [LEAST, 0.5, 1.0, MOST])
+def test_errors_come_as_expected(signal: str, shrinkage: float) -> None:
+    moments = taught(signal)
+    found = solved(moments, shrinkage)
+    expected = torch.tensor(log_expected_errors(moments, found)).exp().item()
+    assert wrong_pairs(moments, found, drawn(signal, 2000, seed=1)) == pytest.approx(
+        expected, rel=0.2, abs=0.2
+    )
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_an_image_is_as_far_from_the_mean_of_its_class_as_expected(signal: str) -> None:
+    moments = taught(signal)
+    for shrinkage in (LEAST, 1.0):
+        found = solved(moments, shrinkage)
+        off = (drawn(signal, 500, seed=1) - drawn(signal, 20000, seed=2).mean(dim=1, keepdim=True)).double()
+        lengths = torch.linalg.solve_triangular(found.cholesky, off.flatten(0, 1).mT, upper=False)
+        assert lengths.square().sum(dim=0).mean().item() == pytest.approx(found.error, rel=0.1)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_what_is_found_is_nearly_the_best_and_differs_by_the_images(signal: str) -> None:
+    moments, new = taught(signal), drawn(signal, 2000, seed=1)
+    shares = [2.0**power for power in range(-3, 3)]
+    measured = {share: wrong_pairs(moments, solved(moments, share), new) for share in shares}
+    found = regularised(moments)
+    assert wrong_pairs(moments, found, new) < 1.05 * min(measured.values())
+    share = shrinkage_of(moments, found)
+    assert share == pytest.approx(LEAST) if signal == "where they hardly do" else share >= 1
+
+
+def test_any_order_and_any_split_give_the_same_ridge() -> None:
+    signal = "where they hardly do"
+    at_once, streamed = taught(signal), ClassMoments.empty(WIDTH)
+    vectors = drawn(signal, IMAGES).flatten(0, 1)
+    for rows in torch.randperm(len(LABELS), generator=torch.Generator().manual_seed(1)).split(7):
+        streamed = streamed.observe(vectors[rows], tuple(LABELS[row] for row in rows))
+    torch.testing.assert_close(regularised(streamed).ridge, regularised(at_once).ridge)
+
+
+def test_one_that_is_given_is_taken() -> None:
+    moments = taught("where they hardly do")
+    assert shrinkage_of(moments, regularised(moments, 3.0)) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (torch.empty(0, 16), ()),
+        (torch.ones(1, 16), ("only",)),
+        (blobs()[0][:4], ("a", "b", "c", "d")),
+        (torch.ones(40, 16), ("a", "b") * 20),
+        (torch.eye(16).repeat(10, 1), tuple("abcdefghijklmnop") * 10),
+    ],
+    ids=["nothing", "one image", "an image a class", "all the same image", "copies of one image a class"],
+)
+def test_where_nothing_tells_it_is_still_solved(images: Tensor, labels: tuple[str, ...]) -> None:
+    found = regularised(ClassMoments.empty(16).observe(images, labels))
+    assert found.weight.isfinite().all()
+    assert found.error >= 0
