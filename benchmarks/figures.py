@@ -296,6 +296,14 @@ def newcomers() -> str:
     return by_scene("images a new class: new right / among new / old right, %", list(scenes), rows)
 
 
+def kinds() -> str:
+    """How many images that are no photographs are answered rightly, a row a kind."""
+    found = json.loads((RESULTS / "kinds.json").read_text())["kinds"]
+    ways = next(iter(found.values()))["right"]
+    rows = [[kind, *(f"{100 * share:.1f}" for share in one["right"].values())] for kind, one in found.items()]
+    return by_scene("right, %", list(ways), rows)
+
+
 def by_scene(what: str, scenes: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of a column a scene, each row led by what it is of."""
     whole = [[what, *scenes], ["---", *("---:" for _ in scenes)], *rows]
@@ -316,7 +324,7 @@ def main(check: bool) -> int:
     """Fill the tables; with `check` only say which files are stale. Answers the exit code."""
     bodies = {name: table(figures) for name, figures in TABLES.items()}
     bodies |= {"methods": methods(), "readme": short_table(README), "familiarity": strangers()}
-    bodies |= {"newcomers": newcomers()}
+    bodies |= {"newcomers": newcomers(), "kinds": kinds()}
     stale = 0
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = path.read_text()

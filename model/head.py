@@ -115,7 +115,7 @@ class Discriminant:
     def of(cls, moments: ClassMoments, shrinkage: float | None = None) -> Discriminant:
         """Solve moments, with the ridge that `regularised` finds, or that of a given shrinkage."""
         solved = regularised(moments, shrinkage)
-        known = moments, solved.cholesky, solved.weight, solved.error
+        known = moments, solved.cholesky, solved.weight(moments.means), solved.error
         if not moments.scatter.shape[2]:
             return cls(*known, None, torch.zeros_like(moments.counts))
         covariances, volumes = ClassCovariances.solve(moments, solved.cholesky)

@@ -24,6 +24,7 @@ Shapes: F channels, C classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,55 +47,81 @@ NARROW = 1e-9
 """Least spread of scores, as a share of their distance, that counts. Images may repeat."""
 PROBES = 64
 """Random vectors that a trace is estimated by, to within a per cent."""
-CHUNK = 1024
-"""Classes set against all others at once."""
+COMPARED = 1024
+"""Classes set against each other at most, which takes time with their square."""
 
 
 @dataclass(frozen=True, slots=True)
 class Regularised:
-    """Moments solved with a ridge; in float64.
+    """A covariance with its ridge, factorised; in float64.
 
     ridge: [F], the diagonal of Lambda.  cholesky: [F, F], L lower triangular with L L^T = M.
-    weight: [F, C], M^-1 mu_c.
     inflation: 1 + k.  error: e.
     """
 
     ridge: Tensor
     cholesky: Tensor
-    weight: Tensor
     inflation: float
     error: float
 
     @classmethod
-    def of(cls, moments: ClassMoments, covariance: Tensor, shrinkage: float) -> Regularised:
-        """With Lambda as `ridge` gives it. One factorisation, O(F^3 + F^2 C).  covariance: that of the moments."""
-        added = ridge(covariance, moments.freedom, shrinkage)
+    def of(cls, covariance: Tensor, freedom: Tensor, shrinkage: float) -> Regularised:
+        """With Lambda as `ridge` gives it for the same arguments. One factorisation, O(F^3)."""
+        added = ridge(covariance, freedom, shrinkage)
         cholesky = torch.linalg.cholesky(covariance + added.diag())
         # Hutchinson's estimate of a trace (Communications in Statistics 1989): all F less that of Lambda's part.
-        random = probes(moments.width, PROBES)
+        random = probes(len(covariance), PROBES)
         hidden = torch.linalg.solve_triangular(cholesky, added.sqrt().unsqueeze(1) * random, upper=False)
         trace = (random.square().sum() - hidden.square().sum()).clamp_min(0).item() / PROBES
         # Below f, since the rank of S is; an estimate need not be.
-        inflation = 1 / (1 - min(trace / moments.freedom.item(), 1 - LEAST_RIDGE))
-        weight = torch.cholesky_solve(moments.means.mT, cholesky)
-        return cls(added, cholesky, weight, inflation, trace * inflation)
+        inflation = 1 / (1 - min(trace / freedom.item(), 1 - LEAST_RIDGE))
+        return cls(added, cholesky, inflation, trace * inflation)
+
+    def weight(self, means: Tensor) -> Tensor:
+        """means [C, F] -> [F, C], M^-1 mu_c."""
+        return torch.cholesky_solve(means.mT, self.cholesky)
+
+    def log_expected_errors(self, means: Tensor, counts: Tensor) -> float:
+        """The logarithm of the sum of Phi(-d_ab) over all ordered pairs of classes.
+
+        means: [C, F] of two classes or more.  counts: [C], images of each.
+        """
+        centred = means - means.mean(dim=0)
+        weight = self.weight(centred)
+        reach = centred @ weight  # [C, C], mu_a^T M^-1 mu_b
+        spread = reach - weight.mT @ (self.ridge.unsqueeze(1) * weight)  # with M^-1 S M^-1, as S = M - Lambda
+        apart, wide = between_pairs(reach), between_pairs(spread)
+        wide = torch.maximum(wide, NARROW * apart).clamp_min(torch.finfo(wide.dtype).tiny)
+        off = self.error / counts
+        distance = (apart - off.unsqueeze(1) - off) / (2 * self.inflation * wide.sqrt())
+        errors = torch.special.log_ndtr(-distance).fill_diagonal_(-math.inf)  # no class is taken for itself
+        return errors.flatten().logsumexp(dim=0).item()
+
+
+def between_pairs(inner: Tensor) -> Tensor:
+    """Squared lengths [C, C] of the differences of C vectors, of their inner products [C, C]."""
+    own = inner.diagonal()
+    return own.unsqueeze(1) + own - inner - inner.mT
 
 
 def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regularised:
-    """Moments with the ridge of a given shrinkage; of that which lets expect the fewest errors where none is given."""
-    covariance = moments.covariance
+    """Their covariance with the ridge of a given shrinkage; where none is given, of the one that lets expect the fewest
+    errors."""
+    covariance, freedom = moments.covariance, moments.freedom
     if shrinkage is not None:
-        return Regularised.of(moments, covariance, shrinkage)
-    best = Regularised.of(moments, covariance, USUAL)
-    if len(moments.labels) < 2 or moments.freedom < LEAST_FREEDOM:
-        return best
-    least, usual = log_expected_errors(moments, best), best
+        return Regularised.of(covariance, freedom, shrinkage)
+    usual = best = Regularised.of(covariance, freedom, USUAL)
+    if len(moments.labels) < 2 or freedom < LEAST_FREEDOM:
+        return usual
+    rows = compared(moments.labels)
+    classes = moments.means[rows], moments.counts[rows]
+    least = usual.log_expected_errors(*classes)
     for factor, end in ((0.5, LEAST), (2.0, MOST)):
         share = USUAL
         while share != end:
             share *= factor
-            tried = Regularised.of(moments, covariance, share)
-            errors = log_expected_errors(moments, tried)
+            tried = Regularised.of(covariance, freedom, share)
+            errors = tried.log_expected_errors(*classes)
             if errors > least + math.log1p(-GAIN):
                 break
             best, least = tried, errors
@@ -103,30 +130,10 @@ def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regula
     return best
 
 
-def log_expected_errors(moments: ClassMoments, solved: Regularised) -> float:
-    """The logarithm of the sum of Phi(-d_ab) over all ordered pairs of two classes or more."""
-    means = moments.means - moments.means.mean(dim=0)
-    weight = solved.weight - solved.weight.mean(dim=1, keepdim=True)
-    reach = means @ weight  # [C, C], mu_a^T M^-1 mu_b
-    spread = reach - weight.mT @ (
-        solved.ridge.unsqueeze(1) * weight
-    )  # mu_a^T M^-1 S M^-1 mu_b, as S = M - Lambda
-    off = solved.error / moments.counts
-    found = []
-    for rows in torch.arange(len(off)).split(CHUNK):
-        apart, wide = (pairwise(inner, rows) for inner in (reach, spread))
-        wide = torch.maximum(wide, NARROW * apart).clamp_min(torch.finfo(wide.dtype).tiny)
-        distance = (apart - off[rows].unsqueeze(1) - off) / (2 * solved.inflation * wide.sqrt())
-        errors = torch.special.log_ndtr(-distance)
-        errors[torch.arange(len(rows)), rows] = -math.inf  # a class and itself
-        found.append(errors.flatten().logsumexp(dim=0))
-    return torch.stack(found).logsumexp(dim=0).item()
-
-
-def pairwise(inner: Tensor, rows: Tensor) -> Tensor:
-    """Squared lengths [n, C] of the differences between `rows` [n] and all, of their inner products [C, C]."""
-    own = inner.diagonal()
-    return own[rows].unsqueeze(1) + own - inner[rows] - inner[:, rows].mT
+def compared(labels: Sequence[str]) -> list[int]:
+    """Rows of the classes that are set against each other: the same ones in whatever order they came."""
+    rows = sorted(range(len(labels)), key=labels.__getitem__)
+    return rows[:: math.ceil(len(rows) / COMPARED)]
 
 
 def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float) -> Tensor:

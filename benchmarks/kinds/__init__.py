@@ -1,0 +1,1 @@
+"""Images that are no photographs, drawn here, and how well they are told apart."""
