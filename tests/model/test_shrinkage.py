@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.moments import ClassMoments
-from model.shrinkage import COMPARED, LEAST, MOST, Regularised, compared, regularised, ridge
+from model.shrinkage import COMPARED, LEAST, Regularised, compared, regularised, ridge
 from tests.model.clusters import blobs
 
 WIDTH, CLASSES, IMAGES = 200, 8, 25
@@ -49,7 +49,7 @@ def wrong_pairs(moments: ClassMoments, found: Regularised, new: Tensor) -> float
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-@pytest.mark.parametrize("shrinkage", [LEAST, 0.5, 1.0, MOST])
+@pytest.mark.parametrize("shrinkage", [LEAST, 0.5, 1.0, 4.0])
 def test_errors_come_as_expected(signal: str, shrinkage: float) -> None:
     moments = taught(signal)
     found = solved(moments, shrinkage)
@@ -72,12 +72,12 @@ def test_an_image_is_as_far_from_the_mean_of_its_class_as_expected(signal: str) 
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_what_is_found_is_nearly_the_best_and_differs_by_the_images(signal: str) -> None:
     moments, new = taught(signal), drawn(signal, 2000, seed=1)
-    shares = [2.0**power for power in range(-3, 3)]
+    shares = [2.0**power for power in range(-3, 1)]
     measured = {share: wrong_pairs(moments, solved(moments, share), new) for share in shares}
     found = regularised(moments)
     assert wrong_pairs(moments, found, new) < 1.05 * min(measured.values())
     share = shrinkage_of(moments, found)
-    assert share == pytest.approx(LEAST) if signal == "where they hardly do" else share >= 1
+    assert share == pytest.approx(LEAST) if signal == "where they hardly do" else share == 1
 
 
 def test_any_order_and_any_split_give_the_same_ridge() -> None:
