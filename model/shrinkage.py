@@ -2,8 +2,9 @@
 
 Of fewer images than channels a covariance is singular, and of few more it is still mostly chance, so each channel's
 variance grows by a share that fades as images come. How large a share serves best depends on the images: photographs
-of things want a large one, textures, letters and faults in a surface an eighth of that. It is found without any image,
-by the errors that each share lets expect.
+of things want a large one, textures, letters and faults in a surface an eighth of that. So does whether it is a share
+of the channel's own variance or of one drawn towards that of all. Both are found without any image, by the errors that
+they let expect.
 
 With covariance S of f degrees of freedom, its ridge Lambda, M = S + Lambda and means mu of n images each, let
 v = mu_a - mu_b for classes a and b. An image of class a falls to the wrong side with probability Phi(-d_ab),
@@ -32,18 +33,19 @@ from torch import Tensor
 
 from model.moments import ClassMoments, probes
 
-VARIANCE_PRIOR = 300
-"""Degrees of freedom with which a channel's own variance counts as much as the mean of all channels."""
+DRAWN, OWN = 300.0, 1.0
+"""Degrees of freedom with which a channel's own variance counts as much as the mean of all channels: as many where
+nothing tells, or so few that it hardly counts for anything but a channel that does not vary."""
 LEAST_RIDGE = 1e-4
 """Share of its variance that a channel is given at least. With less, and images that are all alike, the covariance is
 singular as far as float64 can tell."""
 USUAL, LEAST = 1.0, 1 / 8
-"""The shrinkage where nothing tells, and the least that is tried, by halves. More than the first saves a few errors in
-a hundred at most."""
+"""The shrinkage where nothing tells, and the least that is tried, by halves. More than the first never saved enough."""
 LEAST_FREEDOM = 6
 """Degrees of freedom below which nothing tells."""
-GAIN = 0.002
-"""Share of the expected errors that half a shrinkage must save: rounding must not choose."""
+SAVED = math.log(0.98)
+"""What the logarithm of the expected errors must change by for another ridge: less is not known so exactly, and
+rounding must not choose."""
 NARROW = 1e-9
 """Least spread of scores, as a share of their distance, that counts. Images may repeat."""
 PROBES = 64
@@ -66,9 +68,9 @@ class Regularised:
     error: float
 
     @classmethod
-    def of(cls, covariance: Tensor, freedom: Tensor, shrinkage: float) -> Regularised:
+    def of(cls, covariance: Tensor, freedom: Tensor, shrinkage: float, prior: float = DRAWN) -> Regularised:
         """With Lambda as `ridge` gives it for the same arguments. One factorisation, O(F^3)."""
-        added = ridge(covariance, freedom, shrinkage)
+        added = ridge(covariance, freedom, shrinkage, prior)
         cholesky = torch.linalg.cholesky(covariance + added.diag())
         # Hutchinson's estimate of a trace (Communications in Statistics 1989): all F less that of Lambda's part.
         random = probes(len(covariance), PROBES)
@@ -109,20 +111,21 @@ def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regula
     """Their covariance with the ridge of a given shrinkage; where none is given, of the one that lets expect the fewest
     errors."""
     covariance, freedom = moments.covariance, moments.freedom
-    if shrinkage is not None:
-        return Regularised.of(covariance, freedom, shrinkage)
-    best = Regularised.of(covariance, freedom, USUAL)
-    if len(moments.labels) < 2 or freedom < LEAST_FREEDOM:
+    best, prior = Regularised.of(covariance, freedom, shrinkage or USUAL), DRAWN
+    if shrinkage is not None or len(moments.labels) < 2 or freedom < LEAST_FREEDOM:
         return best
     rows = compared(moments.labels)
-    classes = moments.means[rows], moments.counts[rows]
-    share, least = USUAL, best.log_expected_errors(*classes)
+    means, counts = moments.means[rows], moments.counts[rows]
+    least = best.log_expected_errors(means, counts)
+    own = Regularised.of(covariance, freedom, USUAL, OWN)
+    if (errors := own.log_expected_errors(means, counts)) < least + SAVED:
+        best, prior, least = own, OWN, errors
+    share = USUAL
     while share > LEAST:
         share /= 2
-        tried = Regularised.of(covariance, freedom, share)
-        errors = tried.log_expected_errors(*classes)
-        if errors > least + math.log1p(-GAIN):  # they fall to the least and rise again
-            break
+        tried = Regularised.of(covariance, freedom, share, prior)
+        if (errors := tried.log_expected_errors(means, counts)) >= least + SAVED:
+            break  # they fall to the least and rise again
         best, least = tried, errors
     return best
 
@@ -133,17 +136,17 @@ def compared(labels: Sequence[str]) -> list[int]:
     return rows[:: math.ceil(len(rows) / COMPARED)]
 
 
-def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float) -> Tensor:
+def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float, prior: float = DRAWN) -> Tensor:
     """The diagonal [F] of Lambda: Lambda_i = max(shrinkage F / f, LEAST_RIDGE) s_i.
 
     covariance: [F, F], S, estimated with so many degrees of freedom f, `freedom` [].
 
     s_i is the variance of channel i, drawn towards the mean of all: s_i = k S_ii + (1 - k) tr S / F with
-    k = f / (f + VARIANCE_PRIOR). Images that do not vary at all, as where each is the only one of its class, leave the
+    k = f / (f + prior). Images that do not vary at all, as where each is the only one of its class, leave the
     nearest class mean.
     """
     variances = covariance.diagonal()
-    known = freedom / (freedom + VARIANCE_PRIOR)
+    known = freedom / (freedom + prior)
     own = known * variances + (1 - known) * variances.mean()
     share = (shrinkage * len(variances) / freedom).clamp_min(LEAST_RIDGE)
     return share * own.clamp_min(1e-9)

@@ -36,7 +36,7 @@ def test_a_figure_is_in_its_file_and_names_its_command(figure: Figure) -> None:
 def test_a_changed_measurement_makes_the_tables_stale(
     file: str, place: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for each in {figure.file for figure in KNOWN} | {"familiarity.json", "newcomers.json"}:
+    for each in {figure.file for figure in KNOWN} | {"familiarity.json", "newcomers.json", "kinds.json"}:
         (tmp_path / each).write_text((figures.RESULTS / each).read_text())
     document = json.loads((tmp_path / file).read_text())
     *way, last = place
