@@ -37,7 +37,7 @@ from model.shrinkage import regularised
 
 CHUNK = 64
 """Images scored at once where there are many."""
-DOUBTED = 1
+DOUBTED = 2
 """Added to a class' images when its mean's error is allowed for: that of very few images is itself a guess."""
 ALIKE = 1e-9
 """Share of their own likeness by which means must lie apart for that to be more than rounding."""

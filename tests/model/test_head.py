@@ -79,8 +79,8 @@ def test_a_class_of_few_images_is_answered_beside_classes_of_many() -> None:
     }
     few = {name: hits[8:].float().mean() for name, hits in right.items()}
     many = {name: hits[:8].float().mean() for name, hits in right.items()}
-    assert few["allowed"] > few["plain"] + 0.4
-    assert many["allowed"] > many["plain"] - 0.06
+    assert few["allowed"] > few["plain"] + 0.3
+    assert many["allowed"] > many["plain"] - 0.03
 
 
 def test_with_few_images_it_is_right_about_as_often_as_with_the_covariance_they_come_from() -> None:
