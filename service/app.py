@@ -128,6 +128,7 @@ async def running(
             yield services
         finally:
             lifecycle.draining = True
+            watcher.leave_off()  # before an export that it waits for is ended
             async with create_task_group() as ending:  # at once: the watcher may wait for an export to end
                 for end in (memory.stop, watcher.stop, runtime.close):
                     ending.start_soon(to_thread.run_sync, end)

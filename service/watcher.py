@@ -74,9 +74,13 @@ class Watcher:
     def start(self) -> None:
         self._thread.start()
 
+    def leave_off(self) -> None:
+        """Begin nothing more. What fails from now on is no fault of a version."""
+        self._stop.set()
+
     def stop(self) -> None:
         """Returns once the thread has ended, at most about `WAIT_S` later."""
-        self._stop.set()
+        self.leave_off()
         self._thread.join()
 
     @property
