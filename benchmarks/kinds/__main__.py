@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import typer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from torch import Tensor
 
 from benchmarks.kinds.draw import KINDS
 from benchmarks.kinds.drawing import Draw
 from benchmarks.machine import keep
+from benchmarks.newcomers import right
 from model.backbone import load_backbone
 from model.deliberation import LoopConfig
 from model.network import RetrievalViT
@@ -61,12 +61,6 @@ def learned(learner: Learner, tasks: Sequence[Task]) -> LearnerState:
     return state
 
 
-def right(state: LearnerState, features: Tensor, labels: Sequence[str]) -> float:
-    """The share of images, features [n, F], answered rightly."""
-    best = state.head.logits_of_many(features).argmax(dim=1).tolist()
-    return sum(state.labels[row] == label for row, label in zip(best, labels, strict=True)) / len(labels)
-
-
 def measure(
     network: RetrievalViT, classes: Mapping[str, Draw], images: int, judges: int, seed: int
 ) -> dict[str, float]:
@@ -78,12 +72,13 @@ def measure(
     tasks = parted(taught)
     whole, headed = learned(learner, tasks), learned(bare, tasks)
     features, plain = learner.extract(whole.pools, asked.pixels), bare.extract(headed.pools, asked.pixels)
+    anew = usual.resolved(whole, whole.features)
     shrunk = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
     shrunk.fit(learner.extract(whole.pools, taught.pixels), taught.labels)
     return {
-        "hippotune": right(whole, features, asked.labels),
-        "usual shrinkage": right(usual.resolved(whole, whole.features), features, asked.labels),
-        "without slots": right(headed, plain, asked.labels),
+        "hippotune": right(whole.head, whole.labels, features, asked.labels),
+        "usual shrinkage": right(anew.head, anew.labels, features, asked.labels),
+        "without slots": right(headed.head, headed.labels, plain, asked.labels),
         "ledoit-wolf, at once": float(shrunk.score(features, asked.labels)),
     }
 
