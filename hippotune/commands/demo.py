@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hippotune.client import Client
-from hippotune.errors import unnumbered
+from hippotune.errors import HippoTuneError, unnumbered
 from hippotune.flags import with_settings
 from hippotune.kinds import Part
 from hippotune.output import Exit
@@ -68,7 +68,8 @@ def demo(
         finished = True
         if not leave:
             console.print(_invitation(address, _keep_one(store, chosen)), highlight=False, soft_wrap=True)
-            child.wait()
+            if code := child.wait():
+                raise HippoTuneError(f"what was left serving ended by itself, with exit code {code}")
     if not finished:
         raise typer.Exit(Exit.INTERRUPTED)
 

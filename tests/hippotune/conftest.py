@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -72,7 +73,7 @@ def hippotune(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def family(process: subprocess.Popen[bytes], store: Path) -> list[int]:
+def family(process: subprocess.Popen[Any], store: Path) -> list[int]:
     """Pids of every process whose command line or working directory names `store`, and of `process` itself."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -90,16 +91,21 @@ def family(process: subprocess.Popen[bytes], store: Path) -> list[int]:
     return found
 
 
-def trainer_of(process: subprocess.Popen[bytes], store: Path) -> int:
-    """Pid of the trainer, 0 while there is none."""
+def process_of(process: subprocess.Popen[Any], store: Path, command: str) -> int:
+    """Pid of the one of its family that runs `hippotune COMMAND`, 0 while there is none."""
     for pid in family(process, store):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         except OSError:
             continue
-        if "train" in words:
+        if command in words:
             return pid
     return 0
+
+
+def trainer_of(process: subprocess.Popen[Any], store: Path) -> int:
+    """Pid of the trainer, 0 while there is none."""
+    return process_of(process, store, "train")
 
 
 def learned_elsewhere(store: Path) -> None:

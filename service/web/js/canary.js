@@ -48,9 +48,7 @@ export class Canary {
     const { serving, refused } = this.world.versions;
     this.title.textContent = `v${canary.version} is the canary:`;
     this.promote.textContent = `Promote v${canary.version}`;
-    const shares = [...new Set([...SHARES, canary.share])].sort((a, b) => a - b);
-    this.share.replaceChildren(...shares.map((share) => h("option", { value: share }, percent(share))));
-    this.share.value = canary.share;
+    this.#offer(canary.share);
     const refusal = refused.findLast(({ version }) => version === canary.version);
     const waits = refusal ? refusal.reason : "Loading…";
     tell(this.state, canary.answering ? "" : waits, Boolean(refusal) && !canary.answering);
@@ -58,6 +56,14 @@ export class Canary {
     if (shown !== this.#shown) this.rows.replaceChildren();
     this.#shown = shown;
     this.#measure();
+  }
+
+  /** The shares to choose from, the present one chosen. New options would close the menu under the user's hand. */
+  #offer(present) {
+    const shares = [...new Set([...SHARES, present])].sort((a, b) => a - b);
+    if (shares.join() !== [...this.share.options].map((option) => option.value).join())
+      this.share.replaceChildren(...shares.map((share) => h("option", { value: share }, percent(share))));
+    this.share.value = present;
   }
 
   async #measure() {

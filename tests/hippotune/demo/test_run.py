@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.hippotune.conftest import ROOT, SMALL, clean_environment, family, hippotune
+from tests.hippotune.conftest import ROOT, SMALL, clean_environment, family, hippotune, process_of
 
 FEW = ("--per-class", "6", "--test-per-class", "2")
 
@@ -48,19 +50,33 @@ def test_what_cannot_work_is_told_before_anything_is_learned(tmp_path: Path) -> 
     assert "{" not in refused.stderr
 
 
-def test_it_serves_on_until_ctrl_c(backbone: tuple[str, ...], tmp_path: Path) -> None:
-    store = tmp_path / "store"
+@contextmanager
+def serving_on(
+    backbone: tuple[str, ...], store: Path
+) -> Iterator[tuple[subprocess.Popen[str], Iterator[str]]]:
+    """A demo that is to serve on when it is done, and the lines it prints."""
     arguments = ("--tasks", "1", "--port", "0", "--store", str(store), *FEW, *SMALL, *backbone)
     process = subprocess.Popen(
         [sys.executable, "-m", "hippotune", "demo", *arguments],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env=clean_environment(),
     )
     assert process.stdout is not None
     try:
-        curl = next(line for line in process.stdout if line.strip().startswith("curl"))
+        yield process, iter(process.stdout)
+    finally:
+        for pid in family(process, store):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_it_serves_on_until_ctrl_c(backbone: tuple[str, ...], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with serving_on(backbone, store) as (process, lines):
+        curl = next(line for line in lines if line.strip().startswith("curl"))
         answer = subprocess.run(
             [*shlex.split(curl), "-sS"], capture_output=True, text=True, check=True
         ).stdout
@@ -69,7 +85,13 @@ def test_it_serves_on_until_ctrl_c(backbone: tuple[str, ...], tmp_path: Path) ->
         process.send_signal(signal.SIGINT)
         assert process.wait(40) == 0
         assert family(process, store) == []
-    finally:
-        for pid in family(process, store):
-            os.kill(pid, signal.SIGKILL)
-        process.stdout.close()
+
+
+def test_it_says_so_when_what_it_left_serving_dies(backbone: tuple[str, ...], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with serving_on(backbone, store) as (process, lines):
+        assert any("Ctrl-C stops it" in line for line in lines)
+        os.kill(process_of(process, store, "up"), signal.SIGKILL)
+        _, errors = process.communicate(timeout=40)
+        assert process.returncode == 1
+        assert "ended by itself, with exit code -9" in errors

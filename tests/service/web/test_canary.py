@@ -69,6 +69,20 @@ def test_a_canary_from_the_page(chromium: Browser, config: ServiceConfig) -> Non
             assert errors == []
 
 
+def test_the_open_menu_of_shares_outlives_a_redraw(chromium: Browser, config: ServiceConfig) -> None:
+    with running(config) as server:
+        new, _ = (server.serve(random_version(server.backbone, LABELS, seed=seed)).version for seed in (1, 2))
+        server.registry.set_canary(new, 0.1)
+        with opened(chromium, server.url) as (page, errors):
+            card = page.locator("#canary")
+            expect(card.get_by_role("combobox")).to_have_value("0.1")
+            option = card.locator("option", has_text="50 %").element_handle()
+            server.registry.set_canary(new, 0.25)
+            expect(card.get_by_role("combobox")).to_have_value("0.25")
+            assert option.evaluate("each => each.isConnected")
+            assert errors == []
+
+
 def test_a_canary_that_cannot_answer_says_why(chromium: Browser, config: ServiceConfig) -> None:
     with running(config) as server:
         good = server.serve(random_version(server.backbone, LABELS)).version
