@@ -46,6 +46,9 @@ DESCRIPTION = (
 )
 
 
+PATIENT = 16
+"""Calls that may wait for Redis at once; with one that answers, each takes a millisecond."""
+
 LoadRuntime = Callable[[ServiceConfig, int], Runtime]
 
 
@@ -180,6 +183,7 @@ def assembled(
         decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
         submissions=CapacityLimiter(config.max_submissions),
         streams=CapacityLimiter(config.max_event_streams),
+        patient=CapacityLimiter(PATIENT),
     )
 
 

@@ -150,10 +150,10 @@ class WholeForm(MultiPartParser):
 
     ended = False
 
-    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes], most: int) -> None:
-        """most: files allowed, and as many other fields."""
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes], most: int, in_memory: int) -> None:
+        """most: files allowed, and as many other fields.  in_memory: bytes of a file before it goes to disk."""
         super().__init__(headers, stream, max_files=inf, max_fields=inf)
-        self._most = most
+        self._most, self.spool_max_size = most, in_memory
 
     def on_headers_finished(self) -> None:
         """Raises Problem 413 for one part too many."""
@@ -206,13 +206,21 @@ class WholeForm(MultiPartParser):
 
 @asynccontextmanager
 async def read_form(
-    request: Request, limit: int, idle_s: float, max_files: int, hold: Hold | None = None
+    request: Request,
+    limit: int,
+    idle_s: float,
+    max_files: int,
+    hold: Hold | None = None,
+    in_memory: int = IN_MEMORY_BYTES,
 ) -> AsyncIterator[FormData]:
-    """A multipart body, large files of it on disk until the block ends. Raises Problem 400, 413 and 422 besides."""
+    """A multipart body, files of more than `in_memory` bytes on disk until the block ends.
+
+    Raises Problem 400, 413 and 422 besides.
+    """
     stream = stream_body(request, limit, idle_s, hold)
     try:
         with buffering():
-            form = await WholeForm(request.headers, stream, max_files).parse()
+            form = await WholeForm(request.headers, stream, max_files, in_memory).parse()
     except MultiPartException as error:
         raise Problem(400, f"body is no sound multipart/form-data: {error.message}") from error
     try:

@@ -50,6 +50,7 @@ class Services:
     bodies, uploads: what requests to classify, and forms of tasks, hold in memory.
     decoders: threads that decode images, and parse what would hold up the event loop.
     submissions, streams: places for POST /tasks and for event streams.
+    patient: threads of calls that wait for a Redis that does not answer; no others are taken from what only looks.
     """
 
     config: ServiceConfig
@@ -71,6 +72,7 @@ class Services:
     decoders: ThreadPoolExecutor
     submissions: CapacityLimiter
     streams: CapacityLimiter
+    patient: CapacityLimiter
 
     @property
     def px(self) -> int:

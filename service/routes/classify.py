@@ -132,8 +132,9 @@ async def read_images(request: Request, services: Services, hold: Hold) -> list[
         return [("body", await read_body(request, config.max_body_bytes, config.read_timeout_s, hold))]
     if kind != "multipart/form-data":
         raise refused("Content-Type", kind, f"be {', '.join(MEDIA_TYPES)} or multipart/form-data", 415)
-    most = config.max_classify_files
-    async with read_form(request, config.max_body_bytes, config.read_timeout_s, most, hold) as form:
+    most, limit = config.max_classify_files, config.max_body_bytes
+    # All in memory, where `hold` counts it: a disk, and a thread to write to it, would have to be waited for.
+    async with read_form(request, limit, config.read_timeout_s, most, hold, in_memory=limit) as form:
         files = file_parts(form)
         if not files:
             raise refused("files", 0, f"come 1 to {most} times")

@@ -84,7 +84,9 @@ async def feedback(request: Request, response: Response, services: TheServices) 
         raise RequestValidationError(error.errors()) from error
     if not re.fullmatch(ID, given.id):
         raise refused("id", given.id, f"be the `id` of an answer, such as {examples.CLASSIFICATION.id}")
-    task = await to_thread.run_sync(teach, services, given.id, check_text("label", given.label))
+    task = await to_thread.run_sync(
+        teach, services, given.id, check_text("label", given.label), limiter=services.patient
+    )
     response.headers["Location"] = f"/tasks/{task.id}"
     return TaskView.of(task)
 

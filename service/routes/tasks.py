@@ -195,7 +195,7 @@ async def remove(id: Id, services: TheServices, response: Response) -> TaskView:
 
     So is what was taken back before and is known again, since an older version was activated.
     """
-    task = await to_thread.run_sync(withdraw, services, id)
+    task = await to_thread.run_sync(withdraw, services, id, limiter=services.patient)
     return on_its_way(task, response)
 
 
@@ -226,7 +226,7 @@ def withdraw(services: Services, id_: str) -> TaskRecord:
 async def retry(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
     """As if it were new. Its images are kept for as long as it is among the dead letters."""
     try:
-        task = await to_thread.run_sync(services.queue.retry, id)
+        task = await to_thread.run_sync(services.queue.retry, id, limiter=services.patient)
     except (BlobMissing, BlobCorrupt) as error:
         raise Problem(409, f"its images are not all there any more, submit it again: {error}") from error
     return on_its_way(task, response)

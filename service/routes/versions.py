@@ -63,7 +63,7 @@ async def activate(version: Number, services: TheServices, canary: Share = None)
     Every server follows within moments and says so in `serving` and `canary`. A canary is promoted by activating it
     without a share, and ends with a share of 0.
     """
-    return await to_thread.run_sync(point_to, services, version, canary)
+    return await to_thread.run_sync(point_to, services, version, canary, limiter=services.patient)
 
 
 def history(services: Services) -> VersionList:
