@@ -56,7 +56,8 @@ class Registry:
         """Makes a new version and points to it, if the pointer is at `expected` (None: nowhere yet).
 
         Each writer in `files` gets a temporary path. Raises `PointerMoved` when somebody else was faster,
-        `LeaseLost` when `lease_token` is not the newest one, `StoreUnavailable`; then nothing is left behind.
+        `LeaseLost` when `lease_token` is not the newest one, `StoreUnavailable`, `VersionUnreadable`; then nothing is
+        left behind.
         After `ExchangeUnavailable` the pointer may or may not have moved: ask `current`.
         """
         version = self._next_number()
@@ -93,21 +94,22 @@ class Registry:
         self._move(lua.ACTIVATE, version, expected)
         return manifest
 
-    def set_canary(self, version: int, share: float) -> Manifest:
+    def set_canary(self, version: int, share: float) -> None:
         """Makes a published version the canary for `share` of the requests, 0 to 1; 0 ends that. There is one at most.
 
-        Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`, and `ValueError` for another share.
+        Raises `VersionNotFound`, `ValueError` for another share, and unless that is 0, which must be possible whatever
+        became of its files, `VersionCorrupt` and `VersionUnreadable`.
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}: must lie in 0..1")
-        manifest = self.manifest(version)
+        if share:
+            self.manifest(version)
         with reaching_redis():
             answer: Any = self.redis.eval(
                 lua.SET_CANARY, 2, self.keys.published, self.keys.canary, version, share
             )
         if answer == [b"unknown"]:
             raise VersionNotFound(f"version {version} was never published")
-        return manifest
 
     def canary(self) -> Canary | None:
         """The canary, if there is one."""

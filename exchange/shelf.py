@@ -51,7 +51,7 @@ class Shelf:
         return f": the oldest that is kept is {oldest}" if 0 < version < oldest else ""
 
     def check_backbone(self, backbone: Backbone) -> None:
-        """Raises `BackboneChanged` when versions lie here and none was learned on this one."""
+        """Raises `BackboneChanged` when versions lie here and none was learned on this one, `VersionUnreadable`."""
         learned: list[Backbone] = []
         for version in sorted(self.numbers(), reverse=True):
             with suppress(VersionNotFound, VersionCorrupt, VersionUnreadable):
@@ -71,8 +71,13 @@ class Shelf:
             raise VersionCorrupt(f"{path.name} is not the file that version {version} was published with")
 
     def numbers(self) -> set[int]:
-        """Every number that any file bears, leftovers of a crash included."""
-        names = [path.name for path in self.root.iterdir()] if self.root.is_dir() else []
+        """Every number that any file bears, leftovers of a crash included. Raises `VersionUnreadable`."""
+        try:
+            names = [path.name for path in self.root.iterdir()]
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise VersionUnreadable(f"{self.root} cannot be listed: {error.strerror}") from error
         return {int(match[1]) for name in names if (match := _NUMBERED.match(name))}
 
     @contextmanager

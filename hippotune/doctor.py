@@ -234,7 +234,7 @@ def server(settings: Settings) -> Finding:
 
 def speed(settings: Settings) -> Iterator[Finding]:
     """Load the backbone, time it, and let `auto` choose as the server does."""
-    from exchange.errors import BackboneChanged
+    from exchange.errors import BackboneChanged, VersionUnreadable
     from exchange.records import Backbone
     from exchange.shelf import Shelf
     from service.cpus import available_cpus
@@ -251,7 +251,7 @@ def speed(settings: Settings) -> Iterator[Finding]:
     told = f"{facts.identity.name}, {facts.px} px, {facts.dim} channels, {facts.depth} blocks, loaded in {took_s:.1f} s"
     try:
         Shelf(settings.store / "versions").check_backbone(Backbone(*astuple(facts.identity)))
-    except BackboneChanged as error:
+    except (BackboneChanged, VersionUnreadable) as error:
         yield Finding(
             "backbone", Verdict.WRONG, f"{told}; {error}", "correct --store, or --backbone and --weights"
         )

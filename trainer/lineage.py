@@ -133,11 +133,14 @@ class Lineage:
     def end_canary_of(self, task: str) -> None:
         """Let no canary answer that knows a task. Raises VersionUnreadable where the disk does not tell."""
         canary = self.registry.canary()
-        try:
-            if canary is not None and task in self.registry.manifest(canary.version).applied:
-                self.registry.set_canary(canary.version, 0)
-        except (VersionNotFound, VersionCorrupt):  # such a one answers nobody
+        if canary is None:
             return
+        try:
+            knows = task in self.registry.manifest(canary.version).applied
+        except (VersionNotFound, VersionCorrupt):  # it may, and a server that had loaded it answers on
+            knows = True
+        if knows:
+            self.registry.set_canary(canary.version, 0)
 
     def prune(self, keep: int) -> None:
         """Drop old versions, keeping `keep` to roll back to. What the disk refuses now is dropped another time."""

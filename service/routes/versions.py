@@ -82,7 +82,10 @@ def history(services: Services) -> VersionList:
 
 def view(services: Services, version: int) -> VersionView:
     """Raises VersionNotFound, VersionCorrupt and VersionUnreadable."""
-    manifest = services.registry.manifest(version)
+    return shown(services, services.registry.manifest(version))
+
+
+def shown(services: Services, manifest: Manifest) -> VersionView:
     return VersionView.of(manifest, services.registry.current(), serving_version(services))
 
 
@@ -91,16 +94,29 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
 
     Raises Problem, VersionNotFound, VersionCorrupt and VersionUnreadable.
     """
-    if share != 0:
-        require_fitting(services, services.registry.manifest(version))
-        services.registry.verify(version, SERVING)
+    if share == 0:
+        return end_canary(services, version)
+    require_fitting(services, services.registry.manifest(version))
+    services.registry.verify(version, SERVING)
     if share is None:
         services.registry.activate(version)
     else:
-        if share and version == services.registry.current():
+        if version == services.registry.current():
             # It would stay behind as the canary of whatever is taught next.
             raise Problem(409, f"version {version} is the one served; a canary is another one beside it")
         services.registry.set_canary(version, share)
+    return view(services, version)
+
+
+def end_canary(services: Services, version: int) -> VersionView:
+    """Whatever became of its files: one that was loaded before answers without them.
+
+    Raises VersionNotFound, and once it has ended VersionCorrupt and VersionUnreadable, where nothing tells of it.
+    """
+    loaded = services.served.canary
+    services.registry.set_canary(version, 0)
+    if loaded is not None and loaded.snapshot.version == version:
+        return shown(services, loaded.snapshot.manifest)
     return view(services, version)
 
 

@@ -189,3 +189,9 @@ def test_a_canary_is_one_published_version_and_stays_on_disk(registry):
     registry.set_canary(4, 0.1)
     registry.set_canary(4, 0)
     assert registry.canary() is None
+    registry.set_canary(4, 0.1)
+    registry.shelf.remove(4)
+    with pytest.raises(VersionNotFound):
+        registry.set_canary(4, 0.2)
+    registry.set_canary(4, 0)
+    assert registry.canary() is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +146,19 @@ def test_one_that_cannot_be_served_answers_nobody(pair: Pair) -> None:
     pair.activate(bad, canary=1)
     wait_for(lambda: refused().count(bad) == 2)
     assert set(pair.answered()) == {pair.old}
+
+
+def test_one_whose_files_are_damaged_since_can_be_ended(pair: Pair) -> None:
+    server = pair.server
+    pair = replace(pair, new=server.serve(random_version(server.backbone, ("cat", "dog"), seed=4)).version)
+    assert pair.activate(pair.old) == 200
+    pair.try_new(1)
+    (server.registry.shelf.root / f"{pair.new:06}.json").write_bytes(b"{")
+    assert set(pair.answered()) == {pair.new}
+    assert pair.activate(pair.new, canary=0.5) == 409
+    assert pair.activate(pair.new, canary=0) == 200
+    wait_for(lambda: set(pair.answered()) == {pair.old})
+    assert pair.activate(pair.new, canary=0) == 409, "nothing tells of it any more"
 
 
 def test_one_that_ends_while_a_version_is_tried_again_answers_no_more(

@@ -69,3 +69,21 @@ def test_a_state_that_goes_after_it_was_verified_is_missing_and_not_damaged(
     monkeypatch.setattr(registry, "verify", lose)
     with pytest.raises(VersionUnreadable, match="No such file"):
         lineage.load()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_canary_of_which_nothing_tells_what_it_knows_ends_with_what_is_forgotten(
+    learner: Learner, redis: Redis, first: Task, tmp_path: Path, gone: bool
+) -> None:
+    registry = Registry(redis, tmp_path)
+    lineage = Lineage(registry, learner)
+    version = published(lineage, redis, learner.consolidate(learner.start(), first))
+    registry.set_canary(version, 0.5)
+    lineage.end_canary_of("another task")
+    assert registry.canary() is not None
+    if gone:
+        registry.shelf.remove(version)
+    else:
+        (tmp_path / f"{version:06}.json").write_bytes(b"{")
+    lineage.end_canary_of("another task")
+    assert registry.canary() is None
