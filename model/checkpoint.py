@@ -86,6 +86,8 @@ class Checkpoint:
         if len(pools.keys) != len(layers):
             raise InvalidCheckpoint(f"pools of {len(pools.keys)} layers for a loop over {len(layers)}")
         tensors, _ = taken_apart(pools, head)
+        if others := {str(part.dtype) for part in tensors.values() if not part.is_floating_point()}:
+            raise InvalidCheckpoint(f"a tensor is of {', '.join(sorted(others))}")
         squared = (
             abs(head.sharpness) * largest(part) if name.startswith("head.") else largest(part)
             for name, part in tensors.items()

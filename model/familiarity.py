@@ -87,8 +87,8 @@ class Familiarity:
     def fits(self, width: int, classes: int) -> bool:
         """Whether its parts are of so many classes, and of features [B, F = width]."""
         shapes = tuple(tuple(part.shape) for part in self.parts().values())
-        along, across = self.unexplained.numel(), self.probes.shape[-1]
-        wanted = (width,), (width, along), (width, across), (classes, along), (classes,), (along,), (2, 2)
+        along = self.unexplained.numel()
+        wanted = (width,), (width, along), (width, PROBED), (classes, along), (classes,), (along,), (2, 2)
         return shapes == wanted
 
     def parts(self) -> dict[str, Tensor]:

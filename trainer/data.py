@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,18 +18,25 @@ class UnusableTask(ValueError):
     """A task that no retry will make learnable; the message says which image and why."""
 
 
-def load_task(claim: Claim, blobs: BlobStore, px: int, max_pixels: int, threads: int) -> Task:
-    """Decode every image of a task to px. Raises UnusableTask, BlobMissing, BlobCorrupt and BlobUnreadable."""
+def load_task(
+    claim: Claim, rows: Sequence[int], blobs: BlobStore, px: int, max_pixels: int, threads: int
+) -> Task:
+    """Decode those images of a task to px, in that order: each to where it stays, as tasks may fill the memory.
 
-    def pixels(blob: str) -> np.ndarray:
+    Raises UnusableTask, BlobMissing, BlobCorrupt and BlobUnreadable.
+    """
+    if not rows:
+        raise UnusableTask("the task has no images")
+    samples = [claim.samples[row] for row in rows]
+    pixels = np.empty((len(samples), 3, px, px), np.uint8)
+
+    def fill(place: int) -> None:
+        blob = samples[place].blob
         try:
-            return decode(blobs.get(blob), px, max_pixels)
+            pixels[place] = decode(blobs.get(blob), px, max_pixels)
         except UndecodableImage as error:
             raise UnusableTask(f"image {blob[:12]}: {error}") from error
 
     with ThreadPoolExecutor(threads) as pool:
-        decoded = list(pool.map(pixels, (sample.blob for sample in claim.samples)))
-    if not decoded:
-        raise UnusableTask("the task has no images")
-    labels = tuple(sample.label for sample in claim.samples)
-    return Task(claim.task.id, torch.from_numpy(np.stack(decoded)), labels)
+        list(pool.map(fill, range(len(samples))))
+    return Task(claim.task.id, torch.from_numpy(pixels), tuple(sample.label for sample in samples))

@@ -32,6 +32,14 @@ class Task:
         """The same task with some of its images, in the order given."""
         return Task(self.id, self.pixels[list(rows)], tuple(self.labels[row] for row in rows))
 
+    def split(self, first: int) -> tuple[Task, Task | None]:
+        """The first so many images, 1 at least, and the others, None where there are none. Neither is a copy."""
+        if first == len(self.labels):
+            return self, None
+        parts = slice(first), slice(first, None)
+        head, rest = (Task(self.id, self.pixels[part], self.labels[part]) for part in parts)
+        return head, rest
+
 
 def rows_by_label(labels: Sequence[str]) -> dict[str, list[int]]:
     """The rows of each class, classes in the order in which they first appear."""

@@ -134,7 +134,7 @@ class Term:
         if claim.task.id in served:
             # The trainer before this one did so. A version published now would lack what else that one served.
             knowledge.serving = self.learner.learn_fast(before, task)
-            self.claims.report(claim, TaskState.SERVED)
+            self.claims.report(claim, TaskState.SERVED, version=knowledge.base.version)
             return
 
         def serve(state: LearnerState) -> None:
@@ -155,12 +155,15 @@ class Term:
         """
         network, config = self.learner.network, self.config
         threads = torch.get_num_threads()
+        kept, held = hold_out([sample.label for sample in claim.samples], config.validation)
         try:
-            task = load_task(claim, self.queue.blobs, network.backbone.px, config.max_pixels, threads)
+            task = load_task(
+                claim, kept + held, self.queue.blobs, network.backbone.px, config.max_pixels, threads
+            )
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
             self.claims.fail(claim, str(error))
             return None
-        task, held_out = hold_out(task, config.validation)
+        task, held_out = task.split(len(kept))
         if held_out is not None:
             self.upkeep.validation.save(held_out)
         return task

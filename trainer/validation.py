@@ -6,7 +6,7 @@ zero there are none, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,21 +79,18 @@ class Report:
         return replace(state, last=self.now, best={**self.best, **best})
 
 
-def hold_out(task: Task, config: ValidationConfig) -> tuple[Task, Task | None]:
-    """Split a task in what is learned and what is held out, the same way every time it is delivered.
+def hold_out(labels: Sequence[str], config: ValidationConfig) -> tuple[list[int], list[int]]:
+    """Split a task's rows in what is learned and what is held out, the same way every time it is delivered.
 
     Of each class `share` is held out, rounded down, at most `per_class`; classes too small for one give none.
     """
     generator = torch.Generator().manual_seed(0)
     held: list[int] = []
-    for rows in rows_by_label(task.labels).values():
+    for rows in rows_by_label(labels).values():
         count = min(int(len(rows) * config.share), config.per_class)
         order = torch.randperm(len(rows), generator=generator)[:count]
         held += [rows[i] for i in order.tolist()]
-    if not held:
-        return task, None
-    kept = sorted(set(range(len(task.labels))) - set(held))
-    return task.pick(kept), task.pick(sorted(held))
+    return sorted(set(range(len(labels))) - set(held)), sorted(held)
 
 
 class ValidationShelf(TaskFiles):

@@ -65,6 +65,7 @@ def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: 
     bad_head = replace(checkpoint.head, weight=torch.full_like(checkpoint.head.weight, torch.nan))
     of_other_classes = ClassCovariances(torch.zeros(3, 8, 20), torch.zeros(3, 8))
     of_none = ClassCovariances(torch.zeros(()), torch.zeros(()))
+    misshapen = replace(Familiarity.untold(len(checkpoint.head.weight), 2), probes=torch.zeros(()))
     for broken, why in (
         (replace(checkpoint, head=bad_head), "NaN"),
         (replace(checkpoint, head=replace(checkpoint.head, sharpness=1e30)), "too large"),
@@ -82,6 +83,8 @@ def test_nan_and_mismatched_parts_are_refused(checkpoint: Checkpoint, tmp_path: 
             replace(checkpoint, head=replace(checkpoint.head, familiarity=Familiarity.untold(20, 3))),
             "familiarity",
         ),
+        (replace(checkpoint, head=replace(checkpoint.head, familiarity=misshapen)), "familiarity"),
+        (replace(checkpoint, head=replace(checkpoint.head, bias=torch.zeros(2, dtype=torch.int64))), "int64"),
         (replace(checkpoint, loop=LoopConfig(layers=(1, 2))), "layers"),
     ):
         broken.save(tmp_path / "broken.safetensors")
