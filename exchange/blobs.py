@@ -16,6 +16,7 @@ from exchange.files import make_durable, make_folder, storing
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PARTIAL = ".partial-"
+_DOOMED = re.compile(re.escape(_PARTIAL) + r"([0-9a-f]{62})")
 _SYNCS = 8
 _BATCH = 64
 """Blobs in memory at once when `put_many` reads from a generator."""
@@ -88,10 +89,11 @@ class BlobStore:
         removed = 0
         limit = time.time() - older_than_s
         with storing(self.root):
-            for path in self.root.glob("??/*"):
-                if path.parent.name + path.name in keep:
-                    continue
+            for found in self.root.glob("??/*"):
                 with suppress(FileNotFoundError):  # another sweep was faster
+                    path = _brought_back(found)
+                    if path.parent.name + path.name in keep:
+                        continue
                     if path.stat().st_mtime < limit:
                         removed += _discard(path, limit)
         return removed
@@ -133,6 +135,18 @@ def _discard(path: Path, limit: float) -> bool:
         return True
     doomed.rename(path)
     return False
+
+
+def _brought_back(path: Path) -> Path:
+    """A file under its own name again, if a sweep was killed after it had renamed it: it may have been needed."""
+    match = _DOOMED.fullmatch(path.name)
+    if match is None:
+        return path
+    own = path.with_name(match[1])
+    with suppress(FileExistsError):  # stored again meanwhile
+        own.hardlink_to(path)
+    path.unlink()
+    return own
 
 
 def _renew(path: Path, data: bytes) -> bool:

@@ -108,3 +108,14 @@ def test_a_sweep_takes_the_old_and_unneeded_only(blobs):
     assert blobs.sweep(keep={needed}, older_than_s=50) == 2
     assert [blobs.exists(name) for name in (old, needed, again, new)] == [False, True, True, True]
     assert not leftover.exists()
+
+
+def test_what_a_killed_sweep_had_set_aside_comes_back(blobs):
+    old, needed, again = names = blobs.put_many([b"old", b"needed", b"again"])
+    for path in (path_of(blobs, name) for name in names):
+        os.utime(path, (time.time() - 100, time.time() - 100))
+        path.rename(path.with_name(f".partial-{path.name}"))
+    blobs.put(b"again")
+    assert blobs.sweep(keep={needed}, older_than_s=50) == 1
+    assert [blobs.exists(name) for name in (old, needed, again)] == [False, True, True]
+    assert not [*blobs.root.glob("??/.*")]
