@@ -177,9 +177,9 @@ class Registry:
     def prune(self, keep: int) -> list[int]:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
 
-        The version that is served and the canary stay, whatever their age. With each version that stays, the
-        consolidated one that it descends from stays too. If the disk does not tell which that is for the version
-        served or for the canary, nothing is removed.
+        Those that nobody would go back to do not count, and go: see `_passed_over`. The version that is served and the
+        canary stay, whatever their age. With each version that stays, the consolidated one that it descends from stays
+        too. If the disk does not tell which that is for the version served or for the canary, nothing is removed.
         Raises `StoreUnavailable` and `VersionUnreadable`.
         """
         published = self._published()
@@ -187,7 +187,9 @@ class Registry:
             return []
         current, found = self.current(), self.canary()
         canary = found.version if found else None
-        wanted = {*published[:keep], current, canary}
+        passed_over = self._passed_over(published)
+        newest = [version for version in published if version not in passed_over][:keep]
+        wanted = {*newest, current, canary}
         lineages = {version: self._lineage(version) for version in wanted if version is not None}
         if any(version and not _complete(lineages[version]) for version in (current, canary)):
             return []
@@ -197,6 +199,22 @@ class Registry:
         for version in leftovers.union(retired):
             self.shelf.remove(version)
         return retired
+
+    def _passed_over(self, published: Sequence[int]) -> set[int]:
+        """Of versions, newest first, those that make room for others to go back to.
+
+        A fast one, once two consolidated ones are newer. And a consolidated one that knows the tasks of both its
+        neighbours, and so is told from them by corrections alone, once the same holds: many corrections, each with a
+        version of its own, would leave nothing of the time before them. Raises `VersionUnreadable`.
+        """
+        sound = [manifest for version in published if (manifest := self._sound(version))]
+        consolidated = [manifest for manifest in sound if manifest.kind == "consolidated"]
+        second = consolidated[1].version if len(consolidated) > 1 else 0
+        passed_over = {m.version for m in sound if m.kind == "fast" and m.version < second}
+        for newer, own, older in zip(consolidated[1:], consolidated[2:], consolidated[3:], strict=False):
+            if newer.consolidated == own.consolidated == older.consolidated:
+                passed_over.add(own.version)
+        return passed_over
 
     def _moves(self) -> PubSub:
         channel: PubSub = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]

@@ -22,7 +22,7 @@ class TrainerConfig:
     consumer: this worker's name, different for every process on one queue.
     device: a torch device.  threads: for torch and decoding; None takes what the machine grants.
     max_pixels: largest image decoded.
-    keep_versions: how many old versions stay on disk to roll back to.
+    keep_versions: how many versions stay on disk to roll back to.
     keep_tasks: how many records of ended tasks stay in Redis.
     max_pending_mb: with so many decoded megabytes waiting to be consolidated, no task is taken up until one is.
     upkeep_s: seconds between two rounds of dropping what is not kept.

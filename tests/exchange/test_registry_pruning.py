@@ -3,7 +3,7 @@
 import pytest
 
 from exchange.errors import VersionNotFound, VersionUnreadable
-from tests.exchange.publishing import files_of, publish_chain
+from tests.exchange.publishing import files_of, publish, publish_chain
 
 
 def test_pruning_keeps_what_is_needed(registry):
@@ -19,6 +19,16 @@ def test_pruning_keeps_what_is_needed(registry):
         registry.shelf.manifest(9)
     assert {name[:6] for name in files_of(registry)} == {"000006", "000007"}
     assert registry.newest_consolidated().version == 6
+
+
+def test_what_nobody_would_go_back_to_leaves_room_for_the_rest(registry):
+    corrections = ["fast", "consolidated"] * 6
+    for version, kind in enumerate(["consolidated", *corrections, "fast", "consolidated", "fast"]):
+        tasks = ["t1"] if version <= len(corrections) else ["t1", "t2"]
+        publish(registry, version or None, kind, consolidated=tasks)
+    registry.prune(keep=5)
+    kept = {manifest.version: manifest.kind for manifest in registry.manifests()}
+    assert kept == {16: "fast", 15: "consolidated", 14: "fast", 13: "consolidated", 1: "consolidated"}
 
 
 def test_pruning_takes_nothing_that_becomes_canary_or_is_activated_meanwhile(registry, monkeypatch):
