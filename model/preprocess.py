@@ -45,8 +45,8 @@ class TooManyPixels(UndecodableImage):
 def decode(data: bytes, px: int, max_pixels: int) -> NDArray[np.uint8]:
     """Encoded JPEG, PNG or WebP to RGB pixels [3, px, px]. Raises UndecodableImage.
 
-    The header is read, and `max_pixels` checked, before anything is decompressed. A JPEG at least twice the size
-    wanted is decoded at a half, a quarter or an eighth, which its format makes cheap.
+    The header is read, and `max_pixels` checked, before anything is decompressed. A JPEG at least four times the
+    size wanted is decoded at a half, a quarter or an eighth, which its format makes cheap and leaves twice that size.
     """
     plain = decode_plain_jpeg(data, px, max_pixels)
     if plain is not None:

@@ -132,7 +132,9 @@ class Metrics:
         )
         self.learning = {
             name: Gauge(
-                f"hippotune_trainer_{name}", f"{meaning}, as of the task learned last.", registry=registry
+                f"hippotune_trainer_{name}",
+                f"{meaning}, as of the newest task that tells.",
+                registry=registry,
             )
             for name, meaning in LEARNING.items()
         }
@@ -196,7 +198,7 @@ class Metrics:
         for state in TaskState:
             self.task_state.labels(state.value).set(tally[state])
         self.stream_lag.set(lag)
-        learned = next((task for task in newest if task.metrics), None)
         for name, gauge in self.learning.items():
-            if learned is not None and name in learned.metrics:
-                gauge.set(learned.metrics[name])
+            told = next((task.metrics[name] for task in newest if name in task.metrics), None)
+            if told is not None:
+                gauge.set(told)

@@ -4,7 +4,7 @@ Tasks are learned fast as they arrive and consolidated one after another. A task
 consolidated does not wait: its fast version is learned in between, at the next training step or the next batch of
 held-out images. Only a consolidated task is acknowledged; until then a crash hands it to the next trainer, which starts
 from the version being served and from the last finished epoch. An order to forget a task is carried out as soon as it
-arrives.
+is taken from the queue, which waits while as many tasks are pending as memory is meant for.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def test_metrics_have_the_promised_names_and_route_templates(server: Running) ->
     assert 'route="unmatched"' in text
     assert "some-id" not in text
     assert "secret" not in text
-    assert 'hippotune_rejected_total{reason="invalid"}' in text
+    for reason in ("invalid", "not_found"):
+        assert f'hippotune_rejected_total{{reason="{reason}"}}' in text
     for stage in ("read", "decode", "queue", "compute", "encode"):
         assert f'hippotune_stage_duration_seconds_count{{stage="{stage}"}}' in text
 
@@ -75,8 +76,8 @@ def test_what_was_never_measured_is_no_figure() -> None:
     metrics = Metrics()
     figures = {"spread_ratio": 0.25, "forgetting": 0.0}
     learned = TaskRecord("a", "a", TaskState.CONSOLIDATED, 1, (), 1, figures, None, 1, 0, 0, 0, 0)
-    metrics.tasks([learned], lag=0)
     metrics.tasks([replace(learned, metrics={"loss": 0.5}), learned], lag=0)
+    metrics.tasks([replace(learned, metrics={})], lag=0)
     text = generate_latest(metrics.registry).decode()
     assert "hippotune_trainer_spread_ratio 0.25\n" in text, "the last figure stays until there is another"
     assert "hippotune_trainer_forgetting 0.0\n" in text
