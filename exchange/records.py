@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 import orjson
 from pydantic import TypeAdapter
@@ -118,13 +118,28 @@ class Claim:
         return any(sample.space is not None for sample in self.samples)
 
 
+class Identity(Protocol):
+    """What a backbone says of itself. Nothing here knows the networks themselves."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def px(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Backbone:
+class BackboneRecord:
     """Which frozen network a version was learned on; a version fits no other."""
 
     name: str
     px: int
     sha256: str
+
+    @classmethod
+    def of(cls, identity: Identity) -> Self:
+        return cls(identity.name, identity.px, identity.sha256)
 
     def __str__(self) -> str:
         return f"{self.name} at {self.px} px (weights {self.sha256[:12]})"
@@ -147,7 +162,7 @@ class Manifest:
     parent: int | None
     created_at: float
     kind: Kind
-    backbone: Backbone
+    backbone: BackboneRecord
     labels: tuple[str, ...]
     """In the order of the head's outputs."""
     consolidated: tuple[str, ...]

@@ -16,7 +16,7 @@ from exchange import registry_lua as lua
 from exchange.connection import reaching_redis
 from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.keys import DEFAULT_PREFIX, Keys
-from exchange.records import Backbone, Canary, Kind, Manifest
+from exchange.records import BackboneRecord, Canary, Kind, Manifest
 from exchange.shelf import Shelf, Writer
 
 _POLL_S = 1.0
@@ -43,7 +43,7 @@ class Registry:
         *,
         kind: Kind,
         parent: int | None,
-        backbone: Backbone,
+        backbone: BackboneRecord,
         labels: Sequence[str],
         consolidated: Sequence[str],
         fast: Sequence[str],

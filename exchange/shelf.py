@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exchange.errors import BackboneChanged, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.files import make_durable, make_folder, sha256_of, storing
-from exchange.records import Backbone, FileRecord, Manifest
+from exchange.records import BackboneRecord, FileRecord, Manifest
 
 Writer = Callable[[Path], None]
 """Writes one file of a version under the path it is given."""
@@ -50,9 +50,9 @@ class Shelf:
         oldest = min(self.numbers(), default=0)
         return f": the oldest that is kept is {oldest}" if 0 < version < oldest else ""
 
-    def check_backbone(self, backbone: Backbone) -> None:
+    def check_backbone(self, backbone: BackboneRecord) -> None:
         """Raises `BackboneChanged` when versions lie here and none was learned on this one, `VersionUnreadable`."""
-        learned: list[Backbone] = []
+        learned: list[BackboneRecord] = []
         for version in sorted(self.numbers(), reverse=True):
             with suppress(VersionNotFound, VersionCorrupt, VersionUnreadable):
                 learned.append(self.manifest(version).backbone)

@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -235,7 +235,7 @@ def server(settings: Settings) -> Finding:
 def speed(settings: Settings) -> Iterator[Finding]:
     """Load the backbone, time it, and let `auto` choose as the server does."""
     from exchange.errors import BackboneChanged, VersionUnreadable
-    from exchange.records import Backbone
+    from exchange.records import BackboneRecord
     from exchange.shelf import Shelf
     from service.cpus import available_cpus
     from service.runtimes.torch import TorchRuntime
@@ -250,7 +250,7 @@ def speed(settings: Settings) -> Iterator[Finding]:
     took_s, facts = time.perf_counter() - began, runtime.backbone
     told = f"{facts.identity.name}, {facts.px} px, {facts.dim} channels, {facts.depth} blocks, loaded in {took_s:.1f} s"
     try:
-        Shelf(settings.store / "versions").check_backbone(Backbone(*astuple(facts.identity)))
+        Shelf(settings.store / "versions").check_backbone(BackboneRecord.of(facts.identity))
     except (BackboneChanged, VersionUnreadable) as error:
         yield Finding(
             "backbone", Verdict.WRONG, f"{told}; {error}", "correct --store, or --backbone and --weights"

@@ -3,7 +3,7 @@
 The linear head takes every class to spread as all do together. Here class c adds to that shared covariance what its own
 has beyond it, by a share that grows with the images it brought:
 
-    Sigma_c = Sigma + n_c / (n_c + OWN) (S_c - Sigma)+
+    Sigma_c = Sigma + n_c / (n_c + HALF_TRUSTED) (S_c - Sigma)+
 
 where Sigma is the shared covariance with its ridge (Sigma + Lambda in `model.head`), S_c the class' own, and ()+ keeps
 the directions, seen by Sigma, in which S_c is the larger. Added whole, the few directions of S_c that are kept would
@@ -32,13 +32,13 @@ from torch import Tensor
 
 from model.moments import ClassMoments, probes
 
-OWN = 500
+HALF_TRUSTED = 500
 """Images with which a class' own covariance counts half as much as it could."""
 DIRECTIONS = 8
 """How many directions of each class are served: of those in a sketch, the ones in which it exceeds the rest most."""
 CLOSEST = 10
 """Classes whose gain is worked out for an image, by what they score without it, however many classes there are."""
-CHUNK = 256
+CLASSES_AT_ONCE = 256
 """Classes solved at once, where there are many."""
 ROUNDING = 1e-5
 """Share of a sketch's largest eigenvalue below which others are taken for rounding."""
@@ -58,7 +58,9 @@ class ClassCovariances:
         cholesky: [F, F], L lower triangular with L L^T = Sigma.
         """
         lower = cholesky.float()  # its condition is but the root of the covariance's
-        parts = zip(moments.scatter.split(CHUNK), moments.counts.float().split(CHUNK), strict=True)
+        parts = zip(
+            moments.scatter.split(CLASSES_AT_ONCE), moments.counts.float().split(CLASSES_AT_ONCE), strict=True
+        )
         solved = [own_directions(scatter, counts, lower) for scatter, counts in parts]
         directions, volumes = (torch.cat(part) for part in zip(*solved, strict=True))
         offsets = directions @ moments.means.float().unsqueeze(-1)
@@ -110,13 +112,14 @@ def whitened_directions(core: Tensor, whitened: Tensor, counts: Tensor) -> tuple
     """D_c L [C, R, F] and v_c [C], of `whitened_sketch` and counts [C].
 
     Whitened, Sigma is I and S_c is U diag(s) U^T with orthonormal U. Where s exceeds 1, Sigma_c is I + U diag(b) U^T
-    with b = n / (n + OWN) (s - 1): so v_c is the sum of log(1 + b) / 2, and D_c L is diag(b / (1 + b))^(1/2) U^T.
+    with b = n / (n + HALF_TRUSTED) (s - 1): so v_c is the sum of log(1 + b) / 2, and D_c L is
+    diag(b / (1 + b))^(1/2) U^T.
     """
     freedom = (counts - 1).clamp_min(1)[:, None, None]
     factors = low_rank(core, whitened) / freedom.sqrt()  # [C, S, F], B with B^T B = S_c, whitened
     spread, axes = torch.linalg.eigh(factors @ factors.mT)  # [C, S] s, [C, S, S]
     spread, axes = spread[:, -DIRECTIONS:].clamp_min(1), axes[:, :, -DIRECTIONS:]
-    beyond = (counts / (counts + OWN)).unsqueeze(1) * (spread - 1)  # [C, R], b
+    beyond = (counts / (counts + HALF_TRUSTED)).unsqueeze(1) * (spread - 1)  # [C, R], b
     kept = (beyond / (1 + beyond) / spread).sqrt().unsqueeze(-1) * (axes.mT @ factors)
     return kept, 0.5 * beyond.log1p().sum(dim=1)
 

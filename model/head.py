@@ -35,7 +35,7 @@ from model.familiarity import Familiarity
 from model.moments import ClassMoments
 from model.shrinkage import regularised
 
-CHUNK = 64
+IMAGES_AT_ONCE = 64
 """Images scored at once where there are many."""
 DOUBTED = 2
 """Added to a class' images when its mean's error is allowed for: that of very few images is itself a guess."""
@@ -85,7 +85,7 @@ class Head:
 
     def logits_of_many(self, features: Tensor) -> Tensor:
         """The same for features [n, F] of more images than a batch: a batch reads some hundred kilobytes for each."""
-        return torch.cat([self.logits(chunk) for chunk in features.split(CHUNK)])
+        return torch.cat([self.logits(chunk) for chunk in features.split(IMAGES_AT_ONCE)])
 
     def to(self, device: torch.device | str) -> Head:
         covariances = None if self.covariances is None else self.covariances.to(device)

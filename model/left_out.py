@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.covariances import CLOSEST, whitened_directions, whitened_sketch
-from model.head import CHUNK, Discriminant, separation
+from model.head import IMAGES_AT_ONCE, Discriminant, separation
 from model.moments import probes
 
 MOST = 1024
@@ -49,7 +49,10 @@ def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tens
         return linear
     sketches, whole = OwnSketches.of(found, rows), []
     for logits, images, own in zip(
-        linear.split(CHUNK), features.split(CHUNK), rows.unsqueeze(1).split(CHUNK), strict=True
+        linear.split(IMAGES_AT_ONCE),
+        features.split(IMAGES_AT_ONCE),
+        rows.unsqueeze(1).split(IMAGES_AT_ONCE),
+        strict=True,
     ):
         volumes, gains = left_out_own(found, sketches, images, own.squeeze(1))
         paid = logits - found.volumes.expand_as(logits).scatter(1, own, volumes.unsqueeze(1))

@@ -34,23 +34,23 @@ from torch import Tensor
 
 from model.moments import ClassMoments, probes
 
-DRAWN, OWN = 300.0, 1.0
+DRAWN_PRIOR, OWN_PRIOR = 300.0, 1.0
 """Degrees of freedom with which a channel's own variance counts as much as the mean of all channels: as many where
 nothing tells, or so few that it hardly counts for anything but a channel that does not vary."""
 LEAST_RIDGE = 1e-4
 """Share of its variance that a channel is given at least. With less, and images that are all alike, the covariance is
 singular as far as float64 can tell."""
-USUAL, LEAST = 1.0, 1 / 8
+USUAL_SHARE, LEAST_SHARE = 1.0, 1 / 8
 """The shrinkage where nothing tells, and the least that is tried, by halves. Of many photographs twice the first lets
 expect a few errors in a hundred fewer, but validation images were answered no better for it."""
 LEAST_FREEDOM = 6
 """Degrees of freedom below which nothing tells."""
-SAVED = math.log(0.98)
+LEAST_SAVING = math.log(0.98)
 """What the logarithm of the expected errors must change by for another ridge: less is not known so exactly, and
 rounding must not choose."""
-NARROW = 1e-9
+LEAST_SPREAD = 1e-9
 """Least spread of scores, as a share of their distance, that counts. Images may repeat."""
-PROBES = 64
+TRACE_PROBES = 64
 """Random vectors that a trace is estimated by, to within a per cent."""
 COMPARED = 1024
 """Classes set against each other at most, which takes time with their square."""
@@ -70,14 +70,16 @@ class Regularised:
     error: float
 
     @classmethod
-    def of(cls, covariance: Tensor, freedom: Tensor, shrinkage: float, prior: float = DRAWN) -> Regularised:
+    def of(
+        cls, covariance: Tensor, freedom: Tensor, shrinkage: float, prior: float = DRAWN_PRIOR
+    ) -> Regularised:
         """With Lambda as `ridge` gives it for the same arguments. One factorisation, O(F^3)."""
         added = ridge(covariance, freedom, shrinkage, prior)
         cholesky = torch.linalg.cholesky(covariance + added.diag())
         # Hutchinson's estimate of a trace (Communications in Statistics 1989): all F less that of Lambda's part.
-        random = probes(len(covariance), PROBES)
+        random = probes(len(covariance), TRACE_PROBES)
         hidden = torch.linalg.solve_triangular(cholesky, added.sqrt().unsqueeze(1) * random, upper=False)
-        trace = (random.square().sum() - hidden.square().sum()).clamp_min(0).item() / PROBES
+        trace = (random.square().sum() - hidden.square().sum()).clamp_min(0).item() / TRACE_PROBES
         # Below f, since the rank of S is; an estimate need not be.
         inflation = 1 / (1 - min(trace / freedom.item(), 1 - LEAST_RIDGE))
         return cls(added, cholesky, inflation, trace * inflation)
@@ -96,7 +98,7 @@ class Regularised:
         reach = centred @ weight  # [C, C], mu_a^T M^-1 mu_b
         spread = reach - weight.mT @ (self.ridge.unsqueeze(1) * weight)  # with M^-1 S M^-1, as S = M - Lambda
         apart, wide = between_pairs(reach), between_pairs(spread)
-        wide = torch.maximum(wide, NARROW * apart).clamp_min(torch.finfo(wide.dtype).tiny)
+        wide = torch.maximum(wide, LEAST_SPREAD * apart).clamp_min(torch.finfo(wide.dtype).tiny)
         off = self.error / counts
         distance = (apart - off.unsqueeze(1) - off) / (2 * self.inflation * wide.sqrt())
         errors = torch.special.log_ndtr(-distance).fill_diagonal_(-math.inf)  # no class is taken for itself
@@ -113,20 +115,20 @@ def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regula
     """Their covariance with the ridge of a given shrinkage; where none is given, of the one that lets expect the fewest
     errors."""
     covariance, freedom = moments.covariance, moments.freedom
-    best = Regularised.of(covariance, freedom, USUAL if shrinkage is None else shrinkage)
+    best = Regularised.of(covariance, freedom, USUAL_SHARE if shrinkage is None else shrinkage)
     if shrinkage is not None or len(moments.labels) < 2 or freedom < LEAST_FREEDOM:
         return best
     rows = compared(moments.labels)
     means, counts = moments.means[rows], moments.counts[rows]
-    prior, least = DRAWN, best.log_expected_errors(means, counts)
-    own = Regularised.of(covariance, freedom, USUAL, OWN)
-    if (errors := own.log_expected_errors(means, counts)) < least + SAVED:
-        best, prior, least = own, OWN, errors
-    share = USUAL
-    while share > LEAST:
+    prior, least = DRAWN_PRIOR, best.log_expected_errors(means, counts)
+    own = Regularised.of(covariance, freedom, USUAL_SHARE, OWN_PRIOR)
+    if (errors := own.log_expected_errors(means, counts)) < least + LEAST_SAVING:
+        best, prior, least = own, OWN_PRIOR, errors
+    share = USUAL_SHARE
+    while share > LEAST_SHARE:
         share /= 2
         tried = Regularised.of(covariance, freedom, share, prior)
-        if (errors := tried.log_expected_errors(means, counts)) >= least + SAVED:
+        if (errors := tried.log_expected_errors(means, counts)) >= least + LEAST_SAVING:
             break  # they fall to the least and rise again
         best, least = tried, errors
     return best
@@ -138,7 +140,7 @@ def compared(labels: Sequence[str]) -> list[int]:
     return rows[:: math.ceil(len(rows) / COMPARED)]
 
 
-def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float, prior: float = DRAWN) -> Tensor:
+def ridge(covariance: Tensor, freedom: Tensor, shrinkage: float, prior: float = DRAWN_PRIOR) -> Tensor:
     """The diagonal [F] of Lambda: Lambda_i = max(shrinkage F / f, LEAST_RIDGE) s_i.
 
     covariance: [F, F], S, estimated with so many degrees of freedom f, `freedom` [].

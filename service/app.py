@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import astuple
 from importlib.metadata import version
 
 from anyio import CapacityLimiter, create_task_group, to_thread
@@ -16,7 +15,7 @@ from exchange.blobs import BlobStore
 from exchange.connection import connect
 from exchange.keys import Keys
 from exchange.queue import TaskQueue
-from exchange.records import Backbone
+from exchange.records import BackboneRecord
 from exchange.registry import Registry
 from exchange.relay import Relay
 from exchange.tasks import TaskReader
@@ -123,7 +122,7 @@ async def running(
     engine.start()
     try:
         # Here alone: a store that is moved to another backbone later must not end who still answers from it.
-        services.registry.shelf.check_backbone(Backbone(*astuple(runtime.identity)))
+        services.registry.shelf.check_backbone(BackboneRecord.of(runtime.identity))
         await to_thread.run_sync(warm_backbone, engine, runtime)
         watcher.start()
         memory.start()

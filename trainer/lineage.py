@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import structlog
 
@@ -16,7 +16,7 @@ from exchange.errors import (
     VersionNotFound,
     VersionUnreadable,
 )
-from exchange.records import LEARNER, SERVING, Backbone, Manifest
+from exchange.records import LEARNER, SERVING, BackboneRecord, Manifest
 from exchange.registry import Registry
 from model.checkpoint import InvalidCheckpoint
 from trainer.learner import Learner
@@ -38,7 +38,7 @@ class Lineage:
 
     def __init__(self, registry: Registry, learner: Learner) -> None:
         self.registry, self.learner = registry, learner
-        self.backbone = Backbone(*astuple(learner.network.backbone.identity))
+        self.backbone = BackboneRecord.of(learner.network.backbone.identity)
 
     def load(self) -> Base:
         """The state behind the version now served, be it the newest or one somebody rolled back to.

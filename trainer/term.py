@@ -98,7 +98,7 @@ class Term:
                     self.corrections.serve(fresh)
                     fresh = []
                     self.withdrawal.forget(claim)
-                elif not self.is_new(claim):
+                elif self.finish_if_known(claim):
                     pass
                 elif claim.corrects:
                     fresh += self.corrections.loaded(claim)
@@ -112,14 +112,14 @@ class Term:
         """Whether another task may be held in memory; one always may."""
         return not self.claims.pending or self.claims.held_bytes < self.config.max_pending_mb << 20
 
-    def is_new(self, claim: Claim) -> bool:
-        """False for one delivered again after it was learned: the crash came before the acknowledgement."""
+    def finish_if_known(self, claim: Claim) -> bool:
+        """Acknowledge one delivered again after it was learned: the crash came before. Whether it was."""
         self.knowledge.catch_up()
         base = self.knowledge.base
-        if claim.task.id not in (*base.state.tasks, *base.state.corrected):
-            return True
-        self.claims.finish(claim, self.queue.get(claim.task.id).metrics, base.version)
-        return False
+        known = claim.task.id in (*base.state.tasks, *base.state.corrected)
+        if known:
+            self.claims.finish(claim, self.queue.get(claim.task.id).metrics, base.version)
+        return known
 
     def accept(self, claim: Claim) -> None:
         """Load a task, learn it fast, serve it."""

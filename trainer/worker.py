@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import astuple
 
 import structlog
 import torch
@@ -15,7 +14,7 @@ from exchange.connection import connect
 from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost
 from exchange.lease import Lease
 from exchange.queue import TaskQueue
-from exchange.records import Backbone, Claim
+from exchange.records import BackboneRecord, Claim
 from exchange.registry import Registry
 from exchange.upkeep import explain_waiting
 from model.backbone import load_backbone
@@ -122,6 +121,6 @@ def run(config: TrainerConfig, stop: threading.Event) -> None:
     redis = connect(config.redis_url)
     queue = TaskQueue(redis, BlobStore(config.store / "blobs"), config.queue)
     registry = Registry(redis, config.store / "versions", config.queue.prefix)
-    registry.shelf.check_backbone(Backbone(*astuple(network.backbone.identity)))
+    registry.shelf.check_backbone(BackboneRecord.of(network.backbone.identity))
     log.info("trainer ready", backbone=network.backbone.identity.name, px=network.backbone.px)
     Worker(Learner(network, config.learner), queue, registry, config).run(stop)

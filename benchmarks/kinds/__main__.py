@@ -26,7 +26,7 @@ from model.backbone import load_backbone
 from model.deliberation import LoopConfig
 from model.network import RetrievalViT
 from model.preprocess import to_pixels
-from model.shrinkage import USUAL
+from model.shrinkage import USUAL_SHARE
 from model.spec import BackboneSpec
 from trainer.config import LearnerConfig
 from trainer.learner import Learner
@@ -68,7 +68,7 @@ def measure(
     px = network.backbone.px
     taught, asked = drawn(classes, images, px, 2 * seed), drawn(classes, judges, px, 2 * seed + 1)
     learner, bare = Learner(network, LearnerConfig(seed=seed)), Learner(network, BARE)
-    usual = Learner(network, LearnerConfig(seed=seed, shrinkage=USUAL))
+    usual = Learner(network, LearnerConfig(seed=seed, shrinkage=USUAL_SHARE))
     tasks = parted(taught)
     whole, headed = learned(learner, tasks), learned(bare, tasks)
     features, plain = learner.extract(whole.pools, asked.pixels), bare.extract(headed.pools, asked.pixels)

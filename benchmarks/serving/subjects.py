@@ -14,7 +14,7 @@ import httpx
 from benchmarks.serving.models import load_torch, version_of
 from benchmarks.serving.scene import Child, Scene, child, packed, photographs
 from exchange.connection import connect
-from exchange.records import SERVING, Backbone, Manifest
+from exchange.records import SERVING, BackboneRecord, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
 
@@ -70,7 +70,7 @@ class Versions:
         return self.registry.publish(
             kind="consolidated",
             parent=current,
-            backbone=Backbone(identity.name, identity.px, identity.sha256),
+            backbone=BackboneRecord(identity.name, identity.px, identity.sha256),
             labels=checkpoint.labels,
             consolidated=("sample",),
             fast=(),

@@ -175,7 +175,7 @@ async def score(
                 target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
             )
             try:
-                await scored(ticket, request)
+                await wait_for_scores(ticket, request)
             finally:
                 if not ticket.done.done():
                     services.engine.withdraw(ticket)
@@ -214,7 +214,7 @@ async def decode_all(services: Services, images: Sequence[tuple[str, bytes]]) ->
             pending.cancel()
 
 
-async def scored(ticket: Ticket, request: Request) -> None:
+async def wait_for_scores(ticket: Ticket, request: Request) -> None:
     """Wait for a ticket's scores. Raises its Problem, and ClientDisconnect."""
     gone = asyncio.ensure_future(until_gone(request))
     try:

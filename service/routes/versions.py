@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query
 
-from exchange.records import SERVING, Backbone, Manifest
+from exchange.records import SERVING, BackboneRecord, Manifest
 from model.merging import LEAST_KEEP
 from service import examples
 from service.problems import Problem, documented
@@ -122,7 +121,7 @@ def end_canary(services: Services, version: int) -> VersionView:
 
 def require_fitting(services: Services, manifest: Manifest) -> None:
     """Raise Problem 409 when a version was learned on another backbone."""
-    here = Backbone(*astuple(services.runtime.identity))
+    here = BackboneRecord.of(services.runtime.identity)
     if here != manifest.backbone:
         told = f"version {manifest.version} was learned on {manifest.backbone}; this server runs {here}"
         raise Problem(409, told)

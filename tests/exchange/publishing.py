@@ -1,13 +1,13 @@
 """Versions to publish."""
 
-from exchange.records import Backbone
+from exchange.records import BackboneRecord
 
 
 def publish(registry, expected=None, kind="fast", **changes):
     fields = {
         "kind": kind,
         "parent": expected,
-        "backbone": Backbone("vit_tiny", 224, "ab"),
+        "backbone": BackboneRecord("vit_tiny", 224, "ab"),
         "labels": ["cat"],
         "consolidated": [],
         "fast": ["t1"],

@@ -37,7 +37,7 @@ PUBLISHER = """
 import sys, time
 from pathlib import Path
 from exchange.connection import connect
-from exchange.records import Backbone
+from exchange.records import BackboneRecord
 from exchange.registry import Registry
 
 url, store = sys.argv[1:]
@@ -45,7 +45,7 @@ registry = Registry(connect(url), Path(store) / "versions")
 while True:
     current = registry.current()
     registry.publish(
-        kind="consolidated", parent=current, expected=current, backbone=Backbone("vit", 1, "a"),
+        kind="consolidated", parent=current, expected=current, backbone=BackboneRecord("vit", 1, "a"),
         labels=["cat"], consolidated=[], fast=[], slots=0, metrics={},
         files={"serving": lambda path: path.write_bytes(bytes(200_000))},
     )

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from exchange.records import (
-    Backbone,
+    BackboneRecord,
     FileRecord,
     Manifest,
     Sample,
@@ -20,7 +20,7 @@ def manifest(**changes):
         "parent": 1,
         "created_at": 1.5,
         "kind": "fast",
-        "backbone": Backbone("vit_tiny", 224, "ab"),
+        "backbone": BackboneRecord("vit_tiny", 224, "ab"),
         "labels": ("cat", "żółw"),
         "consolidated": ("t1",),
         "fast": ("t2",),

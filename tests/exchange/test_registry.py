@@ -8,7 +8,7 @@ import pytest
 
 from exchange.errors import BackboneChanged, LeaseLost, PointerMoved, StoreUnavailable, VersionNotFound
 from exchange.lease import Lease
-from exchange.records import Backbone, Canary
+from exchange.records import BackboneRecord, Canary
 from tests.exchange.publishing import files_of, publish, publish_chain
 
 
@@ -35,7 +35,7 @@ def test_whoever_expected_another_version_is_refused_and_leaves_nothing(registry
 
 
 def test_a_store_fits_the_backbones_its_versions_were_learned_on(registry):
-    ours, other = Backbone("vit_tiny", 224, "ab"), Backbone("vit_tiny", 224, "cd" * 32)
+    ours, other = BackboneRecord("vit_tiny", 224, "ab"), BackboneRecord("vit_tiny", 224, "cd" * 32)
     registry.shelf.check_backbone(ours)
     publish(registry, backbone=other)
     (registry.shelf.root / "000002.json").write_text("damaged")

@@ -18,7 +18,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from exchange.records import Backbone, Manifest
+from exchange.records import BackboneRecord, Manifest
 from exchange.shelf import Shelf
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Limits, digits
@@ -113,7 +113,7 @@ def learned_elsewhere(store: Path) -> None:
     shelf = Shelf(store / "versions")
     with shelf.staging(1) as staging:
         files = shelf.write(1, {"serving": lambda path: path.write_bytes(b"any")}, staging)
-        elsewhere = Backbone("vit_small", 96, "ab" * 32)
+        elsewhere = BackboneRecord("vit_small", 96, "ab" * 32)
         manifest = Manifest(1, None, 0.0, "consolidated", elsewhere, ("ant",), ("t",), (), 0, {}, files)
         shelf.write_manifest(manifest, staging)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from model.covariances import CLOSEST, DIRECTIONS, OWN, ClassCovariances, low_rank
-from model.head import CHUNK, Discriminant, Head
+from model.covariances import CLOSEST, DIRECTIONS, HALF_TRUSTED, ClassCovariances, low_rank
+from model.head import IMAGES_AT_ONCE, Discriminant, Head
 from model.moments import ClassMoments, label_rows, probes
 from model.shrinkage import ridge
 
@@ -61,7 +61,7 @@ def test_it_is_the_bayes_classifier_of_gaussians_with_covariances_of_their_own()
     vectors, labels = stretched(classes=5, dim=DIRECTIONS)
     moments = observed(vectors, labels, sketch=DIRECTIONS)
     covariance = moments.covariance + ridge(moments.covariance, moments.freedom, SHRINKAGE).diag()
-    share, lower = PER_CLASS / (PER_CLASS + OWN), torch.linalg.cholesky(covariance)
+    share, lower = PER_CLASS / (PER_CLASS + HALF_TRUSTED), torch.linalg.cholesky(covariance)
     likelihood = []
     for own, mean in zip(vectors.double().split(PER_CLASS), moments.means, strict=True):
         whitened = torch.linalg.solve_triangular(lower, own.mT, upper=False).cov()
@@ -181,7 +181,7 @@ def test_it_weighs_as_much_as_it_is_told() -> None:
 def test_many_images_are_scored_as_a_batch_is() -> None:
     vectors, labels = stretched(classes=4, dim=24)
     found = head(observed(vectors, labels, sketch=16))
-    assert len(vectors) > CHUNK
+    assert len(vectors) > IMAGES_AT_ONCE
     torch.testing.assert_close(found.logits_of_many(vectors), found.logits(vectors))
 
 

@@ -9,15 +9,25 @@ import torch
 from torch import Tensor
 
 from model.moments import ClassMoments
-from model.shrinkage import COMPARED, DRAWN, LEAST, OWN, USUAL, Regularised, compared, regularised, ridge
+from model.shrinkage import (
+    COMPARED,
+    DRAWN_PRIOR,
+    LEAST_SHARE,
+    OWN_PRIOR,
+    USUAL_SHARE,
+    Regularised,
+    compared,
+    regularised,
+    ridge,
+)
 from tests.model.clusters import blobs
 
 WIDTH, CLASSES, IMAGES = 200, 8, 25
 LABELS = tuple("abcdefgh"[row // IMAGES] for row in range(CLASSES * IMAGES))
 FOUND = {
-    "where images spread": (USUAL, DRAWN),
-    "in channels that hardly vary": (USUAL, OWN),
-    "in directions that hardly vary": (LEAST, DRAWN),
+    "where images spread": (USUAL_SHARE, DRAWN_PRIOR),
+    "in channels that hardly vary": (USUAL_SHARE, OWN_PRIOR),
+    "in directions that hardly vary": (LEAST_SHARE, DRAWN_PRIOR),
 }
 """Where classes differ, and the shrinkage and prior of the ridge that suits it."""
 
@@ -51,7 +61,7 @@ def wrong_pairs(moments: ClassMoments, found: Regularised, new: Tensor) -> float
 
 
 @pytest.mark.parametrize("signal", FOUND)
-@pytest.mark.parametrize("shrinkage", [LEAST, 0.5, 1.0, 4.0])
+@pytest.mark.parametrize("shrinkage", [LEAST_SHARE, 0.5, 1.0, 4.0])
 def test_errors_come_as_expected(signal: str, shrinkage: float) -> None:
     moments = taught(signal)
     found = solved(moments, shrinkage)
@@ -64,7 +74,7 @@ def test_errors_come_as_expected(signal: str, shrinkage: float) -> None:
 @pytest.mark.parametrize("signal", FOUND)
 def test_an_image_is_as_far_from_the_mean_of_its_class_as_expected(signal: str) -> None:
     moments = taught(signal)
-    for shrinkage in (LEAST, 1.0):
+    for shrinkage in (LEAST_SHARE, 1.0):
         found = solved(moments, shrinkage)
         off = (drawn(signal, 500, seed=1) - drawn(signal, 20000, seed=2).mean(dim=1, keepdim=True)).double()
         lengths = torch.linalg.solve_triangular(found.cholesky, off.flatten(0, 1).mT, upper=False)

@@ -22,10 +22,9 @@ from PIL import Image
 
 from exchange.connection import connect
 from exchange.queue import TaskQueue
-from exchange.records import Backbone, Manifest
+from exchange.records import BackboneRecord, Manifest
 from exchange.registry import Registry
-from model.backbone import Backbone as VisionBackbone
-from model.backbone import load_backbone
+from model.backbone import Backbone, load_backbone
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.sample import sample_version
@@ -49,7 +48,7 @@ class Running:
     services: Services
     queue: TaskQueue
     registry: Registry
-    backbone: VisionBackbone
+    backbone: Backbone
 
     def publish(self, checkpoint: Checkpoint, labels: Sequence[str] | None = None) -> Manifest:
         """As a trainer does."""
@@ -58,7 +57,7 @@ class Running:
         return self.registry.publish(
             kind="consolidated",
             parent=current,
-            backbone=Backbone(identity.name, identity.px, identity.sha256),
+            backbone=BackboneRecord.of(identity),
             labels=checkpoint.labels if labels is None else labels,
             consolidated=tuple(dict.fromkeys(checkpoint.pools.slot_tasks)),
             fast=(),
@@ -76,7 +75,7 @@ class Running:
 
 
 def random_version(
-    backbone: VisionBackbone,
+    backbone: Backbone,
     labels: Sequence[str],
     slots: int = 12,
     seed: int = 0,

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
-from exchange.records import Backbone, TaskRecord, TaskState
+from exchange.records import BackboneRecord, TaskRecord, TaskState
 from trainer.task import Task
 
 from .bench import FAST, SLOW, Bench, Trouble
@@ -208,7 +208,7 @@ def test_a_store_moved_to_another_backbone_keeps_tasks_waiting_and_the_trainer_a
         assert one.version is not None
         ours = bench.registry.manifest(one.version)
         moved = bench.registry.publish(
-            kind="consolidated", parent=one.version, backbone=Backbone("vit_small", 96, "ab" * 32),
+            kind="consolidated", parent=one.version, backbone=BackboneRecord("vit_small", 96, "ab" * 32),
             labels=ours.labels, consolidated=ours.consolidated, fast=(), slots=0, metrics={},
             files={}, expected=one.version,
         )  # fmt: skip
