@@ -4,16 +4,20 @@ uvicorn waits for the head of a request without end and buffers it without limit
 and `MAX_HEAD` bytes, and a connection that waits for one may be closed to make room for another. It also waits without
 end for a client to take an answer; here one that takes too little for `TAKEN_S` seconds loses its connection, and with
 it its place among the event streams.
+
+What differs besides: a request that offers to speak another protocol keeps its body, trailers are no headers, there is
+one Host and no more, and of requests that came together each is answered before one of them is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.metrics import Metrics
 from service.problems import Problem, answer, refused
@@ -26,8 +30,12 @@ MAX_HEAD = 64 * 1024
 MAX_HEADERS = 100
 
 
-class HeadTooLarge(Exception):
-    """More headers, or more bytes of them, than are read."""
+class HeadRefused(Exception):
+    """Raised where httptools calls back, which it then reports as an error of its own."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
 
 
 @dataclass(slots=True)
@@ -58,6 +66,10 @@ class HeadLimits(HttpToolsProtocol):
         self._taken_s = TAKEN_S
         self._unused = 0
         """Bytes received since the last that ended a head or were part of a body."""
+        self._unanswered: deque[RequestResponseCycle] = deque()
+        """Requests whose heads came whole, oldest first."""
+        self._refusal: Problem | None = None
+        """What is said, and the last that is, once they are answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -71,26 +83,29 @@ class HeadLimits(HttpToolsProtocol):
         self._stop_until_taken()
         self.leave()
         super().connection_lost(exc)
+        for (
+            cycle
+        ) in self._unanswered:  # uvicorn tells the newest alone, and others then write to what is closed
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def leave(self) -> None:
         """Close the connection, unless a request is under way on it."""
         self._lobby.waiting.pop(self, None)
         self._stop_waiting()
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._unanswered:
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refusal is not None:
             return
         self._unset_keepalive_if_required()
         self._unused += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # to nothing that is spoken here: answered in HTTP/1.1, as RFC 9110 allows
+            self._parse(data)
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, HeadTooLarge):
-                self._refuse(too_large())
+            if isinstance(error.__context__, HeadRefused):
+                self._refuse(error.__context__.problem)
             else:
                 self._refuse(Problem(400, "what was sent is no sound HTTP/1.1"))
             return
@@ -99,34 +114,85 @@ class HeadLimits(HttpToolsProtocol):
         elif self._in_head and self._unused and self._timer is None:
             self._await_head()
 
+    def _parse(self, data: bytes) -> None:
+        """Raises HttpParserError.
+
+        httptools takes what follows an offer to speak another protocol for that one already. Nothing else is spoken
+        here, and a server may pass an offer over (RFC 9110, 7.8): the head is read again without it.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                head = self._head_without_offer()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self.parser.feed_data(head)
+            else:
+                return
+
+    def _head_without_offer(self) -> bytes:
+        lines = [
+            b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        ]
+        for name, value in self.headers:
+            if name == b"connection":
+                others = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                value = b",".join(others)
+            if name != b"upgrade":
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join((*lines, b"", b""))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer, which must not pass for a header (RFC 9110, 6.5.1)
         if len(self.headers) >= MAX_HEADERS:
-            raise HeadTooLarge
+            raise HeadRefused(too_large())
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # see `_parse`
         self._stop_waiting()
         self._lobby.waiting.pop(self, None)
         self._in_head, self._unused = False, 0
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
-            raise HeadTooLarge
+        self._check_head()
         super().on_headers_complete()
+        self._unanswered.append(self.cycle)
+
+    def _check_head(self) -> None:
+        """Raises HeadRefused."""
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+            raise HeadRefused(too_large())
+        if self.parser.get_method() == b"CONNECT":
+            raise HeadRefused(refused("method", "CONNECT", "be another: this is no proxy", 400))
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise HeadRefused(refused("Host", f"given {hosts} times", "be given once", 400))
 
     def on_body(self, body: bytes) -> None:
         self._unused = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._in_head, self._unused = True, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._unanswered.popleft()
         super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():
+        if self.transport.is_closing() or self._unanswered:
+            return
+        if self._refusal is not None:
+            self._say(self._refusal)
+        else:
             self._lobby.waiting[self] = None
 
     def shutdown(self) -> None:
@@ -168,13 +234,31 @@ class HeadLimits(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer, unless another answer is being written, and close."""
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            response = answer(self._lobby.metrics, problem)
-            lines = [b"%b: %b\r\n" % header for header in (*response.raw_headers, (b"connection", b"close"))]
-            self.transport.write(
-                b"".join((STATUS_LINE[problem.status], *lines, b"\r\n", bytes(response.body)))
-            )
+        """Answer once all requests before are answered, and close.
+
+        The request refused may be the newest of them, where its body is at fault: then that is not answered otherwise,
+        unless it is being answered already.
+        """
+        newest = self._unanswered[-1] if self._unanswered else None
+        if newest is not None and newest.more_body:
+            if newest.response_started:
+                self.transport.close()
+                return
+            if len(self._unanswered) > 1:
+                self._unanswered.pop()
+                self.pipeline.popleft()
+            else:
+                newest = None
+        if newest is None:
+            self._say(problem)
+        else:
+            self._refusal = problem
+
+    def _say(self, problem: Problem) -> None:
+        """Answer, and close."""
+        response = answer(self._lobby.metrics, problem)
+        lines = [b"%b: %b\r\n" % header for header in (*response.raw_headers, (b"connection", b"close"))]
+        self.transport.write(b"".join((STATUS_LINE[problem.status], *lines, b"\r\n", bytes(response.body))))
         self.transport.close()
 
 

@@ -10,7 +10,9 @@ import pytest
 from service import middleware, protocol, receive
 from service.config import ServiceConfig
 from tests.service.sockets import CHUNKED, HEAD, alive, all_of, connection, exchange, problem_in
-from tests.service.support import Running, picture, random_version, running
+from tests.service.support import Running, picture, random_version, running, wait_for
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 
 def test_a_head_that_trickles_is_cut_off(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +71,13 @@ def test_heads_without_end_are_refused(server: Running, pieces: list[bytes]) -> 
         b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         b"GET /a\0b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         b"CONNECT x:443 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"CONNECT / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        HEAD + b"Host: 127.0.0.1\r\n\r\n",
     ],
     ids=[
         "tls", "version", "space", "method", "negative length", "smuggling", "two lengths", "nul", "connect",
+        "connect to a path", "no host", "two hosts",
     ],
 )  # fmt: skip
 def test_what_is_no_http_is_a_problem_too(server: Running, request_line: bytes) -> None:
@@ -159,7 +165,77 @@ def test_chunked_bodies_are_read_and_pipelined_requests_answered_in_order(server
 
 
 def test_an_offer_to_speak_something_else_is_passed_over(server: Running) -> None:
-    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
     with connection(server) as open_socket:
-        open_socket.sendall(HEAD + offer)
+        open_socket.sendall(HEAD + OFFER + b"\r\n")
         assert open_socket.recv(65_536).startswith(b"HTTP/1.1 200")
+        open_socket.sendall(HEAD + b"Connection: close\r\n\r\n")
+        assert all_of(open_socket).startswith(b"HTTP/1.1 200"), "and what follows is HTTP as before"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_request_that_offers_something_else_keeps_its_body(server: Running, chunked: bool) -> None:
+    body = picture()
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+    head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\n%b\r\n" % (length, OFFER)
+    last = HEAD + b"Connection: close\r\n\r\n"
+    for pieces in ([head + sent + last], [head, sent, last], [head, sent[:20], sent[20:] + last]):
+        received = exchange(server, *pieces)
+        assert received.count(b"HTTP/1.1 200") == 2
+        assert received.index(b'"predictions"') < received.index(b'"alive"')
+
+
+def test_a_body_is_no_request_whatever_its_head_offers(server: Running) -> None:
+    inner = HEAD + b"\r\n"
+    head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n%b\r\n" % (len(inner), OFFER)
+    received = exchange(server, head, inner, HEAD + b"Connection: close\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 415")
+    assert received.count(b"HTTP/1.1") == 2
+
+
+def test_many_offers_that_come_together_are_all_passed_over(server: Running) -> None:
+    offers = 600
+    received = exchange(server, (HEAD + OFFER + b"\r\n") * offers + HEAD + b"Connection: close\r\n\r\n")
+    assert received.count(b"HTTP/1.1 200") == offers + 1
+
+
+def test_a_trailer_is_no_header(server: Running) -> None:
+    body = picture()
+    chunks = b"%x\r\n%b\r\n0\r\nContent-Encoding: gzip\r\n\r\n" % (len(body), body)
+    received = exchange(server, CHUNKED + chunks + HEAD + b"Connection: close\r\n\r\n")
+    assert received.count(b"HTTP/1.1 200") == 2
+
+
+GARBAGE = b"GARBAGE\r\n\r\n"
+
+
+def test_what_came_before_a_request_that_is_refused_is_answered(server: Running) -> None:
+    body = picture()
+    whole = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    unsound = CHUNKED + b"x\r\n"
+    for sent, answered in (
+        (whole + GARBAGE, 1),
+        (whole + HEAD + b"\r\n" + GARBAGE, 2),
+        (whole + unsound, 1),
+        (whole + HEAD + b"\r\n" + unsound, 2),
+        (unsound, 0),
+    ):
+        received = exchange(server, sent)
+        assert received.count(b"HTTP/1.1 200") == answered
+        last = received[received.rindex(b"HTTP/1.1 ") :]
+        problem_in(last, 400)
+    alive(server)
+
+
+def test_who_leaves_before_all_is_answered_is_no_error_of_ours(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = picture()
+    whole = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    for _ in range(5):
+        with connection(server) as open_socket:
+            open_socket.sendall(whole * 8)
+            open_socket.recv(100)
+    wait_for(lambda: not server.services.engine.admitted)
+    alive(server)
+    assert "Exception in ASGI application" not in caplog.text
