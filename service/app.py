@@ -72,7 +72,9 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
                 raise
             yield
 
+    nouns = (classify, feedback, tasks, events, versions, operations, inference, page)
     app = App(
+        [noun.router for noun in nouns],
         title="HippoTune",
         version=version("hippotune"),
         description=DESCRIPTION,
@@ -86,8 +88,6 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
     app.state.lifecycle, app.state.metrics = lifecycle, metrics
     wrap(app, config, keys, metrics)
     problems.install(app, metrics)
-    for noun in (classify, feedback, tasks, events, versions, operations, inference, page):
-        app.include_router(noun.router)
     app.mount("/web", page.files())
     return app
 

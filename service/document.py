@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from service import guard, problems, tensors
 
 
 class App(FastAPI):
     """FastAPI whose document knows the shape of its errors, and what needs a key."""
+
+    def __init__(self, routers: Sequence[APIRouter], **of_fastapi: Any) -> None:
+        super().__init__(**of_fastapi)
+        self._routers = routers
+        for router in routers:
+            self.include_router(router)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -20,6 +27,8 @@ class App(FastAPI):
             schemas |= {**problems.schemas(), **tensors.schemas()}
             guard.describe(document)
             as_the_protocol_has_it(document)
+            for router in self._routers:
+                examples_whole(document, router)
             for schema in parameter_schemas(document):
                 without_null(schema)
         return super().openapi()
@@ -33,6 +42,19 @@ def as_the_protocol_has_it(document: dict[str, Any]) -> None:
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
                     response["content"] = {"application/json": {"schema": error}}
+
+
+def examples_whole(document: dict[str, Any], router: APIRouter) -> None:
+    """FastAPI takes nulls out of its document, and so fields that are always sent out of the examples of answers."""
+    for route in router.routes:
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
+            continue
+        for method in route.methods or ():
+            answers = document["paths"][route.path_format][method.lower()]["responses"]
+            for status, told in route.responses.items():
+                for media, content in told.get("content", {}).items():
+                    if "example" in content:
+                        answers[str(status)]["content"][media]["example"] = content["example"]
 
 
 def parameter_schemas(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
