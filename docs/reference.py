@@ -35,6 +35,10 @@ Made from the server's own OpenAPI document, which it serves at `/openapi.json` 
 
 Every error is a [problem document](#problemdocument) (RFC 9457): `detail` is for people, `errors` for programs, with
 the field, its value and what is allowed. Under `/v2` it is `{"error": "..."}`, as that protocol has it.
+What is no sound HTTP has no path yet, and gets a problem document whatever it was meant for.
+
+A client that closes its side of the connection before it has the answer counts as gone, even where it reads on: its
+images are not computed, and it is sent nothing. A task that had come whole by then is learned all the same.
 """
 
 PROBLEM = {

@@ -79,7 +79,7 @@ EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
 }
 
 DESCRIPTIONS = {
-    400: "The body is not what its Content-Type says.",
+    400: "The body is not what its Content-Type says, or the request no sound HTTP.",
     401: "No API key, or one that is not known here.",
     403: "The API key's role does not cover this; without keys: a request from a web page from elsewhere.",
     404: "There is no such thing.",
