@@ -36,7 +36,6 @@ class OnnxRuntime:
         self._graphs = graphs
         self._threads = threads
         self._sessions: dict[LoopConfig, Sessions] = {}
-        self._loading = Lock()
 
     @property
     def name(self) -> str:
@@ -64,15 +63,19 @@ class OnnxRuntime:
         self._graphs.stop()
 
     def _sessions_of(self, loop: LoopConfig) -> Sessions:
-        with self._loading:
-            if loop not in self._sessions:
-                if not self._graphs.ready(loop):
-                    self._graphs.export(loop)
-                self._sessions[loop] = {
-                    kind: open_session(str(self._graphs.path(loop, kind)), self._threads, self._beside.device)
-                    for kind in GraphKind
-                }
-            return self._sessions[loop]
+        """Opened by the first version of a loop, whose graphs are exported before where there are none.
+
+        Under no lock: for `auto` the engine's thread comes here too, once the sessions of its loop are open, and must
+        not wait for the minutes that the export of another loop takes.
+        """
+        if loop not in self._sessions:
+            if not self._graphs.ready(loop):
+                self._graphs.export(loop)
+            self._sessions[loop] = {
+                kind: open_session(str(self._graphs.path(loop, kind)), self._threads, self._beside.device)
+                for kind in GraphKind
+            }
+        return self._sessions[loop]
 
 
 class OnnxClassifier:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from structlog.testing import capture_logs
 from timm.models.vision_transformer import VisionTransformer
 
 pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
@@ -23,12 +21,11 @@ from model.export import GraphKind, export_graph
 from model.sample import sample_version
 from model.spec import BackboneSpec
 from service.config import ServiceConfig
-from service.runtimes import Output, auto, load
-from service.runtimes.auto import AutoRuntime, Choice
+from service.runtimes import auto, load
+from service.runtimes.auto import AutoRuntime
 from service.runtimes.graphs import Graphs, export_in_int8
 from service.runtimes.onnx import NoProvider, OnnxClassifier, OnnxRuntime, open_session, require_provider
 from service.runtimes.torch import TorchRuntime
-from tests.service.support import wait_for
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # exporting takes minutes on a busy machine
@@ -191,62 +188,6 @@ def test_auto_measures_what_is_on_disk_before_it_answers(
     assert "at batch 1" in runtime.name
     assert runtime.name.startswith(("onnx cpu", "torch cpu"))
     runtime.close()
-
-
-class Broken:
-    """Answers nonsense."""
-
-    def classify(self, pixels: NDArray[np.uint8], budgets: list[Budget], explain: bool) -> Output:
-        count = len(pixels)
-        return Output(
-            np.full((count, 6), np.nan, np.float32),
-            np.zeros(count, np.float32),
-            np.zeros((count, 2), int),
-            np.zeros((count, 64)),
-            (),
-        )
-
-
-def test_a_version_moves_to_onnx_only_when_onnx_answers_as_torch_does(
-    beside: TorchRuntime, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runtime = AutoRuntime(beside, graphs, threads=1)
-    version = sample_version(beside.backbone, LOOP, 12, 6)
-    late = auto.AutoClassifier(runtime, version, beside.prepare(version))
-    runtime._choices[LOOP] = Choice((2.0, 2.0))
-    with monkeypatch.context() as patch:
-        patch.setattr(runtime, "prepare_faster", lambda checkpoint: Broken())
-        assert np.isfinite(late.classify(images(1), [Budget(3, 0, 4)], False).scores).all()
-    assert late._faster is None
-    other = auto.AutoClassifier(runtime, version, beside.prepare(version))
-    assert isinstance(other._faster, OnnxClassifier)
-    runtime.close()
-
-
-def test_the_faster_one_on_both_batches_wins() -> None:
-    assert Choice((1.2, 1.1)).onnx
-    assert Choice((1.5, 0.9)).onnx
-    assert not Choice((1.1, 0.8)).onnx
-
-
-def test_auto_stays_with_torch_when_the_export_fails(beside: TorchRuntime, tmp_path: Path) -> None:
-    spec = BackboneSpec("vit_tiny_patch16_224", tmp_path / "missing.safetensors")
-    runtime = AutoRuntime(beside, Graphs(spec, beside.identity, tmp_path), threads=1)
-    check_equal(runtime, beside, sample_version(beside.backbone, LOOP, 12, 6), Budget(3, 0, 4))
-    runtime._background.shutdown(wait=True)
-    check_equal(runtime, beside, sample_version(beside.backbone, LOOP, 12, 6), Budget(3, 0, 4))
-    assert "not measured" in runtime.name
-
-
-def test_an_export_that_ends_with_the_server_is_no_fault_of_onnx(
-    beside: TorchRuntime, backbone: BackboneSpec, tmp_path: Path
-) -> None:
-    with capture_logs() as lines:
-        runtime = AutoRuntime(beside, Graphs(backbone, beside.identity, tmp_path), threads=1)
-        runtime.prepare(sample_version(beside.backbone, LOOP, 12, 6))
-        wait_for(multiprocessing.active_children)
-        runtime.close()
-    assert [line["event"].split(",")[0] for line in lines] == ["exporting graphs for onnx"]
 
 
 def test_without_onnx_auto_is_torch_and_onnx_says_what_is_missing(
