@@ -262,14 +262,13 @@ def speed(settings: Settings) -> Iterator[Finding]:
 
 def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
     """What `--runtime auto` takes here and why; measured where the graphs of an earlier start are in the store."""
-    from model.deliberation import LoopConfig
     from model.sample import sample_version
     from service.cpus import available_cpus
     from service.runtimes.auto import AutoRuntime
     from service.runtimes.graphs import Graphs
     from service.runtimes.load import ADVICE, missing_packages
 
-    loop = LoopConfig()
+    loop = settings.loop()
     sample = sample_version(runtime.backbone, loop)
     told = f"torch answers one image in {milliseconds(runtime.prepare(sample), sample):.1f} ms"
     if runtime.device.type != "cpu":
@@ -278,7 +277,7 @@ def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
         return Finding("runtime", Verdict.NOTE, f"torch alone, {', '.join(lacking)} missing; {told}", ADVICE)
     graphs = Graphs(settings.spec(), runtime.identity, settings.store / "cache")
     if not graphs.ready(loop):
-        told = f"torch at first: {told}; the first server here exports onnx and measures it"
+        told = f"torch at first: {told}; the first version served exports onnx and measures it"
         return Finding("runtime", Verdict.OK, told)
     auto = AutoRuntime(runtime, graphs, settings.threads or available_cpus())
     auto.prepare(sample)

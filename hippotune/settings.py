@@ -22,6 +22,7 @@ from hippotune.kinds import Count, Part, Positive, Share, Weight, of_redis, spli
 
 if TYPE_CHECKING:
     from exchange.queue import QueueConfig
+    from model.deliberation import LoopConfig
     from model.spec import BackboneSpec
     from service.config import ServiceConfig
     from trainer.process import TrainerConfig
@@ -290,6 +291,12 @@ class Settings(BaseSettings):
 
         return _fill(QueueConfig, self._named("queue_"))
 
+    def loop(self) -> LoopConfig:
+        """What slots are trained in."""
+        from model.deliberation import LoopConfig
+
+        return _fill(LoopConfig, self.given)
+
     def service(self, redis_url: str) -> ServiceConfig:
         """What a server is told. Raises ValueError when two settings contradict each other."""
         from service.config import ServiceConfig
@@ -299,7 +306,6 @@ class Settings(BaseSettings):
 
     def trainer(self, redis_url: str) -> TrainerConfig:
         """What a trainer is told. Raises ValueError when two settings contradict each other."""
-        from model.deliberation import LoopConfig
         from model.device import pick_device
         from service.cpus import available_cpus
         from trainer.config import LearnerConfig, ValidationConfig
@@ -309,7 +315,7 @@ class Settings(BaseSettings):
             "redis_url": redis_url,
             "backbone": self.spec(),
             "queue": self.queue(),
-            "loop": _fill(LoopConfig, self.given),
+            "loop": self.loop(),
             "device": str(pick_device(self.device)),
             "threads": self.threads or available_cpus(),
             "learner": _fill(LearnerConfig, self.given),

@@ -89,10 +89,13 @@ class Runtime(Protocol):
         """The backbone, its size and its hash: what a version must have been learned on."""
 
     def empty(self) -> Checkpoint:
-        """A checkpoint that knows no class, to warm the backbone with."""
+        """A checkpoint that knows no class and recalls nothing, to warm the backbone with."""
 
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
-        """Lay a version out for this runtime, from any thread. Raises InvalidCheckpoint."""
+        """Lay a version out for this runtime, from any thread. Raises InvalidCheckpoint.
+
+        One without labels by whatever takes no time: nobody can ask it anything.
+        """
 
     def close(self) -> None:
         """End what it does in the background, and what a thread waits for in `prepare`. Again does no harm."""

@@ -86,6 +86,8 @@ class AutoRuntime:
 
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         first = self._torch.prepare(checkpoint)
+        if not checkpoint.labels:  # nobody asks it anything, and no other version may have its loop
+            return first
         with self._deciding:
             if checkpoint.loop not in self._choices:
                 self._choices[checkpoint.loop] = None
@@ -142,8 +144,7 @@ class AutoClassifier:
             passes = passes_of(self._checkpoint)
             if passes not in self._runtime.agreed:
                 self._check(faster)
-                if self._checkpoint.labels:
-                    self._runtime.agreed.add(passes)
+                self._runtime.agreed.add(passes)
         except Exception as error:  # onnxruntime raises what it likes; torch needs none of it
             log.error("a version stays on torch", reason=str(error))
         else:
@@ -159,7 +160,7 @@ class AutoClassifier:
         )
         if (fault := fault_of(ours, len(version.labels))) is not None:
             raise ValueError(f"onnx gave {fault}")
-        if (apart := float(np.abs(ours.scores - torchs.scores).max(initial=0))) > TOLERANCE:
+        if (apart := float(np.abs(ours.scores - torchs.scores).max())) > TOLERANCE:
             raise ValueError(f"a score by onnx is {apart:.3g} from the same by torch")
 
 

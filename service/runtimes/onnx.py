@@ -49,11 +49,13 @@ class OnnxRuntime:
         return self._beside.empty()
 
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
-        """Exports the graphs first where no version had such a loop before.
+        """Exports the graphs first where no version with labels had such a loop before.
 
         Raises ExportFailed, and NoProvider where onnxruntime cannot open the device.
         """
         explainer = self._beside.prepare(checkpoint)
+        if not checkpoint.labels:  # the graphs have no scores without a class
+            return explainer
         pairs, device = self._beside.backbone.pairs, self._beside.device
         sessions = self._sessions_of(checkpoint.loop)
         with self._beside.one_thread():
@@ -97,7 +99,6 @@ class OnnxClassifier:
         self._explainer = explainer
         self._pairs = pairs
         self._slots = checkpoint.pools.slots
-        self._labels = len(checkpoint.labels)
         self._full, self._layers = checkpoint.loop.budget, len(checkpoint.loop.layers)
         self._rounded = rounded
         tensors = version_inputs(checkpoint).items()
@@ -105,7 +106,7 @@ class OnnxClassifier:
         self.passes = {kind: Pass(session, values) for kind, session in sessions.items()}
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
-        if explain or not self._labels:  # the graph keeps no trace, and has no scores without a class
+        if explain:  # the graphs keep no trace
             return self._explainer.classify(pixels, budgets, explain)
         pairs = self._pairs(budgets[0].keep)
         kind = self._kind(budgets, pairs)

@@ -47,7 +47,8 @@ class TorchRuntime:
         return self.backbone.identity
 
     def empty(self) -> Checkpoint:
-        return Checkpoint.empty(self.backbone, LoopConfig())
+        """In the smallest loop, which every backbone has the blocks for: without slots it is the plain transformer."""
+        return Checkpoint.empty(self.backbone, LoopConfig(layers=(1,)))
 
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         checkpoint.check_fits(self.backbone)

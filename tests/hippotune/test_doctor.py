@@ -95,6 +95,19 @@ def test_threads_beyond_the_processors_are_noted() -> None:
     assert (finding.verdict, "1000 threads" in finding.found) == (Verdict.NOTE, True)
 
 
+def test_what_is_timed_is_the_loop_of_the_settings(backbone: tuple[str, ...], tmp_path: Path) -> None:
+    _, name, _, weights = backbone
+
+    def runtime(layers: str) -> doctor.Finding:
+        *_, found = doctor.speed(
+            Settings(backbone=name, weights=weights, px=32, store=tmp_path, layers=layers)
+        )
+        return found
+
+    assert runtime("1,3").verdict == Verdict.OK
+    assert "layers is (1, 9)" in runtime("1,9").found
+
+
 def test_a_store_of_another_backbone_is_wrong(tmp_path: Path) -> None:
     learned_elsewhere(tmp_path)
     found = next(doctor.speed(Settings(store=tmp_path)))

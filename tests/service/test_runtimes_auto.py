@@ -16,6 +16,7 @@ pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extra
 pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras cpu and gpu")
 
 from model.budget import Budget
+from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.sample import sample_version
 from model.spec import BackboneSpec
@@ -64,6 +65,19 @@ def test_no_pass_waits_while_another_loop_is_exported(
         assert isinstance(served._faster, OnnxClassifier)
         assert not graphs.ended.is_set(), "the pass sat out an export"
         graphs.let.set()
+
+
+def test_no_graph_is_exported_before_there_is_a_version_to_answer_by_it(
+    beside: TorchRuntime, tmp_path: Path
+) -> None:
+    graphs = FlatGraphs(beside, tmp_path)
+    with closing(AutoRuntime(beside, graphs, threads=1)) as runtime:
+        # As a server does at its start, and again when a store has forgotten all.
+        warmed, forgotten = runtime.empty(), Checkpoint.empty(beside.backbone, OTHER)
+        for checkpoint in (warmed, forgotten, flat_version(beside.backbone, LOOP)):
+            runtime.prepare(checkpoint)
+        runtime._background.shutdown(wait=True)
+    assert graphs.exported == [LOOP]
 
 
 class Broken:

@@ -26,6 +26,7 @@ from service.runtimes.auto import AutoRuntime
 from service.runtimes.graphs import Graphs, export_in_int8
 from service.runtimes.onnx import NoProvider, OnnxClassifier, OnnxRuntime, open_session, require_provider
 from service.runtimes.torch import TorchRuntime
+from tests.service.flat_graphs import FlatGraphs
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # exporting takes minutes on a busy machine
@@ -107,9 +108,15 @@ def test_without_slots_it_is_the_plain_transformer(onnx: OnnxRuntime, beside: To
     check_equal(onnx, beside, version, Budget(3, 0, 4, 0.75))
 
 
-def test_a_version_that_knows_nothing_is_served_too(onnx: OnnxRuntime, beside: TorchRuntime) -> None:
-    output = onnx.prepare(Checkpoint.empty(beside.backbone, LOOP)).classify(images(2), [Budget()] * 2, False)
-    assert output.scores.shape == (2, 0)
+def test_a_version_that_knows_nothing_is_served_too_and_needs_no_graph(
+    beside: TorchRuntime, tmp_path: Path
+) -> None:
+    graphs = FlatGraphs(beside, tmp_path)
+    onnx = OnnxRuntime(beside, graphs, threads=1)
+    for checkpoint in (onnx.empty(), Checkpoint.empty(beside.backbone, LOOP)):
+        output = onnx.prepare(checkpoint).classify(images(2), [Budget()] * 2, False)
+        assert output.scores.shape == (2, 0)
+    assert graphs.exported == []
 
 
 def test_the_trace_comes_with_the_same_answer(onnx: OnnxRuntime, beside: TorchRuntime) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gc
 import threading
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
 
+from exchange.queue import QueueConfig
+from model.deliberation import LoopConfig
+from model.spec import BackboneSpec
+from service.config import ServiceConfig
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.server import OwnProcessServer
-from tests.service.support import wait_for
+from tests.service.support import picture, random_version, running, wait_for
 
 
 def test_what_start_up_left_is_never_searched_for_garbage_again() -> None:
@@ -29,3 +34,14 @@ def test_what_start_up_left_is_never_searched_for_garbage_again() -> None:
         server.should_exit = True
         thread.join()
         gc.unfreeze()
+
+
+def test_it_starts_on_a_backbone_that_has_fewer_blocks_than_the_default_loop(
+    redis_url: str, little: BackboneSpec, tmp_path: Path
+) -> None:
+    queue = QueueConfig(prefix=tmp_path.name)
+    config = ServiceConfig(redis_url, tmp_path / "store", little, queue, runtime="torch", threads=1)
+    with running(config) as server:
+        server.serve(random_version(server.backbone, "abc", loop=LoopConfig(layers=(1, 2, 3))))
+        answer = server.client.post("/classify", content=picture(), headers={"Content-Type": "image/png"})
+        assert answer.json()["budget"]["tmax"] == LoopConfig().tmax
