@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from threading import Lock
@@ -91,7 +92,7 @@ class AutoRuntime:
         with self._deciding:
             if checkpoint.loop not in self._choices:
                 self._choices[checkpoint.loop] = None
-                if self._graphs.ready(checkpoint.loop):
+                if self._at_hand(checkpoint.loop):
                     self._decide(checkpoint.loop)
                 else:
                     self._background.submit(self._decide, checkpoint.loop)
@@ -105,6 +106,12 @@ class AutoRuntime:
     def close(self) -> None:
         self._graphs.stop()
         self._background.shutdown(cancel_futures=True)
+
+    def _at_hand(self, loop: LoopConfig) -> bool:
+        """Whether a loop's graphs are on disk and could be opened. Errors come again, and are told, in `_decide`."""
+        with suppress(Exception):
+            return self._onnx.open(loop)
+        return False
 
     def _decide(self, loop: LoopConfig) -> None:
         """Measure a loop, after exporting its graphs where there are none. Torch stays where that fails."""

@@ -18,6 +18,7 @@ import torch
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
+from exchange.files import make_durable, make_folder
 from model.backbone import Backbone, BackboneIdentity, load_backbone
 from model.deliberation import LoopConfig
 from model.export import GraphKind, export_graph, graph_key
@@ -118,25 +119,34 @@ def export_missing(
     torch.set_num_threads(1)
     backbone = load_backbone(spec)
     for kind, path in missing:
-        (export_in_int8 if int8 else export_graph)(backbone, loop, kind, path)
+        make_folder(path.parent)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            (export_in_int8 if int8 else export_graph)(backbone, loop, kind, written)
+            give_name(written, path)
+
+
+def give_name(written: Path, path: Path) -> None:
+    """Rename a file once it is durable: by its name alone a server takes it for whole."""
+    make_durable(written)
+    written.replace(path)
+    make_durable(path.parent)
 
 
 def export_in_int8(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Path) -> None:
     """`export_graph`, then weights are rounded, with one scale a channel. What they are multiplied with is rounded in
     each pass, by its own range."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        whole, rounded = Path(folder) / "float32.onnx", Path(folder) / path.name
-        export_graph(backbone, loop, kind, whole)
-        # Not the convolution: it is a hundredth of the work, and pixels take rounding badly.
-        quantize_dynamic(
-            whole,
-            rounded,
-            op_types_to_quantize=["MatMul", "Attention"],
-            per_channel=True,
-            nodes_to_exclude=steep_nodes(onnx.load(str(whole))),
-        )
-        rounded.replace(path)
+    whole = path.with_name(f"float32.{path.name}")
+    export_graph(backbone, loop, kind, whole)
+    # Not the convolution: it is a hundredth of the work, and pixels take rounding badly.
+    quantize_dynamic(
+        whole,
+        path,
+        op_types_to_quantize=["MatMul", "Attention"],
+        per_channel=True,
+        nodes_to_exclude=steep_nodes(onnx.load(str(whole))),
+    )
+    whole.unlink()
 
 
 def steep_nodes(model: onnx.ModelProto) -> list[str]:

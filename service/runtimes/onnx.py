@@ -7,9 +7,16 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, OrtValue, SessionOptions, get_available_providers
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NoSuchFile,
+)
 
 from model.backbone import BackboneIdentity
 from model.budget import Budget
@@ -17,13 +24,17 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.export import GraphKind, version_inputs
 from service.runtimes import Classifier, Output, as_taught
-from service.runtimes.graphs import Graphs
+from service.runtimes.graphs import ExportFailed, Graphs
 from service.runtimes.torch import TorchRuntime
+
+log = structlog.get_logger(__name__)
 
 Sessions = Mapping[GraphKind, InferenceSession]
 
 CPU = torch.device("cpu")
 ON_CUDA = "CUDAExecutionProvider"
+BROKEN = (InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile)
+"""What onnxruntime raises over a file that holds no whole graph."""
 
 
 class OnnxRuntime:
@@ -64,19 +75,38 @@ class OnnxRuntime:
     def close(self) -> None:
         self._graphs.stop()
 
-    def _sessions_of(self, loop: LoopConfig) -> Sessions:
-        """Opened by the first version of a loop, whose graphs are exported before where there are none.
+    def open(self, loop: LoopConfig) -> bool:
+        """Open a loop's graphs. False where one is missing on disk, or was cut short: that one is removed.
 
-        Under no lock: for `auto` the engine's thread comes here too, once the sessions of its loop are open, and must
-        not wait for the minutes that the export of another loop takes.
+        Raises NoProvider, OSError where it cannot be removed, and what else onnxruntime raises.
+
+        Under no lock: for `auto` the engine's thread comes here too, once its loop is open, and must not wait for the
+        minutes that the export of another loop takes.
         """
-        if loop not in self._sessions:
-            if not self._graphs.ready(loop):
-                self._graphs.export(loop)
-            self._sessions[loop] = {
-                kind: open_session(str(self._graphs.path(loop, kind)), self._threads, self._beside.device)
-                for kind in GraphKind
-            }
+        if loop in self._sessions:
+            return True
+        if not self._graphs.ready(loop):
+            return False
+        sessions: dict[GraphKind, InferenceSession] = {}
+        for kind in GraphKind:
+            path = self._graphs.path(loop, kind)
+            try:
+                sessions[kind] = open_session(str(path), self._threads, self._beside.device)
+            except BROKEN as error:
+                log.warning("graph removed: it cannot be opened", file=path.name, reason=str(error))
+                path.unlink(missing_ok=True)
+        if len(sessions) < len(GraphKind):
+            return False
+        self._sessions[loop] = sessions
+        return True
+
+    def _sessions_of(self, loop: LoopConfig) -> Sessions:
+        if not self.open(loop):
+            self._graphs.export(loop)
+            if not self.open(loop):
+                raise ExportFailed(
+                    "onnxruntime cannot open a graph that was just exported; the log has what it says"
+                )
         return self._sessions[loop]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,9 @@ pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras
 import onnx
 
 from model.deliberation import LoopConfig
+from model.export import GraphKind
 from model.spec import BackboneSpec
+from service.runtimes import graphs
 from service.runtimes.graphs import ExportFailed, Graphs, steep_nodes
 from service.runtimes.torch import TorchRuntime
 
@@ -47,23 +50,36 @@ def test_the_exporting_process_leaves_an_interrupt_to_the_server() -> None:
     assert (found.returncode, found.stderr) == (0, "")
 
 
+def test_a_graph_gets_its_name_once_it_would_survive_a_power_cut(
+    tmp_path: Path, backbone: BackboneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "graph.onnx"
+    durable: list[tuple[str, bool]] = []
+    monkeypatch.setattr(graphs, "make_durable", lambda one: durable.append((one.name, path.exists())))
+    monkeypatch.setattr(graphs, "export_graph", lambda *told: told[-1].write_bytes(b"a graph"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process has no server to leave them to
+    graphs.export_missing(backbone, LoopConfig(), [(GraphKind.EVEN, path)], False, 0)
+    assert durable == [("graph.onnx", False), (tmp_path.name, True)]
+    assert [found.name for found in tmp_path.iterdir()] == ["graph.onnx"]
+
+
 def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) -> None:
-    graphs = Graphs(backbone, TorchRuntime.load(backbone, "cpu", threads=1).identity, tmp_path)
-    graphs.stop()
+    ended = Graphs(backbone, TorchRuntime.load(backbone, "cpu", threads=1).identity, tmp_path)
+    ended.stop()
     with pytest.raises(ExportFailed):
-        graphs.export(LoopConfig())
+        ended.export(LoopConfig())
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_export_that_is_ended_leaves_no_file(tmp_path: Path, backbone: BackboneSpec) -> None:
     identity = TorchRuntime.load(backbone, "cpu", threads=1).identity
-    graphs = Graphs(backbone, identity, tmp_path, int8=True)  # which has a temporary folder from the start
+    ending = Graphs(backbone, identity, tmp_path, int8=True)  # which has a temporary folder from the start
     with ThreadPoolExecutor(1) as pool:
-        exported = pool.submit(graphs.export, LoopConfig())
+        exported = pool.submit(ending.export, LoopConfig())
         while not any(tmp_path.iterdir()) and not exported.done():
             time.sleep(0.05)
-        graphs.stop()
+        ending.stop()
         with pytest.raises(ExportFailed, match="stopped"):
             exported.result()
     assert not any(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -18,6 +19,7 @@ pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
+from model.export import GraphKind
 from model.sample import sample_version
 from model.spec import BackboneSpec
 from service.runtimes import Classifier, Output, auto, grey_images
@@ -65,6 +67,24 @@ def test_no_pass_waits_while_another_loop_is_exported(
         assert isinstance(served._faster, OnnxClassifier)
         assert not graphs.ended.is_set(), "the pass sat out an export"
         graphs.let.set()
+
+
+def test_nobody_waits_while_a_graph_that_was_cut_short_is_exported_anew(
+    beside: TorchRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "measure", lambda *_: FASTER)
+    graphs = HeldGraphs(beside, tmp_path)
+    FlatGraphs.export(graphs, OTHER)
+    os.truncate(graphs.path(OTHER, GraphKind.EVEN), 0)
+    with closing(AutoRuntime(beside, graphs, threads=1)) as runtime:
+        served = runtime.prepare(flat_version(beside.backbone, OTHER))
+        assert graphs.began.wait(WAIT_S)
+        assert not graphs.ended.is_set(), "the version sat out an export"
+        graphs.let.set()
+        runtime._background.shutdown(wait=True)
+        np.testing.assert_allclose(grey_scores(served), 1 / 6, rtol=1e-6)
+    assert isinstance(served._faster, OnnxClassifier)
+    assert graphs.exported == [OTHER, OTHER]
 
 
 def test_no_graph_is_exported_before_there_is_a_version_to_answer_by_it(

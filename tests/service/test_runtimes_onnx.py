@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,10 @@ from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from service.runtimes import auto, load
 from service.runtimes.auto import AutoRuntime
-from service.runtimes.graphs import Graphs, export_in_int8
+from service.runtimes.graphs import ExportFailed, Graphs, export_in_int8
 from service.runtimes.onnx import NoProvider, OnnxClassifier, OnnxRuntime, open_session, require_provider
 from service.runtimes.torch import TorchRuntime
-from tests.service.flat_graphs import FlatGraphs
+from tests.service.flat_graphs import FlatGraphs, flat_version
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # exporting takes minutes on a busy machine
@@ -174,6 +175,37 @@ def test_a_version_of_another_backbone_is_refused(onnx: OnnxRuntime) -> None:
     other = TorchRuntime(Backbone("test_vit", vit, 64, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
     with pytest.raises(InvalidCheckpoint, match="learned on"):
         onnx.prepare(sample_version(other.backbone, LOOP))
+
+
+@pytest.mark.parametrize("left", [0, 1000])
+def test_graphs_that_were_cut_short_are_exported_once_more(
+    beside: TorchRuntime, tmp_path: Path, left: int
+) -> None:
+    graphs, version = FlatGraphs(beside, tmp_path), flat_version(beside.backbone, LOOP)
+    graphs.export(LOOP)
+    for kind in (GraphKind.EVEN, GraphKind.MERGING):
+        os.truncate(graphs.path(LOOP, kind), left)
+    classifier = OnnxRuntime(beside, graphs, threads=1).prepare(version)
+    scores = classifier.classify(images(2), [LOOP.budget] * 2, explain=False).scores
+    np.testing.assert_allclose(scores, 1 / 6, rtol=1e-6)
+    assert graphs.exported == [LOOP, LOOP]
+
+
+class TornGraphs(FlatGraphs):
+    """Exports graphs of which one is empty."""
+
+    def export(self, loop: LoopConfig) -> None:
+        super().export(loop)
+        os.truncate(self.path(loop, GraphKind.EVEN), 0)
+
+
+def test_a_graph_that_cannot_be_opened_when_it_is_new_is_not_exported_for_ever(
+    beside: TorchRuntime, tmp_path: Path
+) -> None:
+    graphs = TornGraphs(beside, tmp_path)
+    with pytest.raises(ExportFailed, match="cannot open"):
+        OnnxRuntime(beside, graphs, threads=1).prepare(flat_version(beside.backbone, LOOP))
+    assert graphs.exported == [LOOP]
 
 
 def test_loops_that_differ_in_what_is_fed_share_a_graph(graphs: Graphs) -> None:
