@@ -35,7 +35,7 @@ from model.onnx_blocks import OnnxViT
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
 FORMAT = 17
-"""Part of every graph's key: counts up when what is exported changes."""
+"""Part of every graph's key and of its file's name: counts up when what is exported changes."""
 
 OUTPUTS = ("scores", "familiarity", "features", "steps")
 """Of a graph; the last only where samples may differ in it."""

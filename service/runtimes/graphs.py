@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import sys
 import tempfile
+import time
+from contextlib import suppress
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Event
 
@@ -21,7 +26,7 @@ from onnxruntime.quantization import quantize_dynamic
 from exchange.files import make_durable, make_folder
 from model.backbone import Backbone, BackboneIdentity, load_backbone
 from model.deliberation import LoopConfig
-from model.export import GraphKind, export_graph, graph_key
+from model.export import FORMAT, GraphKind, export_graph, graph_key
 from model.spec import BackboneSpec
 
 log = structlog.get_logger(__name__)
@@ -29,6 +34,12 @@ log = structlog.get_logger(__name__)
 POLL_S = 0.2
 PATIENCE_S = 3.0
 """How long an export may take to end when told to: a call into torch or onnxruntime is not interrupted."""
+PARTIAL = "tmp"
+"""What the name of a folder starts with that holds graphs which are not whole yet."""
+LEFT_S = 3600.0
+"""Nobody exports into a folder that nobody touched for so long."""
+GRAPH = re.compile(r"((?P<format>\d+)-)?[0-9a-f]{64}(\.int8)?\.onnx")
+"""The name of a graph; those of the first formats did not tell them."""
 ENDED = 128 + signal.SIGTERM
 LEAST_URGENT = 19
 STEEP = 10.0
@@ -69,7 +80,7 @@ class Graphs:
     def path(self, loop: LoopConfig, kind: GraphKind) -> Path:
         """Where a graph is, or will be."""
         key = graph_key(self._identity, loop, kind)
-        return self._folder / f"{key}{'.int8' if self.int8 else ''}.onnx"
+        return self._folder / f"{FORMAT}-{key}{'.int8' if self.int8 else ''}.onnx"
 
     def ready(self, loop: LoopConfig) -> bool:
         return not self._missing(loop)
@@ -81,37 +92,66 @@ class Graphs:
     def export(self, loop: LoopConfig) -> None:
         """Make what is missing. Takes minutes.
 
-        Raises ExportFailed, and ExportStopped once `stop` was called.
+        Raises ExportFailed, ExportStopped once `stop` was called, and OSError where nothing can be written.
 
         In another process because exporting is Python work that would hold up every request of this one.
         """
         log.info("exporting graphs for onnx, once for a backbone and loop; this takes minutes")
-        child = multiprocessing.get_context("spawn").Process(
-            target=export_missing,
-            args=(self._spec, loop, self._missing(loop), self.int8, self._niceness),
-            name="export",
-            daemon=True,
-        )
-        child.start()
+        make_folder(self._folder)
+        # Of this process, so that it goes however the other one ends.
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=self._folder) as folder:
+            partial = Path(folder)
+            child = multiprocessing.get_context("spawn").Process(
+                target=export_missing,
+                args=(self._spec, loop, self._missing(loop), self.int8, self._niceness, partial),
+                name="export",
+                daemon=True,
+            )
+            child.start()
+            self._wait(child, partial)
+        if child.exitcode != 0:
+            raise ExportFailed(f"the exporting process ended with {child.exitcode}")
+
+    def _wait(self, child: SpawnProcess, partial: Path) -> None:
+        """Until a process has ended. Raises ExportStopped where it was told to."""
         while child.is_alive() and not self._stop.is_set():
             child.join(POLL_S)
+            with suppress(OSError):
+                os.utime(partial)  # see `tidy`
         if child.is_alive():
             child.terminate()
             child.join(PATIENCE_S)
             child.kill()
             child.join()
             raise ExportStopped("the server stopped before the graphs were exported")
-        if child.exitcode != 0:
-            raise ExportFailed(f"the exporting process ended with {child.exitcode}")
+
+    def tidy(self) -> None:
+        """Remove what no server will open: graphs of older formats, and what was exported by a server that was killed.
+
+        One that lives touches its folder all the time, however slow the export is.
+        """
+        limit = time.time() - LEFT_S
+        for path in self._folder.glob("*"):
+            graph = GRAPH.fullmatch(path.name)
+            with suppress(OSError):  # another server was faster, or nothing can be removed here
+                if graph and int(graph["format"] or 0) < FORMAT:
+                    path.unlink()
+                elif path.name.startswith(PARTIAL) and path.stat().st_mtime < limit:
+                    shutil.rmtree(path)
 
     def stop(self) -> None:
         self._stop.set()
 
 
 def export_missing(
-    spec: BackboneSpec, loop: LoopConfig, missing: list[tuple[GraphKind, Path]], int8: bool, niceness: int
+    spec: BackboneSpec,
+    loop: LoopConfig,
+    missing: list[tuple[GraphKind, Path]],
+    int8: bool,
+    niceness: int,
+    partial: Path,
 ) -> None:
-    """What the exporting process does."""
+    """What the exporting process does. partial: a folder on the same disk for what is not whole yet."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # as an exception, so that temporary files go
     os.nice(niceness)
@@ -119,11 +159,9 @@ def export_missing(
     torch.set_num_threads(1)
     backbone = load_backbone(spec)
     for kind, path in missing:
-        make_folder(path.parent)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            (export_in_int8 if int8 else export_graph)(backbone, loop, kind, written)
-            give_name(written, path)
+        written = partial / path.name
+        (export_in_int8 if int8 else export_graph)(backbone, loop, kind, written)
+        give_name(written, path)
 
 
 def give_name(written: Path, path: Path) -> None:

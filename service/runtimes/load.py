@@ -52,6 +52,7 @@ def load_runtime(config: ServiceConfig, threads: int) -> Runtime:
     int8 = config.runtime == "onnx-int8"
     urgent = config.runtime != "auto"
     graphs = Graphs(config.backbone, on_torch.identity, config.store / "cache", int8, urgent)
+    graphs.tidy()
     kind = AutoRuntime if config.runtime == "auto" else OnnxRuntime
     return kind(on_torch, graphs, threads)
 

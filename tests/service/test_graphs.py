@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,11 +20,13 @@ pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras
 import onnx
 
 from model.deliberation import LoopConfig
-from model.export import GraphKind
+from model.export import FORMAT, GraphKind
 from model.spec import BackboneSpec
-from service.runtimes import graphs
+from service.config import ServiceConfig
+from service.runtimes import graphs, load
 from service.runtimes.graphs import ExportFailed, Graphs, steep_nodes
 from service.runtimes.torch import TorchRuntime
+from tests.service.support import wait_for
 
 
 def test_a_product_that_would_enlarge_what_rounding_does_stays_in_float32() -> None:
@@ -42,9 +45,10 @@ def test_a_product_that_would_enlarge_what_rounding_does_stays_in_float32() -> N
 def test_the_exporting_process_leaves_an_interrupt_to_the_server() -> None:
     """A terminal sends Ctrl-C to both; the traceback of this one hid what the server said on its way out."""
     code = (
-        "import os, signal; from model.spec import BackboneSpec; from model.deliberation import LoopConfig\n"
+        "import os, signal; from pathlib import Path\n"
+        "from model.spec import BackboneSpec; from model.deliberation import LoopConfig\n"
         "from service.runtimes.graphs import export_missing\n"
-        "export_missing(BackboneSpec(), LoopConfig(), [], False, 0); os.kill(os.getpid(), signal.SIGINT)"
+        "export_missing(BackboneSpec(), LoopConfig(), [], False, 0, Path()); os.kill(os.getpid(), signal.SIGINT)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
@@ -53,14 +57,15 @@ def test_the_exporting_process_leaves_an_interrupt_to_the_server() -> None:
 def test_a_graph_gets_its_name_once_it_would_survive_a_power_cut(
     tmp_path: Path, backbone: BackboneSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "graph.onnx"
+    path, partial = tmp_path / "graph.onnx", tmp_path / "partial"
+    partial.mkdir()
     durable: list[tuple[str, bool]] = []
     monkeypatch.setattr(graphs, "make_durable", lambda one: durable.append((one.name, path.exists())))
     monkeypatch.setattr(graphs, "export_graph", lambda *told: told[-1].write_bytes(b"a graph"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process has no server to leave them to
-    graphs.export_missing(backbone, LoopConfig(), [(GraphKind.EVEN, path)], False, 0)
+    graphs.export_missing(backbone, LoopConfig(), [(GraphKind.EVEN, path)], False, 0, partial)
     assert durable == [("graph.onnx", False), (tmp_path.name, True)]
-    assert [found.name for found in tmp_path.iterdir()] == ["graph.onnx"]
+    assert (path.read_bytes(), *partial.iterdir()) == (b"a graph",)
 
 
 def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) -> None:
@@ -70,16 +75,31 @@ def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) 
         ended.export(LoopConfig())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_an_export_that_is_ended_leaves_no_file(tmp_path: Path, backbone: BackboneSpec) -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+def test_an_export_that_does_not_end_by_itself_leaves_nothing(
+    tmp_path: Path, backbone: BackboneSpec, killed: bool
+) -> None:
     identity = TorchRuntime.load(backbone, "cpu", threads=1).identity
-    ending = Graphs(backbone, identity, tmp_path, int8=True)  # which has a temporary folder from the start
+    exporting = Graphs(backbone, identity, tmp_path)
     with ThreadPoolExecutor(1) as pool:
-        exported = pool.submit(ending.export, LoopConfig())
-        while not any(tmp_path.iterdir()) and not exported.done():
-            time.sleep(0.05)
-        ending.stop()
-        with pytest.raises(ExportFailed, match="stopped"):
+        exported = pool.submit(exporting.export, LoopConfig())
+        wait_for(lambda: multiprocessing.active_children() and any(tmp_path.iterdir()), timeout_s=60)
+        (child,), (partial,) = multiprocessing.active_children(), tmp_path.iterdir()
+        os.utime(partial, (0, 0))
+        wait_for(lambda: partial.stat().st_mtime > 0)  # so that no other server takes it for a leftover
+        child.kill() if killed else exporting.stop()
+        with pytest.raises(ExportFailed, match="ended with -9" if killed else "stopped"):
             exported.result()
     assert not any(tmp_path.iterdir())
+
+
+def test_a_server_starts_without_what_none_will_open(tmp_path: Path, backbone: BackboneSpec) -> None:
+    key, cache = "0f" * 32, tmp_path / "cache"
+    stay = [f"{FORMAT}-{key}.onnx", f"{FORMAT + 1}-{key}.int8.onnx", "plain.onnx"]
+    for name in (*stay, f"{key}.onnx", f"{FORMAT - 1}-{key}.int8.onnx", "tmpold/a.onnx", "tmpnew/a.onnx"):
+        path = cache / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    os.utime(cache / "tmpold", (0, 0))
+    load.load_runtime(ServiceConfig("redis://x", tmp_path, backbone, runtime="auto", device="cpu"), 1).close()
+    assert {path.name for path in cache.iterdir()} == {*stay, "tmpnew"}
