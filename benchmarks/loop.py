@@ -67,6 +67,8 @@ class PlainOnnx:
     as_exported: attention written out as torch exports it, not in the one node that our graphs have.
     """
 
+    name = "onnx cpu float32, without a loop"
+
     def __init__(
         self,
         backbone: Backbone,

@@ -280,8 +280,7 @@ def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
         told = f"torch at first: {told}; the first version served exports onnx and measures it"
         return Finding("runtime", Verdict.OK, told)
     auto = AutoRuntime(runtime, graphs, settings.threads or available_cpus())
-    auto.prepare(sample)
-    found = Finding("runtime", Verdict.OK, f"{auto.name}; {told}")
+    found = Finding("runtime", Verdict.OK, f"{auto.prepare(sample).name}; {told}")
     auto.close()
     return found
 

@@ -110,7 +110,7 @@ class VersionList(BaseModel):
     current: int | None = Field(description="Where the version pointer is; null before anything was learned.")
     serving: int | None = Field(description="What this server answers with; it follows within moments.")
     canary: CanaryView | None = Field(description="Beside the version that is served, if there is one.")
-    runtime: str = Field(description="What computes, and how it was chosen, in words.")
+    runtime: str = Field(description="What computes the answers of the version served, and why, in words.")
     budget: BudgetView | None = Field(description="Of the version this server answers with.")
     refused: list[RefusalView] = Field(description="Versions this server was pointed to and could not serve.")
     versions: list[VersionView] = Field(description="Newest first.")

@@ -79,6 +79,12 @@ class Services:
         """Side of the square input."""
         return self.runtime.identity.px
 
+    @property
+    def runtime_name(self) -> str:
+        """What computes the answers of the version that is served, or would while there is none."""
+        snapshot = self.served.snapshot
+        return self.runtime.name if snapshot is None else snapshot.classifier.name
+
     def applied(self) -> tuple[str, ...]:
         """Ids of the tasks that the version pointed to knows; of the disk only where it is not in memory.
 

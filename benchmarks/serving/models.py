@@ -30,6 +30,8 @@ def spec_of(scene: Scene) -> BackboneSpec:
 class Nothing:
     """A model that costs nothing: what is left is the server."""
 
+    name = "nothing"
+
     def __init__(self, dim: int, classes: int) -> None:
         self._dim, self._classes = dim, classes
 

@@ -139,7 +139,7 @@ async def metadata(services: TheServices) -> dict[str, Any]:
     return {
         "name": services.config.model_name,
         "versions": [] if snapshot is None else [str(snapshot.version)],
-        "platform": f"hippotune {services.runtime.name}",
+        "platform": f"hippotune {services.runtime_name}",
         "inputs": INPUTS,
         "outputs": OUTPUTS,
     }

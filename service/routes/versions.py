@@ -72,7 +72,7 @@ def history(services: Services) -> VersionList:
         current=current,
         serving=serving,
         canary=canary_view(services),
-        runtime=services.runtime.name,
+        runtime=services.runtime_name,
         budget=serving_budget(services),
         refused=[RefusalView(version=r.version, reason=r.reason) for r in services.watcher.refusals],
         versions=[VersionView.of(manifest, current, serving) for manifest in registry.manifests()],

@@ -71,7 +71,11 @@ def as_taught(
 
 
 class Classifier(Protocol):
-    """One version, ready to answer. Used from the engine's thread only."""
+    """One version, ready to answer. Used from the engine's thread only, but for its name."""
+
+    @property
+    def name(self) -> str:
+        """What computes its answers, in words: as reported by /versions."""
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
         """pixels [B, 3, px, px], a budget a sample -> scores. No sample changes another one's answer."""
@@ -82,7 +86,7 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """As reported by /versions."""
+        """The same, while no version is served."""
 
     @property
     def identity(self) -> BackboneIdentity:

@@ -42,9 +42,14 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How many times as fast onnx is as torch, for each of `BATCHES`."""
+    """Of torch and onnx, and why.
 
-    speedups: tuple[float, ...]
+    speedups: how many times as fast onnx is as torch, for each of `BATCHES`; none where that was not measured.
+    unmeasured: the reason for that.
+    """
+
+    speedups: tuple[float, ...] = ()
+    unmeasured: str = "onnx is not measured yet"
 
     @property
     def onnx(self) -> bool:
@@ -52,6 +57,8 @@ class Choice:
         return float(np.prod(self.speedups)) > 1
 
     def __str__(self) -> str:
+        if not self.speedups:
+            return f"auto; {self.unmeasured}"
         each = ", ".join(
             f"{speedup:.2f} at batch {batch}" for batch, speedup in zip(BATCHES, self.speedups, strict=True)
         )
@@ -65,7 +72,7 @@ class AutoRuntime:
         self._torch = beside
         self._graphs = graphs
         self._onnx = OnnxRuntime(beside, graphs, threads)
-        self._choices: dict[LoopConfig, Choice | None] = {}
+        self._choices: dict[LoopConfig, Choice] = {}
         self.agreed: set[tuple[LoopConfig, bool]] = set()
         """Loops, with slots or without, of which one version answered alike by both: others share its graph."""
         self._deciding = Lock()
@@ -73,10 +80,7 @@ class AutoRuntime:
 
     @property
     def name(self) -> str:
-        """The runtime of the latest loop to be prepared, and what was measured."""
-        choice = next(reversed(self._choices.values()), None)
-        chosen = self._onnx if choice is not None and choice.onnx else self._torch
-        return f"{chosen.name} ({choice or 'auto; onnx is not measured yet'})"
+        return self.named(Choice())
 
     @property
     def identity(self) -> BackboneIdentity:
@@ -91,7 +95,7 @@ class AutoRuntime:
             return first
         with self._deciding:
             if checkpoint.loop not in self._choices:
-                self._choices[checkpoint.loop] = None
+                self._choices[checkpoint.loop] = Choice()
                 if self._at_hand(checkpoint.loop):
                     self._decide(checkpoint.loop)
                 else:
@@ -100,8 +104,15 @@ class AutoRuntime:
 
     def prepare_faster(self, checkpoint: Checkpoint) -> Classifier | None:
         """The version laid out for onnx, where that has turned out to be the faster."""
-        choice = self._choices.get(checkpoint.loop)
-        return self._onnx.prepare(checkpoint) if choice is not None and choice.onnx else None
+        return self._onnx.prepare(checkpoint) if self.choice(checkpoint.loop).onnx else None
+
+    def choice(self, loop: LoopConfig) -> Choice:
+        """What answers the versions of a loop, as far as that is known by now."""
+        return self._choices.get(loop, Choice())
+
+    def named(self, choice: Choice) -> str:
+        """What was chosen, and why."""
+        return f"{(self._onnx if choice.onnx else self._torch).name} ({choice})"
 
     def close(self) -> None:
         self._graphs.stop()
@@ -117,13 +128,15 @@ class AutoRuntime:
         """Measure a loop, after exporting its graphs where there are none. Torch stays where that fails."""
         try:
             version = sample_version(self._torch.backbone, loop)
-            self._choices[loop] = measure(self._torch.prepare(version), self._onnx.prepare(version), version)
+            choice = measure(self._torch.prepare(version), self._onnx.prepare(version), version)
         except ExportStopped:
             return  # as the server does
         except Exception as error:  # the exporter and onnxruntime raise what they like; torch needs neither
+            self._choices[loop] = unusable(error)
             log.warning("torch stays: onnx is not usable", reason=str(error))
         else:
-            log.info("runtime chosen", runtime=self.name)
+            self._choices[loop] = choice
+            log.info("runtime chosen", runtime=self.named(choice))
 
 
 class AutoClassifier:
@@ -135,7 +148,14 @@ class AutoClassifier:
         self._first = first
         self._faster: Classifier | None = None
         self._moved = False
+        self._stays: Choice | None = None
+        """Why it alone never moves, once that is known."""
         self._move()
+
+    @property
+    def name(self) -> str:
+        """Of what answers next: a version moves when it is asked, and its loop may have been measured since then."""
+        return self._runtime.named(self._stays or self._runtime.choice(self._checkpoint.loop))
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
         if not self._moved:
@@ -153,6 +173,7 @@ class AutoClassifier:
                 self._check(faster)
                 self._runtime.agreed.add(passes)
         except Exception as error:  # onnxruntime raises what it likes; torch needs none of it
+            self._stays = unusable(error)
             log.error("a version stays on torch", reason=str(error))
         else:
             self._faster = faster
@@ -169,6 +190,11 @@ class AutoClassifier:
             raise ValueError(f"onnx gave {fault}")
         if (apart := float(np.abs(ours.scores - torchs.scores).max())) > TOLERANCE:
             raise ValueError(f"a score by onnx is {apart:.3g} from the same by torch")
+
+
+def unusable(error: Exception) -> Choice:
+    """Torch, because of an error."""
+    return Choice(unmeasured=f"onnx is not usable: {str(error) or type(error).__name__}")
 
 
 def measure(torch_: Classifier, onnx: Classifier, version: Checkpoint) -> Choice:

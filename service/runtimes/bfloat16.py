@@ -45,7 +45,8 @@ class Bfloat16Runtime:
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         explainer, device = self._beside.prepare(checkpoint), self._beside.device
         network = MixedViT(self._backbone, checkpoint.loop)
-        return Bfloat16Classifier(TorchClassifier(network, checkpoint.to(device), device), explainer)
+        mixed = TorchClassifier(network, checkpoint.to(device), device, self.name)
+        return Bfloat16Classifier(mixed, explainer)
 
     def close(self) -> None:
         """Nothing runs in the background."""
@@ -55,6 +56,7 @@ class Bfloat16Classifier:
     """One version. Explained answers are computed in float32, so that the head may be taught from their features."""
 
     def __init__(self, mixed: Classifier, explainer: Classifier) -> None:
+        self.name = mixed.name
         self._mixed = mixed
         self._explainer = explainer
 

@@ -23,7 +23,7 @@ import torch
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
-from exchange.files import make_durable, make_folder
+from exchange.files import make_durable, make_folder, storing
 from model.backbone import Backbone, BackboneIdentity, load_backbone
 from model.deliberation import LoopConfig
 from model.export import FORMAT, GraphKind, export_graph, graph_key
@@ -92,15 +92,16 @@ class Graphs:
     def export(self, loop: LoopConfig) -> None:
         """Make what is missing. Takes minutes.
 
-        Raises ExportFailed, ExportStopped once `stop` was called, and OSError where nothing can be written.
+        Raises ExportFailed, ExportStopped once `stop` was called, and StoreUnavailable.
 
         In another process because exporting is Python work that would hold up every request of this one.
         """
         log.info("exporting graphs for onnx, once for a backbone and loop; this takes minutes")
-        make_folder(self._folder)
-        # Of this process, so that it goes however the other one ends.
-        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=self._folder) as folder:
-            partial = Path(folder)
+        with storing(self._folder):
+            make_folder(self._folder)
+            folder = tempfile.TemporaryDirectory(prefix=PARTIAL, dir=self._folder)
+        with folder:  # of this process, so that it goes however the other one ends
+            partial = Path(folder.name)
             child = multiprocessing.get_context("spawn").Process(
                 target=export_missing,
                 args=(self._spec, loop, self._missing(loop), self.int8, self._niceness, partial),

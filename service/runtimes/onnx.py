@@ -18,6 +18,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     NoSuchFile,
 )
 
+from exchange.files import storing
 from model.backbone import BackboneIdentity
 from model.budget import Budget
 from model.checkpoint import Checkpoint
@@ -50,7 +51,7 @@ class OnnxRuntime:
 
     @property
     def name(self) -> str:
-        return f"onnx {self._beside.device.type} {'int8' if self._graphs.int8 else 'float32'}"
+        return name_of(self._beside.device, self._graphs.int8)
 
     @property
     def identity(self) -> BackboneIdentity:
@@ -62,7 +63,7 @@ class OnnxRuntime:
     def prepare(self, checkpoint: Checkpoint) -> Classifier:
         """Exports the graphs first where no version with labels had such a loop before.
 
-        Raises ExportFailed, and NoProvider where onnxruntime cannot open the device.
+        Raises ExportFailed, StoreUnavailable, and NoProvider where onnxruntime cannot open the device.
         """
         explainer = self._beside.prepare(checkpoint)
         if not checkpoint.labels:  # the graphs have no scores without a class
@@ -78,7 +79,7 @@ class OnnxRuntime:
     def open(self, loop: LoopConfig) -> bool:
         """Open a loop's graphs. False where one is missing on disk, or was cut short: that one is removed.
 
-        Raises NoProvider, OSError where it cannot be removed, and what else onnxruntime raises.
+        Raises NoProvider, StoreUnavailable where it cannot be removed, and what else onnxruntime raises.
 
         Under no lock: for `auto` the engine's thread comes here too, once its loop is open, and must not wait for the
         minutes that the export of another loop takes.
@@ -94,7 +95,8 @@ class OnnxRuntime:
                 sessions[kind] = open_session(str(path), self._threads, self._beside.device)
             except BROKEN as error:
                 log.warning("graph removed: it cannot be opened", file=path.name, reason=str(error))
-                path.unlink(missing_ok=True)
+                with storing(path.parent):
+                    path.unlink(missing_ok=True)
         if len(sessions) < len(GraphKind):
             return False
         self._sessions[loop] = sessions
@@ -126,6 +128,7 @@ class OnnxClassifier:
 
         device: where the sessions compute, and so where the version's tensors are kept.
         """
+        self.name = name_of(device, rounded)
         self._explainer = explainer
         self._pairs = pairs
         self._slots = checkpoint.pools.slots
@@ -187,6 +190,11 @@ class Pass:
             self.session.run_with_iobinding(self._binding)
             outputs: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
         return outputs
+
+
+def name_of(device: torch.device, rounded: bool) -> str:
+    """What sessions on a device are called."""
+    return f"onnx {device.type} {'int8' if rounded else 'float32'}"
 
 
 def budget_inputs(budgets: Sequence[Budget], slots: int) -> dict[str, NDArray[Any]]:

@@ -54,7 +54,7 @@ class TorchRuntime:
         checkpoint.check_fits(self.backbone)
         with self.one_thread():
             network = RetrievalViT(self.backbone, checkpoint.loop)
-            return TorchClassifier(network, checkpoint.to(self.device), self.device)
+            return TorchClassifier(network, checkpoint.to(self.device), self.device, self.name)
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
@@ -76,7 +76,10 @@ class TorchRuntime:
 class TorchClassifier:
     """One version's pools and head on the runtime's device."""
 
-    def __init__(self, network: RetrievalViT, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(
+        self, network: RetrievalViT, checkpoint: Checkpoint, device: torch.device, name: str
+    ) -> None:
+        self.name = name
         self.network = network
         self.pools, self.head = checkpoint.pools, checkpoint.head
         self.device = device

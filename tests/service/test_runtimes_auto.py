@@ -125,9 +125,41 @@ def test_a_version_moves_to_onnx_only_when_onnx_answers_as_torch_does(
             patch.setattr(runtime, "prepare_faster", lambda checkpoint: Broken())
             assert np.isfinite(grey_scores(late)).all()
         assert late._faster is None
-        assert auto.AutoClassifier(runtime, differing, beside.prepare(differing))._faster is None
-        other = auto.AutoClassifier(runtime, version, beside.prepare(version))
-        assert isinstance(other._faster, OnnxClassifier)
+        assert (
+            late.name
+            == "torch cpu float32 (auto; onnx is not usable: onnx gave scores that are no probabilities)"
+        )
+        other = auto.AutoClassifier(runtime, differing, beside.prepare(differing))
+        assert other._faster is None
+        assert other.name.startswith("torch cpu float32 (auto; onnx is not usable: a score by onnx is ")
+        moved = auto.AutoClassifier(runtime, version, beside.prepare(version))
+        assert isinstance(moved._faster, OnnxClassifier)
+        assert moved.name.startswith("onnx cpu float32 (auto; speed of onnx over torch: 2.00 at batch 1")
+
+
+def test_each_version_is_answered_by_what_its_own_loop_takes_and_says_so(
+    beside: TorchRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        auto, "measure", lambda *told: FASTER if told[-1].loop == LOOP else Choice((0.5, 0.5))
+    )
+    with closing(AutoRuntime(beside, FlatGraphs(beside, tmp_path), threads=1)) as runtime:
+        assert runtime.name == "torch cpu float32 (auto; onnx is not measured yet)"
+        with capture_logs() as lines:
+            served, canary = (runtime.prepare(flat_version(beside.backbone, loop)) for loop in (LOOP, OTHER))
+            runtime._background.shutdown(wait=True)
+        assert (
+            served.name
+            == "onnx cpu float32 (auto; speed of onnx over torch: 2.00 at batch 1, 2.00 at batch 8)"
+        )
+        assert (
+            canary.name
+            == "torch cpu float32 (auto; speed of onnx over torch: 0.50 at batch 1, 0.50 at batch 8)"
+        )
+        assert [line["runtime"] for line in lines if line["event"] == "runtime chosen"] == [
+            served.name,
+            canary.name,
+        ]
 
 
 def test_the_faster_one_on_both_batches_wins() -> None:
@@ -145,7 +177,9 @@ def test_torch_stays_when_the_export_fails(beside: TorchRuntime, tmp_path: Path)
     runtime._background.shutdown(wait=True)
     for classifier in (first, runtime.prepare(version)):
         np.testing.assert_array_equal(grey_scores(classifier), grey_scores(beside.prepare(version)))
-    assert "not measured" in runtime.name
+    assert (
+        classifier.name == "torch cpu float32 (auto; onnx is not usable: the exporting process ended with 1)"
+    )
 
 
 def test_an_export_that_ends_with_the_server_is_no_fault_of_onnx(

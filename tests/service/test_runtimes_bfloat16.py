@@ -62,7 +62,7 @@ def test_the_backbone_beside_it_stays_in_float32_and_is_the_one_that_versions_na
     mixed = Bfloat16Runtime(beside)
     assert {parameter.dtype for parameter in beside.backbone.parameters()} == {torch.float32}
     assert mixed.identity == beside.identity
-    assert mixed.name == "torch cpu bfloat16"
+    assert mixed.name == mixed.prepare(version(beside)).name == "torch cpu bfloat16"
     assert mixed.prepare(Checkpoint.empty(beside.backbone, LOOP)).classify(
         images(1), [WHOLE], False
     ).scores.shape == (1, 0)

@@ -142,6 +142,7 @@ def test_eight_bits_answer_nearly_as_float32_does(beside: TorchRuntime, tmp_path
     assert (got * wanted).sum(axis=1).min() > 0.99
     assert not np.allclose(got, wanted, atol=1e-4)
     honest = OnnxClassifier(sessions, version, exact, beside.backbone.pairs, rounded=True)
+    assert honest.name == "onnx cpu int8"
     assert np.isnan(honest.classify(images(4), whole, explain=False).features).all()
     np.testing.assert_array_equal(honest.classify(images(4), whole, explain=True).features, wanted)
 
@@ -224,8 +225,9 @@ def test_auto_measures_what_is_on_disk_before_it_answers(
     check_equal(
         runtime, beside, sample_version(beside.backbone, LOOP, 12, 6), Budget(3, 0, 4), Budget(1, 0, 2)
     )
-    assert "at batch 1" in runtime.name
-    assert runtime.name.startswith(("onnx cpu", "torch cpu"))
+    name = runtime.prepare(sample_version(beside.backbone, LOOP, 12, 6)).name
+    assert "at batch 1" in name
+    assert name.startswith(("onnx cpu", "torch cpu"))
     runtime.close()
 
 

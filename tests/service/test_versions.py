@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
@@ -27,6 +28,8 @@ from model.spec import BackboneSpec
 from service.app import create_app
 from service.config import ServiceConfig
 from service.runtimes import Classifier, Output
+from service.runtimes.bfloat16 import Bfloat16Runtime
+from service.runtimes.torch import TorchRuntime
 from service.watcher import warm
 from tests.service.support import Running, picture, random_version, running, serving, wait_for
 
@@ -136,6 +139,22 @@ def test_a_pass_that_outlives_its_version_does_not_bring_its_figures_back(config
         figure = f'hippotune_version_images_total{{outcome="answered",version="{new}"}} 1.0'
         wait_for(lambda: figure in server.client.get("/metrics").text)
         assert f'version="{old}"' not in server.client.get("/metrics").text
+
+
+def test_what_computes_is_told_of_the_version_that_is_served(config: ServiceConfig) -> None:
+    with running(config) as server:
+
+        def told() -> tuple[str, str]:
+            about = [server.client.get(path).json() for path in ("/versions", "/v2/models/hippotune")]
+            return about[0]["runtime"], about[1]["platform"]
+
+        assert told() == ("torch cpu float32", "hippotune torch cpu float32")
+        version = random_version(server.backbone, ("cat", "dog"))
+        server.serve(version)
+        served = server.services.served
+        other = Bfloat16Runtime(TorchRuntime(server.backbone, torch.device("cpu"))).prepare(version)
+        served.snapshot = replace(served.snapshot, classifier=other)
+        assert told() == ("torch cpu bfloat16", "hippotune torch cpu bfloat16")
 
 
 def test_a_failed_start_says_why(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
