@@ -83,9 +83,7 @@ class HeadLimits(HttpToolsProtocol):
         self._stop_until_taken()
         self.leave()
         super().connection_lost(exc)
-        for (
-            cycle
-        ) in self._unanswered:  # uvicorn tells the newest alone, and others then write to what is closed
+        for cycle in self._unanswered:  # uvicorn tells the newest alone; others would write to what is closed
             cycle.disconnected = True
             cycle.message_event.set()
 

@@ -1,8 +1,9 @@
 """Ten times what the server can do: `python -m benchmarks.overload --out benchmarks/results/overload.json`.
 
 Saturation is as many callers as the server admits, none of them refused: the most it answers a second, and the p99
-that goes with it. Then, open loop, ten times that rate, whatever becomes of it; then, while one caller asks on,
-clients that send nothing, half, or a byte a second; deadlines nobody can meet; and SIGTERM with requests under way.
+that goes with it. Then, open loop, ten times that rate, whatever becomes of it; deadlines nobody can meet; a crowd
+that asks on without pause, and how long the unluckiest waits; then, while one caller asks on, clients that send
+nothing, half, or a byte a second; and SIGTERM with requests under way.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import httpx
 import typer
 
 from benchmarks.machine import keep
-from benchmarks.overload.load import BROKEN, Caller, Told, closed_loop, open_loop, post
+from benchmarks.overload.load import BROKEN, Caller, Told, closed_loop, get, open_loop, post
 from benchmarks.overload.rude import affordable, half_sent, idle
 from benchmarks.running import Up, up
 
 PLACES = 64
 """Images the server admits (--queue-images), hence callers at saturation."""
-IDLE, HALF = 10_000, 400
+IDLE, HALF, CROWD = 10_000, 400, 400
 TIMES = 10
 
 
@@ -57,6 +58,7 @@ async def measured(running: Up, seconds: float) -> dict[str, Any]:
             "refused_that_say_when": overloaded.told_when / max(1, overloaded.counts[429]),
         },
         "deadlines": await deadlines(running, seconds),
+        "crowd": await crowd(running, seconds),
         "rude": await rude(running, request, seconds),
         "stopping": await stopping(running, callers),
     }
@@ -71,6 +73,14 @@ async def deadlines(running: Up, seconds: float) -> dict[str, Any]:
     hasty = post("/classify?timeout_ms=1", running.image, running.key)
     callers = [Caller(running.address, hasty) for _ in range(PLACES // 2)]
     return {"statuses": (await closed_loop(callers, seconds / 4)).counts}
+
+
+async def crowd(running: Up, seconds: float) -> dict[str, Any]:
+    """Many connections ask for next to nothing, again as soon as they are answered, as health checks would."""
+    load = await closed_loop(
+        [Caller(running.address, get("/healthz", running.key)) for _ in range(CROWD)], seconds / 2
+    )
+    return {"connections": CROWD, **told(load), "longest_ms": 1000 * max(load.seconds[200])}
 
 
 async def rude(running: Up, request: bytes, seconds: float) -> dict[str, Any]:
@@ -96,9 +106,8 @@ async def stopping(running: Up, callers: list[Caller]) -> dict[str, Any]:
     already = sum(under_way.counts.values())
     running.process.send_signal(signal.SIGTERM)
     ready = Told()
-    get = f"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {running.key}\r\n\r\n".encode()
     await asyncio.sleep(0.25)  # uvicorn looks for the signal ten times a second
-    status = await Caller(running.address, get).ask(ready)
+    status = await Caller(running.address, get("/readyz", running.key)).ask(ready)
     await asyncio.gather(*asked)
     code = await asyncio.to_thread(running.process.wait, 60)
     return {

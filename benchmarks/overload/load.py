@@ -85,6 +85,10 @@ def post(path: str, body: bytes, key: str) -> bytes:
     return head.encode() + body
 
 
+def get(path: str, key: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {key}\r\n\r\n".encode()
+
+
 async def closed_loop(callers: Sequence[Caller], seconds: float) -> Told:
     """Each caller sends its next request when the last was answered."""
     told, began = Told(), perf_counter()
