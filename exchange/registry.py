@@ -177,9 +177,9 @@ class Registry:
     def prune(self, keep: int) -> list[int]:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
 
-        Those that nobody would go back to do not count, and go: see `_passed_over`. The version that is served and the
-        canary stay, whatever their age. With each version that stays, the consolidated one that it descends from stays
-        too. If the disk does not tell which that is for the version served or for the canary, nothing is removed.
+        Those that nobody would go back to go first: see `_passed_over`. The version that is served and the canary stay,
+        whatever their age. With each version that stays, the consolidated one that it descends from stays too. If the
+        disk does not tell which that is for the version served or for the canary, nothing is removed.
         Raises `StoreUnavailable` and `VersionUnreadable`.
         """
         published = self._published()
@@ -188,8 +188,7 @@ class Registry:
         current, found = self.current(), self.canary()
         canary = found.version if found else None
         passed_over = self._passed_over(published)
-        newest = [version for version in published if version not in passed_over][:keep]
-        wanted = {*newest, current, canary}
+        wanted = {*sorted(published, key=passed_over.__contains__)[:keep], current, canary}
         lineages = {version: self._lineage(version) for version in wanted if version is not None}
         if any(version and not _complete(lineages[version]) for version in (current, canary)):
             return []

@@ -37,6 +37,22 @@ def all_of(open_socket: socket.socket) -> bytes:
     return received
 
 
+def one_answer(open_socket: socket.socket) -> bytes:
+    """The next answer, head and body, which may come apart."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = open_socket.recv(65_536)
+        assert piece, received
+        received += piece
+    head, end, body = received.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        piece = open_socket.recv(length - len(body))
+        assert piece, received
+        body += piece
+    return head + end + body
+
+
 def exchange(server: Running, *pieces: bytes) -> bytes:
     """What comes back until the server closes, for pieces sent one after the other."""
     with connection(server) as open_socket:
