@@ -102,7 +102,9 @@ class Watcher:
                     self._follow(pointer)
                     seen = pointer
                 self._follow_canary()
-                self.caught_up = True
+                if not self.caught_up:
+                    self._runtime.opened()
+                    self.caught_up = True
                 if retry_s > FIRST_RETRY_S:
                     log.info("following the registry again")
                 retry_s = FIRST_RETRY_S

@@ -65,6 +65,9 @@ class Fixed:
             return self._beside.prepare(checkpoint)
         return load_model(self._scene, self._beside, self._version)
 
+    def opened(self) -> None:
+        """Nothing is measured."""
+
     def close(self) -> None:
         """Nothing runs in the background."""
 

@@ -101,6 +101,9 @@ class Runtime(Protocol):
         One without labels by whatever takes no time: nobody can ask it anything.
         """
 
+    def opened(self) -> None:
+        """Requests come from now on: `prepare` is to measure nothing first, as new classes wait for it."""
+
     def close(self) -> None:
         """End what it does in the background, and what a thread waits for in `prepare`. Again does no harm."""
 

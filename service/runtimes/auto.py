@@ -1,7 +1,7 @@
 """Answers with whichever runtime is the faster on this machine, by measurement.
 
-Torch answers from the first moment. A loop whose graphs are on disk is measured while its version is prepared, at
-start-up before the server is ready; one whose graphs are not is exported and measured behind the back of the running
+Torch answers from the first moment. A loop whose graphs are on disk is measured at start-up, before the server is
+ready. One that is first met later, or whose graphs have to be exported, is measured behind the back of the running
 server, and its versions move over when that is done.
 """
 
@@ -76,6 +76,7 @@ class AutoRuntime:
         self.agreed: set[tuple[LoopConfig, bool]] = set()
         """Loops, with slots or without, of which one version answered alike by both: others share its graph."""
         self._deciding = Lock()
+        self._opened = False
         self._background = ThreadPoolExecutor(1, thread_name_prefix="export")
 
     @property
@@ -96,7 +97,7 @@ class AutoRuntime:
         with self._deciding:
             if checkpoint.loop not in self._choices:
                 self._choices[checkpoint.loop] = Choice()
-                if self._at_hand(checkpoint.loop):
+                if not self._opened and self._at_hand(checkpoint.loop):
                     self._decide(checkpoint.loop)
                 else:
                     self._background.submit(self._decide, checkpoint.loop)
@@ -113,6 +114,9 @@ class AutoRuntime:
     def named(self, choice: Choice) -> str:
         """What was chosen, and why."""
         return f"{(self._onnx if choice.onnx else self._torch).name} ({choice})"
+
+    def opened(self) -> None:
+        self._opened = True
 
     def close(self) -> None:
         self._graphs.stop()

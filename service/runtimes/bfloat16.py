@@ -48,6 +48,9 @@ class Bfloat16Runtime:
         mixed = TorchClassifier(network, checkpoint.to(device), device, self.name)
         return Bfloat16Classifier(mixed, explainer)
 
+    def opened(self) -> None:
+        """Nothing is measured."""
+
     def close(self) -> None:
         """Nothing runs in the background."""
 

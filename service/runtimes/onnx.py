@@ -73,6 +73,9 @@ class OnnxRuntime:
         with self._beside.one_thread():
             return OnnxClassifier(sessions, checkpoint, explainer, pairs, self._graphs.int8, device)
 
+    def opened(self) -> None:
+        """Nothing is measured."""
+
     def close(self) -> None:
         self._graphs.stop()
 

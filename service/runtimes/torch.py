@@ -69,6 +69,9 @@ class TorchRuntime:
         finally:
             torch.set_num_threads(self._threads)
 
+    def opened(self) -> None:
+        """Nothing is measured."""
+
     def close(self) -> None:
         """Nothing runs in the background."""
 

@@ -87,6 +87,21 @@ def test_nobody_waits_while_a_graph_that_was_cut_short_is_exported_anew(
     assert graphs.exported == [OTHER, OTHER]
 
 
+def test_once_requests_come_no_version_waits_to_be_measured(
+    beside: TorchRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let, graphs = Event(), FlatGraphs(beside, tmp_path)
+    graphs.export(LOOP)
+    monkeypatch.setattr(auto, "measure", lambda *_: let.wait(WAIT_S) and FASTER)
+    with closing(AutoRuntime(beside, graphs, threads=1)) as runtime:
+        runtime.opened()
+        first = runtime.prepare(flat_version(beside.backbone, LOOP))
+        assert first.name == "torch cpu float32 (auto; onnx is not measured yet)"
+        let.set()
+        runtime._background.shutdown(wait=True)
+        assert first.name.startswith("onnx cpu float32 (auto; speed of onnx")
+
+
 def test_no_graph_is_exported_before_there_is_a_version_to_answer_by_it(
     beside: TorchRuntime, tmp_path: Path
 ) -> None:
