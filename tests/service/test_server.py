@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 from pathlib import Path
 
@@ -34,6 +35,26 @@ def test_what_start_up_left_is_never_searched_for_garbage_again() -> None:
         server.should_exit = True
         thread.join()
         gc.unfreeze()
+
+
+def test_no_body_waits_for_its_head_to_be_acknowledged() -> None:
+    app = FastAPI()
+    app.state.lifecycle, app.state.metrics = Lifecycle(), Metrics()
+    server = OwnProcessServer(app, host="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as door:  # as `hippotune up` makes it
+        thread = threading.Thread(target=server.run, args=([door],))
+        thread.start()
+        try:
+            wait_for(lambda: server.started)
+            with httpx.Client(base_url=f"http://127.0.0.1:{door.getsockname()[1]}") as client:
+                client.get("/nowhere")
+                [connection] = server.server_state.connections
+                taken = connection.transport.get_extra_info("socket")
+                assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        finally:
+            server.should_exit = True
+            thread.join()
+            gc.unfreeze()
 
 
 def test_it_starts_on_a_backbone_that_has_fewer_blocks_than_the_default_loop(
