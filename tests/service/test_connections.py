@@ -16,7 +16,17 @@ from exchange.records import Sample
 from service import protocol, receive
 from service import server as server_module
 from service.config import ServiceConfig
-from tests.service.sockets import CHUNKED, HEAD, alive, all_of, connection, exchange, place_of, problem_in
+from tests.service.sockets import (
+    CHUNKED,
+    HEAD,
+    alive,
+    all_of,
+    connection,
+    exchange,
+    one_answer,
+    place_of,
+    problem_in,
+)
 from tests.service.support import Running, picture, random_version, running, wait_for
 
 
@@ -25,9 +35,10 @@ def test_idle_connections_make_room(config: ServiceConfig, monkeypatch: pytest.M
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 20)
     with running(config) as server:
         server.serve(random_version(server.backbone, ("cat", "dog")))
-        head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(picture())
+        head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
         with connection(server) as working:
-            working.sendall(head)
+            working.sendall(head % len(picture()))
+            assert working.recv(65_536).startswith(b"HTTP/1.1 100"), "else it is one that waits"
             idle = [socket.create_connection(working.getpeername()) for _ in range(60)]
             try:
                 alive(server)
@@ -38,7 +49,7 @@ def test_idle_connections_make_room(config: ServiceConfig, monkeypatch: pytest.M
                         closed += one.recv(1) == b""
                 assert closed >= 40
                 working.sendall(picture())
-                assert working.recv(65_536).startswith(b"HTTP/1.1 200")
+                assert one_answer(working).startswith(b"HTTP/1.1 200")
             finally:
                 for one in idle:
                     one.close()
