@@ -73,10 +73,17 @@ class Claims:
         progress: float | None = None,
         metrics: Mapping[str, float] | None = None,
         version: int | None = None,
+        error: str | None = None,
     ) -> None:
         """Tell how far a task is. Raises LeaseLost and TaskWithdrawn."""
         self.queue.update(
-            claim.task.id, state=state, progress=progress, metrics=metrics, version=version, claim=claim
+            claim.task.id,
+            state=state,
+            progress=progress,
+            metrics=metrics,
+            version=version,
+            error=error,
+            claim=claim,
         )
 
     @contextlib.contextmanager

@@ -30,6 +30,12 @@ def own_labels(state: LearnerState, task: str) -> frozenset[str]:
     return frozenset(state.taught[task]) - others
 
 
+def kept_labels(state: LearnerState, task: str) -> tuple[str, ...]:
+    """Labels that a task taught and others too: these classes stay, and its images in their sums."""
+    own = own_labels(state, task)
+    return tuple(label for label in state.taught[task] if label not in own)
+
+
 def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
     """The state without a task's own classes, and without what it said of how sure to be and what is usual.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from exchange.errors import PointerMoved, TaskNotFound
@@ -9,11 +11,26 @@ from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.claims import Claims
 from trainer.epoch_shelf import EpochShelf
+from trainer.forget import kept_labels
 from trainer.knowledge import Knowledge
 from trainer.promotion import Promotion
 from trainer.validation import ValidationShelf
 
 log = structlog.get_logger()
+
+SHOWN = 5
+"""Labels named of those that stay."""
+
+
+def remainder(labels: Sequence[str]) -> str | None:
+    """What a forgotten task leaves behind, in words; None for nothing."""
+    if not labels:
+        return None
+    shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+    return (
+        f"its images of {shown} still count, since other tasks taught these classes too and sums do not tell whose "
+        "images they were; an older version is without them"
+    )
 
 
 class Withdrawal:
@@ -47,6 +64,7 @@ class Withdrawal:
         if task in state.corrected and task not in state.tasks:
             self.claims.fail(claim, "a correction of a known label cannot be taken out of its class again")
             return
+        kept = kept_labels(state, task) if task in state.tasks else ()
         if task in state.tasks:
             state, report = self.promotion.forget(state, task)
             try:
@@ -58,7 +76,7 @@ class Withdrawal:
         elif task in knowledge.fast_tasks:
             knowledge.withdraw()
         knowledge.lineage.end_canary_of(task)
-        self.claims.report(claim, TaskState.FORGOTTEN)
+        self.claims.report(claim, TaskState.FORGOTTEN, error=remainder(kept))
         self.claims.acknowledge(claim)
         log.info("forgotten", task=task, version=knowledge.base.version)
 

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from exchange.records import Sample, TaskState
 from trainer.task import Task
+from trainer.withdrawal import remainder
 
-from .bench import Bench
+from .bench import FAST, Bench
+from .conftest import stripes
 
 
 def test_a_correction_of_long_ago_that_stays_is_not_said_to_be_forgotten(bench: Bench, first: Task) -> None:
@@ -33,3 +35,19 @@ def test_a_correction_of_long_ago_that_stays_is_not_said_to_be_forgotten(bench: 
     stays = bench.queue.get(made[0])
     assert stays.state is TaskState.CONSOLIDATED
     assert "not forgotten: a correction of a known label" in str(stays.error)
+
+
+def test_a_forgotten_task_says_which_of_its_images_still_count(bench: Bench, first: Task) -> None:
+    with bench.trainer(FAST):
+        one, two = bench.submit(first), bench.submit(stripes("t2", ("ant", "bee", "dog"), seed=3))
+        for task in (one, two):
+            bench.wait_for(task, TaskState.CONSOLIDATED)
+        bench.queue.remove(two)
+        told = bench.wait_for(two, TaskState.FORGOTTEN)
+        assert told.error is not None
+        assert told.error.startswith(
+            "its images of ant, bee still count, since other tasks taught these classes"
+        )
+        bench.queue.remove(one)
+        assert bench.wait_for(one, TaskState.FORGOTTEN).error is None, "nobody else teaches them now"
+    assert "a, b, c, d, e and 3 more" in str(remainder("abcdefgh"))
