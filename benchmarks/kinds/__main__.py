@@ -96,7 +96,7 @@ def table(figures: Mapping[str, Any]) -> str:
 
 def main(
     images: Annotated[int, typer.Option(help="To learn of each class.")] = 25,
-    judges: Annotated[int, typer.Option(help="To ask about, of each class.")] = 100,
+    judges: Annotated[int, typer.Option(help="To ask about, of each class.")] = 25,
     seeds: Annotated[int, typer.Option(help="Drawings to take the mean of.")] = 3,
     only: Annotated[str | None, typer.Option(help=f"One of {', '.join(KINDS)}.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to keep the figures.")] = None,
