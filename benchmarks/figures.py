@@ -186,6 +186,12 @@ ROBUST = (
     *CHAOS,
     OVERLOAD,
     Figure(
+        "longest wait for an answer while many connections ask on without pause",
+        "overload.json",
+        "{crowd[longest_ms]:.0f} ms, {crowd[connections]} of them, {crowd[answers_per_second]:.0f} answers a second",
+        "python -m benchmarks.overload",
+    ),
+    Figure(
         "requests under way at SIGTERM",
         "overload.json",
         "{stopping[lost]} of {stopping[under_way]} lost",
