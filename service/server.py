@@ -68,8 +68,8 @@ class DrainingServer(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=IDLE_S,
                 timeout_graceful_shutdown=DRAIN_S,
-                # uvloop answers a few requests more a second, and of hundreds of connections that ask without pause it
-                # leaves some without an answer for as long as they do, health checks among them.
+                # Of hundreds of connections that ask on without pause, uvloop leaves some without an answer for as long
+                # as they do, health checks among them; `benchmarks.overload` measures the longest wait.
                 loop="asyncio",
                 http=partial(HeadLimits, Lobby(connections(), app.state.metrics)),  # type: ignore[arg-type]
                 ws="none",
