@@ -59,6 +59,8 @@ class Consolidation:
                 self.refuse(pending, str(error))
                 return
             figures.update(report.metrics)
+            if repeated := repeated_images(pending, built_on):
+                figures["repeated_images"] = float(repeated)
             figures.update(diagnosed(self.learner, state.pools, pending.task))
             figures["seconds_to_consolidate"] = time.monotonic() - started
             self.promote(pending, state, figures)
@@ -102,3 +104,10 @@ class Consolidation:
         self.claims.fail(pending.claim, reason)
         self.epochs.discard(pending.task.id)
         self.knowledge.withdraw()
+
+
+def repeated_images(pending: Pending, built_on: LearnerState) -> int:
+    """How many of a task's images were not learned again: they had been under the same label, or came twice."""
+    task = pending.task
+    known = int((~built_on.seen.new(task.labels, task.digests)).sum())
+    return known + len(pending.claim.samples) - len(task.labels) - len(task.held_out)

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from exchange.blobs import BlobStore
-from exchange.records import Claim
+from exchange.records import Sample, TaskRecord
 from model.preprocess import UndecodableImage, decode
 from trainer.task import Task
 
@@ -19,15 +20,14 @@ class UnusableTask(ValueError):
 
 
 def load_task(
-    claim: Claim, rows: Sequence[int], blobs: BlobStore, px: int, max_pixels: int, threads: int
+    task: TaskRecord, samples: Sequence[Sample], blobs: BlobStore, px: int, max_pixels: int, threads: int
 ) -> Task:
-    """Decode those images of a task to px, in that order: each to where it stays, as tasks may fill the memory.
+    """Decode the images of a task to px, in their order: each to where it stays, as tasks may fill the memory.
 
     Raises UnusableTask, BlobMissing, BlobCorrupt and BlobUnreadable.
     """
-    if not rows:
+    if not samples:
         raise UnusableTask("the task has no images")
-    samples = [claim.samples[row] for row in rows]
     pixels = np.empty((len(samples), 3, px, px), np.uint8)
 
     def fill(place: int) -> None:
@@ -39,4 +39,16 @@ def load_task(
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, range(len(samples))))
-    return Task(claim.task.id, torch.from_numpy(pixels), tuple(sample.label for sample in samples))
+    labels = tuple(sample.label for sample in samples)
+    return Task(task.id, torch.from_numpy(pixels), labels, digests_of(samples))
+
+
+def digests_of(samples: Sequence[Sample]) -> Tensor:
+    """[n] int64: the first eight bytes of the SHA-256 of each sample's encoded image."""
+    names = (int.from_bytes(bytes.fromhex(sample.blob[:16]), signed=True) for sample in samples)
+    return torch.tensor(list(names), dtype=torch.int64)
+
+
+def each_once(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The samples in their order, without those that came before under the same label."""
+    return tuple(dict.fromkeys(samples))

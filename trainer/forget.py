@@ -41,13 +41,15 @@ def without_classes(learner: Learner, state: LearnerState, task: str) -> Learner
 
     Its slots stay.
     """
+    own = own_labels(state, task)
     unheard = replace(
         state,
         judged={other: said for other, said in state.judged.items() if other != task},
         usual={other: said for other, said in state.usual.items() if other != task},
     )
     return replace(
-        learner.resolved(unheard, state.features.without(own_labels(state, task))),
+        learner.resolved(unheard, state.features.without(own)),
+        seen=state.seen.without(own),
         taught={other: taught for other, taught in state.taught.items() if other != task},
         last={other: value for other, value in state.last.items() if other != task},
         best={other: value for other, value in state.best.items() if other != task},

@@ -39,7 +39,7 @@ class Learner:
     """Learns tasks on one backbone.
 
     Holds settings, the frozen network and, for as long as somebody holds a task, the features last taken of it
-    (`latest`, with the pools they were taken under).
+    (`latest`, with the pools they were taken under) and what of it had not been seen (`parts`).
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Learner:
         self.config = config
         self.pause = pause
         self.latest: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
+        self.parts: WeakKeyDictionary[Task, Task] = WeakKeyDictionary()
 
     def start(self) -> LearnerState:
         """The state before the first task."""
@@ -82,29 +83,36 @@ class Learner:
         """Add a task to the head alone; the pools stay as they are, and the task does not count as learned for good.
 
         Weight and bias are the same for any order of tasks and images; how sharp scores are depends on it a little.
+        Images that the state has seen under the same label are not added again.
 
         preview: called once with what is known after `patience_s` seconds, as soon as that includes every class of a
         task whose images take longer; so new classes are served soon however many images there are.
         """
-        began, classes = time.monotonic(), len(set(task.labels))
+        new = self.unseen(state, task)
+        if new is None:
+            return state.having_seen(task)
+        began, classes = time.monotonic(), len(set(new.labels))
 
         def follow(features: Tensor, rows: Tensor) -> None:
             nonlocal preview
             # The order is round-robin: with as many images as classes, each class is in.
-            partial = classes <= len(rows) < len(task.labels)
+            partial = classes <= len(rows) < len(new.labels)
             if preview and partial and time.monotonic() - began > patience_s:
-                labels = tuple(task.labels[row] for row in rows.tolist())
+                labels = tuple(new.labels[row] for row in rows.tolist())
                 preview(self.absorb(state, {task.id: (features, labels)}))
                 preview = None
 
-        return self.absorb(state, {task.id: (self.described(state.pools, task, follow), task.labels)})
+        taken = self.described(state.pools, new, follow), new.labels
+        return self.absorb(state, {task.id: taken}).having_seen(task)
 
     def learn_all_fast(self, state: LearnerState, tasks: Sequence[Task]) -> LearnerState:
         """Add several tasks to the head alone, and solve it once; weight and bias are those of one by one."""
-        if not tasks:
-            return state
-        seen = {task.id: (self.described(state.pools, task), task.labels) for task in tasks}
-        return self.absorb(state, seen)
+        taken = {}
+        for task in tasks:
+            if new := self.unseen(state, task):
+                taken[task.id] = self.described(state.pools, new), new.labels
+            state = state.having_seen(task)
+        return self.absorb(state, taken) if taken else state
 
     def consolidate(
         self,
@@ -122,23 +130,40 @@ class Learner:
         progress may raise to abandon the task.  on_epoch receives what `resume` takes to continue after that epoch
         as if never interrupted.  Raises Diverged.
         """
-        if not self.trains_pools(state, task):
+        new = self.unseen(state, task)
+        if new is None or not self.trains_pools(state, new):
             return self.adopt(state, task)
-        before = self.described(state.pools, task)
-        training = TaskTraining(self.network, self.config, state, task, before)
+        before = self.described(state.pools, new)
+        training = TaskTraining(self.network, self.config, state, new, before)
         pools = training.run(progress, on_epoch, resume)
-        after = self.described(pools, task)
+        after = self.described(pools, new)
         if not after.isfinite().all():  # no loss comes after the last update to show that it was one too many
             raise Diverged("features under the trained slots are not finite")
         drift = fit_drift(before, after, self.config.drift_ridge)
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
         carried = replace(carried, drifts=(*state.drifts, step)[-KEPT_DRIFTS:])
-        return self.absorb(carried, {task.id: (after, task.labels)}).having_learned(task.id, task.labels)
+        learned = self.absorb(carried, {task.id: (after, new.labels)}).having_seen(task)
+        return learned.having_learned(task.id, task.labels)
 
     def adopt(self, state: LearnerState, task: Task) -> LearnerState:
         """Learn a task for good with the head alone, which moves no feature of any other class."""
         return self.learn_fast(state, task).having_learned(task.id, task.labels)
+
+    def unseen(self, state: LearnerState, task: Task) -> Task | None:
+        """The part of a task that a state has not seen under the same labels; itself, where that is all of it.
+
+        None where there is none. As long as the task lives, the same images are the same part.
+        """
+        new = state.seen.new(task.labels, task.digests)
+        if new.all():
+            return task
+        if not new.any():
+            return None
+        part = self.parts.get(task)
+        if part is None or not part.digests.equal(task.digests[new]):
+            part = self.parts[task] = task.pick(new.nonzero().squeeze(1).tolist())
+        return part
 
     def trains_pools(self, state: LearnerState, task: Task) -> bool:
         """Whether a task brings slots.

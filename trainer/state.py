@@ -18,6 +18,8 @@ from model.head import Head
 from model.moments import ClassMoments
 from model.pools import Pools
 from model.usual import Usual
+from trainer.seen import Seen
+from trainer.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class LearnerState:
     usual: how strange each task's images look to the head, by id; together they are what it takes for familiar.
     drifts: how the newest consolidations moved features, oldest first.
     corrected: ids of the newest corrections learned for good.
+    seen: the images of tasks, learned or held out.
     """
 
     pools: Pools
@@ -58,6 +61,7 @@ class LearnerState:
     usual: Mapping[str, Usual] = field(default_factory=dict)
     drifts: tuple[Drift, ...] = ()
     corrected: tuple[str, ...] = ()
+    seen: Seen = field(default_factory=Seen)
 
     @classmethod
     def start(cls, backbone: Backbone, loop: LoopConfig, sketch: int) -> LearnerState:
@@ -101,6 +105,10 @@ class LearnerState:
         """The same state, with a task counted as learned for good."""
         return replace(self, taught={**self.taught, task: tuple(dict.fromkeys(labels))})
 
+    def having_seen(self, task: Task) -> LearnerState:
+        """The same state, with the images of a task, those held out as well, counted as seen."""
+        return replace(self, seen=self.seen.joined(task.seen))
+
     def save(self, path: Path) -> None:
         """Write one safetensors file. The caller makes it durable and gives it its final name. Raises OSError."""
         tensors, facts = taken_apart(self.pools, self.head)
@@ -111,6 +119,7 @@ class LearnerState:
             "features.scatter": self.features.scatter,
         }
         tensors |= {f"drift.{number}": drift.map for number, drift in enumerate(self.drifts)}
+        tensors["seen"], seen = self.seen.parts()
         facts |= {
             "labels": self.features.labels,
             "taught": dict(self.taught),
@@ -120,6 +129,7 @@ class LearnerState:
             "usual": {task: asdict(said) for task, said in self.usual.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
+            "seen": seen,
             "loop": asdict(self.loop),
         }
         write_tensors(path, tensors, facts)
@@ -149,7 +159,10 @@ class LearnerState:
             corrected, loop = tuple(facts["corrected"]), LoopConfig.of(facts["loop"])
             if len(loop.layers) != len(pools.keys):
                 raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
-            return cls(pools, loop, head, features, taught, last, best, judged, usual, drifts, corrected)
+            seen = Seen.put_together(tensors["seen"], facts["seen"])
+            return cls(
+                pools, loop, head, features, taught, last, best, judged, usual, drifts, corrected, seen
+            )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
 

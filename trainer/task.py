@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import torch
 from torch import Tensor
 
+from trainer.seen import NONE, Seen, rows_by_label
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Task:
     """A task's images in memory. pixels: [n, 3, px, px] uint8.  labels: [n] names, new or known.
+
+    digests: [n] int64, by which an image is known again; [0] where each counts as new.  held_out: images of the task
+    that are not among these, and shall not be learned later either.
 
     Raises ValueError when they do not match in number, or are none. Two tasks are the same when they are one object:
     `Learner.described` goes by that.
@@ -21,6 +26,8 @@ class Task:
     id: str
     pixels: Tensor
     labels: tuple[str, ...]
+    digests: Tensor = NONE
+    held_out: Seen = field(default_factory=Seen)
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or not self.labels:
@@ -30,23 +37,24 @@ class Task:
 
     def pick(self, rows: Sequence[int]) -> Task:
         """The same task with some of its images, in the order given."""
-        return Task(self.id, self.pixels[list(rows)], tuple(self.labels[row] for row in rows))
+        taken, labels = list(rows), tuple(self.labels[row] for row in rows)
+        digests = self.digests[taken] if len(self.digests) else NONE
+        return replace(self, pixels=self.pixels[taken], labels=labels, digests=digests)
 
     def split(self, first: int) -> tuple[Task, Task | None]:
         """The first so many images, 1 at least, and the others, None where there are none. Neither is a copy."""
         if first == len(self.labels):
             return self, None
         parts = slice(first), slice(first, None)
-        head, rest = (Task(self.id, self.pixels[part], self.labels[part]) for part in parts)
-        return head, rest
+        head, rest = (
+            Task(self.id, self.pixels[part], self.labels[part], self.digests[part]) for part in parts
+        )
+        return replace(head, held_out=rest.seen), rest
 
-
-def rows_by_label(labels: Sequence[str]) -> dict[str, list[int]]:
-    """The rows of each class, classes in the order in which they first appear."""
-    rows: dict[str, list[int]] = {}
-    for row, label in enumerate(labels):
-        rows.setdefault(label, []).append(row)
-    return rows
+    @property
+    def seen(self) -> Seen:
+        """The images of the task, with those held out; none without digests."""
+        return self.held_out.plus(self.labels[: len(self.digests)], self.digests)
 
 
 def interleaved(labels: Sequence[str]) -> Tensor:

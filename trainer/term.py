@@ -21,7 +21,7 @@ from exchange.records import Claim, TaskState
 from trainer.claims import Abandoned, Claims, Pending, Stopping
 from trainer.consolidation import Consolidation
 from trainer.corrections import Corrections
-from trainer.data import UnusableTask, load_task
+from trainer.data import UnusableTask, digests_of, each_once, load_task
 from trainer.feedback import Correction
 from trainer.heartbeat import Heartbeat
 from trainer.knowledge import Knowledge
@@ -149,17 +149,20 @@ class Term:
         serve(knowledge.with_pending(knowledge.base.state) if moved else state)
 
     def load(self, claim: Claim) -> Task | None:
-        """A task's images without those held out; None, after reporting why, when it cannot be learned.
+        """A task's images, each once, without those held out; None, after reporting why, when it cannot be learned.
 
         Raises BlobUnreadable, which is the disk's fault and ends the term: everything held is given back.
         """
         network, config = self.learner.network, self.config
         threads = torch.get_num_threads()
-        kept, held = hold_out([sample.label for sample in claim.samples], config.validation)
+        samples = each_once(claim.samples)
+        labels = [sample.label for sample in samples]
+        known = ~self.knowledge.serving.seen.new(labels, digests_of(samples))
+        kept, held = hold_out(labels, config.validation, set(known.nonzero().squeeze(1).tolist()))
+        order = [samples[row] for row in kept + held]
+        blobs, px = self.queue.blobs, network.backbone.px
         try:
-            task = load_task(
-                claim, kept + held, self.queue.blobs, network.backbone.px, config.max_pixels, threads
-            )
+            task = load_task(claim.task, order, blobs, px, config.max_pixels, threads)
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
             self.claims.fail(claim, str(error))
             return None

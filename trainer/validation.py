@@ -16,8 +16,9 @@ from model.checkpoint import InvalidCheckpoint, read_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
+from trainer.seen import rows_by_label
 from trainer.state import LearnerState
-from trainer.task import Task, interleaved, rows_by_label
+from trainer.task import Task, interleaved
 from trainer.task_files import TaskFiles
 
 Between = Callable[[], None] | None
@@ -79,14 +80,19 @@ class Report:
         return replace(state, last=self.now, best={**self.best, **best})
 
 
-def hold_out(labels: Sequence[str], config: ValidationConfig) -> tuple[list[int], list[int]]:
+def hold_out(
+    labels: Sequence[str], config: ValidationConfig, learned: Collection[int] = frozenset()
+) -> tuple[list[int], list[int]]:
     """Split a task's rows in what is learned and what is held out, the same way every time it is delivered.
 
     Of each class `share` is held out, rounded down, at most `per_class`; classes too small for one give none.
+
+    learned: rows that were learned before, which tell nothing of what is not.
     """
     generator = torch.Generator().manual_seed(0)
     held: list[int] = []
-    for rows in rows_by_label(labels).values():
+    for all_rows in rows_by_label(labels).values():
+        rows = [row for row in all_rows if row not in learned]
         count = min(int(len(rows) * config.share), config.per_class)
         order = torch.randperm(len(rows), generator=generator)[:count]
         held += [rows[i] for i in order.tolist()]

@@ -25,7 +25,7 @@ from redis import Redis
 from exchange.blobs import BlobStore
 from exchange.lease import Lease
 from exchange.queue import QueueConfig, TaskQueue
-from exchange.records import Claim, Sample, TaskRecord, TaskState
+from exchange.records import Sample, TaskRecord, TaskState
 from exchange.registry import Registry
 from model.backbone import load_backbone
 from model.network import RetrievalViT
@@ -201,10 +201,10 @@ def live(config: TrainerConfig, trouble: Trouble) -> None:
         limit = pages * resource.getpagesize() + trouble.spare_memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
-    def load(claim: Claim, *rest: Any) -> Task:
-        if claim.task.name == trouble.deadly:
+    def load(task: TaskRecord, *rest: Any) -> Task:
+        if task.name == trouble.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
-        return load_task(claim, *rest)
+        return load_task(task, *rest)
 
     def consolidate(self: Learner, state: LearnerState, task: Task, *rest: Any) -> LearnerState:
         if trouble.untrainable in task.labels:
