@@ -104,6 +104,8 @@ def read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """One member. zipfile reads no more than the size that was checked, then compares the checksum."""
     try:
         return archive.read(info)
+    except MemoryError:  # no fault of the archive
+        raise
     except Exception as error:  # zlib, checksum, overlap, end of file: each has its own type
         raise Problem(422, f"{info.filename!r} is damaged inside the zip archive: {error}") from error
 

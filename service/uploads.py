@@ -13,7 +13,7 @@ from time import monotonic, thread_time
 from service.config import MIB, ServiceConfig
 from service.decode import decode
 from service.lifecycle import DRAINING_S, Lifecycle
-from service.problems import Problem, refused
+from service.problems import FieldError, Problem, refused, shorten
 
 MAX_LABEL = 200
 MAX_LABELS_BYTES = 262_144
@@ -27,6 +27,8 @@ PRINTABLE = rf"^[^{UNPRINTABLE}]*[^\s{UNPRINTABLE}{INVISIBLE}][^{UNPRINTABLE}]*$
 """What `check_text` takes, as a pattern for the API document; it trims and normalises besides."""
 BYTE_ORDER_MARK = "\ufeff"  # spreadsheets put it before the first cell
 TEXT = f"have 1 to {MAX_LABEL} printable characters"
+MOST_LISTED, MOST_TOLD = 100, 5
+"""Images that an answer lists as unfit, and those of them that its detail tells; no more are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +61,85 @@ def check(
 
     decoders: where the images of all requests are decoded: each may take hundreds of megabytes meanwhile.
 
-    Raises Problem at the first that cannot be learned, and 413 when all take too long; and what `while_open` raises.
+    Raises Problem that lists the images that cannot be learned, `MOST_LISTED` at most, and 413 when all take too long;
+    and what `while_open` raises.
     """
     labels = [check_text(f"labels[{index}]", upload.label) for index, upload in enumerate(uploads)]
     check_together(labels)
     checked: list[Upload] = []
+    unfit: list[tuple[str, Problem]] = []
     began, most, decoding = thread_time(), config.max_task_check_s, 0.0
     for index, (upload, label) in enumerate(zip(while_open(uploads, lifecycle), labels, strict=True)):
+        if len(unfit) == MOST_LISTED:
+            break
         field = f"files[{index}] {upload.name[:100]!r}"
-        data = upload.read()
-        if len(data) > config.max_image_bytes:
-            raise refused(field, f"{len(data)} bytes", f"have at most {config.max_image_bytes} bytes", 413)
-        decoding += decoders.submit(decoding_time, data, px, config.max_pixels, field).result()
-        most += len(data) / MIB
+        size, seconds, problem = look_at(upload, field, px, config, decoders)
+        most += size / MIB
+        decoding += seconds
         took = thread_time() - began + decoding  # not by the clock: others may keep the processors busy
         if took > most:
             found = f"{index + 1} images that took {took:.1f} s to look at"
             limit = f"take at most {config.max_task_check_s:g} s and one for each MiB; send smaller images, or fewer"
             raise refused("files", found, limit, 413)
-        checked.append(Upload(upload.name, label, upload.read))
+        if problem is None:
+            checked.append(Upload(upload.name, label, upload.read))
+        else:
+            unfit.append((field, problem))
+    if unfit:
+        raise unlearnable(unfit, len(uploads), all_seen=len(unfit) + len(checked) == len(uploads))
     return checked
 
 
-def decoding_time(data: bytes, px: int, max_pixels: int, field: str) -> float:
-    """Seconds of a processor that decoding takes. Raises what `decode` does."""
-    began = thread_time()
-    decode(data, px, max_pixels, field)
-    return thread_time() - began
+def look_at(
+    upload: Upload, field: str, px: int, config: ServiceConfig, decoders: Executor
+) -> tuple[int, float, Problem | None]:
+    """An image's bytes, the seconds that decoding took, and why it cannot be learned, if it cannot.
+
+    Raises MemoryError, of which no image is guilty.
+    """
+    try:
+        data = upload.read()
+    except Problem as problem:
+        return 0, 0.0, bare(problem)
+    if len(data) > config.max_image_bytes:
+        allowed = f"have at most {config.max_image_bytes} bytes"
+        return len(data), 0.0, refused(field, f"{len(data)} bytes", allowed, 413)
+    seconds, unfit = decoders.submit(decoded, data, px, config.max_pixels, field).result()
+    return len(data), seconds, unfit
+
+
+def decoded(data: bytes, px: int, max_pixels: int, field: str) -> tuple[float, Problem | None]:
+    """Seconds of a processor that decoding takes, and what is wrong with the image. Raises MemoryError."""
+    began, unfit = thread_time(), None
+    try:
+        decode(data, px, max_pixels, field)
+    except Problem as problem:
+        unfit = bare(problem)
+    return thread_time() - began, unfit
+
+
+def bare(problem: Problem) -> Problem:
+    """Without where it was raised, which would keep the image's bytes and pixels for as long as it is listed."""
+    return Problem(problem.status, problem.detail, *problem.errors)
+
+
+def unlearnable(unfit: Sequence[tuple[str, Problem]], images: int, all_seen: bool) -> Problem:
+    """One problem of all the images of a task that cannot be learned: (field, what is wrong) each."""
+    problems = [problem for _, problem in unfit]
+    if len(problems) == 1:
+        return problems[0]
+    statuses = {problem.status for problem in problems}
+    told = "; ".join(problem.detail for problem in problems[:MOST_TOLD])
+    more = f"; and {len(problems) - MOST_TOLD} more, see errors" if len(problems) > MOST_TOLD else ""
+    count = f"{len(problems)} of {images}" if all_seen else f"at least {len(problems)} of {images}"
+    errors = [
+        error
+        for field, problem in unfit
+        # What an archive does not give whole comes with no field of its own.
+        for error in problem.errors or (FieldError(field, shorten(problem.detail), "be whole"),)
+    ]
+    status = statuses.pop() if len(statuses) == 1 else 422
+    return Problem(status, f"{count} images cannot be learned: {told}{more}", *errors)
 
 
 def while_open(uploads: Sequence[Upload], lifecycle: Lifecycle) -> Iterator[Upload]:

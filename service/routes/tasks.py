@@ -28,7 +28,7 @@ from service.receive import file_parts, media_type, read_form, spool_body
 from service.records import TaskList, TaskView
 from service.services import Services, TheServices, place
 from service.submit import submit
-from service.uploads import MAX_LABEL, MAX_LABELS_BYTES, PRINTABLE, Upload, check_text, pair
+from service.uploads import MAX_LABEL, MAX_LABELS_BYTES, MOST_LISTED, PRINTABLE, Upload, check_text, pair
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -42,7 +42,8 @@ BODY = {
         "`label/image.jpg`, the innermost folder being the label, or a WebDataset shard: `name.jpg` with its label "
         "in `name.cls` or `name.json`. "
         f"A label has 1 to {MAX_LABEL} printable characters; those of a task, each once, take at most "
-        f"{MAX_LABELS_BYTES:,} bytes.",
+        f"{MAX_LABELS_BYTES:,} bytes. A task is taken whole or not at all; `errors` lists all of its images that "
+        f"cannot be learned, or the first {MOST_LISTED}.",
         "content": {
             "multipart/form-data": {
                 "schema": {

@@ -91,6 +91,19 @@ def test_a_zip_whose_content_is_damaged(server: Running) -> None:
     assert "cat/1.png" in response.json()["detail"]
 
 
+def test_memory_that_is_short_is_no_damage_of_a_zip(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> bytes:
+        raise MemoryError
+
+    body = zipped("cat/1.png")
+    (upload,) = unpack(io.BytesIO(body), len(body), ZIP["Content-Type"], config)
+    monkeypatch.setattr(zipfile.ZipFile, "read", short)
+    with pytest.raises(MemoryError):
+        upload.read()
+
+
 def tarred(name: str, kind: bytes = tarfile.REGTYPE, cut: int = 0) -> bytes:
     buffer, data = io.BytesIO(), picture()
     with tarfile.open(fileobj=buffer, mode="w") as archive:

@@ -17,7 +17,7 @@ from service.decode import decode
 from service.lifecycle import Lifecycle
 from service.problems import Problem
 from service.uploads import Upload, check
-from tests.service.support import PX, Running, flat_png, picture, running, wait_for
+from tests.service.support import PX, Running, archived, flat_png, picture, running, wait_for, zipped
 
 
 @pytest.fixture
@@ -26,8 +26,120 @@ def decoders() -> Iterator[Executor]:
         yield threads
 
 
+def compute(seconds: float) -> None:
+    ends = time.thread_time() + seconds
+    while time.thread_time() < ends:
+        pass
+
+
 def uploads(images: Sequence[bytes]) -> list[Upload]:
     return [Upload("a", "cat", image.__bytes__) for image in images]
+
+
+def test_all_that_cannot_be_learned_are_told_at_once(server: Running) -> None:
+    bodies = [picture(0), picture(1)[:-200], picture(2), b"", b"GIF89a", picture(3)]
+    files = [("files", (f"{index}.png", body)) for index, body in enumerate(bodies)]
+    answer = server.client.post("/tasks", files=files, data={"labels": ["cat"] * 6})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["detail"] == (
+        "3 of 6 images cannot be learned: "
+        "files[1] '1.png' is a damaged or truncated PNG file; it must be a JPEG, PNG or WebP image; "
+        "files[3] '3.png' is empty; it must be a JPEG, PNG or WebP image; "
+        "files[4] '4.png' is in none of the formats known here; it must be a JPEG, PNG or WebP image"
+    )
+    assert answer.json()["errors"][1] == {
+        "field": "files[3] '3.png'",
+        "value": "is empty",
+        "allowed": "be a JPEG, PNG or WebP image",
+    }
+    assert [error["field"][:8] for error in answer.json()["errors"]] == ["files[1]", "files[3]", "files[4]"]
+    assert server.queue.depth() == 0
+
+
+def test_what_is_wrong_in_the_same_way_has_its_status_and_one_alone_its_own_words(server: Running) -> None:
+    def post(*bodies: bytes) -> dict[str, Any]:
+        files = [("files", ("a", body)) for body in bodies]
+        return server.client.post("/tasks", files=files, data={"labels": ["cat"] * len(bodies)}).json()
+
+    assert post(b"text", picture(), b"text")["status"] == 415
+    large = bytes(server.config.max_image_bytes + 1)
+    assert post(large, flat_png(8_000))["status"] == 413
+    assert post(large, b"text")["status"] == 422
+    alone, format_ = post(picture(), b"text"), "it must be a JPEG, PNG or WebP image"
+    assert alone["detail"] == f"files[1] 'a' is in none of the formats known here; {format_}"
+    assert [error["field"] for error in alone["errors"]] == ["files[1] 'a'"]
+
+
+def test_what_an_archive_does_not_give_whole_is_listed_with_the_rest(server: Running) -> None:
+    members = {
+        "cat/1.png": picture(1),
+        "cat/2.png": picture(2),
+        "cat/3.txt": b"text",
+        "cat/4.png": picture(4),
+    }
+    body = bytearray(archived(members, "zip"))
+    for name in (b"cat/1.png", b"cat/2.png"):
+        body[body.index(name) + 200] ^= 0xFF
+    told = server.client.post(
+        "/tasks", content=bytes(body), headers={"Content-Type": "application/zip"}
+    ).json()
+    assert told["status"] == 422
+    assert [error["field"] for error in told["errors"]] == [
+        f"files[{index}] 'cat/{name}'" for index, name in enumerate(("1.png", "2.png", "3.txt"))
+    ]
+    assert all("damaged inside the zip" in error["value"] for error in told["errors"][:2])
+
+
+@pytest.mark.parametrize(("images", "least"), [(100, ""), (101, "at least "), (5_000, "at least ")])
+def test_a_list_of_what_cannot_be_learned_ends(server: Running, images: int, least: str) -> None:
+    body = zipped(*(f"cat/{'n' * 300}{index}.png" for index in range(images)), data=b"text")
+    answer = server.client.post("/tasks", content=body, headers={"Content-Type": "application/zip"})
+    told = answer.json()
+    assert told["detail"].startswith(f"{least}100 of {images} images cannot be learned: files[0] ")
+    assert told["detail"].endswith("; and 95 more, see errors")
+    assert len(told["errors"]) == 100
+    assert len(answer.content) < 50_000
+
+
+def test_images_that_cannot_be_learned_are_not_kept_to_be_told(
+    config: ServiceConfig, decoders: Executor
+) -> None:
+    """A hundred of them, in the frames of as many tracebacks, would hold gigabytes."""
+    gone: list[int] = []
+
+    class Watched(bytes):
+        def __del__(self) -> None:
+            gone.append(1)
+
+    damaged = [Upload("a", "cat", lambda: Watched(picture()[:-200])) for _ in range(10)]
+    with pytest.raises(Problem, match="10 of 10 images") as refused:
+        check(damaged, PX, config, Lifecycle(), decoders)
+    assert len(refused.value.errors) == len(gone) == 10
+
+
+def test_images_that_cannot_be_decoded_count_towards_the_time_and_memory_that_is_short_ends_the_search(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, decoders: Executor
+) -> None:
+    looked_at: list[str] = []
+
+    def costly(*args: Any) -> None:
+        looked_at.append(args[-1])
+        compute(0.02)
+        raise Problem(422, "damaged")
+
+    monkeypatch.setattr("service.uploads.decode", costly)
+    with pytest.raises(Problem, match="images that took") as refused:
+        check(uploads([b""] * 50), PX, replace(config, max_task_check_s=0.1), Lifecycle(), decoders)
+    assert refused.value.status == 413
+    assert len(looked_at) <= 6
+
+    def short(*_: Any) -> None:
+        raise Problem(422, "damaged") if looked_at.pop() else MemoryError
+
+    monkeypatch.setattr("service.uploads.decode", short)
+    looked_at[:] = ["", "damaged"]
+    with pytest.raises(MemoryError):
+        check(uploads([b""] * 50), PX, config, Lifecycle(), decoders)
 
 
 def test_flat_images_of_few_bytes_cannot_keep_a_place_busy(
@@ -37,9 +149,7 @@ def test_flat_images_of_few_bytes_cannot_keep_a_place_busy(
 
     def costly(*args: Any) -> None:
         looked_at.append(args[-1])
-        ends = time.thread_time() + 0.02
-        while time.thread_time() < ends:
-            pass
+        compute(0.02)
 
     monkeypatch.setattr("service.uploads.decode", costly)
     config = replace(config, max_task_check_s=0.1)
