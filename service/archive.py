@@ -20,7 +20,7 @@ from typing import IO
 from service.config import ServiceConfig
 from service.layouts import LAYOUT, Member, labelled
 from service.problems import Problem, refused
-from service.uploads import Upload
+from service.uploads import MOST_LISTED, Upload, unlearnable
 
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)
@@ -50,10 +50,10 @@ def unpack(file: IO[bytes], size: int, media_type: str, config: ServiceConfig) -
         raise refused("body", "empty", "be a zip or tar archive of images")
     members: list[Member] = []
     total = 0
-    for member in zip_members(file, size, config) if media_type in ZIP_TYPES else tar_members(file, config):
+    found = zip_members(file, size, config) if media_type in ZIP_TYPES else tar_members(file, config)
+    for member in found:
         if member.size > config.max_image_bytes:
-            allowed = f"be at most {config.max_image_bytes} bytes"
-            raise refused(member.name, f"{member.size} bytes", allowed, 413)
+            raise too_large(member, found, len(members) + 1, config.max_image_bytes)
         total += member.size
         members.append(member)
         if total > config.max_unpacked_bytes or total > config.max_archive_ratio * size:
@@ -66,6 +66,22 @@ def unpack(file: IO[bytes], size: int, media_type: str, config: ServiceConfig) -
     if not uploads:
         raise refused("body", "an archive without images", f"hold at least one image and {LAYOUT}")
     return uploads
+
+
+def too_large(first: Member, rest: Iterator[Member], seen: int, most: int) -> Problem:
+    """What is wrong with a member of more than `most` bytes, the `seen`th, and with all others behind it of so many."""
+    large, sound = [first], False
+    with suppress(Problem):  # of something else, which can be told once these are gone
+        for member in rest:
+            seen += 1
+            if member.size > most:
+                large.append(member)
+        sound = True
+    allowed = f"be at most {most} bytes"
+    told = [
+        (each.name, refused(each.name, f"{each.size} bytes", allowed, 413)) for each in large[:MOST_LISTED]
+    ]
+    return unlearnable(told, seen, all_seen=sound and len(large) <= MOST_LISTED)
 
 
 def zip_members(file: IO[bytes], size: int, config: ServiceConfig) -> Iterator[Member]:

@@ -70,6 +70,21 @@ def test_zip_archives(
     problem(server.client.post("/tasks", content=make(), headers=ZIP), status, field, allowed)
 
 
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (1, "zero/0.png is '22020096 bytes'; it must be at most 20971520 bytes"),
+        (7, "7 of 7 images cannot be learned: zero/0.png is"),
+        (120, "at least 100 of 120 images cannot be learned: zero/0.png is"),
+    ],
+)
+def test_all_files_that_are_too_large_are_told(server: Running, files: int, told: str) -> None:
+    answer = server.client.post("/tasks", content=zeros_zip(files, 21 << 20), headers=ZIP)
+    problem(answer, 413, "zero/0.png", "20971520 bytes")
+    assert answer.json()["detail"].startswith(told)
+    assert len(answer.json()["errors"]) == min(files, 100)
+
+
 def test_a_zip64_directory_is_bounded_too(server: Running) -> None:
     body = zip64(1)
     at = body.rindex(b"PK\x06\x06") + 40
