@@ -27,6 +27,8 @@ PRINTABLE = rf"^[^{UNPRINTABLE}]*[^\s{UNPRINTABLE}{INVISIBLE}][^{UNPRINTABLE}]*$
 """What `check_text` takes, as a pattern for the API document; it trims and normalises besides."""
 BYTE_ORDER_MARK = "\ufeff"  # spreadsheets put it before the first cell
 TEXT = f"have 1 to {MAX_LABEL} printable characters"
+MOST_NAME = 80
+"""Characters of an image's name in errors; with its place before it, it is not cut once more."""
 MOST_LISTED, MOST_TOLD = 100, 5
 """Images that an answer lists as unfit, and those of them that its detail tells; no more are looked for."""
 
@@ -72,7 +74,7 @@ def check(
     for index, (upload, label) in enumerate(zip(while_open(uploads, lifecycle), labels, strict=True)):
         if len(unfit) == MOST_LISTED:
             break
-        field = f"files[{index}] {upload.name[:100]!r}"
+        field = f"files[{index}] {short(upload.name)!r}"
         size, seconds, problem = look_at(upload, field, px, config, decoders)
         most += size / MIB
         decoding += seconds
@@ -88,6 +90,11 @@ def check(
     if unfit:
         raise unlearnable(unfit, len(uploads), all_seen=len(unfit) + len(checked) == len(uploads))
     return checked
+
+
+def short(name: str) -> str:
+    """A name as errors tell it: the end of a long one, since a folder may have taken up all of its beginning."""
+    return name if len(name) <= MOST_NAME else "…" + name[1 - MOST_NAME :]
 
 
 def look_at(

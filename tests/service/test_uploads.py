@@ -90,6 +90,13 @@ def test_what_an_archive_does_not_give_whole_is_listed_with_the_rest(server: Run
     assert all("damaged inside the zip" in error["value"] for error in told["errors"][:2])
 
 
+def test_a_file_is_known_by_its_name_however_long_its_folders(server: Running) -> None:
+    for data in (b"text", bytes(server.config.max_image_bytes + 1)):
+        files = [("files", (f"{'l' * 190}/1.png", data))]
+        (error,) = server.client.post("/tasks", files=files, data={"labels": "a"}).json()["errors"]
+        assert error["field"] == f"files[0] '…{'l' * 73}/1.png'"
+
+
 @pytest.mark.parametrize(("images", "least"), [(100, ""), (101, "at least "), (5_000, "at least ")])
 def test_a_list_of_what_cannot_be_learned_ends(server: Running, images: int, least: str) -> None:
     body = zipped(*(f"cat/{'n' * 300}{index}.png" for index in range(images)), data=b"text")
