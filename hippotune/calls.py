@@ -19,7 +19,7 @@ import httpx
 from hippotune.checks import header_value
 from hippotune.errors import Refused, Unreachable, unnumbered
 from hippotune.records import Classification, Task, Version
-from hippotune.samples import Image, image_bytes, media_type
+from hippotune.samples import Image, image_bytes, media_type, part_name
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification
         answer = response.json()  # one image's answer stands alone
         return [Classification.parse(result) for result in answer.get("results", [answer])]
 
-    files = _parts("files", map(image_bytes, images))
+    files = _parts("files", images)
     if not files:
         raise ValueError("there is no image to classify")
     return Call("POST", "/classify", parse, params=_params(ask), files=files)
@@ -139,7 +139,7 @@ def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification
 
 def submit_samples(samples: Iterable[tuple[Image, str]], name: str, key: str | None) -> Call[Task]:
     """Labelled images as multipart `files` and `labels`, in the same order. Raises ValueError when there is none."""
-    pairs = [(image_bytes(image), label) for image, label in samples]
+    pairs = list(samples)
     if not pairs:
         raise ValueError("a task of no images teaches nothing")
     return Call(
@@ -255,8 +255,11 @@ def _params(ask: Ask) -> dict[str, str | list[str]]:
     return texts
 
 
-def _parts(name: str, images: Iterable[bytes]) -> tuple[tuple[str, tuple[str, bytes, str]], ...]:
-    return tuple((name, (f"{i}", image, media_type(image))) for i, image in enumerate(images))
+def _parts(field: str, images: Iterable[Image]) -> tuple[tuple[str, tuple[str, bytes, str]], ...]:
+    return tuple(
+        (field, (part_name(image, place), body := image_bytes(image), media_type(body)))
+        for place, image in enumerate(images)
+    )
 
 
 def _idempotent(key: str | None) -> dict[str, str]:

@@ -26,8 +26,9 @@ from hippotune import calls
 from hippotune.calls import Ask, Call, Outcome
 from hippotune.checks import header_value, patience, server_address
 from hippotune.errors import TaskFailed
+from hippotune.packing import as_archive
 from hippotune.records import LOST, Classification, Task, Version
-from hippotune.samples import Image, as_archive
+from hippotune.samples import Image
 
 T = TypeVar("T")
 

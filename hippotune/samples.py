@@ -1,23 +1,27 @@
-"""Labelled images on disk: the ImageFolder layout (`label/image.jpg`) and archives of it."""
+"""Images on disk, and folders of them in the ImageFolder layout: `label/image.jpg`."""
 
 from __future__ import annotations
 
 import os
-import tarfile
-import tempfile
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-"""Files taken for images; anything else in a folder is left out, and told."""
+SUFFIXES = {
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+"""Files taken for images, and what they say they are; anything else in a folder is left out, and told."""
+UNKNOWN = "application/octet-stream"
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 """What desktops leave in folders, beside what they hide by a dot."""
 NAMED = 5
 """How many suffixes of files left out a message names."""
+MOST_NAME = 100
+"""Characters of a file's name that are sent; its end tells it from others."""
 
 Image = bytes | str | os.PathLike[str]
 """An encoded image: its bytes, or the path of its file."""
@@ -33,14 +37,29 @@ def image_bytes(image: Image) -> bytes:
 
 
 def media_type(image: bytes) -> str:
-    """The media type its first bytes announce; `application/octet-stream` for what no server takes."""
+    """The media type its first bytes announce; UNKNOWN for what no server takes."""
     if image.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if image.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
         return "image/webp"
-    return "application/octet-stream"
+    return UNKNOWN
+
+
+def file_name(path: PurePath) -> str:
+    """A file's own name as archives and forms can hold it, and servers tell it when they refuse the image."""
+    return as_text(path.name).replace("\\", "_")[-MOST_NAME:]
+
+
+def part_name(image: Image, place: int) -> str:
+    """What an image is called in a form: as its file, or bytes by their place, from 0 as in what servers answer."""
+    return f"{place}" if isinstance(image, bytes) else file_name(Path(image))
+
+
+def as_text(name: str) -> str:
+    """A file's name without its bytes that are no text, which nothing can send."""
+    return name.encode(errors="replace").decode()
 
 
 def labelled_files(folder: Path) -> list[tuple[Path, str]]:
@@ -57,7 +76,7 @@ def labelled_files(folder: Path) -> list[tuple[Path, str]]:
             found.append(path)
         else:
             others[path.suffix.lower() or "without suffix"] += 1
-    taught = ", ".join(sorted(SUFFIXES))
+    taught = ", ".join(SUFFIXES)
     if not found:
         there = f"; there is {_told(others)}" if others else ""
         raise ValueError(f"{folder} holds no image; expected {folder}/LABEL/IMAGE with {taught}{there}")
@@ -101,30 +120,3 @@ def first_of_each(labels: Iterable[object], most: int | None) -> list[int]:
         if most is None or seen[label] <= most:
             places.append(place)
     return places
-
-
-@contextmanager
-def as_archive(source: Path) -> Iterator[tuple[Path, str]]:
-    """(file, media type) to upload for a folder or an archive; a folder's zip lives as long as the context.
-
-    Raises FileNotFoundError, or ValueError when it is neither.
-    """
-    if source.is_dir():
-        with tempfile.TemporaryDirectory(prefix="hippotune-") as scratch:
-            yield _pack(source, Path(scratch) / "task.zip"), "application/zip"
-    elif not source.exists():
-        raise FileNotFoundError(f"no such folder or archive: {source}")
-    elif zipfile.is_zipfile(source):
-        yield source, "application/zip"
-    elif tarfile.is_tarfile(source):
-        yield source, "application/x-tar"
-    else:
-        raise ValueError(f"{source} is neither a folder, a zip nor a tar")
-
-
-def _pack(folder: Path, archive: Path) -> Path:
-    """Images are compressed already, so the zip only stores them."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, strict_timestamps=False) as packed:
-        for number, (path, label) in enumerate(labelled_files(folder)):
-            packed.write(path, f"{label}/{number:07d}{path.suffix.lower()}")
-    return archive

@@ -1,4 +1,4 @@
-"""Labelled images wherever they are: folders, manifests, Hugging Face and torchvision sets; cut into tasks of a size.
+"""Labelled images wherever they are: folders, manifests, Hugging Face and torchvision sets.
 
 A source knows all its labels before it reads any image, so that a large one is cut between classes where it can be.
 """
@@ -8,48 +8,19 @@ from __future__ import annotations
 import csv
 import inspect
 import io
-import tempfile
-import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hippotune.samples import JUNK, first_of_each, labelled_files, media_type
+from hippotune.packing import Source, Unfit
+from hippotune.samples import UNKNOWN, labelled_files, media_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "class_name", "target", "fine_label")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """labels: one an image.  load: an image's encoded bytes (JPEG, PNG or WebP) by its number."""
-
-    name: str
-    labels: Sequence[str]
-    load: Callable[[int], bytes]
-
-    def only(self, per_class: int) -> Source:
-        """The first `per_class` images of each label."""
-        rows = first_of_each(self.labels, per_class)
-        return Source(self.name, [self.labels[row] for row in rows], lambda at: self.load(rows[at]))
-
-
-@dataclass(frozen=True, slots=True)
-class TaskLimits:
-    """The most images and bytes of one task."""
-
-    images: int
-    size: int
-
-
-USUAL = TaskLimits(20_000, 500 << 20)
-"""Just below what a server takes by default."""
 
 
 def is_archive(text: str) -> bool:
@@ -74,8 +45,8 @@ def open_source(text: str, data: Path) -> Source:
             f"no such folder, archive or manifest: {path}; sets are hf:NAME and torchvision:NAME"
         )
     if path.is_dir():
-        files = labelled_files(path)
-        return Source(path.resolve().name, [label for _, label in files], lambda row: _file(files[row][0]))
+        files, labels = zip(*labelled_files(path), strict=True)
+        return Source(path.resolve().name, labels, lambda row: _accepted(files[row]), lambda row: files[row])
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"{path} is no folder, .csv or .parquet; archives are handed in whole")
     return manifest(path)
@@ -96,17 +67,17 @@ def manifest(path: Path) -> Source:
         raise ValueError(f"{path} has no rows")
     image, label = _column(path, rows[0], PATH_COLUMNS), _column(path, rows[0], LABEL_COLUMNS)
 
-    def load(at: int) -> bytes:
-        found = rows[at][image]
-        if isinstance(found, Mapping):
-            found = found.get("bytes") or found["path"]
-        return (
-            _accepted(found, f"a row of {path}")
-            if isinstance(found, bytes)
-            else _file(path.parent / str(found))
-        )
+    def held(row: int) -> bytes | Path | None:
+        found = _held(rows[row][image])
+        return found if found is None or isinstance(found, bytes) else path.parent / str(found)
 
-    return Source(path.stem, _texts([row[label] for row in rows], str(path)), load)
+    def file(row: int) -> Path | None:
+        found = held(row)
+        return found if isinstance(found, Path) else None
+
+    return Source(
+        path.stem, _texts([row[label] for row in rows], str(path)), lambda row: _accepted(held(row)), file
+    )
 
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -137,9 +108,9 @@ def _column(path: Path, row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _texts(labels: Sequence[Any], name: str, text: Callable[[Any], str] = str) -> list[str]:
     """Labels as text. Raises ValueError for one that is missing: as text it would be a class of its own."""
-    missing = next((row for row, label in enumerate(labels, start=1) if label is None), None)
+    missing = next((row for row, label in enumerate(labels) if label is None), None)
     if missing is not None:
-        raise ValueError(f"row {missing} of {name} has no label")
+        raise ValueError(f"row {missing} of {name}, counted from 0, has no label")
     return [text(label) for label in labels]
 
 
@@ -166,9 +137,9 @@ def huggingface(name: str, split: str) -> Source:
     names = kind.int2str if isinstance(kind, datasets.ClassLabel) else str
     encoded = rows.cast_column(image, datasets.Image(decode=False))
 
-    def load(at: int) -> bytes:
-        row = encoded[at][image]
-        return _accepted(row["bytes"] or Path(row["path"]).read_bytes(), f"a row of {name}")
+    def load(row: int) -> bytes:
+        held = _held(encoded[row][image])
+        return _accepted(Path(held) if isinstance(held, str) else held)
 
     return Source(saved.name, _texts(list(rows[label]), name, names), load)
 
@@ -204,34 +175,61 @@ def torchvision(name: str, split: str, data: Path) -> Source:
         labels = [str(classes[int(target)] if classes else int(target)) for target in targets]
     except (TypeError, ValueError):
         raise ValueError(f"{name} is no set of classes: its targets are like {targets[0]!r:.60}") from None
-    return Source(name, labels, lambda row: png(found[row][0]))
+
+    def load(row: int) -> bytes:
+        with _judged():
+            return png(found[row][0])
+
+    return Source(name, labels, load)
 
 
-def _file(path: Path) -> bytes:
-    return _accepted(path.read_bytes(), str(path))
+def _held(cell: Any) -> Any:
+    """The bytes of an image or its path, plainly or as Hugging Face writes them; None where there is neither."""
+    if isinstance(cell, Mapping):
+        return cell["path"] if cell.get("bytes") is None else cell["bytes"]
+    return cell
 
 
-def _accepted(image: bytes, name: str) -> bytes:
-    """The same image, as PNG where servers would not take its format. Raises ValueError for what is none."""
-    if media_type(image) != "application/octet-stream":
+def _accepted(image: bytes | Path | None) -> bytes:
+    """An image's bytes, as PNG where servers would not take its format. Raises Unfit for what is none."""
+    if image is None:
+        raise Unfit("has no image")
+    if isinstance(image, Path):
+        image = image.read_bytes()
+    if not image:
+        raise Unfit("is empty")
+    if media_type(image) != UNKNOWN:
         return image
     from PIL import Image
 
-    try:
+    with _judged():
         return png(Image.open(io.BytesIO(image)))
-    except (OSError, SyntaxError, Image.DecompressionBombError):
-        raise ValueError(f"{name} is no image that can be read") from None
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be sent: {error}") from None
+
+
+@contextmanager
+def _judged() -> Iterator[None]:
+    """What comes of decoding an image, as Unfit. Raises MemoryError and errors of the disk, of which none is guilty."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
+    except (MemoryError, Unfit):
+        raise
+    except UnidentifiedImageError:
+        raise Unfit("is no image that can be read") from None
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise Unfit(f"is no image that can be read: {error}") from None
 
 
 def png(picture: Picture) -> bytes:
-    """A picture encoded as PNG, in a mode that servers take. Raises ValueError for fractions, which name no white."""
+    """A picture encoded as PNG, in a mode that servers take. Raises Unfit for fractions, which name no white."""
     import numpy as np
     from PIL import Image
 
     if picture.mode == "F":
-        raise ValueError("its pixels are fractions, and nothing says which is white; save it in 8 or 16 bits")
+        raise Unfit("has fractions for pixels, and nothing says which is white; save it in 8 or 16 bits")
     if picture.mode.startswith("I"):  # 16 bits stay 16: Pillow would make all but the darkest white
         picture = Image.fromarray(np.asarray(picture).clip(0, 0xFFFF).astype(np.uint16))
     elif picture.mode not in ("L", "RGB", "RGBA"):
@@ -239,45 +237,3 @@ def png(picture: Picture) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
-
-
-@contextmanager
-def packed(source: Source, limits: TaskLimits) -> Iterator[Iterator[tuple[Path, int]]]:
-    """A source as zip archives of `label/image`, each within the limits, and how many images each holds.
-
-    Classes stay together where they fit. One archive is on disk at a time: use it before asking for the next.
-    """
-    with tempfile.TemporaryDirectory(prefix="hippotune-") as folder:
-        yield _pack(source, limits, Path(folder) / "task.zip")
-
-
-def _pack(source: Source, limits: TaskLimits, path: Path) -> Iterator[tuple[Path, int]]:
-    sizes = Counter(source.labels)
-    order = sorted(range(len(source.labels)), key=lambda row: source.labels[row])
-    archive, count, size = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED), 0, 0
-    try:
-        for before, row in zip([None, *order], order, strict=False):
-            label, image = source.labels[row], source.load(row)
-            _check_label(label)
-            starts = before is None or source.labels[before] != label
-            needed = sizes[label] if starts and sizes[label] <= limits.images else 1
-            if count and (count + needed > limits.images or size + len(image) > limits.size):
-                archive.close()
-                yield path, count
-                archive, count, size = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED), 0, 0
-            suffix = media_type(image).removeprefix("image/")
-            archive.writestr(f"{label}/{row:07d}.{suffix}", image)
-            count, size = count + 1, size + len(image) + 256
-    finally:
-        archive.close()
-    if count:
-        yield path, count
-
-
-def _check_label(label: str) -> None:
-    """Raise ValueError for what cannot be a folder's name in an archive."""
-    junk = label.startswith(".") or label.lower() in JUNK
-    if not label or "/" in label or "\\" in label or junk:
-        raise ValueError(
-            f"label {label!r} cannot name a folder; rename it, or submit from Python, image by image"
-        )

@@ -24,9 +24,11 @@ from hippotune.flags import Json, with_settings
 from hippotune.kinds import Part
 from hippotune.listings import print_task, print_tasks, print_version, print_versions
 from hippotune.output import print_hint, print_json
+from hippotune.packing import USUAL, TaskLimits, packed
 from hippotune.records import LOST, Task
+from hippotune.samples import as_text
 from hippotune.settings import Settings
-from hippotune.sources import USUAL, TaskLimits, is_archive, open_source, packed
+from hippotune.sources import is_archive, open_source
 
 T = TypeVar("T")
 
@@ -108,15 +110,15 @@ def _submitted(
                 f"{text} has {size >> 20} MB; unpack it: a folder is cut into tasks of {limits.size >> 20} MB"
             )
             raise ValueError(told)
-        yield client.submit(text, name or Path(text).stem, key)
+        yield client.submit(text, name or as_text(Path(text).stem), key)
         return
     source = open_source(text, data)
     source = source if per_class is None else source.only(per_class)
-    name = name or source.name
+    name = name or as_text(source.name)
     described = TextColumn("{task.description}", markup=False)  # it holds a name, which may look like markup
     columns = (SpinnerColumn(), described, BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress, packed(source, limits) as archives:
-        bar = progress.add_task(f"handing in {name}", total=len(source.labels))
+        bar = progress.add_task(f"handing in {name}", total=len(source.rows))
         for number, (archive, images) in enumerate(archives, start=1):
             later = number > 1
             yield client.submit(

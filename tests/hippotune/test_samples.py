@@ -1,15 +1,13 @@
-"""Folders and archives of labelled images."""
+"""Folders of labelled images."""
 
 from __future__ import annotations
 
 import os
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from hippotune.samples import FilesLeftOut, as_archive, labelled_files, media_type
+from hippotune.samples import FilesLeftOut, labelled_files, media_type
 
 
 @pytest.fixture
@@ -33,12 +31,6 @@ def test_what_desktops_and_tools_leave_is_no_image(tree: Path) -> None:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(b"x")
     assert labelled_files(tree) == before
-
-
-def test_a_file_may_be_older_than_any_zip(tree: Path) -> None:
-    os.utime(tree / "cats" / "1.jpg", (0, 0))
-    with as_archive(tree) as (path, _):
-        assert len(zipfile.ZipFile(path).namelist()) == 3
 
 
 def test_links_to_folders_are_followed_and_circles_of_them_end(tree: Path, tmp_path: Path) -> None:
@@ -90,30 +82,6 @@ def test_a_folder_of_other_files_says_what_it_holds(tmp_path: Path) -> None:
         ValueError, match=r"holds no image; expected .*/LABEL/IMAGE with .*; there is 3 \.tif$"
     ):
         labelled_files(tmp_path)
-
-
-def test_a_folder_becomes_a_zip_for_as_long_as_needed(tree: Path) -> None:
-    with as_archive(tree) as (path, media):
-        assert media == "application/zip"
-        with zipfile.ZipFile(path) as archive:
-            contents = {name: archive.read(name) for name in archive.namelist()}
-    assert not path.exists()
-    assert {name.split("/")[0]: data for name, data in contents.items()}["old"] == b"dogs/old/3.webp"
-    assert len(contents) == 3
-
-
-def test_archives_are_known_by_their_contents(tree: Path, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "data", "w") as archive:
-        archive.add(tree, ".")
-    with as_archive(tmp_path / "data") as (path, media):
-        assert (path, media) == (tmp_path / "data", "application/x-tar")
-
-
-def test_what_is_neither_is_told(tree: Path) -> None:
-    with pytest.raises(ValueError, match="neither a folder"), as_archive(tree / "cats" / "1.jpg"):
-        pass
-    with pytest.raises(FileNotFoundError), as_archive(tree / "missing"):
-        pass
 
 
 def test_media_types_are_read_from_the_bytes() -> None:

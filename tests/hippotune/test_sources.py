@@ -8,15 +8,15 @@ import io
 import json
 import struct
 import subprocess
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hippotune.packing import Source, Unfit
 from hippotune.samples import media_type
-from hippotune.sources import Source, TaskLimits, is_archive, open_source, packed
+from hippotune.sources import is_archive, open_source
 from tests.hippotune.conftest import Up, hippotune
 
 NOWHERE = Path("/nowhere")
@@ -73,7 +73,7 @@ def test_a_row_without_label_is_no_class_of_its_own(tmp_path: Path) -> None:
     )
     datasets.Dataset.from_dict({"image": images, "label": [0, None]}, features).save_to_disk(tmp_path / "set")
     for source in (str(tmp_path / "list.parquet"), f"hf:{tmp_path / 'set'}"):
-        with pytest.raises(ValueError, match=r"row 2 of .* has no label"):
+        with pytest.raises(ValueError, match=r"row 1 of .*, counted from 0, has no label"):
             open_source(source, NOWHERE)
 
 
@@ -104,20 +104,13 @@ def test_a_folder_is_read_by_what_is_in_its_files(tmp_path: Path) -> None:
     (tmp_path / "ant").mkdir()
     (tmp_path / "ant" / "0.jpg").write_bytes(picture(1, "GIF"))
     (tmp_path / "ant" / "1.jpg").write_bytes(b"<html>404</html>")
+    (tmp_path / "ant" / "2.jpg").touch()
     source = open_source(str(tmp_path), NOWHERE)
-    assert media_type(source.load(0)) == "image/png"
-    with pytest.raises(ValueError, match=r"ant/1\.jpg is no image"):
-        source.load(1)
-
-
-@pytest.mark.parametrize("label", ["", "a/b", ".hidden", "Thumbs.db"])
-def test_a_label_that_would_be_lost_on_the_way_is_told(label: str) -> None:
-    source = Source("set", [label], lambda _: picture(0))
-    with (
-        pytest.raises(ValueError, match="cannot name a folder"),
-        packed(source, TaskLimits(10, 1000)) as archives,
-    ):
-        list(archives)
+    assert media_type(source.image(0)) == "image/png"
+    with pytest.raises(Unfit, match=r"ant/1\.jpg is no image that can be read$"):
+        source.image(1)
+    with pytest.raises(Unfit, match=r"ant/2\.jpg is empty$"):
+        source.image(2)
 
 
 def test_a_hugging_face_folder_in_a_format_that_servers_refuse(
@@ -146,7 +139,8 @@ def test_a_torchvision_set(tmp_path: Path) -> None:
     source = open_source("torchvision:MNIST:test", tmp_path)
     assert list(source.labels) == ["0 - zero", "3 - three", "3 - three", "9 - nine"]
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(source.load(3)))), pixels[3])
-    assert list(source.only(1).labels) == ["0 - zero", "3 - three", "9 - nine"]
+    assert list(source.only(1).rows) == [0, 1, 3]
+    assert source.called(3) == "row-0000003"
 
 
 @pytest.mark.parametrize(
@@ -168,26 +162,6 @@ def test_what_is_no_source_is_told(
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         open_source(text, NOWHERE)
     assert not is_archive(text)
-
-
-def test_large_sets_are_cut_between_classes() -> None:
-    labels = ["a"] * 3 + ["b"] * 3 + ["c"] * 3 + ["d"] * 12
-    source = Source("many", labels, lambda number: b"\x89PNG\r\n\x1a\n" + bytes([number]) * 100)
-
-    def cut(limits: TaskLimits) -> list[list[str]]:
-        with packed(source, limits) as archives:
-            found = []
-            for path, count in archives:
-                names = zipfile.ZipFile(path).namelist()
-                assert len(names) == count
-                found.append([name[0] for name in names])
-        return found
-
-    assert ["".join(part) for part in cut(TaskLimits(7, 10**6))] == ["aaabbb", "ccc" + "d" * 4, "d" * 7, "d"]
-    assert ["".join(part) for part in cut(TaskLimits(100, 10**6))] == ["".join(labels)]
-    sizes = [len(part) for part in cut(TaskLimits(100, 5 * (109 + 256)))]
-    assert sum(sizes) == 21
-    assert max(sizes) <= 5
 
 
 def test_submit_cuts_and_follows_every_part(server: Up, tmp_path: Path) -> None:
@@ -224,6 +198,6 @@ def test_fractions_are_told_and_what_shows_through_stays(tmp_path: Path) -> None
     Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "la.tif")
     (tmp_path / "set.csv").write_text("path,label\nf.tif,scan\nla.tif,scan\n")
     source = open_source(str(tmp_path / "set.csv"), tmp_path)
-    with pytest.raises(ValueError, match=r"f\.tif cannot be sent: its pixels are fractions"):
-        source.load(0)
+    with pytest.raises(Unfit, match=r"f\.tif has fractions for pixels"):
+        source.image(0)
     assert Image.open(io.BytesIO(source.load(1))).getpixel((0, 0)) == (0, 0, 0, 0)
