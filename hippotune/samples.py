@@ -11,6 +11,8 @@ from pathlib import Path, PurePath
 SUFFIXES = {
     ".jpeg": "image/jpeg",
     ".jpg": "image/jpeg",
+    ".jpe": "image/jpeg",
+    ".jfif": "image/jpeg",
     ".png": "image/png",
     ".webp": "image/webp",
 }

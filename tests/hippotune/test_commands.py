@@ -97,7 +97,7 @@ def test_what_a_folder_holds_beside_images_is_told_and_json_stays_json(server: U
     arguments = ("submit", folder, "--name", "with others", "--url", server.address)
     for form in ((), ("--json",)):
         result = hippotune(*arguments, *form)
-        line = f"note: {folder}: left out 2 .bmp, 1 .gif; images are .jpeg, .jpg, .png, .webp\n"
+        line = f"note: {folder}: left out 2 .bmp, 1 .gif; images are .jpeg, .jpg, .jpe, .jfif, .png, .webp\n"
         assert line in result.stderr
     assert told(result)["labels"] == ["2", "3"]
     for image in folder.rglob("*.png"):

@@ -24,6 +24,12 @@ def test_the_folder_is_the_label(tree: Path) -> None:
     assert found == [("1.jpg", "cats"), ("2.PNG", "cats"), ("3.webp", "old")]
 
 
+def test_jpegs_have_four_names(tree: Path) -> None:
+    for name in ("cats/3.jfif", "cats/4.JPE"):
+        (tree / name).write_bytes(b"x")
+    assert [path.name for path, _ in labelled_files(tree)][2:4] == ["3.jfif", "4.JPE"]
+
+
 def test_what_desktops_and_tools_leave_is_no_image(tree: Path) -> None:
     before = labelled_files(tree)
     hidden = ("cats/._1.jpg", ".trash/3.jpg", "cats/.ipynb_checkpoints/1.jpg")
