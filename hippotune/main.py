@@ -12,9 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from exchange.errors import BackboneChanged, ExchangeError
-from hippotune.commands import demo, doctor, export, images, keys, learning, processes
+from hippotune.commands import demo, doctor, export, images, keys, learning, processes, submit
 from hippotune.errors import HippoTuneError, Refused, Unreachable, unnumbered
-from hippotune.output import Exit, left_out_is_told, print_error, print_hint
+from hippotune.output import Exit, left_out_is_told, print_error, print_hint, print_untold
 
 
 class Listing(TyperGroup):
@@ -71,7 +71,7 @@ def application() -> typer.Typer:
         app.command(rich_help_panel="Run it")(command)
     for command in (images.classify, images.bench):
         app.command(rich_help_panel="Ask it")(command)
-    for command in (learning.submit, learning.feedback, learning.forget):
+    for command in (submit.submit, learning.feedback, learning.forget):
         app.command(rich_help_panel="Teach it")(command)
     for command in (learning.versions, learning.activate, doctor.doctor):
         app.command(rich_help_panel="Look after it")(command)
@@ -99,6 +99,8 @@ def main() -> None:
         print_error(str(error))
         if isinstance(error, Unreachable):
             print_hint("`hippotune up` starts one; --url or HIPPOTUNE_URL names another")
+        if isinstance(error, Refused):
+            print_untold(error)
         if isinstance(error, Refused) and error.status == HTTPStatus.UNAUTHORIZED:
             print_hint("HIPPOTUNE_API_KEY or --api-key names one; `hippotune keys new` makes one")
         sys.exit(Exit.of(error))

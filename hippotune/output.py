@@ -61,6 +61,20 @@ def print_hint(message: str) -> None:
     Console(stderr=True, highlight=False).print(_shown(message, "dim"), soft_wrap=True)
 
 
+def print_note(message: str) -> None:
+    """What was done otherwise than one may think, in a line on stderr."""
+    told = Text.assemble(("note:", "yellow"), " ", _shown(message))
+    Console(stderr=True, highlight=False).print(told, soft_wrap=True)
+
+
+def print_untold(error: Refused) -> None:
+    """What a server lists as refused beyond what its detail tells: a line each on stderr."""
+    errors = error.problem.get("errors")
+    for each in errors if isinstance(errors, list) else ():
+        if isinstance(each, dict) and str(each.get("field")) not in str(error):
+            print_hint(f"{each.get('field')} {each.get('value')}; it must {each.get('allowed')}")
+
+
 @contextmanager
 def left_out_is_told() -> Iterator[None]:
     """Tell of files left out in one line on stderr; Python would quote the line of our code that noticed."""
@@ -69,8 +83,7 @@ def left_out_is_told() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, FilesLeftOut):
-                told = Text.assemble(("note:", "yellow"), " ", _shown(message))
-                Console(stderr=True, highlight=False).print(told, soft_wrap=True)
+                print_note(str(message))
             else:
                 usual(message, category, *where, **more)
 

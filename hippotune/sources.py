@@ -10,9 +10,12 @@ import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hippotune.defaults import DEFAULTS
 from hippotune.packing import Source, Unfit
 from hippotune.samples import UNKNOWN, labelled_files, media_type
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "class_name", "target", "fine_label")
+LEAST_PX = 32
+"""Side that images are decoded to where nobody looks at them: a large JPEG is decoded at an eighth for it."""
 
 
 def is_archive(text: str) -> bool:
@@ -221,6 +226,26 @@ def _judged() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Unfit(f"is no image that can be read: {error}") from None
+
+
+def whole(source: Source) -> Source:
+    """The same source, but `load` raises Unfit for damaged images too: each is decoded, by what servers decode with.
+
+    What only has more pixels than they usually take is left to them.
+    """
+    from service.decode import decode
+    from service.problems import Problem
+
+    def load(row: int) -> bytes:
+        image = source.load(row)
+        try:
+            decode(image, LEAST_PX, int(DEFAULTS["max_pixels"]))
+        except Problem as problem:
+            if problem.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise Unfit(str(problem.errors[0].value)) from None
+        return image
+
+    return replace(source, load=load)
 
 
 def png(picture: Picture) -> bytes:

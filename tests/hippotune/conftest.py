@@ -183,3 +183,13 @@ def server(start: Starter, tasks: list[DemoTask], tmp_path_factory: pytest.TempP
 def client(server: Up) -> Iterator[Client]:
     with Client(server.address) as client:
         yield client
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three files in folders, by their names images."""
+    for name in ("cats/1.jpg", "cats/2.PNG", "dogs/old/3.webp"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "tree"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from hippotune.commands.images import print_answers, print_trace
-from hippotune.output import print_error, print_json, print_record, print_table
+from hippotune.errors import Refused
+from hippotune.output import print_error, print_json, print_record, print_table, print_untold
 from hippotune.records import Budget, Classification, Timings
 from tests.hippotune.conftest import ROOT, hippotune
 
@@ -31,6 +32,23 @@ def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], text: s
 def test_an_error_is_one_line_where_nobody_reads_along(capsys: pytest.CaptureFixture[str]) -> None:
     print_error("word " * 100)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("errors", [None, "none", ["none"], {"field": "none"}])
+def test_problems_of_another_server_are_not_read_as_ours(
+    capsys: pytest.CaptureFixture[str], errors: object
+) -> None:
+    print_untold(Refused(422, {"detail": "no", "errors": errors}))
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_detail_leaves_out_is_told_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = [
+        {"field": f"files[{n}] '[red]{n}'", "value": "is empty", "allowed": "be a JPEG"} for n in range(3)
+    ]
+    print_untold(Refused(422, {"detail": "files[1] '[red]1' is empty; and 2 more", "errors": listed}))
+    told = [f"files[{n}] '[red]{n}' is empty; it must be a JPEG" for n in (0, 2)]
+    assert capsys.readouterr().err.splitlines() == told
 
 
 def test_a_title_longer_than_its_table_stays_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,15 +16,6 @@ from service.uploads import short
 from tests.hippotune.conftest import Up
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    for name in ("cats/1.jpg", "cats/2.PNG", "dogs/old/3.webp"):
-        path = tmp_path / "tree" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
-    return tmp_path / "tree"
-
-
 def test_a_file_may_be_older_than_any_zip(tree: Path) -> None:
     os.utime(tree / "cats" / "1.jpg", (0, 0))
     with as_archive(tree) as (path, _):

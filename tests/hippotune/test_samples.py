@@ -10,15 +10,6 @@ import pytest
 from hippotune.samples import FilesLeftOut, labelled_files, media_type
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    for name in ("cats/1.jpg", "cats/2.PNG", "dogs/old/3.webp"):
-        path = tmp_path / "tree" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
-    return tmp_path / "tree"
-
-
 def test_the_folder_is_the_label(tree: Path) -> None:
     found = [(path.name, label) for path, label in labelled_files(tree)]
     assert found == [("1.jpg", "cats"), ("2.PNG", "cats"), ("3.webp", "old")]

@@ -16,8 +16,9 @@ from PIL import Image
 
 from hippotune.packing import Source, Unfit
 from hippotune.samples import media_type
-from hippotune.sources import is_archive, open_source
+from hippotune.sources import is_archive, open_source, whole
 from tests.hippotune.conftest import Up, hippotune
+from tests.service import support as service
 
 NOWHERE = Path("/nowhere")
 
@@ -201,3 +202,50 @@ def test_fractions_are_told_and_what_shows_through_stays(tmp_path: Path) -> None
     with pytest.raises(Unfit, match=r"f\.tif has fractions for pixels"):
         source.image(0)
     assert Image.open(io.BytesIO(source.load(1))).getpixel((0, 0)) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (service.picture(), None),
+        (service.picture(kind="JPEG"), None),
+        (service.flat_png(8_000), None),  # more pixels than a server takes by default; another may take more
+        (service.picture()[:-200], "0.png is a damaged or truncated PNG file"),
+        (service.picture(kind="JPEG")[:400], "0.png is a damaged or truncated JPEG file"),
+        (service.bare_jpeg((7000, 7000)), "0.png is a JPEG file of fewer bytes than its pixels take"),
+        (service.many_scans(40, 33), "0.png is a JPEG file of more than 32 scans"),
+        (picture(1, "BMP")[:100], "0.png is no image that can be read"),
+        (b"", "0.png is empty"),
+    ],
+    ids=["png", "jpeg", "large", "cut png", "cut jpeg", "bare jpeg", "33 scans", "cut bmp", "empty"],
+)
+def test_a_whole_image_is_one_that_servers_can_decode(tmp_path: Path, image: bytes, told: str | None) -> None:
+    (tmp_path / "ant").mkdir()
+    (tmp_path / "ant" / "0.png").write_bytes(image)
+    source = whole(open_source(str(tmp_path), NOWHERE))
+    if told is None:
+        assert source.image(0) == image
+    else:
+        with pytest.raises(Unfit, match=told):
+            source.image(0)
+
+
+def test_what_is_missing_is_no_damaged_image(tmp_path: Path) -> None:
+    """Its disk may be away, and one would not like to teach the rest alone."""
+    (tmp_path / "list.csv").write_text("path,label\ngone.png,ant\n")
+    with pytest.raises(FileNotFoundError):
+        whole(open_source(str(tmp_path / "list.csv"), NOWHERE)).image(0)
+
+
+def test_rows_without_an_image_are_told(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [{"bytes": None, "path": None}, {"bytes": b"", "path": None}, None]
+    struct_ = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    table = pyarrow.table({"image": pyarrow.array(images, struct_), "label": ["ant"] * 3})
+    parquet.write_table(table, tmp_path / "list.parquet")
+    source = open_source(str(tmp_path / "list.parquet"), NOWHERE)
+    for row, told in enumerate(
+        ["row 0 of list has no image", "row 1 of list is empty", "row 2 of list has no"]
+    ):
+        with pytest.raises(Unfit, match=told):
+            source.image(row)
