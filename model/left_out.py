@@ -17,8 +17,8 @@ from model.moments import probes
 
 MOST = 1024
 """Images left out at most, one after another; more would cost time and tell little."""
-LEAST_JUDGED = 3
-"""Images a class, on average, of a head that is judged: of two, one left out takes half of what its class rests on."""
+LEAST_JUDGED = 1.5
+"""Images a class, on average, of a head that is judged: of fewer, most are alone in their class."""
 
 
 def judged_rows(found: Discriminant, rows: Tensor) -> Tensor:

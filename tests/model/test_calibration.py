@@ -72,6 +72,20 @@ def test_covariances_of_classes_own_are_judged_too() -> None:
     assert off[True] < 0.03 < off[False]
 
 
+def test_many_classes_of_two_images_each_are_as_sure_as_they_are_right() -> None:
+    classes, random = 150, torch.Generator().manual_seed(0)
+    centres = torch.randn(classes, 1, 64, generator=random)
+    vectors = centres + 0.5 * torch.randn(classes, 12, 64, generator=random)
+    labels = tuple(f"c{row}" for row in range(classes) for _ in range(2))
+    taught, asked = vectors[:, :2].flatten(0, 1), vectors[:, 2:].flatten(0, 1)
+    moments, rows = ClassMoments.empty(64, SKETCH).observe(taught, labels), label_rows(labels, labels[::2])
+    head = sharpened(solved(moments), fit(moments, taught, rows))
+    sure, answers = head.logits_of_many(asked).softmax(dim=1).max(dim=1)
+    right = (answers == rows[::2].repeat_interleave(10)).float().mean().item()
+    assert right > 0.9
+    assert sure.mean().item() == pytest.approx(right, abs=0.05)
+
+
 @pytest.mark.parametrize("few", [3, 12])
 def test_what_few_images_said_holds_for_the_head_of_many(few: int) -> None:
     """Logits shrink as images come: the factor of few, kept as it was, would be far off."""

@@ -157,7 +157,7 @@ def test_rounding_does_not_matter_where_images_of_a_class_are_nearly_alike() -> 
     torch.testing.assert_close(measure.of(vectors), exact.of(vectors.double()).float(), rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize(("classes", "per_class"), [(1, 40), (CLASSES, 2), (CLASSES, 1)])
+@pytest.mark.parametrize(("classes", "per_class"), [(1, 40), (CLASSES, 1)])
 def test_nothing_is_told_of_one_class_or_of_too_few_images(classes: int, per_class: int) -> None:
     vectors = around(centres(classes), per_class, seed=1)
     found, rows = solved(vectors, per_class)
