@@ -18,6 +18,9 @@ exact as channels and images grow (Dobriban & Wager, High-dimensional asymptotic
 2018). The sum of all Phi(-d_ab) bounds the share of wrong answers. A ridge gives way to another that lets it
 fall by two in a hundred.
 
+Of one image a class nothing tells what varies within. How the class means vary then takes its place: what differs most
+from class to class mostly differs most from image to image.
+
 Nothing but sums goes in, so any order and any split of the same images gives the same ridge.
 
 Shapes: F channels, C classes.
@@ -48,6 +51,10 @@ LEAST_FREEDOM = 6
 LEAST_SAVING = math.log(0.98)
 """What the logarithm of the expected errors must change by for another ridge: less is not known so exactly, and
 rounding must not choose."""
+HARDLY_MORE = 1.1
+"""Images a class, on average, below which classes of one image are all that there is."""
+MEANS_RIDGE = 10.0
+"""The ridge on how class means vary, as a multiple of their mean variance."""
 LEAST_SPREAD = 1e-9
 """Least spread of scores, as a share of their distance, that counts. Images may repeat."""
 TRACE_PROBES = 64
@@ -113,8 +120,10 @@ def between_pairs(inner: Tensor) -> Tensor:
 
 def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regularised:
     """Their covariance with the ridge of a given shrinkage; where none is given, of the one that lets expect the fewest
-    errors."""
+    errors. That of class means, where hardly a class has two images."""
     covariance, freedom = moments.covariance, moments.freedom
+    if len(moments.labels) > 1 and moments.counts.mean() < HARDLY_MORE:
+        return between(moments.means, USUAL_SHARE if shrinkage is None else shrinkage)
     best = Regularised.of(covariance, freedom, USUAL_SHARE if shrinkage is None else shrinkage)
     if shrinkage is not None or len(moments.labels) < 2 or freedom < LEAST_FREEDOM:
         return best
@@ -132,6 +141,12 @@ def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regula
             break  # they fall to the least and rise again
         best, least = tried, errors
     return best
+
+
+def between(means: Tensor, shrinkage: float) -> Regularised:
+    """The covariance of class means [C, F], with its ridge, in place of that within classes."""
+    freedom = means.new_tensor(means.shape[1] / MEANS_RIDGE)
+    return Regularised.of(means.mT.cov(), freedom, shrinkage, math.inf)
 
 
 def compared(labels: Sequence[str]) -> list[int]:

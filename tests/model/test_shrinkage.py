@@ -115,6 +115,22 @@ def test_one_that_is_given_is_taken() -> None:
     torch.testing.assert_close(regularised(moments, 3.0).ridge, added)
 
 
+def test_of_one_image_a_class_what_varies_most_counts_least() -> None:
+    """Images differ along one direction, as by their light, more than all classes do in the others."""
+    classes, width = 60, 64
+    random = torch.Generator().manual_seed(0)
+    spread = torch.full((width,), 0.5)
+    spread[0] = 20.0
+    centres = 1.5 * torch.randn(classes, width, generator=random)
+    taught, asked = (centres + torch.randn(classes, width, generator=random) * spread for _ in range(2))
+    moments = ClassMoments.empty(width).observe(taught, tuple(f"c{row:02}" for row in range(classes)))
+    weight, rows = regularised(moments).weight(moments.means), torch.arange(classes)
+    scores = asked.double() @ weight - 0.5 * (moments.means * weight.mT).sum(dim=1)
+    nearest = torch.cdist(asked.double(), moments.means).argmin(dim=1)
+    assert (nearest == rows).float().mean() < 0.5
+    assert (scores.argmax(dim=1) == rows).float().mean() > 0.6
+
+
 @pytest.mark.parametrize(
     ("images", "labels"),
     [
