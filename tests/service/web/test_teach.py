@@ -113,6 +113,16 @@ def test_from_nothing_to_a_consolidated_version_and_back(
     assert errors == []
 
 
+def test_what_is_handed_in_again_is_told(chromium: Browser, school: Running, tmp_path: Path) -> None:
+    with opened(chromium, school.url) as (page, errors):
+        teach_two_drawings(page, tmp_path / "sky")
+        teach(page, tmp_path / "sky", "sky again")
+        expect(page.locator("#tasks li").first).to_contain_text(
+            "16 of them known before", timeout=PATIENCE_MS
+        )
+    assert errors == []
+
+
 def test_a_dropped_folder_becomes_a_group_a_class(chromium: Browser, server: Running, tmp_path: Path) -> None:
     root = draw_folders(tmp_path / "classes", ("fish", "boat"), 3)
     (root / "fish" / "notes.txt").write_text("no image")
