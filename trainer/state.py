@@ -18,7 +18,7 @@ from model.head import Head
 from model.moments import ClassMoments
 from model.pools import Pools
 from model.usual import Usual
-from trainer.seen import Seen
+from trainer.seen import NONE, Seen
 from trainer.task import Task
 
 
@@ -159,7 +159,9 @@ class LearnerState:
             corrected, loop = tuple(facts["corrected"]), LoopConfig.of(facts["loop"])
             if len(loop.layers) != len(pools.keys):
                 raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
-            seen = Seen.put_together(tensors["seen"], facts["seen"])
+            seen = Seen.put_together(
+                tensors.get("seen", NONE), facts.get("seen", {})
+            )  # older stores have none
             return cls(
                 pools, loop, head, features, taught, last, best, judged, usual, drifts, corrected, seen
             )

@@ -35,8 +35,22 @@ def test_parts_that_do_not_fit_each_other_are_refused(
     damaged = [({name: tensors[name].sum()}, {}) for name in DIMENSIONS]  # numbers, where arrays belong
     for name, dimensions in DIMENSIONS.items():
         damaged += [({name: tensors[name].narrow(dim, 0, 1)}, {}) for dim in dimensions]
+    damaged += [({"seen": tensors["seen"].double()}, {}), ({}, {"seen": {"ant": 1}})]
     damaged += [({}, {"labels": facts["labels"][1:]}), ({}, {"loop": facts["loop"] | {"layers": [1, 2]}})]
     for other_tensors, other_facts in damaged:
         write_tensors(path, tensors | other_tensors, facts | other_facts)
         with pytest.raises(InvalidCheckpoint, match="is no learner state"):
             LearnerState.load(path)
+
+
+def test_a_state_from_before_images_were_remembered_is_built_on(
+    learner: Learner, first: Task, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    learner.adopt(learner.start(), first).save(path)
+    tensors, facts = read_tensors(path)
+    older = {name: tensor for name, tensor in tensors.items() if name != "seen"}
+    write_tensors(path, older, {name: fact for name, fact in facts.items() if name != "seen"})
+    state = LearnerState.load(path)
+    assert len(state.seen) == 0
+    assert state.images == len(first.labels)
