@@ -12,20 +12,16 @@ from torch import Tensor, nn
 
 from model.budget import BudgetBatch
 from model.losses import orthogonality, retrieval_entropy
-from model.moments import label_rows
 from model.network import Features, RetrievalViT
 from model.pools import GrowingPools, Pools
 from trainer.config import LearnerConfig
+from trainer.lessons import lesson_of
 from trainer.precision import training_precision
 from trainer.state import LearnerState
-from trainer.task import Task, interleaved
-from trainer.views import varied
+from trainer.task import Task
 
 FEATURE_LENGTH = 16.0
 """Length that features, which come with length one, are given before the linear head that teaches them."""
-
-EXEMPLARS = 1024
-"""Images that are told from each other at most; of more, so many are chosen evenly."""
 
 Progress = Callable[[float, dict[str, float]], None]
 """Called with the share done, 0..1, and figures such as the loss; may raise to abandon the work."""
@@ -47,11 +43,7 @@ class TaskTraining:
     """One task's slots and the linear head that teaches them.
 
     The head sees this task's classes only (masked logits), so that learning new classes never pushes old ones down,
-    and is thrown away afterwards.
-
-    Few classes are told apart too soon to teach slots much. Where the configuration says so, the images of a task of
-    few are told from each other too, each seen in ever new crops and light, as in exemplar networks (Dosovitskiy et
-    al., NIPS 2014).
+    and is thrown away afterwards. What it has to tell apart is the lesson's business (`trainer.lessons`).
 
     If anything was learned before, even by the head alone, slots train more slowly and features are held where they
     were, because the means of the older classes can only follow. Both apply less, the fewer images came before in
@@ -70,21 +62,13 @@ class TaskTraining:
         self.network, self.config = network, config
         self.held = min(1.0, state.images / len(task.labels))  # 0 where nothing is known
         self.device = network.backbone.device
-        classes = tuple(dict.fromkeys(task.labels))
-        self.few = len(classes) < config.few_classes
-        if self.few:
-            order = interleaved(task.labels).tolist()
-            every = -(-len(order) // EXEMPLARS)
-            chosen = sorted({*order[: len(classes)], *order[::every]})  # one of each class at least
-            task, before = task.pick(chosen), before[chosen]
-        self.task, self.before = task, before
-        self.targets = label_rows(task.labels, classes)
-        told_apart = len(self.targets) if self.few else len(classes)
+        self.lesson = lesson_of(task, before, config)
+        self.task = self.lesson.task
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + len(state.tasks))
             base = state.pools.to(self.device)
             self.pools = GrowingPools(base, *self.first_slots()).to(self.device)
-            self.classifier = nn.Linear(network.backbone.width, told_apart).to(self.device)
+            self.classifier = nn.Linear(network.backbone.width, self.lesson.outputs).to(self.device)
         self.parameters = dict(self.pools.named_parameters()) | {
             f"classifier.{name}": parameter for name, parameter in self.classifier.named_parameters()
         }
@@ -106,13 +90,12 @@ class TaskTraining:
     @property
     def steps(self) -> int:
         """Updates in one pass over the images."""
-        return -(-len(self.targets) // self.config.batch)
+        return -(-len(self.task.labels) // self.config.batch)
 
     @property
     def epochs(self) -> int:
         """Passes over the images: a small task gets more, so that its slots move at all."""
-        least = max(self.config.least_steps, self.config.few_steps if self.few else 0)
-        return max(self.config.epochs, -(-least // self.steps))
+        return max(self.config.epochs, -(-self.lesson.least_steps // self.steps))
 
     def run(
         self,
@@ -123,15 +106,15 @@ class TaskTraining:
         """Train to the end and return the grown pools.
 
         Training ends with the last epoch, or with one that answered enough images rightly: more would move features
-        and gain little. Of few classes all are soon answered rightly, and training goes on. Raises Diverged.
+        and gain little. Raises Diverged.
         """
         if resume is not None:
             self.restore(resume)
         epoch = resume.epoch if resume else 0
         while epoch < self.epochs:
             generator = torch.Generator().manual_seed(epoch)
-            order = torch.randperm(len(self.targets), generator=generator)
-            mirrored = torch.rand(len(self.targets), generator=generator) < self.config.mirror
+            order = torch.randperm(len(self.task.labels), generator=generator)
+            mirrored = torch.rand(len(self.task.labels), generator=generator) < self.config.mirror
             right = 0.0
             for step, rows in enumerate(order.split(self.config.batch)):
                 figures = self.step(rows, self.seen(rows, mirrored[rows], generator))
@@ -140,8 +123,7 @@ class TaskTraining:
                 right += figures["train_accuracy"] * len(rows)
                 if progress:
                     progress((epoch + (step + 1) / self.steps) / self.epochs, figures)
-            ended = not self.few and right >= self.config.enough * len(order)
-            epoch = self.epochs if ended else epoch + 1
+            epoch = self.epochs if self.lesson.ends(right / len(order)) else epoch + 1
             if on_epoch:
                 on_epoch(self.snapshot(epoch))
         return self.pools.freeze(self.task.id).to("cpu")
@@ -150,14 +132,14 @@ class TaskTraining:
         """Pixels [b, 3, px, px] of the images `rows` [b], some of them `mirrored` [b], as training shows them."""
         pixels = self.task.pixels[rows]
         pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-        return varied(pixels, generator) if self.few else pixels
+        return self.lesson.shown(pixels, generator)
 
     def step(self, rows: Tensor, pixels: Tensor) -> dict[str, float]:
         """One update on `pixels` [b, 3, px, px] of the images `rows` [b]; returns its loss and accuracy."""
         pixels = pixels.to(self.device)
         features = self.passed(pixels, self.pools)
         logits = self.classifier(FEATURE_LENGTH * features.vectors)
-        loss, right = self.judge(logits, rows.to(self.device))
+        loss, right = self.lesson.judge(logits, rows.to(self.device))
         loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
         if self.config.lambda_ent:
             loss = loss + self.config.lambda_ent * retrieval_entropy(features.found)
@@ -168,25 +150,11 @@ class TaskTraining:
         self.optimizer.step()
         return {"loss": loss.item(), "train_accuracy": right.item()}
 
-    def judge(self, logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """L_cls [] of the linear head's logits [b, .] for the images `rows` [b], and the share of classes right [].
-
-        Of few classes the logits are images', and a class has the logsumexp of its own: the mean of both entropies.
-        """
-        targets, of_classes = self.targets.to(self.device), logits
-        if self.few:
-            among = F.one_hot(targets).T.log()  # [C, n], 0 for a class' own images and -inf for others
-            of_classes = (logits.unsqueeze(1) + among).logsumexp(dim=2)  # [b, C]
-        loss = F.cross_entropy(of_classes, targets[rows])
-        if self.few:
-            loss = (loss + F.cross_entropy(logits, rows)) / 2
-        return loss, (of_classes.argmax(dim=1) == targets[rows]).float().mean()
-
     @torch.no_grad()
     def placed(self, rows: Tensor, pixels: Tensor) -> Tensor:
         """Where the pools so far put `pixels` of the images `rows` [b]: features [b, F] of length one."""
-        if not self.few:
-            return self.before[rows].to(self.device)  # of the image as it is, seen mirrored or not
+        if self.lesson.places is not None:
+            return self.lesson.places[rows].to(self.device)  # of the image as it is, seen mirrored or not
         return F.normalize(self.passed(pixels, self.pools.base).vectors, dim=-1)
 
     def passed(self, pixels: Tensor, pools: Pools | GrowingPools) -> Features:

@@ -90,7 +90,8 @@ def test_of_few_classes_both_images_and_classes_are_judged(network: RetrievalViT
     before = Learner(network, config).extract(start.pools, first.pixels)
     training = TaskTraining(network, config, start, first, before)
     rows = torch.tensor([0, 20])
-    twin = int((training.targets == training.targets[0]).nonzero()[1])
+    targets = training.lesson.targets
+    twin = int((targets == targets[0]).nonzero()[1])
     sure = torch.full((2, len(first.labels)), -50.0)
     for answers, entropies, share in (
         ((0, 20), (0, 0), 1.0),  # both images recognised
@@ -98,7 +99,7 @@ def test_of_few_classes_both_images_and_classes_are_judged(network: RetrievalViT
         ((20, 20), (50, 50), 0.5),  # taken for one of another class
     ):
         logits = sure.clone().scatter(1, torch.tensor(answers)[:, None], 0.0)
-        loss, right = training.judge(logits, rows)
+        loss, right = training.lesson.judge(logits, rows)
         assert loss.item() == pytest.approx(sum(entropies) / 4, rel=0.05, abs=1e-6)
         assert right.item() == share
 
@@ -114,19 +115,18 @@ def test_a_class_that_is_alone_brings_no_slots_by_default(network: RetrievalViT,
 def test_of_many_images_of_one_class_some_are_chosen_from_all_over(
     network: RetrievalViT, alone: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.epochs.EXEMPLARS", 5)
+    monkeypatch.setattr("trainer.lessons.EXEMPLARS", 5)
     learner = Learner(network, LearnerConfig(few_classes=8))
     before = learner.extract(learner.start().pools, alone.pixels)
     training = TaskTraining(network, learner.config, learner.start(), alone, before)
     assert torch.equal(training.task.pixels, alone.pixels[::3])
-    assert torch.equal(training.before, before[::3])
-    assert training.classifier.out_features == len(training.targets) == 4
+    assert training.classifier.out_features == training.lesson.outputs == 4
 
 
 def test_of_many_images_of_few_classes_some_of_each_are_chosen(
     network: RetrievalViT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.epochs.EXEMPLARS", 4)
+    monkeypatch.setattr("trainer.lessons.EXEMPLARS", 4)
     pixels = torch.zeros(9, 3, 32, 32, dtype=torch.uint8)
     task = Task("t1", pixels, ("ant", "bee", *["cow"] * 7))
     learner = Learner(network, LearnerConfig(few_classes=8))
