@@ -159,9 +159,8 @@ class LearnerState:
             corrected, loop = tuple(facts["corrected"]), LoopConfig.of(facts["loop"])
             if len(loop.layers) != len(pools.keys):
                 raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
-            seen = Seen.put_together(
-                tensors.get("seen", NONE), facts.get("seen", {})
-            )  # older stores have none
+            # Stores from before images were remembered have none.
+            seen = Seen.put_together(tensors.get("seen", NONE), facts.get("seen", {}))
             return cls(
                 pools, loop, head, features, taught, last, best, judged, usual, drifts, corrected, seen
             )
