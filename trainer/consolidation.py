@@ -19,6 +19,7 @@ from trainer.knowledge import Knowledge
 from trainer.process import TrainerConfig
 from trainer.promotion import Promotion, Refused
 from trainer.state import LearnerState
+from trainer.task import Task
 
 log = structlog.get_logger()
 
@@ -51,7 +52,14 @@ class Consolidation:
                 self.claims.report(pending.claim, TaskState.CONSOLIDATING)
             started, figures = time.monotonic(), dict[str, float]()
             built_on = self.knowledge.base.state
-            state = self.train(pending, figures)
+            if repeated := repeated_images(pending, built_on):
+                figures["repeated_images"] = float(repeated)
+            new = self.learner.unseen(built_on, pending.task)
+            if new is None:
+                self.claims.finish(pending.claim, figures, self.knowledge.base.version)
+                return
+            self.promotion.shelf.leave_out(pending.task.id, built_on.seen)
+            state = self.train(pending, new, figures)
             try:
                 look_up = partial(self.look_up, pending, built_on, None, {})
                 state, report = self.promotion.examine(built_on, state, pending.task, look_up)
@@ -59,16 +67,17 @@ class Consolidation:
                 self.refuse(pending, str(error))
                 return
             figures.update(report.metrics)
-            if repeated := repeated_images(pending, built_on):
-                figures["repeated_images"] = float(repeated)
             figures.update(diagnosed(self.learner, state.pools, pending.task))
             figures["seconds_to_consolidate"] = time.monotonic() - started
             self.promote(pending, state, figures)
 
-    def train(self, pending: Pending, figures: dict[str, float]) -> LearnerState:
-        """The base state with a task learned for good, going on after the last finished epoch if there is one."""
+    def train(self, pending: Pending, new: Task, figures: dict[str, float]) -> LearnerState:
+        """The base state with a task learned for good, going on after the last finished epoch if there is one.
+
+        new: the part of the task that the base state does not know.
+        """
         task, built_on = pending.task, self.knowledge.base.state
-        basis = self.lineage.basis(built_on, self.config.validation)
+        basis = self.lineage.basis(built_on, self.config.validation, new.digests.tolist())
 
         def progress(share: float, now: dict[str, float]) -> None:
             figures.update(now)
@@ -109,5 +118,5 @@ class Consolidation:
 def repeated_images(pending: Pending, built_on: LearnerState) -> int:
     """How many of a task's images were not learned again: they had been under the same label, or came twice."""
     task = pending.task
-    known = int((~built_on.seen.new(task.labels, task.digests)).sum())
+    known = int((~built_on.known.new(task.labels, task.digests)).sum())
     return known + len(pending.claim.samples) - len(task.labels) - len(task.held_out)

@@ -11,11 +11,17 @@ class to their name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
+from model.calibration import Sharpness
+from model.usual import Usual
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.validation import Report
+
+Kept = TypeVar("Kept")
 
 TOLERATED_LOSS = 0.01
 """Mean accuracy on their held-out images that the other tasks may lose with the slots."""
@@ -37,23 +43,39 @@ def kept_labels(state: LearnerState, task: str) -> tuple[str, ...]:
 
 
 def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
-    """The state without a task's own classes, and without what it said of how sure to be and what is usual.
+    """The state without a task's own classes and without what was held out of it. Its slots stay.
 
-    Its slots stay.
+    What it said of how sure to be and what is usual goes too; or passes to a task that keeps one of its classes, as its
+    images do, and often they are what that task did not have to learn again.
     """
-    own = own_labels(state, task)
-    unheard = replace(
-        state,
-        judged={other: said for other, said in state.judged.items() if other != task},
-        usual={other: said for other, said in state.usual.items() if other != task},
-    )
+    own, heir = own_labels(state, task), heir_of(state, task)
+    judged, usual = dict(state.judged), dict(state.usual)
+    sharpness, strangeness = judged.pop(task, None), usual.pop(task, None)
+    if heir is not None and sharpness is not None and strangeness is not None:
+        judged[heir] = judged.get(heir, Sharpness()).pooled(sharpness)
+        usual[heir] = Usual.pooled([usual.get(heir, Usual()), strangeness])
     return replace(
-        learner.resolved(unheard, state.features.without(own)),
+        learner.resolved(replace(state, judged=judged, usual=usual), state.features.without(own)),
         seen=state.seen.without(own),
-        taught={other: taught for other, taught in state.taught.items() if other != task},
-        last={other: value for other, value in state.last.items() if other != task},
-        best={other: value for other, value in state.best.items() if other != task},
+        held_out=without(state.held_out, task),
+        taught=without(state.taught, task),
+        last=without(state.last, task),
+        best=without(state.best, task),
     )
+
+
+def heir_of(state: LearnerState, task: str) -> str | None:
+    """The newest other task that taught one of a task's classes."""
+    labels = set(state.taught[task])
+    return next(
+        (other for other in reversed(state.tasks) if other != task and labels & set(state.taught[other])),
+        None,
+    )
+
+
+def without(of_tasks: Mapping[str, Kept], task: str) -> dict[str, Kept]:
+    """All but one."""
+    return {other: kept for other, kept in of_tasks.items() if other != task}
 
 
 def without_slots(state: LearnerState, task: str) -> LearnerState:

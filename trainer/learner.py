@@ -39,7 +39,7 @@ class Learner:
     """Learns tasks on one backbone.
 
     Holds settings, the frozen network and, for as long as somebody holds a task, the features last taken of it
-    (`latest`, with the pools they were taken under) and what of it had not been seen (`parts`).
+    (`latest`, with the pools they were taken under) and what of it was not known (`parts`).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Learner:
         self.config = config
         self.pause = pause
         self.latest: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
-        self.parts: WeakKeyDictionary[Task, Task] = WeakKeyDictionary()
+        self.parts: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
 
     def start(self) -> LearnerState:
         """The state before the first task."""
@@ -83,14 +83,14 @@ class Learner:
         """Add a task to the head alone; the pools stay as they are, and the task does not count as learned for good.
 
         Weight and bias are the same for any order of tasks and images; how sharp scores are depends on it a little.
-        Images that the state has seen under the same label are not added again.
+        Images that the state knows under the same label are not added again.
 
         preview: called once with what is known after `patience_s` seconds, as soon as that includes every class of a
         task whose images take longer; so new classes are served soon however many images there are.
         """
         new = self.unseen(state, task)
         if new is None:
-            return state.having_seen(task)
+            return state
         began, classes = time.monotonic(), len(set(new.labels))
 
         def follow(features: Tensor, rows: Tensor) -> None:
@@ -103,7 +103,7 @@ class Learner:
                 preview = None
 
         taken = self.described(state.pools, new, follow), new.labels
-        return self.absorb(state, {task.id: taken}).having_seen(task)
+        return self.absorb(state, {task.id: taken}).having_seen(new)
 
     def learn_all_fast(self, state: LearnerState, tasks: Sequence[Task]) -> LearnerState:
         """Add several tasks to the head alone, and solve it once; weight and bias are those of one by one."""
@@ -111,7 +111,7 @@ class Learner:
         for task in tasks:
             if new := self.unseen(state, task):
                 taken[task.id] = self.described(state.pools, new), new.labels
-            state = state.having_seen(task)
+                state = state.having_seen(new)
         return self.absorb(state, taken) if taken else state
 
     def consolidate(
@@ -143,7 +143,7 @@ class Learner:
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
         carried = replace(carried, drifts=(*state.drifts, step)[-KEPT_DRIFTS:])
-        learned = self.absorb(carried, {task.id: (after, new.labels)}).having_seen(task)
+        learned = self.absorb(carried, {task.id: (after, new.labels)}).having_seen(new)
         return learned.having_learned(task.id, task.labels)
 
     def adopt(self, state: LearnerState, task: Task) -> LearnerState:
@@ -151,19 +151,19 @@ class Learner:
         return self.learn_fast(state, task).having_learned(task.id, task.labels)
 
     def unseen(self, state: LearnerState, task: Task) -> Task | None:
-        """The part of a task that a state has not seen under the same labels; itself, where that is all of it.
+        """The part of a task that a state does not know under the same labels; itself, where that is all of it.
 
-        None where there is none. As long as the task lives, the same images are the same part.
+        None where there is none. As long as the task lives and it is the same images, it is the same part.
         """
-        new = state.seen.new(task.labels, task.digests)
+        new = state.known.new(task.labels, task.digests)
         if new.all():
             return task
         if not new.any():
             return None
-        part = self.parts.get(task)
-        if part is None or not part.digests.equal(task.digests[new]):
-            part = self.parts[task] = task.pick(new.nonzero().squeeze(1).tolist())
-        return part
+        known = self.parts.get(task)
+        if known is None or not known[0].equal(new):
+            known = self.parts[task] = new, task.pick(new.nonzero().squeeze(1).tolist())
+        return known[1]
 
     def trains_pools(self, state: LearnerState, task: Task) -> bool:
         """Whether a task brings slots.

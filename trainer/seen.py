@@ -42,13 +42,13 @@ class Seen:
         added = {label: digests[rows] for label, rows in rows_by_label(labels).items()}
         return self.joined(Seen(added))
 
-    def joined(self, others: Seen) -> Seen:
+    def joined(self, *others: Seen) -> Seen:
         """These and others."""
-        both = {
-            label: torch.cat([self.images.get(label, NONE), digests]).unique()
-            for label, digests in others.images.items()
-        }
-        return Seen({**self.images, **both})
+        added: dict[str, list[Tensor]] = {}
+        for other in others:
+            for label, digests in other.images.items():
+                added.setdefault(label, [self.images.get(label, NONE)]).append(digests)
+        return Seen({**self.images, **{label: torch.cat(parts).unique() for label, parts in added.items()}})
 
     def without(self, labels: Collection[str]) -> Seen:
         """These without the images of some labels."""

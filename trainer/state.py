@@ -47,7 +47,8 @@ class LearnerState:
     usual: how strange each task's images look to the head, by id; together they are what it takes for familiar.
     drifts: how the newest consolidations moved features, oldest first.
     corrected: ids of the newest corrections learned for good.
-    seen: the images of tasks, learned or held out.
+    seen: the images that were learned.
+    held_out: of each task, by id, those that never will be.
     """
 
     pools: Pools
@@ -62,6 +63,7 @@ class LearnerState:
     drifts: tuple[Drift, ...] = ()
     corrected: tuple[str, ...] = ()
     seen: Seen = field(default_factory=Seen)
+    held_out: Mapping[str, Seen] = field(default_factory=dict)
 
     @classmethod
     def start(cls, backbone: Backbone, loop: LoopConfig, sketch: int) -> LearnerState:
@@ -106,8 +108,14 @@ class LearnerState:
         return replace(self, taught={**self.taught, task: tuple(dict.fromkeys(labels))})
 
     def having_seen(self, task: Task) -> LearnerState:
-        """The same state, with the images of a task, those held out as well, counted as seen."""
-        return replace(self, seen=self.seen.joined(task.seen))
+        """The same state, with the images of a task, those held out as well, counted as known."""
+        held_out = {**self.held_out, task.id: task.held_out} if len(task.held_out) else self.held_out
+        return replace(self, seen=self.seen.joined(task.seen), held_out=held_out)
+
+    @property
+    def known(self) -> Seen:
+        """Every image that is not to be learned again, or not at all."""
+        return self.seen.joined(*self.held_out.values())
 
     def save(self, path: Path) -> None:
         """Write one safetensors file. The caller makes it durable and gives it its final name. Raises OSError."""
@@ -120,6 +128,8 @@ class LearnerState:
         }
         tensors |= {f"drift.{number}": drift.map for number, drift in enumerate(self.drifts)}
         tensors["seen"], seen = self.seen.parts()
+        parts = {task: seen.parts() for task, seen in self.held_out.items()}
+        tensors |= {f"held_out.{task}": digests for task, (digests, _) in parts.items()}
         facts |= {
             "labels": self.features.labels,
             "taught": dict(self.taught),
@@ -130,6 +140,7 @@ class LearnerState:
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
             "seen": seen,
+            "held_out": {task: counts for task, (_, counts) in parts.items()},
             "loop": asdict(self.loop),
         }
         write_tensors(path, tensors, facts)
@@ -161,8 +172,24 @@ class LearnerState:
                 raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
             # Stores from before images were remembered have none.
             seen = Seen.put_together(tensors.get("seen", NONE), facts.get("seen", {}))
+            held_out = {
+                task: Seen.put_together(tensors[f"held_out.{task}"], counts)
+                for task, counts in facts.get("held_out", {}).items()
+            }
             return cls(
-                pools, loop, head, features, taught, last, best, judged, usual, drifts, corrected, seen
+                pools,
+                loop,
+                head,
+                features,
+                taught,
+                last,
+                best,
+                judged,
+                usual,
+                drifts,
+                corrected,
+                seen,
+                held_out,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error

@@ -39,7 +39,8 @@ class Task:
         """The same task with some of its images, in the order given."""
         taken, labels = list(rows), tuple(self.labels[row] for row in rows)
         digests = self.digests[taken] if len(self.digests) else NONE
-        return replace(self, pixels=self.pixels[taken], labels=labels, digests=digests)
+        first = slice(len(taken)) if taken == list(range(len(taken))) else taken  # no copy
+        return replace(self, pixels=self.pixels[first], labels=labels, digests=digests)
 
     def split(self, first: int) -> tuple[Task, Task | None]:
         """The first so many images, 1 at least, and the others, None where there are none. Neither is a copy."""
@@ -53,8 +54,8 @@ class Task:
 
     @property
     def seen(self) -> Seen:
-        """The images of the task, with those held out; none without digests."""
-        return self.held_out.plus(self.labels[: len(self.digests)], self.digests)
+        """The images of the task, without those held out; none without digests."""
+        return Seen().plus(self.labels[: len(self.digests)], self.digests)
 
 
 def interleaved(labels: Sequence[str]) -> Tensor:

@@ -131,6 +131,9 @@ class Term:
         knowledge = self.knowledge
         before, served = knowledge.serving, knowledge.fast_tasks
         self.claims.pending = [*self.claims.pending, Pending(claim, task)]
+        if self.learner.unseen(before, task) is None:
+            self.claims.report(claim, TaskState.SERVED, version=knowledge.base.version)
+            return
         if claim.task.id in served:
             # The trainer before this one did so. A version published now would lack what else that one served.
             knowledge.serving = self.learner.learn_fast(before, task)
@@ -157,8 +160,9 @@ class Term:
         threads = torch.get_num_threads()
         samples = each_once(claim.samples)
         labels = [sample.label for sample in samples]
-        known = ~self.knowledge.serving.seen.new(labels, digests_of(samples))
-        kept, held = hold_out(labels, config.validation, set(known.nonzero().squeeze(1).tolist()))
+        known = (~self.knowledge.serving.known.new(labels, digests_of(samples))).tolist()
+        kept, held = hold_out(labels, config.validation, {row for row, before in enumerate(known) if before})
+        kept.sort(key=known.__getitem__)  # what is new in one piece, of which no copy is needed
         order = [samples[row] for row in kept + held]
         blobs, px = self.queue.blobs, network.backbone.px
         try:
@@ -167,7 +171,9 @@ class Term:
             self.claims.fail(claim, str(error))
             return None
         task, held_out = task.split(len(kept))
-        if held_out is not None:
+        if held_out is None:
+            self.upkeep.validation.discard(task.id)  # of an earlier delivery
+        else:
             self.upkeep.validation.save(held_out)
         return task
 

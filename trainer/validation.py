@@ -16,7 +16,7 @@ from model.checkpoint import InvalidCheckpoint, read_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
-from trainer.seen import rows_by_label
+from trainer.seen import NONE, Seen, rows_by_label
 from trainer.state import LearnerState
 from trainer.task import Task, interleaved
 from trainer.task_files import TaskFiles
@@ -104,7 +104,18 @@ class ValidationShelf(TaskFiles):
 
     def save(self, held_out: Task) -> None:
         """Raises StoreUnavailable."""
-        self.write(held_out.id, {"pixels": held_out.pixels}, {"labels": held_out.labels})
+        tensors = {"pixels": held_out.pixels, "digests": held_out.digests}
+        self.write(held_out.id, tensors, {"labels": held_out.labels})
+
+    def leave_out(self, task: str, learned: Seen) -> None:
+        """Keep none of a task's that were learned meanwhile. Raises StoreUnavailable."""
+        held_out = self.load(task)
+        if held_out is None or (new := learned.new(held_out.labels, held_out.digests)).all():
+            return
+        if new.any():
+            self.save(held_out.pick(new.nonzero().squeeze(1).tolist()))
+        else:
+            self.discard(task)
 
     def holds(self, task: str) -> bool:
         """Whether there is a file of a task, readable or not."""
@@ -115,7 +126,10 @@ class ValidationShelf(TaskFiles):
         path = self._path(task)
         try:
             tensors, facts = read_tensors(path) if path.exists() else ({}, {})
-            return Task(task, tensors["pixels"], tuple(facts["labels"])) if tensors else None
+            if not tensors:
+                return None
+            digests = tensors.get("digests", NONE)  # stores from before images were remembered have none
+            return Task(task, tensors["pixels"], tuple(facts["labels"]), digests)
         except (InvalidCheckpoint, OSError, KeyError, TypeError, ValueError):
             return None
 

@@ -15,6 +15,7 @@ from trainer.learner import Learner
 from trainer.seen import Seen
 from trainer.state import LearnerState
 from trainer.task import Task
+from trainer.validation import ValidationShelf
 
 from .bench import Bench
 from .conftest import stripes
@@ -136,9 +137,11 @@ def test_a_folder_handed_in_again_is_learned_once(bench: Bench, first: Task) -> 
     assert before.images == 33  # three are held out
     assert again.metrics["repeated_images"] == 36
     assert more.metrics["repeated_images"] == 36
+    assert again.version == one.version, "nothing new is no new version"
     after = bench.state()
     assert after.images == before.images + 18 - 1  # one of the new ones is held out
-    assert len(after.seen) == 36 + 18
+    assert len(after.known) == 36 + 18
+    assert len(after.seen) == after.images
 
 
 def test_tasks_of_the_same_images_that_wait_together_are_learned_once(bench: Bench, first: Task) -> None:
@@ -147,4 +150,57 @@ def test_tasks_of_the_same_images_that_wait_together_are_learned_once(bench: Ben
         for task in tasks:
             bench.wait_for(task, TaskState.CONSOLIDATED)
     assert bench.state().images == 33  # three are held out
-    assert len(bench.state().seen) == 36
+    assert len(bench.state().known) == 36
+
+
+def test_the_same_part_is_found_by_label_too(learner: Learner, first: Task) -> None:
+    both = Task("both", first.pixels[[0, 0]], ("ant", "bee"), torch.tensor([5, 5]))
+    for known, new in (("ant", "bee"), ("bee", "ant")):
+        alone = Task(known, first.pixels[:1], (known,), torch.tensor([5]))
+        state = learner.adopt(learner.adopt(learner.start(), alone), both)
+        assert dict(zip(state.labels, state.features.counts.tolist(), strict=True)) == {known: 1, new: 1}
+
+
+def test_what_is_new_in_one_piece_is_not_copied(learner: Learner, first: Task) -> None:
+    first = numbered(first)
+    state = learner.adopt(learner.start(), first.pick(range(30, 36)))
+    part = learner.unseen(state, first)
+    assert part is not None
+    assert len(part.labels) == 30
+    assert part.pixels.data_ptr() == first.pixels.data_ptr()
+
+
+def test_classes_that_a_grown_folder_keeps_stay_as_sure_when_the_first_is_forgotten(
+    learner: Learner, first: Task
+) -> None:
+    first = numbered(first)
+    state = learner.adopt(learner.adopt(learner.start(), first), grown(first, "t2", "dog"))
+    left = without_classes(learner, state, "t1")
+    assert left.labels == state.labels
+    assert left.head.sharpness == pytest.approx(state.head.sharpness, rel=1e-3)
+    assert left.head.familiarity is not None
+    assert set(left.judged) == set(left.usual) == {"t2"}
+    assert without_classes(learner, left, "t2").judged == {}
+
+
+def test_what_was_held_out_of_a_forgotten_task_can_be_learned(learner: Learner, first: Task) -> None:
+    first = numbered(first)
+    part, held = first.pick([*range(0, 36, 2), *range(1, 36, 2)]).split(18)
+    assert held is not None
+    more = Task("t2", first.pixels[:1], ("ant",), torch.tensor([99]))
+    state = without_classes(learner, learner.adopt(learner.adopt(learner.start(), part), more), "t1")
+    assert state.labels == ("ant",)
+    assert learner.adopt(state, replace(held, id="t3")).images == state.images + 18
+
+
+def test_held_out_images_that_were_learned_meanwhile_are_measured_no_more(
+    first: Task, tmp_path: Path
+) -> None:
+    shelf, held = ValidationShelf(tmp_path), numbered(first.pick([0, 1, 12]))
+    shelf.save(held)
+    shelf.leave_out("t1", Seen().plus(("ant",), torch.tensor([0])))
+    left = shelf.load("t1")
+    assert left is not None
+    assert left.labels == ("ant", "bee")
+    shelf.leave_out("t1", held.seen)
+    assert not shelf.holds("t1")

@@ -117,9 +117,7 @@ def test_what_is_handed_in_again_is_told(chromium: Browser, school: Running, tmp
     with opened(chromium, school.url) as (page, errors):
         teach_two_drawings(page, tmp_path / "sky")
         teach(page, tmp_path / "sky", "sky again")
-        expect(page.locator("#tasks li").first).to_contain_text(
-            "16 of them known before", timeout=PATIENCE_MS
-        )
+        expect(page.locator("#tasks li").first).to_contain_text("16 of them not new", timeout=PATIENCE_MS)
     assert errors == []
 
 
