@@ -17,19 +17,19 @@ from model.moments import probes
 
 MOST = 1024
 """Images left out at most, one after another; more would cost time and tell little."""
-LEAST_JUDGED = 1.5
-"""Images a class, on average, of a head that is judged: of fewer, most are alone in their class."""
+LEAST_JUDGED = 0.5
+"""Share of classes with an image to spare, of a head that is judged: those of fewer would speak for all the others."""
 
 
 def judged_rows(found: Discriminant, rows: Tensor) -> Tensor:
     """Which of n images, of the classes `rows` [n], to leave out: their numbers [m], `MOST` at most.
 
-    None that is alone in its class, and none at all of a head of fewer than `LEAST_JUDGED` images a class, or of one
-    that tells no class from another.
+    None that is alone in its class, and none at all of a head where most classes are of one image, or that tells no
+    class from another.
     """
     counts = found.moments.counts
     judged = (counts[rows] > 1).nonzero().squeeze(1)
-    if counts.mean() < LEAST_JUDGED or not separation(found.moments.means, found.weight):
+    if (counts > 1).double().mean() < LEAST_JUDGED or not separation(found.moments.means, found.weight):
         return judged[:0]
     if len(judged) > MOST:  # drawn: every n-th would be of few classes where classes take turns
         judged = judged[torch.randperm(len(judged), generator=torch.Generator().manual_seed(0))[:MOST]]

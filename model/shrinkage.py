@@ -51,8 +51,8 @@ LEAST_FREEDOM = 6
 LEAST_SAVING = math.log(0.98)
 """What the logarithm of the expected errors must change by for another ridge: less is not known so exactly, and
 rounding must not choose."""
-HARDLY_MORE = 1.1
-"""Images a class, on average, below which classes of one image are all that there is."""
+SPARE_SHARE, SPARE = 0.1, 20
+"""Images more than classes, as a share of these and in all, below which hardly anything tells what varies within."""
 MEANS_RIDGE = 10.0
 """The ridge on how class means vary, as a multiple of their mean variance."""
 LEAST_SPREAD = 1e-9
@@ -122,10 +122,11 @@ def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regula
     """Their covariance with the ridge of a given shrinkage; where none is given, of the one that lets expect the fewest
     errors. That of class means, where hardly a class has two images."""
     covariance, freedom = moments.covariance, moments.freedom
-    if len(moments.labels) > 1 and moments.counts.mean() < HARDLY_MORE:
+    classes = len(moments.labels)
+    if classes > 1 and moments.counts.sum() - classes < min(SPARE_SHARE * classes, SPARE):
         return between(moments.means, USUAL_SHARE if shrinkage is None else shrinkage)
     best = Regularised.of(covariance, freedom, USUAL_SHARE if shrinkage is None else shrinkage)
-    if shrinkage is not None or len(moments.labels) < 2 or freedom < LEAST_FREEDOM:
+    if shrinkage is not None or classes < 2 or freedom < LEAST_FREEDOM:
         return best
     rows = compared(moments.labels)
     means, counts = moments.means[rows], moments.counts[rows]

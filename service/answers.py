@@ -48,8 +48,8 @@ class Classification(BaseModel):
     predictions: list[Prediction] = Field(description="Best first.")
     familiarity: float | None = Field(
         description="Of the images of the classes known, about this share looks so little like them: near 0 for what "
-        "is of none. Null where the version cannot tell, as of one class, or of fewer than one and a half images "
-        "a class on average."
+        "is of none. Null where the version cannot tell, as of one class, or where most classes are of one "
+        "image."
     )
     version: int = Field(description="The version that answered.")
     budget: BudgetAnswer = Field(description="As really granted.")

@@ -86,6 +86,13 @@ def test_many_classes_of_two_images_each_are_as_sure_as_they_are_right() -> None
     assert sure.mean().item() == pytest.approx(right, abs=0.05)
 
 
+def test_one_large_class_does_not_speak_for_many_of_one_image() -> None:
+    vectors, _ = images(60, seed=1)
+    labels = (*["large"] * 60, *(f"c{row}" for row in range(20)))
+    moments, rows = learned(vectors[: len(labels)], labels)
+    assert fit(moments, vectors[: len(labels)], rows) == Sharpness()
+
+
 @pytest.mark.parametrize("few", [3, 12])
 def test_what_few_images_said_holds_for_the_head_of_many(few: int) -> None:
     """Logits shrink as images come: the factor of few, kept as it was, would be far off."""

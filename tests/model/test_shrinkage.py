@@ -16,6 +16,7 @@ from model.shrinkage import (
     OWN_PRIOR,
     USUAL_SHARE,
     Regularised,
+    between,
     compared,
     regularised,
     ridge,
@@ -129,6 +130,18 @@ def test_of_one_image_a_class_what_varies_most_counts_least() -> None:
     nearest = torch.cdist(asked.double(), moments.means).argmin(dim=1)
     assert (nearest == rows).float().mean() < 0.5
     assert (scores.argmax(dim=1) == rows).float().mean() > 0.6
+
+
+@pytest.mark.parametrize(("pairs", "told"), [(0, False), (10, False), (25, True)])
+def test_a_few_second_images_tell_what_varies_within_however_many_classes_there_are(
+    pairs: int, told: bool
+) -> None:
+    classes, random = 300, torch.Generator().manual_seed(0)
+    labels = (*range(classes), *range(pairs))
+    vectors = torch.randn(len(labels), 16, generator=random)
+    moments = ClassMoments.empty(16).observe(vectors, tuple(map(str, labels)))
+    of_means = between(moments.means, USUAL_SHARE)
+    assert torch.equal(regularised(moments).cholesky, of_means.cholesky) != told
 
 
 @pytest.mark.parametrize(
