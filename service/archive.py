@@ -20,7 +20,7 @@ from typing import IO
 from service.config import ServiceConfig
 from service.layouts import LAYOUT, Member, labelled
 from service.problems import Problem, refused
-from service.uploads import MOST_LISTED, Upload, unlearnable
+from service.uploads import MOST_LISTED, Upload, short, unlearnable
 
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)
@@ -79,7 +79,8 @@ def too_large(first: Member, rest: Iterator[Member], seen: int, most: int) -> Pr
         sound = True
     allowed = f"be at most {most} bytes"
     told = [
-        (each.name, refused(each.name, f"{each.size} bytes", allowed, 413)) for each in large[:MOST_LISTED]
+        (each.name, refused(short(each.name), f"{each.size} bytes", allowed, 413))
+        for each in large[:MOST_LISTED]
     ]
     return unlearnable(told, seen, all_seen=sound and len(large) <= MOST_LISTED)
 

@@ -14,7 +14,7 @@ from service.problems import Problem, refused
 from service.uploads import Upload
 
 LAYOUT = "be laid out as label/image.jpg, or as name.jpg with its label in name.cls or name.json"
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
 LABELS = (".cls", ".json")
 LABEL_KEYS = ("label", "class", "class_name", "cls")
 MAX_LABEL_BYTES = 65_536

@@ -19,7 +19,10 @@ class TaskView(BaseModel):
     images: int = Field(description="How many it brought.")
     labels: list[str] = Field(description="Sorted, each once.")
     progress: float = Field(description="0 (nothing learned) to 1 (consolidated).")
-    metrics: dict[str, float] = Field(description="What was measured while it was learned, by name.")
+    metrics: dict[str, float] = Field(
+        description="What was measured while it was learned, by name. "
+        "`repeated_images`: how many of its images were known under the same label, or came twice."
+    )
     error: str | None = Field(description="Why it failed, or waits.")
     version: int | None = Field(description="The newest version that knows this task.")
     created_at: float = Field(description="Accepted.")

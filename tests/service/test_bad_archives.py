@@ -15,7 +15,7 @@ import pytest
 
 from service.archive import unpack
 from service.config import ServiceConfig
-from tests.service.support import Running, commented, picture, problem, zeros_zip, zip64, zipped
+from tests.service.support import Running, archived, commented, picture, problem, zeros_zip, zip64, zipped
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -83,6 +83,13 @@ def test_all_files_that_are_too_large_are_told(server: Running, files: int, told
     problem(answer, 413, "zero/0.png", "20971520 bytes")
     assert answer.json()["detail"].startswith(told)
     assert len(answer.json()["errors"]) == min(files, 100)
+
+
+def test_of_a_long_name_of_a_file_that_is_too_large_the_end_is_told(server: Running) -> None:
+    names = [f"{'long ' * 30}/IMG_{number}.png" for number in range(2)]
+    body = archived(dict.fromkeys(names, bytes(21 << 20)), "zip")
+    answer = server.client.post("/tasks", content=body, headers=ZIP)
+    assert [error["field"][-10:] for error in answer.json()["errors"]] == ["/IMG_0.png", "/IMG_1.png"]
 
 
 def test_a_zip64_directory_is_bounded_too(server: Running) -> None:

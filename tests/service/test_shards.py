@@ -16,6 +16,8 @@ SHARD = {
     "part/000002.cls": "Käfer".encode(),
     "000003.JPG": picture(4, "JPEG"),
     "000003.CLS": b"cat",
+    "000004.jfif": picture(5, "JPEG"),
+    "000004.cls": b"owl",
 }
 
 
@@ -32,6 +34,7 @@ def test_a_webdataset_shard(taught: Running, kind: str) -> None:
         picture(2): "dog",
         picture(3, "JPEG"): "Käfer",
         picture(4, "JPEG"): "cat",
+        picture(5, "JPEG"): "owl",
     }
     taught.queue.finish(claim)
 
