@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
+import numpy as np
 import psutil
 import typer
+from PIL import Image
 
 from benchmarks.machine import keep
 from benchmarks.running import Up, up
 from hippotune import Client
 from hippotune.errors import Refused
+from hippotune.sources import png
 
 READ_S = 0.5
 PATIENCE_S = 60.0
@@ -119,13 +122,19 @@ def ask_wrongly(running: Up, end: float, counts: Counter[str]) -> None:
 
 
 def teach(running: Up, end: float, counts: Counter[str], every_s: float) -> None:
-    """The same two labels each time: what the model knows stays as large as it is."""
+    """The same two labels each time, and other images: what the model knows stays as large as it is."""
+    random = np.random.default_rng(0)
     with running.client(retries=3) as client:
         while time.monotonic() < end:
-            task = client.wait(client.submit([(running.image, "zero"), (running.image, "one")]))
+            task = client.wait(client.submit([(noise(random), "zero"), (noise(random), "one")]))
             counts[f"tasks {task.state}"] += 1
             back_and_forth(client, counts)
             time.sleep(min(every_s, max(0.0, end - time.monotonic())))
+
+
+def noise(random: np.random.Generator) -> bytes:
+    """An image that was never taught: one that was would not be learned again."""
+    return png(Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)))
 
 
 def back_and_forth(client: Client, counts: Counter[str]) -> None:
