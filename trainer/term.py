@@ -159,10 +159,14 @@ class Term:
         network, config = self.learner.network, self.config
         threads = torch.get_num_threads()
         samples = each_once(claim.samples)
-        labels = [sample.label for sample in samples]
-        known = (~self.knowledge.serving.known.new(labels, digests_of(samples))).tolist()
-        kept, held = hold_out(labels, config.validation, {row for row, before in enumerate(known) if before})
-        kept.sort(key=known.__getitem__)  # what is new in one piece, of which no copy is needed
+        labels, digests = [sample.label for sample in samples], digests_of(samples)
+        before = self.knowledge.serving
+        learned, known = (
+            set((~seen.new(labels, digests)).nonzero().squeeze(1).tolist())
+            for seen in (before.seen, before.known)
+        )
+        kept, held = hold_out(labels, config.validation, learned, known - learned)
+        kept.sort(key=known.__contains__)  # what is new in one piece, of which no copy is needed
         order = [samples[row] for row in kept + held]
         blobs, px = self.queue.blobs, network.backbone.px
         try:

@@ -81,21 +81,29 @@ class Report:
 
 
 def hold_out(
-    labels: Sequence[str], config: ValidationConfig, learned: Collection[int] = frozenset()
+    labels: Sequence[str],
+    config: ValidationConfig,
+    learned: Collection[int] = frozenset(),
+    held_before: Collection[int] = frozenset(),
 ) -> tuple[list[int], list[int]]:
     """Split a task's rows in what is learned and what is held out, the same way every time it is delivered.
 
     Of each class `share` is held out, rounded down, at most `per_class`; classes too small for one give none.
 
-    learned: rows that were learned before, which tell nothing of what is not.
+    learned, held_before: rows that are known, since the task repeats others. They count for the share, so that a folder
+        that grows a little a time adds to what is held out; at most half of what is new of a class does.
     """
     generator = torch.Generator().manual_seed(0)
     held: list[int] = []
-    for all_rows in rows_by_label(labels).values():
-        rows = [row for row in all_rows if row not in learned]
-        count = min(int(len(rows) * config.share), config.per_class)
-        order = torch.randperm(len(rows), generator=generator)[:count]
-        held += [rows[i] for i in order.tolist()]
+    for every in rows_by_label(labels).values():
+        new = [row for row in every if row not in learned and row not in held_before]
+        count = min(int(len(every) * config.share), config.per_class) - sum(
+            row in held_before for row in every
+        )
+        if len(new) < len(every):
+            count = min(count, len(new) // 2)
+        order = torch.randperm(len(new), generator=generator)[: max(0, count)]
+        held += [new[place] for place in order.tolist()]
     return sorted(set(range(len(labels))) - set(held)), sorted(held)
 
 

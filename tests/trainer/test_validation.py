@@ -48,6 +48,27 @@ def test_small_classes_and_a_share_of_zero_give_nothing(first: Task) -> None:
         assert hold_out(first.labels, ValidationConfig(share=share)) == (list(range(36)), [])
 
 
+@pytest.mark.parametrize(
+    ("learned", "held_before", "held"),
+    [
+        (30, 0, 4),
+        (33, 0, 3),  # half of the 7 that are new at most
+        (30, 3, 1),
+        (30, 4, 0),
+        (30, 9, 0),
+        (38, 0, 1),
+        (39, 0, 0),
+        (40, 0, 0),
+    ],
+)
+def test_a_folder_that_grows_adds_to_what_is_held_out(learned: int, held_before: int, held: int) -> None:
+    known = range(learned), range(learned, learned + held_before)
+    kept, held_out = hold_out(("ant",) * 40, TENTH, *known)
+    assert len(held_out) == held
+    assert min(held_out, default=40) >= learned + held_before
+    assert sorted(kept + held_out) == list(range(40))
+
+
 def test_at_most_so_many_a_class(first: Task) -> None:
     _, held = hold_out(first.labels, ValidationConfig(share=0.5, per_class=2))
     assert len(held) == 6
