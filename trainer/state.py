@@ -128,7 +128,7 @@ class LearnerState:
         }
         tensors |= {f"drift.{number}": drift.map for number, drift in enumerate(self.drifts)}
         tensors["seen"], seen = self.seen.parts()
-        parts = {task: seen.parts() for task, seen in self.held_out.items()}
+        parts = {task: held.parts() for task, held in self.held_out.items()}
         tensors |= {f"held_out.{task}": digests for task, (digests, _) in parts.items()}
         facts |= {
             "labels": self.features.labels,
@@ -150,49 +150,50 @@ class LearnerState:
         """Read what `save` wrote. Raises InvalidCheckpoint and OSError."""
         tensors, facts = read_tensors(path)
         try:
-            gram, sums, counts, scatter = (
-                tensors[f"features.{name}"] for name in ("gram", "sums", "counts", "scatter")
-            )
-            features = ClassMoments(gram, sums, counts, scatter, tuple(facts["labels"]))
             pools, head = put_together(tensors, facts)
+            features, loop = _moments(tensors, facts), LoopConfig.of(facts["loop"])
             if not head.fits(features.width, len(features.labels)):
                 raise ValueError("the head is not of the classes or the numbers that the moments are of")
-            judged = {task: Sharpness(*said) for task, said in facts["ratios"].items()}
-            usual = {task: _usual(said) for task, said in facts["usual"].items()}
-            last, best = dict(facts["last"]), dict(facts["best"])
-            taught = {task: tuple(labels) for task, labels in facts["taught"].items()}
-            drifts = tuple(
-                Drift(before, after, tensors[f"drift.{number}"])
-                for number, (before, after) in enumerate(facts["drifts"])
-            )
-            if any(drift.map.shape != features.gram.shape for drift in drifts):
-                raise ValueError("a drift maps features of another width")
-            corrected, loop = tuple(facts["corrected"]), LoopConfig.of(facts["loop"])
             if len(loop.layers) != len(pools.keys):
                 raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
-            # Stores from before images were remembered have none.
-            seen = Seen.put_together(tensors.get("seen", NONE), facts.get("seen", {}))
-            held_out = {
-                task: Seen.put_together(tensors[f"held_out.{task}"], counts)
-                for task, counts in facts.get("held_out", {}).items()
-            }
             return cls(
-                pools,
-                loop,
-                head,
-                features,
-                taught,
-                last,
-                best,
-                judged,
-                usual,
-                drifts,
-                corrected,
-                seen,
-                held_out,
+                pools=pools,
+                loop=loop,
+                head=head,
+                features=features,
+                taught={task: tuple(labels) for task, labels in facts["taught"].items()},
+                last=dict(facts["last"]),
+                best=dict(facts["best"]),
+                judged={task: Sharpness(*said) for task, said in facts["ratios"].items()},
+                usual={task: _usual(said) for task, said in facts["usual"].items()},
+                drifts=_drifts(tensors, facts, features.width),
+                corrected=tuple(facts["corrected"]),
+                # Stores from before images were remembered have none.
+                seen=Seen.put_together(tensors.get("seen", NONE), facts.get("seen", {})),
+                held_out={
+                    task: Seen.put_together(tensors[f"held_out.{task}"], counts)
+                    for task, counts in facts.get("held_out", {}).items()
+                },
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no learner state: {error}") from error
+
+
+def _moments(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> ClassMoments:
+    gram, sums, counts, scatter = (
+        tensors[f"features.{name}"] for name in ("gram", "sums", "counts", "scatter")
+    )
+    return ClassMoments(gram, sums, counts, scatter, tuple(facts["labels"]))
+
+
+def _drifts(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], width: int) -> tuple[Drift, ...]:
+    drifts = tuple(
+        Drift(before, after, tensors[f"drift.{number}"])
+        for number, (before, after) in enumerate(facts["drifts"])
+    )
+    if any(drift.map.shape != (width, width) for drift in drifts):
+        raise ValueError("a drift maps features of another width")
+    return drifts
 
 
 def _usual(said: Mapping[str, Any]) -> Usual:
