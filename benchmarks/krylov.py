@@ -183,7 +183,7 @@ def theory(method: HippoTune, pixels: Tensor) -> list[LayerTheory]:
     loop, pools = method.config.loop, method.serving.pools
     memories, width = pools.memories(loop), min(loop.topk, pools.slots)
     with torch.no_grad():
-        found = method.learner.network(pixels, memories, BudgetBatch.repeat(loop.budget, len(pixels))).found
+        found = method.learner.network(pixels, memories, BudgetBatch.repeat(loop.budget, len(pixels))).recalls
     return [
         examine(layer, on_rows(step_of(memory, loop, width)), recalled.queries[:, 0])
         for layer, memory, recalled in zip(loop.layers, memories, found, strict=True)

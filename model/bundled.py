@@ -1,4 +1,4 @@
-"""The small backbone that ships with the package: a machine without a model hub runs the main job with it.
+"""The small bundled backbone, with which a machine without a model hub can do the whole job.
 
 `assets/bundled.safetensors` holds the weights in fp16, `assets/bundled.json` the architecture, the
 preprocessing and the weights' sha256, `assets/README.md` where they come from and what they are worth.
@@ -72,10 +72,10 @@ def load_bundled(path: Path = BUNDLED) -> tuple[VisionTransformer, BundledCard]:
         data = path.read_bytes()
     except OSError as error:
         raise BundledWeightsInvalid(f"cannot read {path}: {error}. Reinstall hippotune") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != card.sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card.sha256:
         raise BundledWeightsInvalid(
-            f"{path} ({len(data)} bytes) has sha256 {found}, but {path.with_suffix('.json').name} states "
+            f"{path} ({len(data)} bytes) has sha256 {digest}, but {path.with_suffix('.json').name} states "
             f"{card.sha256}: the file is cut short or altered. Reinstall hippotune"
         )
     try:

@@ -1,17 +1,17 @@
-"""How sure the head may be of its answers: its scores judged on images as if it had never seen them.
+"""How confident the head may be: its scores, calibrated on images as if it had never seen them.
 
-A head is right about the images it was solved from more often than about others, and surer; scores scaled to please
-those images promise too much to everybody else. Each image is therefore judged by the head that all others would
-have given (`model.left_out`). One factor on all logits is then fitted to those answers: the temperature scaling of Guo
-et al., On calibration of modern neural networks (ICML 2017). Their temperature is one over it; here that word is the
-loop's.
+A head is right more often about the images it was solved from than about others, and more confident; scores scaled to
+suit those images would promise too much for all others. Each image is therefore judged by the head that all other
+images would have given (`model.left_out`). One factor on all logits is then fitted to those answers: the temperature
+scaling of Guo et al., On calibration of modern neural networks (ICML 2017). Their temperature is one over this factor;
+here that word belongs to the loop.
 
-Only a task's own images are there to judge, and those of two strange classes know nothing of the other hundred. Factors
-are therefore pooled over tasks. An image counts as much as the head had images to be solved from when it was judged:
-heads of few images are less sure, and what was fitted to them should fade as more come.
+Only the current task's images are there to be judged, and a task of two unusual classes says nothing about the other
+hundred. Factors are therefore pooled over tasks. An image's weight is the number of images that the head was solved
+from when it was judged: heads of few images are less confident, and what was fitted to them should fade as more come.
 
-Logits shrink as images come and the head trusts its covariance more, so a factor that was right once is not later.
-What is pooled is its ratio to `assumed_sharpness` of the head that it was fitted to, which hardly changes.
+Logits shrink as images come and the head trusts its covariance more, so a factor that was right once is not right
+later. What is pooled is its ratio to the `assumed_sharpness` of the head it was fitted to, which hardly changes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ASSUMED = 0.999
 
 @dataclass(frozen=True, slots=True)
 class Sharpness:
-    """How sure a head may be, and what that rests on.
+    """How confident a head may be, and what that rests on.
 
     ratio: of the factor on its logits to its `assumed_sharpness`.
     weight: how many images were judged, times the images that their head was solved from; 0 where none could be.
@@ -50,25 +50,27 @@ class Sharpness:
         return Sharpness(self.ratio ** (1 - share) * newer.ratio**share, weight)
 
 
-def fit_sharpness(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
-    """What gives the classes `rows` [n] of features [n, F] the least cross-entropy, each image left out.
+def fit_sharpness(discriminant: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
+    """The sharpness of least cross-entropy for features [n, F] of the classes `rows` [n], each image left out.
 
-    found: solved from the moments of these features and all others.  Where `judged_rows` finds none to judge, what is
-    returned has no weight.
+    discriminant: solved from the moments of these features and all others.  If `judged_rows` finds no image to judge,
+    the weight is 0.
     """
-    judged = judged_rows(found, rows)
+    judged = judged_rows(discriminant, rows)
     if not len(judged):
         return Sharpness()
-    assumed = assumed_sharpness(found.moments.means, found.weight)
-    logits = assumed * left_out_logits(found, features[judged], rows[judged])
-    return Sharpness(fitted_ratio(logits, rows[judged]), len(judged) * found.moments.counts.sum().item())
+    assumed = assumed_sharpness(discriminant.moments.means, discriminant.weight)
+    logits = assumed * left_out_logits(discriminant, features[judged], rows[judged])
+    return Sharpness(
+        fitted_ratio(logits, rows[judged]), len(judged) * discriminant.moments.counts.sum().item()
+    )
 
 
 def fitted_ratio(logits: Tensor, targets: Tensor) -> float:
-    """The factor r on logits [n, C] that is likeliest given targets [n]: least n cross-entropy + `PULL` / 2 log^2 r.
+    """The likeliest factor r on logits [n, C] given targets [n]: it minimises n cross-entropy + `PULL` / 2 log^2 r.
 
-    A few images that are all right, or all wrong, would ask for an extreme; the second term, a log-normal prior, does
-    not let them.
+    The second term is a log-normal prior. Without it, a few images that are all right, or all wrong, would ask for an
+    extreme factor.
     """
     own = logits.gather(1, targets.unsqueeze(1)).squeeze(1)  # [n]
     low, high = -REACH, REACH  # powers of two
@@ -82,9 +84,9 @@ def fitted_ratio(logits: Tensor, targets: Tensor) -> float:
 
 
 def assumed_sharpness(means: Tensor, weight: Tensor) -> float:
-    """The factor by which a class mean scores `ASSUMED` beside another class as far away as they are on average.
+    """The factor with which a class mean scores `ASSUMED` against another class at the average distance.
 
-    means: [C, F].  weight: [F, C] of their head.  1 where nothing is told from anything.
+    means: [C, F].  weight: [F, C] of their head.  1 if no class is separated from another.
     """
     apart = separation(means, weight)
     return math.log(ASSUMED / (1 - ASSUMED)) / apart if apart else 1.0

@@ -19,14 +19,14 @@ class Answer(NamedTuple):
 
     scores: [B, C] probabilities.  steps: [B, L] int64, steps taken in each layer.
     familiarity: [B], 0 (unlike any image of a class known) to 1; NaN where that is not known.
-    features: [B, F], what the scores were read from, of length one.  found: see `Features`.
+    features: [B, F], what the scores were read from, of length one.  recalls: see `Features`.
     """
 
     scores: Tensor
     familiarity: Tensor
     steps: Tensor
     features: Tensor
-    found: list[Recall]
+    recalls: list[Recall]
 
 
 @torch.inference_mode()
@@ -36,4 +36,4 @@ def classify(
     """Classify uint8 pixels [B, 3, px, px]. `memories` are the pools laid out by `Pools.memories`."""
     features = network(pixels, memories, budgets)
     scores = head.logits(features.vectors).softmax(dim=-1)
-    return Answer(scores, head.familiar(features.vectors), features.steps, features.vectors, features.found)
+    return Answer(scores, head.familiar(features.vectors), features.steps, features.vectors, features.recalls)

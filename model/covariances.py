@@ -1,24 +1,24 @@
-"""The covariance of each class' own, and what it adds to the linear discriminant: the head's quadratic part.
+"""A covariance for each class, and what it adds to the linear discriminant: the quadratic part of the head.
 
-The linear head takes every class to spread as all do together. Here class c adds to that shared covariance what its own
-has beyond it, by a share that grows with the images it brought:
+The linear head assumes that every class varies as all do together. Here class c adds to the shared covariance what its
+own has beyond it, with a weight that grows with its number of images:
 
     Sigma_c = Sigma + n_c / (n_c + HALF_TRUSTED) (S_c - Sigma)+
 
 where Sigma is the shared covariance with its ridge (Sigma + Lambda in `model.head`), S_c the class' own, and ()+ keeps
-the directions, seen by Sigma, in which S_c is the larger. Added whole, the few directions of S_c that are kept would
-count for less than others also where all classes spread alike, and the more images, the more so.
+the directions, relative to Sigma, in which S_c is larger. If S_c were added whole, the few directions of it that are
+kept would count less than others even where all classes vary alike, and the more images, the more so.
 
-That classes differ in their spread is Friedman's regularised discriminant analysis (JASA 1989) and, for streams of
-classes, FeCAM (Goswami et al., NeurIPS 2023), whose F x F matrix a class is too much to keep and to serve. Instead
-moments keep a sketch, the scatter times a few fixed random probes, from which Nystroem's approximation gives S_c a
-low rank (Tropp et al., Fixed-rank approximation of a positive-semidefinite matrix from streaming data, NeurIPS 2017).
-Being a sum, it is the same in any order and any split.
+Classes that differ in covariance are Friedman's regularised discriminant analysis (JASA 1989) and, for streams of
+classes, FeCAM (Goswami et al., NeurIPS 2023), whose F x F matrix per class is too much to keep and to serve. Instead,
+moments keep a sketch, the scatter times a few fixed random probes, from which Nystroem's approximation recovers a
+low-rank S_c (Tropp et al., Fixed-rank approximation of a positive-semidefinite matrix from streaming data, NeurIPS
+2017). Being a sum, the sketch is the same in any order and any split.
 
-Beside a Gaussian of covariance Sigma such a class pays for its volume, v_c = log(det Sigma_c / det Sigma) / 2, which
-goes into its bias, and gains half a squared length along its own directions, |D_c (x - mu_c)|^2 / 2 with
-D_c^T D_c = Sigma^-1 - Sigma_c^-1, by Woodbury's identity of a row for each of them. No gain is negative, so a class far
-from an image need not have its gain worked out: it scores at least what it has.
+Compared with a Gaussian of covariance Sigma, such a class pays for its volume, v_c = log(det Sigma_c / det Sigma) / 2,
+which goes into its bias, and gains half a squared length along its own directions, |D_c (x - mu_c)|^2 / 2 with D_c^T
+D_c = Sigma^-1 - Sigma_c^-1; by Woodbury's identity D_c has one row for each direction. No gain is negative, so the gain
+of a class far from an image need not be computed: its score is a lower bound without it.
 
 Shapes: C classes, F channels, S columns of a sketch, R = min(DIRECTIONS, S) directions.
 """

@@ -27,13 +27,13 @@ class LayerDiagnostics:
     mean_steps: float
 
 
-def diagnose(found: Recall, slots: int) -> LayerDiagnostics:
+def diagnose(recall: Recall, slots: int) -> LayerDiagnostics:
     """Figures of one layer whose pool holds `slots` slots. The batch must hold at least two samples."""
-    first, last = found.vectors[:, 0], found.vectors[:, -1]
-    steps = found.vectors.shape[1] if found.used is None else found.used.sum(dim=1).float().mean().item()
+    first, last = recall.vectors[:, 0], recall.vectors[:, -1]
+    steps = recall.vectors.shape[1] if recall.used is None else recall.used.sum(dim=1).float().mean().item()
     return LayerDiagnostics(
-        entropy=tuple(entropy(found.weights).mean(dim=0).tolist()),
-        slot_use=found.slots[..., 0].unique().numel() / slots,
+        entropy=tuple(entropy(recall.weights).mean(dim=0).tolist()),
+        slot_use=recall.slots[..., 0].unique().numel() / slots,
         spread_ratio=(spread(last) / spread(first).clamp_min(1e-12)).item(),
         mean_steps=float(steps),
     )

@@ -1,22 +1,22 @@
-"""How much an image looks like those of the classes known, as it is served; see `model.usual` for where it comes from.
+"""How much an image looks like images of known classes, as it is served; `model.usual` solves it.
 
-Scores cannot tell: they say which of the classes known it is, and sum to one for a picture of anything. Two distances
-can, each from the same sums that the head is solved from:
+Scores cannot tell: they say which of the known classes is likeliest, and sum to one for any picture. Two distances can,
+computed from the same sums that the head is solved from:
 
     m(x) = min_c ((x - mu_c)^T M^-1 (x - mu_c) - e / n_c)
     r(x) = m(x) - (x - mu)^T (M + B)^-1 (x - mu)
 
 with M the covariance within classes and its ridge, B that of the class means about the mean mu of all images, and e the
-squared length by which one image is off its class' mean. The mean of n_c images is off by e / n_c, and x seems further
-away by so much.
+squared distance of one image from its class' mean. The mean of n_c images is off by e / n_c, and x appears farther away
+by as much.
 
-- m is to the nearest class mean, as Mahalanobis measures it: images of another kind altogether lie far off.
-- r takes off the distance to all classes as one Gaussian: an image that no class explains better than all of them
-  together is of none, though it may be of the same kind. This is the relative Mahalanobis distance of Ren et al., A
-  simple fix to Mahalanobis distance for improving near-OOD detection (2021).
+- m is the Mahalanobis distance to the nearest class mean: images of an entirely different kind are far away.
+- r subtracts the distance to one Gaussian fitted to all classes: an image that no single class explains better than
+  this Gaussian belongs to none, though it may be of the same kind. This is the relative Mahalanobis distance of Ren et
+  al., A simple fix to Mahalanobis distance for improving near-OOD detection (2021).
 
-Neither means anything by itself, so both are compared with those of images that are of a class known. What an answer
-tells is a p-value: about so large a share of those images looks so strange. `benchmarks.familiarity` says how nearly.
+Neither means anything by itself, so both are compared with those of images of known classes. The answer is a p-value:
+about this share of those images looks at least as unusual. `benchmarks.familiarity` measures how accurate that is.
 
 Nothing here is as wide as a covariance. A [F, R] holds directions of unit length by M along which class means differ,
 b the variances of the means along them: so r is the squared distance to the nearest mean along A, less that to mu with

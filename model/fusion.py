@@ -34,13 +34,13 @@ class Entries(NamedTuple):
     values: Tensor
 
 
-def block_with_recall(block: Block, x: Tensor, found: Recall) -> Tensor:
+def block_with_recall(block: Block, x: Tensor, recall: Recall) -> Tensor:
     """A frozen pre-norm block whose attention also sees the recalled vectors: x [B, N, d] -> [B, N, d].
 
     The vectors pass the block's own norm1, W_k and W_v. Steps a sample did not take are masked with -inf.
     """
-    mask = None if found.used is None else attention_mask(found.used, x.shape[1])
-    return finish(block, x, mix(block.attn, heads_with_recall(block, x, found), mask))
+    mask = None if recall.used is None else attention_mask(recall.used, x.shape[1])
+    return finish(block, x, mix(block.attn, heads_with_recall(block, x, recall), mask))
 
 
 def block_with_entries(block: Block, x: Tensor, entries: Entries) -> Tensor:
@@ -50,24 +50,24 @@ def block_with_entries(block: Block, x: Tensor, entries: Entries) -> Tensor:
     return finish(block, x, mix(block.attn, split_heads(block.attn, query, key, value)))
 
 
-def block_with_merging(block: Block, tokens: Tokens, found: Recall | None, pairs: int) -> Tokens:
+def block_with_merging(block: Block, tokens: Tokens, recall: Recall | None, pairs: int) -> Tokens:
     """The same for tokens of different sizes, `pairs` of which merge before the MLP: N -> N - pairs tokens."""
-    used = None if found is None else found.used
-    heads = heads_with_recall(block, tokens.x, found)
+    used = None if recall is None else recall.used
+    heads = heads_with_recall(block, tokens.x, recall)
     mask = size_mask(tokens.sizes, used, heads.key.shape[2])
     keys = heads.key[:, :, : tokens.x.shape[1]].mean(dim=1)  # [B, N, d/H]
     return finish_merging(block, tokens, mix(block.attn, heads, mask), keys, pairs)
 
 
-def heads_with_recall(block: Block, x: Tensor, found: Recall | None) -> Heads:
+def heads_with_recall(block: Block, x: Tensor, recall: Recall | None) -> Heads:
     """Queries of the tokens x [B, N, d]; keys and values of the tokens and, in one product, of what was recalled."""
     attn, seen = block.attn, block.norm1(x)
-    if found is None:
+    if recall is None:
         return split_heads(attn, *attn.qkv(seen).chunk(3, dim=-1))
     dim, weight, bias = attn.attn_dim, attn.qkv.weight, attn.qkv.bias
     of_query, of_rest = (None, None) if bias is None else (bias[:dim], bias[dim:])
     query = F.linear(seen, weight[:dim], of_query)  # [B, N, d]
-    seen = torch.cat([seen, block.norm1(found.vectors)], dim=1)  # [B, N+T, d]
+    seen = torch.cat([seen, block.norm1(recall.vectors)], dim=1)  # [B, N+T, d]
     key, value = F.linear(seen, weight[dim:], of_rest).chunk(2, dim=-1)  # [B, N+T, d] each
     return split_heads(attn, query, key, value)
 

@@ -1,25 +1,24 @@
 """The streaming analytic head: a regularised linear discriminant, solved from accumulated moments.
 
-Each class is a Gaussian in the space that the head reads (`model.readout`), and all are equally likely beforehand. Were
-their covariance the same, the best classifier would be linear. It nearly is, and the classes that come closest to an
-image are scored once more with what they do not share (`model.covariances`):
+Each class is a Gaussian in the space that the head reads (`model.readout`), and all are equally likely a priori. If
+they all had the same covariance, the best classifier would be linear. They nearly do, so scores start linear, and the
+classes closest to an image are then scored again with what they do not share (`model.covariances`):
 
     score_c(x) = w_c . x + b_c + |D_c (x - mu_c)|^2 / 2
     w_c = (Sigma + Lambda)^-1 mu_c
     b_c = -w_c . mu_c / 2 + e / (2 (n_c + DOUBTED)) - v_c
 
-with mean mu_c and n_c images of each class, Sigma within classes, a diagonal Lambda (`model.shrinkage`) and the error e
-of a mean of one image (`Discriminant.allowance`). v_c and D_c are of the class' own covariance; the last term is worked
-out for the closest classes alone.
+with mean mu_c and n_c images of each class, the covariance Sigma within classes, a diagonal ridge Lambda
+(`model.shrinkage`) and the error e of a mean of one image (`Discriminant.allowance`). v_c and D_c come from the class'
+own covariance; the last term of the score is computed for the closest classes only.
 
-All comes from sums over images, so data may come in any order and any split, and no image is kept. Whether a class
-brought ten images or a thousand moves its scores by no more than what its mean and its covariance are known less well
-by.
+Everything is solved from sums over images, so data may come in any order and any split, and no image is kept. The
+number of images of a class affects its scores only through how precisely its mean and covariance are known.
 
 RanPAC (McDonnell et al., NeurIPS 2023) accumulates the same Gram statistics and solves ridge regression onto one-hot
-targets, which is the same matrix inverse without the centring: there, classes with many images pull answers their
-way. Its random projection serves to tell apart linearly what the class token alone does not. Reading several depths
-does so too, and better, at a fraction of the bytes.
+targets. That uses the same matrix inverse without the centring, so classes with many images pull answers their way. Its
+random projection makes separable what the class token alone does not separate linearly. Reading several depths does
+that too, and better, at a fraction of the size.
 """
 
 from __future__ import annotations

@@ -21,68 +21,72 @@ LEAST_JUDGED = 0.5
 """Share of classes with an image to spare, of a head that is judged: those of fewer would speak for all the others."""
 
 
-def judged_rows(found: Discriminant, rows: Tensor) -> Tensor:
+def judged_rows(discriminant: Discriminant, rows: Tensor) -> Tensor:
     """Which of n images, of the classes `rows` [n], to leave out: their numbers [m], `MOST` at most.
 
     None that is alone in its class, and none at all of a head where most classes are of one image, or that tells no
     class from another.
     """
-    counts = found.moments.counts
+    counts = discriminant.moments.counts
     judged = (counts[rows] > 1).nonzero().squeeze(1)
-    if (counts > 1).double().mean() < LEAST_JUDGED or not separation(found.moments.means, found.weight):
+    if (counts > 1).double().mean() < LEAST_JUDGED or not separation(
+        discriminant.moments.means, discriminant.weight
+    ):
         return judged[:0]
     if len(judged) > MOST:  # drawn: every n-th would be of few classes where classes take turns
         judged = judged[torch.randperm(len(judged), generator=torch.Generator().manual_seed(0))[:MOST]]
     return judged
 
 
-def left_out_logits(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
+def left_out_logits(discriminant: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
     """Logits [n, C], up to a constant an image, of the discriminant solved without the image they are of.
 
     features: [n, F], all of them in the moments.  rows: [n], their classes, each of two images or more.
 
-    Lambda and the degrees of freedom stay as they are with the image, and so does the shared covariance that classes'
-    own exceed. Of what classes pay and gain for those, only the own class' changes.
+    Lambda, the degrees of freedom and the shared covariance that classes exceed stay as they are with the image. Of the
+    volumes and gains of the classes' own covariances, only those of the image's class are computed anew.
     """
-    linear, covariances = left_out_linear(found, features, rows), found.covariances
+    linear, covariances = left_out_linear(discriminant, features, rows), discriminant.covariances
     if covariances is None:
         return linear
-    sketches, whole = OwnSketches.of(found, rows), []
+    sketches, whole = OwnSketches.of(discriminant, rows), []
     for logits, images, own in zip(
         linear.split(IMAGES_AT_ONCE),
         features.split(IMAGES_AT_ONCE),
         rows.unsqueeze(1).split(IMAGES_AT_ONCE),
         strict=True,
     ):
-        volumes, gains = left_out_own(found, sketches, images, own.squeeze(1))
-        paid = logits - found.volumes.expand_as(logits).scatter(1, own, volumes.unsqueeze(1))
+        volumes, gains = left_out_own(discriminant, sketches, images, own.squeeze(1))
+        paid = logits - discriminant.volumes.expand_as(logits).scatter(1, own, volumes.unsqueeze(1))
         closest = paid.topk(min(CLOSEST, paid.shape[1]), dim=1).indices
         scored = paid.gather(1, own) + (closest == own).any(dim=1, keepdim=True) * gains.unsqueeze(1)
         whole.append(covariances.with_gains(images.float(), paid).scatter(1, own, scored))
     return torch.cat(whole)
 
 
-def left_out_linear(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
+def left_out_linear(discriminant: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
     """The linear part of `left_out_logits` [n, C]: minus half a squared distance to each mean, and the allowances."""
-    return found.allowance(found.moments.counts) - 0.5 * left_out_distances(found, features, rows)
+    return discriminant.allowance(discriminant.moments.counts) - 0.5 * left_out_distances(
+        discriminant, features, rows
+    )
 
 
-def left_out_distances(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
+def left_out_distances(discriminant: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
     """Squared Mahalanobis distances [n, C] to all class means; arguments and what is left out as in `left_out_logits`.
 
     With M = Sigma + Lambda, r = x - mu_y, n_y images of its class and f degrees of freedom, leaving x out takes
     t r r^T with t = n_y / (n_y - 1) / f from the covariance and makes r n_y / (n_y - 1) as long. So, by Sherman and
     Morrison, (M - t r r^T)^-1 = M^-1 + g (M^-1 r) (M^-1 r)^T with g = t / (1 - t r^T M^-1 r).
 
-    The mean of an image's own class is known less well without it, and so lies further from it than from a new image
-    when nothing is left out. That much, e / (n_y - 1) - e / n_y, is taken off again: else heads of few images would
-    look worse than they are. So a distance may be a little less than nothing.
+    Without the image, the mean of its class is known less well, and so is farther from it than from a new image when
+    nothing is left out. That difference, e / (n_y - 1) - e / n_y, is subtracted again: otherwise heads of few images
+    would look worse than they are. So a distance may be slightly negative.
     """
-    moments, x = found.moments, features.double()  # [n, F]
+    moments, x = discriminant.moments, features.double()  # [n, F]
     means, images = moments.means, moments.counts[rows]  # [C, F], [n]
-    logits = x @ found.weight + found.bias  # [n, C], with the image
+    logits = x @ discriminant.weight + discriminant.bias  # [n, C], with the image
     residual = x - means[rows]  # [n, F], r
-    solved = torch.cholesky_solve(residual.mT, found.cholesky).mT  # [n, F], M^-1 r
+    solved = torch.cholesky_solve(residual.mT, discriminant.cholesky).mT  # [n, F], M^-1 r
     own = (residual * solved).sum(dim=1, keepdim=True)  # [n, 1], r^T M^-1 r
     column = rows.unsqueeze(1)  # [n, 1]
     distances = own + 2 * (logits.gather(1, column) - logits)  # [n, C], squared, to each mean
@@ -93,7 +97,7 @@ def left_out_distances(found: Discriminant, features: Tensor, rows: Tensor) -> T
     gain = taken / (1 - taken * own)  # [n, 1], g
     distances = distances + gain * along.square()
     distances = distances.scatter(1, column, stretch.square() * (own + gain * own.square()))
-    further = found.error * (1 / (images - 1) - 1 / images)  # [n], by so much on average
+    further = discriminant.error * (1 / (images - 1) - 1 / images)  # [n], by so much on average
     return distances.scatter_add(1, column, -further.unsqueeze(1))
 
 
@@ -109,27 +113,31 @@ class OwnSketches:
     whitened: Tensor
 
     @classmethod
-    def of(cls, found: Discriminant, rows: Tensor) -> OwnSketches:
+    def of(cls, discriminant: Discriminant, rows: Tensor) -> OwnSketches:
         """rows: [n], classes of the images."""
         classes = rows.unique()
-        place = torch.zeros(len(found.moments.labels), dtype=torch.int64)
+        place = torch.zeros(len(discriminant.moments.labels), dtype=torch.int64)
         place[classes] = torch.arange(len(classes))
-        return cls(place, *whitened_sketch(found.moments.scatter[classes], found.cholesky.float()))
+        return cls(
+            place, *whitened_sketch(discriminant.moments.scatter[classes], discriminant.cholesky.float())
+        )
 
 
 def left_out_own(
-    found: Discriminant, sketches: OwnSketches, features: Tensor, rows: Tensor
+    discriminant: Discriminant, sketches: OwnSketches, features: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
     """v_y and |D_y (x - mu_y)|^2 / 2, [B] each, of the own class `rows` [B] of images [B, F], solved without them.
 
     The sketch Y of that class loses n_y / (n_y - 1) r (r^T Omega), with r = x - mu_y, and Omega^T Y and L^-1 Y what
     follows from that.
     """
-    moments = found.moments
+    moments = discriminant.moments
     images, place = moments.counts[rows], sketches.place[rows]
     stretch = (images / (images - 1)).float()  # [B]
     residual = (features.double() - moments.means[rows]).float()
-    leaning = torch.linalg.solve_triangular(found.cholesky.float(), residual.mT, upper=False).mT  # L^-1 r
+    leaning = torch.linalg.solve_triangular(
+        discriminant.cholesky.float(), residual.mT, upper=False
+    ).mT  # L^-1 r
     probed = residual @ probes(*moments.scatter.shape[1:]).float()  # [B, S], r^T Omega
     taken = stretch.unsqueeze(1) * probed
     core = sketches.core[place] - taken.unsqueeze(2) * probed.unsqueeze(1)

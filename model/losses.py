@@ -28,6 +28,6 @@ def entropy(weights: Tensor) -> Tensor:
     return torch.special.entr(weights).sum(dim=-1)
 
 
-def retrieval_entropy(found: list[Recall]) -> Tensor:
+def retrieval_entropy(recalls: list[Recall]) -> Tensor:
     """sum over layers and steps of H(S_t), averaged over the batch -> []."""
-    return torch.stack([entropy(layer.weights).mean(dim=0).sum() for layer in found]).sum()
+    return torch.stack([entropy(layer.weights).mean(dim=0).sum() for layer in recalls]).sum()

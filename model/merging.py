@@ -1,4 +1,4 @@
-"""Token merging: alike tokens become one on the way through the transformer, which then has less to do.
+"""Token merging: similar tokens are merged on the way through the transformer, which then has less to do.
 
 ToMe (Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023) needs no training. The patch tokens are dealt out
 in turn into two sets, leavers and stayers. Between attention and MLP of a block each leaver finds the stayer with the
@@ -46,10 +46,10 @@ class Tokens(NamedTuple):
 
 
 def merging_blocks(patches: int, depth: int) -> range:
-    """Which blocks merge, counted from 1: the middle half, fewer where there are hardly patches to merge.
+    """Which blocks merge, counted from 1: the middle half, or fewer if there are hardly any patches to merge.
 
-    Before it keys tell little of what a token shows, and merging costs far more accuracy. After it there is little left
-    to save.
+    Keys of earlier blocks say little about what a token shows, so merging there costs far more accuracy. After the
+    middle half there is little left to save.
     """
     first = depth // 4 + 1
     return range(first, first + max(1, min(depth // 2, patches // 4)))

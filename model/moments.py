@@ -1,7 +1,7 @@
-"""Per-class first and shared second moments of feature vectors: all that is kept of images once learned.
+"""Per-class first and shared second moments of feature vectors: all that is kept of learned images.
 
-The head is solved from them, and they tell where each class lies, so that it can follow when new pools move features.
-Of each class' own second moments there is a sketch: see `model.covariances`.
+The head is solved from them. They also say where each class lies, so that it can follow when new pools move features.
+Each class' own second moments are kept as a sketch: see `model.covariances`.
 
 Shapes: n vectors of F channels, C classes, S columns of a sketch.
 """
@@ -102,9 +102,9 @@ class ClassMoments:
         return scatter
 
     def without(self, labels: frozenset[str]) -> ClassMoments:
-        """Forget classes: their means go. The covariance is shared, nothing of it is theirs alone, so it stays.
+        """Forget classes: their means go. The covariance stays, since it is shared and no part of it is theirs alone.
 
-        Its degrees of freedom go: it counts from now on as if the vectors left had given it.
+        Its degrees of freedom shrink: from now on it counts as if it were estimated from the remaining vectors only.
         """
         kept = torch.tensor([label not in labels for label in self.labels], dtype=torch.bool)
         known = tuple(label for label in self.labels if label not in labels)

@@ -21,21 +21,21 @@ class Features(NamedTuple):
     """What the network makes of a batch.
 
     vectors: [B, F], of length one, what the head reads; see `model.readout`.
-    found: what each deliberating layer recalled, in order; empty without slots.
+    recalls: what each deliberating layer recalled, in order; empty without slots.
     """
 
     vectors: Tensor
-    found: list[Recall]
+    recalls: list[Recall]
 
     @property
     def steps(self) -> Tensor:
         """[B, L] int64: steps each sample took in each deliberating layer; [B, 0] without slots."""
-        if not self.found:
+        if not self.recalls:
             return torch.zeros(self.vectors.shape[0], 0, dtype=torch.int64)
-        batch, steps, _ = self.found[0].vectors.shape
-        if self.found[0].used is None:
-            return torch.full((batch, len(self.found)), steps, device=self.vectors.device)
-        return torch.stack([layer.used.sum(dim=1) for layer in self.found if layer.used is not None], dim=1)
+        batch, steps, _ = self.recalls[0].vectors.shape
+        if self.recalls[0].used is None:
+            return torch.full((batch, len(self.recalls)), steps, device=self.vectors.device)
+        return torch.stack([layer.used.sum(dim=1) for layer in self.recalls if layer.used is not None], dim=1)
 
 
 class RetrievalViT(nn.Module):
@@ -70,22 +70,22 @@ class RetrievalViT(nn.Module):
             pairs = self.backbone.pairs(budgets.keep)
         if pairs != 0:
             return self.merging(x, memory_of, budgets, pairs)
-        found: list[Recall] = []
+        recalls: list[Recall] = []
         read: list[Tensor] = []
         for layer, block in enumerate(self.backbone.vit.blocks, start=1):
             recalled = None
             if layer in memory_of:
                 recalled = self.consult(x, memory_of[layer], budgets, bptt)
-                found.append(recalled)
+                recalls.append(recalled)
             x = self.pass_block(block, x, recalled)
             read += self.backbone.read(layer, x)
-        return Features(read_out(read), found)
+        return Features(read_out(read), recalls)
 
     def merging(
         self, x: Tensor, memory_of: Mapping[int, Memory], budgets: BudgetBatch, pairs: int
     ) -> Features:
         """The same for tokens x [B, N, d] entering block 1, `pairs` of which merge in each middle block."""
-        found: list[Recall] = []
+        recalls: list[Recall] = []
         read: list[Tensor] = []
         tokens = Tokens.deal(x, self.backbone.vit.num_prefix_tokens)
         merging = merging_blocks(self.backbone.patches, self.backbone.depth)
@@ -94,19 +94,19 @@ class RetrievalViT(nn.Module):
             if layer in memory_of:
                 seed = tokens.mean().unsqueeze(1)  # [B, 1, d], all that the loop reads of the tokens
                 recalled = self.consult(seed, memory_of[layer], budgets, None)
-                found.append(recalled)
+                recalls.append(recalled)
             tokens = self.pass_merging(block, tokens, recalled, pairs if layer in merging else 0)
             read += self.backbone.read(layer, tokens.x, tokens.sizes)
-        return Features(read_out(read), found)
+        return Features(read_out(read), recalls)
 
     def consult(self, x: Tensor, memory: Memory, budgets: BudgetBatch, bptt: int | None) -> Recall:
         """What one layer recalls for its tokens x [B, N, d]; ablations put something else here."""
         return deliberate(x, memory, budgets, self.loop, bptt)
 
-    def pass_block(self, block: Block, x: Tensor, found: Recall | None) -> Tensor:
+    def pass_block(self, block: Block, x: Tensor, recall: Recall | None) -> Tensor:
         """One block over tokens x [B, N, d]; graphs for onnxruntime put something else here."""
-        return block(x) if found is None else block_with_recall(block, x, found)
+        return block(x) if recall is None else block_with_recall(block, x, recall)
 
-    def pass_merging(self, block: Block, tokens: Tokens, found: Recall | None, pairs: int) -> Tokens:
+    def pass_merging(self, block: Block, tokens: Tokens, recall: Recall | None, pairs: int) -> Tokens:
         """The same where `pairs` of the tokens merge."""
-        return block_with_merging(block, tokens, found, pairs)
+        return block_with_merging(block, tokens, recall, pairs)

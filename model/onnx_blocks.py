@@ -25,21 +25,21 @@ class OnnxViT(RetrievalViT):
     A backbone that normalises queries or keys keeps attention written out.
     """
 
-    def pass_block(self, block: Block, x: Tensor, found: Recall | None) -> Tensor:
+    def pass_block(self, block: Block, x: Tensor, recall: Recall | None) -> Tensor:
         """x [B, N, d] -> [B, N, d]"""
         if not fits(block.attn):
-            return super().pass_block(block, x, found)
-        used = None if found is None else found.used
+            return super().pass_block(block, x, recall)
+        used = None if recall is None else recall.used
         mask = None if used is None else F.pad(used.int(), (x.shape[1], 0), value=1)  # [B, N+T]
-        return finish(block, x, attend(block, x, found, mask=mask))
+        return finish(block, x, attend(block, x, recall, mask=mask))
 
-    def pass_merging(self, block: Block, tokens: Tokens, found: Recall | None, pairs: int) -> Tokens:
+    def pass_merging(self, block: Block, tokens: Tokens, recall: Recall | None, pairs: int) -> Tokens:
         attn = block.attn
         if not fits(attn):
-            return super().pass_merging(block, tokens, found, pairs)
-        width = tokens.x.shape[1] + (0 if found is None else found.vectors.shape[1])
-        bias = size_mask(tokens.sizes, None if found is None else found.used, width)  # [B, 1, 1, N+T]
-        mixed = attend(block, tokens.x, found, bias=bias.expand(-1, -1, width, -1))
+            return super().pass_merging(block, tokens, recall, pairs)
+        width = tokens.x.shape[1] + (0 if recall is None else recall.vectors.shape[1])
+        bias = size_mask(tokens.sizes, None if recall is None else recall.used, width)  # [B, 1, 1, N+T]
+        mixed = attend(block, tokens.x, recall, bias=bias.expand(-1, -1, width, -1))
         # The mean over heads of a token's keys, by one product of the heads' mean weights.
         weight, offset = (part.chunk(3)[1] for part in (attn.qkv.weight, attn.qkv.bias))
         weight, offset = (part.unflatten(0, (attn.num_heads, -1)).mean(dim=0) for part in (weight, offset))
@@ -54,13 +54,13 @@ def fits(attn: Attention) -> bool:
 
 
 def attend(
-    block: Block, x: Tensor, found: Recall | None, mask: Tensor | None = None, bias: Tensor | None = None
+    block: Block, x: Tensor, recall: Recall | None, mask: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
     """A block's attention over its tokens x [B, N, d] and what was recalled -> [B, N, d].
 
     mask: [B, N+T] int32, 0 where a token is not to be seen.  bias: [B, 1, N+T, N+T], added to the scores.
     """
-    attn, seen = block.attn, x if found is None else torch.cat([x, found.vectors], dim=1)  # [B, N+T, d]
+    attn, seen = block.attn, x if recall is None else torch.cat([x, recall.vectors], dim=1)  # [B, N+T, d]
     mixed = torch.onnx.ops.symbolic(
         "com.microsoft::Attention",
         [block.norm1(seen), attn.qkv.weight.mT, attn.qkv.bias, mask, None, bias],

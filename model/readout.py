@@ -1,7 +1,7 @@
 """What the head reads of an image: class token and mean patch token, at four depths.
 
-The last block of a pretrained transformer keeps what told its own classes apart and lets go of much else; blocks
-before it still hold that. Ahrens et al., Read Between the Layers (LayUP, TMLR 2024), read several of them into a
+The last block of a pretrained transformer keeps what separates the classes it was trained on and drops much that
+earlier blocks still hold. Ahrens et al., Read Between the Layers (LayUP, TMLR 2024), read several of them into a
 closed-form head. A discriminant weighs each direction by how much it varies within a class, so nothing here is tuned.
 """
 

@@ -1,27 +1,27 @@
-"""How much the head distrusts its covariance: a ridge, and the moments' own word on how large it should be.
+"""How much the head distrusts its covariance: a ridge, chosen from the moments alone.
 
-Of fewer images than channels a covariance is singular, and of few more it is still mostly chance, so each channel's
-variance grows by a share that fades as images come. How large a share serves best depends on the images: photographs
-of things want a larger one than textures, letters or faults in a surface (`python -m benchmarks.kinds`). So does
-whether it is a share of the channel's own variance or of one drawn towards that of all. Both are found without any
-image, by the errors that they let expect.
+With fewer images than channels a covariance is singular, and with a few more it is still mostly noise. So each
+channel's variance is increased by a share that fades as images come. The best share depends on the images: photographs
+need a larger one than textures, letters or surface defects (`python -m benchmarks.kinds`). So does the question whether
+it is a share of the channel's own variance or of one drawn towards the mean of all. Both are chosen without any image,
+as those with the fewest expected errors.
 
 With covariance S of f degrees of freedom, its ridge Lambda, M = S + Lambda and means mu of n images each, let
-v = mu_a - mu_b for classes a and b. An image of class a falls to the wrong side with probability Phi(-d_ab),
+v = mu_a - mu_b for classes a and b. An image of class a falls on the wrong side with probability Phi(-d_ab),
 
     d_ab = (v^T M^-1 v - e / n_a - e / n_b) / (2 (1 + k) (v^T M^-1 S M^-1 v)^(1/2))
 
-where e is the squared length by which an image is off its class' mean, and 1 + k what a spread is underestimated by in
-the directions that M^-1 chose for being narrow in these very images. Both follow from the trace t = tr M^-1 S, as in
-generalised cross-validation: 1 + k = 1 / (1 - t / f) and e = t (1 + k). Gaussian classes of one covariance make this
-exact as channels and images grow (Dobriban & Wager, High-dimensional asymptotics of prediction, Annals of Statistics
-2018). The sum of all Phi(-d_ab) bounds the share of wrong answers. A ridge gives way to another that lets it
-fall by two in a hundred.
+where e is the squared distance of an image from its class' mean, and 1 + k corrects for variance being underestimated
+in the directions that M^-1 favours because they are narrow in these very images. Both follow from the trace t = tr M^-1
+S, as in generalised cross-validation: 1 + k = 1 / (1 - t / f) and e = t (1 + k). For Gaussian classes of one covariance
+this becomes exact as channels and images grow (Dobriban & Wager, High-dimensional asymptotics of prediction, Annals of
+Statistics 2018). The sum of all Phi(-d_ab) bounds the share of wrong answers. A ridge is replaced only by one that
+lowers this bound by at least 2 %.
 
-Of one image a class nothing tells what varies within. How the class means vary then takes its place: what differs most
-from class to class mostly differs most from image to image.
+With one image a class, nothing says how images vary within classes. The covariance of the class means then takes the
+place of S: what differs most between classes mostly differs most between images.
 
-Nothing but sums goes in, so any order and any split of the same images gives the same ridge.
+Only sums go in, so any order and any split of the same images gives the same ridge.
 
 Shapes: F channels, C classes.
 """
@@ -44,10 +44,10 @@ LEAST_RIDGE = 1e-4
 """Share of its variance that a channel is given at least. With less, and images that are all alike, the covariance is
 singular as far as float64 can tell."""
 USUAL_SHARE, LEAST_SHARE = 1.0, 1 / 8
-"""The shrinkage where nothing tells, and the least that is tried, by halves. Of many photographs twice the first lets
-expect a few errors in a hundred fewer, but validation images were answered no better for it."""
+"""The shrinkage if nothing else is known, and the least that is tried, by halves. With many photographs, twice the
+first lowers the expected errors by a few per cent, but validation images were answered no better."""
 LEAST_FREEDOM = 6
-"""Degrees of freedom below which nothing tells."""
+"""Degrees of freedom below which nothing is chosen."""
 LEAST_SAVING = math.log(0.98)
 """What the logarithm of the expected errors must change by for another ridge: less is not known so exactly, and
 rounding must not choose."""
@@ -119,8 +119,11 @@ def between_pairs(inner: Tensor) -> Tensor:
 
 
 def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regularised:
-    """Their covariance with the ridge of a given shrinkage; where none is given, of the one that lets expect the fewest
-    errors. That of class means, where hardly a class has two images."""
+    """Their covariance with the ridge of the given shrinkage; without one, with the ridge of the fewest expected
+    errors.
+
+    If hardly any class has two images, the covariance of the class means is used instead.
+    """
     covariance, freedom = moments.covariance, moments.freedom
     classes = len(moments.labels)
     if classes > 1 and moments.counts.sum() - classes < min(SPARE_SHARE * classes, SPARE):

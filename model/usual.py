@@ -1,9 +1,9 @@
-"""How strange images of known classes usually look, and the measure of familiarity solved from that.
+"""How unusual images of known classes usually look, and the measure of familiarity solved from that.
 
-Each of a task's images is measured as if it had been left out (`model.left_out`), and of both distances of
-`model.familiarity` a mean and a deviation are kept with the task; pooled over tasks, they tell what is usual. So that
-they stay comparable while classes and images are added, m is taken as log(m / e), over what it is expected to be, and r
-as r / I, over the information I that features hold about the class (`Spread.information`).
+Each of a task's images is measured as if it had been left out (`model.left_out`). Of both distances of
+`model.familiarity` a mean and a deviation are kept with the task; pooled over tasks, they say what is usual. To stay
+comparable while classes and images are added, m is taken as log(m / e), relative to its expectation, and r as r / I,
+relative to the information I that features carry about the class (`Spread.information`).
 
 Names are those of `model.familiarity`: M, B, A, b, mu and e.
 """
@@ -107,22 +107,22 @@ class Spread:
     allowances: Tensor
 
     @classmethod
-    def of(cls, found: Discriminant) -> Self | None:
+    def of(cls, discriminant: Discriminant) -> Self | None:
         """None where no class lies apart from another."""
-        moments = found.moments
+        moments = discriminant.moments
         if len(moments.labels) < 2:
             return None
         shares = moments.counts / moments.counts.sum()
-        origin, centre = shares @ moments.means, found.weight @ shares
-        weight, means = found.weight - centre.unsqueeze(1), moments.means - origin  # [F, C], [C, F]
-        variances, rotation = widest(found.cholesky, means, weight, shares.sqrt())
-        real = variances > ROUNDING * max(variances[-1].item(), found.error)
-        if found.error < ALIKE or not real.any():  # images that are all the same, or classes that are
+        origin, centre = shares @ moments.means, discriminant.weight @ shares
+        weight, means = discriminant.weight - centre.unsqueeze(1), moments.means - origin  # [F, C], [C, F]
+        variances, rotation = widest(discriminant.cholesky, means, weight, shares.sqrt())
+        real = variances > ROUNDING * max(variances[-1].item(), discriminant.error)
+        if discriminant.error < ALIKE or not real.any():  # images that are all the same, or classes that are
             return None
         variances = variances[real]
         dual = shares.sqrt().unsqueeze(1) * rotation[:, real] / variances.sqrt()
         axes, apart = weight @ dual, (means * weight.mT).sum(dim=1)
-        allowances = found.error / moments.counts
+        allowances = discriminant.error / moments.counts
         return cls(origin, shares, apart, axes, dual, means @ axes, variances, allowances)
 
     @property
@@ -165,8 +165,8 @@ def widest(cholesky: Tensor, means: Tensor, weight: Tensor, root: Tensor) -> tup
     return variances, whitened.mT @ axes / variances.clamp_min(torch.finfo(variances.dtype).tiny).sqrt()
 
 
-def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) -> Familiarity | None:
-    """The measure to be served; None where nothing tells what is usual, or no class from another.
+def solve_familiarity(discriminant: Discriminant, spread: Spread | None, usual: Usual) -> Familiarity | None:
+    """The measure to be served; None if nothing is known of what is usual, or no class is separated from another.
 
     spread: of the discriminant.  usual: pooled over tasks; scaled here to what log m and r are with this discriminant.
     """
@@ -175,13 +175,13 @@ def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) 
     random = probes(len(spread.origin), PROBED) / PROBED**0.5
     # L^-T z measures z . L^-1 (x - mu), whose square is expected to be the squared length; less what lies along the
     # axes, which are measured themselves.
-    across = torch.linalg.solve_triangular(found.cholesky.mT, random, upper=True)
-    across -= spread.axes @ (spread.axes.mT @ (found.cholesky @ random))
+    across = torch.linalg.solve_triangular(discriminant.cholesky.mT, random, upper=True)
+    across -= spread.axes @ (spread.axes.mT @ (discriminant.cholesky @ random))
     (near, relative), (near_off, relative_off) = usual.mean, usual.deviation
     scale = spread.information
     told = torch.tensor(
         [
-            [near + math.log(found.error), math.hypot(near_off, (2 / PROBED) ** 0.5)],
+            [near + math.log(discriminant.error), math.hypot(near_off, (2 / PROBED) ** 0.5)],
             [scale * relative, scale * relative_off],
         ]
     )
@@ -190,15 +190,17 @@ def solve_familiarity(found: Discriminant, spread: Spread | None, usual: Usual) 
     return Familiarity(*(part.float() for part in parts))
 
 
-def measure_usual(found: Discriminant, spread: Spread | None, features: Tensor, rows: Tensor) -> Usual:
+def measure_usual(discriminant: Discriminant, spread: Spread | None, features: Tensor, rows: Tensor) -> Usual:
     """What is usual of images of the classes `rows` [n] with features [n, F], each of them left out.
 
-    found: solved from the moments of these features and all others.  spread: of it.  Nothing is said where there is
-    none, or `judged_rows` finds no image to judge.
+    discriminant: solved from the moments of these features and all others.  spread: of it.  Empty without a spread, or
+    if `judged_rows` finds no image to judge.
     """
-    judged = judged_rows(found, rows)
+    judged = judged_rows(discriminant, rows)
     if spread is None or not len(judged):
         return Usual()
-    near, relative = spread.distances(left_out_distances(found, features[judged], rows[judged]))
-    scaled = torch.stack([(near / found.error).clamp_min(LEAST).log(), relative / spread.information], dim=1)
-    return Usual.of(scaled, len(judged) * found.moments.counts.sum().item())
+    near, relative = spread.distances(left_out_distances(discriminant, features[judged], rows[judged]))
+    scaled = torch.stack(
+        [(near / discriminant.error).clamp_min(LEAST).log(), relative / spread.information], dim=1
+    )
+    return Usual.of(scaled, len(judged) * discriminant.moments.counts.sum().item())

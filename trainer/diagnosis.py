@@ -29,7 +29,7 @@ def diagnosed(learner: Learner, pools: Pools, task: Task) -> dict[str, float]:
     memories = pools.to(device).memories(loop)
     budgets = BudgetBatch.repeat(loop.budget, len(rows), device)
     with torch.no_grad():
-        found = network(task.pixels[rows].to(device), memories, budgets).found
+        found = network(task.pixels[rows].to(device), memories, budgets).recalls
     layers = [diagnose(layer, pools.slots) for layer in found]
     width = min(loop.topk, pools.slots)
     radii = [

@@ -142,7 +142,7 @@ class TaskTraining:
         loss, right = self.lesson.judge(logits, rows.to(self.device))
         loss = loss + self.config.lambda_orth * orthogonality(self.pools.base.keys, self.pools.new_keys)
         if self.config.lambda_ent:
-            loss = loss + self.config.lambda_ent * retrieval_entropy(features.found)
+            loss = loss + self.config.lambda_ent * retrieval_entropy(features.recalls)
         if weight := self.held * self.config.drift_weight:
             loss = loss + weight * drift_of(self.placed(rows, pixels), features.vectors)
         self.optimizer.zero_grad(set_to_none=True)

@@ -98,7 +98,7 @@ class TorchClassifier:
             self.network, self.memories, self.head, images, BudgetBatch.of(budgets, self.device)
         )
         loop = self.network.loop
-        found = zip(loop.layers, answer.found, strict=False) if explain else ()
+        found = zip(loop.layers, answer.recalls, strict=False) if explain else ()
         return Output(
             scores=array(answer.scores),
             familiarity=array(answer.familiarity),

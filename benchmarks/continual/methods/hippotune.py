@@ -106,7 +106,7 @@ class HippoTune:
         with torch.no_grad():
             found = network(
                 pixels.to(device), memories, BudgetBatch.repeat(loop.budget, len(pixels), device)
-            ).found
+            ).recalls
         width = min(loop.topk, self.serving.pools.slots)
         judged = {"sweep": sweep(self.learner, self.serving, tests)} if self.config.sweep else {}
         return {
