@@ -8,6 +8,7 @@ from dataclasses import replace
 import structlog
 
 from exchange.errors import PointerMoved
+from exchange.records import Claim
 from trainer.claims import Claims
 from trainer.feedback import Correction, Unfollowable, check_followable, correct
 from trainer.learner import Learner
@@ -47,20 +48,21 @@ class Knowledge:
     def rebase(self) -> None:
         """Start again from the version that is served now."""
         self.base = self.lineage.load()
-        self.finish_known()
+        for claim in self.claims.waiting:
+            with self.claims.last_words(claim):
+                self.finish_if_known(claim)
         self.serving = self.with_pending(self.base.state)
         log.info("building on another version", version=self.base.version)
 
-    def finish_known(self) -> None:
-        """Let go of what waits and is in the base already, where it would count twice.
+    def finish_if_known(self, claim: Claim) -> bool:
+        """Acknowledge what is in the base already, where it would count twice. Whether it was.
 
-        It was published just before a crash, and by the time it was delivered again somebody had rolled back.
+        It was published just before a crash, and then delivered again; perhaps while somebody had rolled back.
         """
-        known = {*self.base.state.tasks, *self.base.state.corrected}
-        for claim in self.claims.waiting:
-            if claim.task.id in known:
-                with self.claims.last_words(claim):
-                    self.claims.finish(claim, {}, self.base.version)
+        known = self.base.state.knows(claim.task.id)
+        if known:
+            self.claims.finish(claim, {}, self.base.version)
+        return known
 
     def with_pending(self, state: LearnerState) -> LearnerState:
         """A base state plus the fast heads of everything still waiting to be consolidated, corrections last."""

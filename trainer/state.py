@@ -112,6 +112,10 @@ class LearnerState:
         held_out = {**self.held_out, task.id: task.held_out} if len(task.held_out) else self.held_out
         return replace(self, seen=self.seen.joined(task.seen), held_out=held_out)
 
+    def knows(self, task: str) -> bool:
+        """Whether a task, or a correction, was learned for good, as far as is remembered."""
+        return task in self.taught or task in self.corrected
+
     @property
     def known(self) -> Seen:
         """Every image that is not to be learned again, or not at all."""

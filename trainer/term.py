@@ -93,33 +93,26 @@ class Term:
         """
         fresh: list[Correction] = []
         while not self.stop.is_set() and self.has_room and (claim := self.claims.take(block_ms)):
+            block_ms = 0
             with self.claims.last_words(claim):
                 if claim.task.state is TaskState.FORGETTING:
                     self.corrections.serve(fresh)
                     fresh = []
                     self.withdrawal.forget(claim)
-                elif self.finish_if_known(claim):
-                    pass
-                elif claim.corrects:
+                    continue
+                self.knowledge.catch_up()
+                if self.knowledge.finish_if_known(claim):
+                    continue
+                if claim.corrects:
                     fresh += self.corrections.loaded(claim)
                 else:
                     self.accept(claim)
-            block_ms = 0
         self.corrections.serve(fresh)
 
     @property
     def has_room(self) -> bool:
         """Whether another task may be held in memory; one always may."""
         return not self.claims.pending or self.claims.held_bytes < self.config.max_pending_mb << 20
-
-    def finish_if_known(self, claim: Claim) -> bool:
-        """Acknowledge one delivered again after it was learned: the crash came before. Whether it was."""
-        self.knowledge.catch_up()
-        base = self.knowledge.base
-        known = claim.task.id in (*base.state.tasks, *base.state.corrected)
-        if known:
-            self.claims.finish(claim, self.queue.get(claim.task.id).metrics, base.version)
-        return known
 
     def accept(self, claim: Claim) -> None:
         """Load a task, learn it fast, serve it."""

@@ -59,6 +59,21 @@ def lost(*_: object) -> None:
     raise ExchangeUnavailable("Redis went away")
 
 
+def test_a_task_delivered_again_after_it_was_learned_ends_with_the_figures_it_had(
+    bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, known = crash_before_acknowledging(bench, first, monkeypatch)
+    bench.registry.activate(known)
+    with bench.term() as term:
+        term.accept_waiting(block_ms=0)
+        assert not term.claims.pending
+        assert term.knowledge.serving.features.counts.tolist() == [11] * 3
+    record = bench.queue.get(task)
+    assert (record.state, record.version) == (TaskState.CONSOLIDATED, known)
+    assert "seconds_to_fast" in record.metrics
+    assert bench.queue.depth() == 0
+
+
 def test_a_task_that_waits_ends_when_a_version_is_activated_that_knows_it(
     bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
