@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -39,24 +39,36 @@ class Claims:
 
     def __init__(self, queue: TaskQueue, heartbeat: Heartbeat, consumer: str) -> None:
         self.queue, self.heartbeat, self.consumer = queue, heartbeat, consumer
-        self.pending: list[Pending] = []
-        self.corrections: list[Correction] = []
-        self.dropped = False
-        """Whether something was dropped that may still be part of what is served; see `Knowledge.catch_up`."""
+        self._pending: list[Pending] = []
+        self._corrections: list[Correction] = []
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """Tasks that wait to be consolidated, oldest first."""
+        return tuple(self._pending)
+
+    @property
+    def corrections(self) -> tuple[Correction, ...]:
+        """Corrections that wait to be learned for good, oldest first."""
+        return tuple(self._corrections)
 
     @property
     def waiting(self) -> list[Claim]:
         """The claims of everything that only the head knows so far."""
-        return [pending.claim for pending in self.pending] + [held.claim for held in self.corrections]
+        return [pending.claim for pending in self._pending] + [held.claim for held in self._corrections]
 
     @property
     def held_bytes(self) -> int:
         """Memory that the pixels of pending tasks take."""
-        return sum(pending.task.pixels.nbytes for pending in self.pending)
+        return sum(pending.task.pixels.nbytes for pending in self._pending)
 
-    def others(self, task: str) -> list[Pending]:
-        """What is pending, without one task."""
-        return [pending for pending in self.pending if pending.claim.task.id != task]
+    def add(self, pending: Pending) -> None:
+        """Let a task wait to be consolidated."""
+        self._pending.append(pending)
+
+    def add_corrections(self, corrections: Iterable[Correction]) -> None:
+        """Let corrections wait to be learned for good."""
+        self._corrections.extend(corrections)
 
     def take(self, block_ms: int) -> Claim | None:
         """The next task, kept alive from now on; None when there is none within `block_ms` milliseconds."""
@@ -90,12 +102,12 @@ class Claims:
     def last_words(self, claim: Claim) -> Iterator[None]:
         """A task that brings the trainer down says with what, so that its dead letter can tell.
 
-        One that was withdrawn meanwhile is dropped: the order to forget it follows.
+        One that was withdrawn meanwhile is given up: the order to forget it follows.
         """
         try:
             yield
         except TaskWithdrawn:
-            self.drop(claim)
+            self.acknowledge(claim)
         except (ExchangeError, Stopping, Abandoned):
             raise
         except Exception as error:
@@ -109,19 +121,18 @@ class Claims:
         self.acknowledge(claim)
 
     def fail(self, claim: Claim, reason: str) -> None:
-        """Make a task a dead letter."""
-        self.heartbeat.drop(claim)
+        """Make a task a dead letter, which waits no more."""
+        self._let_go(claim)
         self.queue.fail(claim, reason)
         log.warning("task cannot be learned", task=claim.task.id, reason=reason)
 
-    def drop(self, claim: Claim) -> None:
-        """Let go of a task that is not wanted any more."""
-        self.dropped = True
-        self.acknowledge(claim)
-
     def acknowledge(self, claim: Claim) -> None:
-        """Give a claim up for good: it is not delivered again. Raises LeaseLost."""
-        self.pending = self.others(claim.task.id)
-        self.corrections = [other for other in self.corrections if other.claim.task.id != claim.task.id]
-        self.heartbeat.drop(claim)
+        """Give a claim up for good: it is not delivered again, and waits no more. Raises LeaseLost."""
+        self._let_go(claim)
         self.queue.finish(claim)
+
+    def _let_go(self, claim: Claim) -> None:
+        task = claim.task.id
+        self._pending = [pending for pending in self._pending if pending.task.id != task]
+        self._corrections = [held for held in self._corrections if held.claim.task.id != task]
+        self.heartbeat.drop(claim)

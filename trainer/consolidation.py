@@ -92,13 +92,10 @@ class Consolidation:
 
     def promote(self, pending: Pending, state: LearnerState, figures: dict[str, float]) -> None:
         """Serve a consolidated state, and acknowledge its task."""
-        before = self.claims.pending
-        self.claims.pending = self.claims.others(pending.task.id)
         try:
-            version = self.knowledge.serve_consolidated(state, figures)
+            version = self.knowledge.serve_consolidated(state, figures, taken={pending.task.id})
         except PointerMoved:
             # Somebody rolled back or forward while we trained: learn it again, on what is served now.
-            self.claims.pending = before
             self.knowledge.rebase()
             return
         # How each task does is in the version's manifest; in every task's record it would grow with their square.
@@ -109,7 +106,6 @@ class Consolidation:
 
     def refuse(self, pending: Pending, reason: str) -> None:
         """A task that must not be served is a dead letter, and its fast version gives way."""
-        self.claims.pending = self.claims.others(pending.task.id)
         self.claims.fail(pending.claim, reason)
         self.epochs.discard(pending.task.id)
         self.knowledge.withdraw()

@@ -39,8 +39,8 @@ class Corrections:
         fresh = knowledge.followed(knowledge.base.state, fresh)
         if not fresh:
             return
-        self.claims.corrections += fresh
-        knowledge.serving = correct(self.learner, knowledge.serving, fresh)
+        self.claims.add_corrections(fresh)
+        knowledge.hold(correct(self.learner, knowledge.serving, fresh))
         served = knowledge.fast_tasks
         again = all(correction.claim.task.id in served for correction in fresh)
         version = knowledge.base.version if again else knowledge.serve_fast(knowledge.serving)
@@ -59,11 +59,9 @@ class Corrections:
         """
         kept, knowledge = self.claims.corrections, self.knowledge
         state = learned(self.learner, knowledge.base.state, kept, self.config.keep_tasks)
-        self.claims.corrections = []
         try:
-            version = knowledge.serve_consolidated(state, {})
+            version = knowledge.serve_consolidated(state, {}, taken={held.claim.task.id for held in kept})
         except PointerMoved:
-            self.claims.corrections = kept
             knowledge.rebase()
             return
         for correction in kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import structlog
@@ -19,13 +19,17 @@ log = structlog.get_logger()
 
 
 class Knowledge:
-    """Owns both states, and replaces them together with the version that is served."""
+    """Owns both states, and replaces them together with the version that is served.
+
+    base: what was learned for good, and the version built on.
+    serving: the base with what waits on top.  on_top: ids of what waited when that state was made.
+    """
 
     def __init__(self, learner: Learner, lineage: Lineage, claims: Claims, lease_token: int) -> None:
         """Raises what `Lineage.load` raises."""
         self.learner, self.lineage, self.claims, self.lease_token = learner, lineage, claims, lease_token
         self.base = lineage.load()
-        self.serving = self.base.state
+        self.serving, self.on_top = self.base.state, list[str]()
 
     @property
     def fast_tasks(self) -> tuple[str, ...]:
@@ -33,17 +37,16 @@ class Knowledge:
         return self.lineage.fast_tasks(self.base.version)
 
     def catch_up(self) -> None:
-        """Build on what is served now, in case somebody has moved the pointer, and leave out what was dropped.
+        """Build on what is served now, in case somebody has moved the pointer, and leave out what waits no more.
 
-        A task that is withdrawn while it is learned is dropped before the order to forget it is delivered. A version
+        A task that is withdrawn while it is learned is given up before the order to forget it is delivered. A version
         published in between must not contain it: that version would not name the task among those it knows, and the
         order would find nothing to take out.
         """
         if self.lineage.current() != self.base.version:
             self.rebase()
-        elif self.claims.dropped:
-            self.serving = self.with_pending(self.base.state)
-        self.claims.dropped = False
+        elif not set(self.on_top).issubset(claim.task.id for claim in self.claims.waiting):
+            self.rebuild()
 
     def rebase(self) -> None:
         """Start again from the version that is served now."""
@@ -51,7 +54,7 @@ class Knowledge:
         for claim in self.claims.waiting:
             with self.claims.last_words(claim):
                 self.finish_if_known(claim)
-        self.serving = self.with_pending(self.base.state)
+        self.rebuild()
         log.info("building on another version", version=self.base.version)
 
     def finish_if_known(self, claim: Claim) -> bool:
@@ -64,11 +67,21 @@ class Knowledge:
             self.claims.finish(claim, {}, self.base.version)
         return known
 
-    def with_pending(self, state: LearnerState) -> LearnerState:
-        """A base state plus the fast heads of everything still waiting to be consolidated, corrections last."""
-        state = self.learner.learn_all_fast(state, [pending.task for pending in self.claims.pending])
-        self.claims.corrections = self.followed(state, self.claims.corrections)
-        return correct(self.learner, state, self.claims.corrections)
+    def rebuild(self, taken: Collection[str] = ()) -> None:
+        """Hold the base plus the fast heads of everything still waiting to be consolidated, corrections last.
+
+        taken: ids of those that the base knows already.
+        """
+        claims = self.claims
+        tasks = [pending.task for pending in claims.pending if pending.task.id not in taken]
+        corrections = [held for held in claims.corrections if held.claim.task.id not in taken]
+        state = self.learner.learn_all_fast(self.base.state, tasks)
+        self.hold(correct(self.learner, state, self.followed(state, corrections)), taken)
+
+    def hold(self, state: LearnerState, taken: Collection[str] = ()) -> None:
+        """Have a state with everything that waits, less what was `taken`, ready to be served."""
+        self.serving = state
+        self.on_top = [claim.task.id for claim in self.claims.waiting if claim.task.id not in taken]
 
     def followed(self, state: LearnerState, corrections: Sequence[Correction]) -> list[Correction]:
         """Those whose features can be followed to a state; the others fail."""
@@ -86,36 +99,39 @@ class Knowledge:
 
     def serve_fast(self, state: LearnerState) -> int:
         """Serve a fast state; when somebody moved the pointer meanwhile, on top of what they chose."""
-        self.serving = state
+        self.hold(state)
         while True:
             try:
                 return self.publish({}, consolidated=False)
             except PointerMoved:
                 self.rebase()
 
-    def serve_consolidated(self, state: LearnerState, metrics: dict[str, float]) -> int:
+    def serve_consolidated(
+        self, state: LearnerState, metrics: dict[str, float], taken: Collection[str] = ()
+    ) -> int:
         """Make a state the base, and serve it with all that waits on top.
 
+        taken: ids of what waits and has become part of the base; once served, it is the caller's to acknowledge.
         Raises PointerMoved when somebody rolled back or forward since the base was loaded: rebase before going on.
         """
-        self.base, self.serving = replace(self.base, state=state), self.with_pending(state)
+        self.base = replace(self.base, state=state)
+        self.rebuild(taken)
         return self.publish(metrics, consolidated=True)
 
     def withdraw(self) -> None:
         """Serve what is consolidated and pending, and nothing else."""
-        self.serving = self.with_pending(self.base.state)
+        self.rebuild()
         while True:
             try:
-                self.publish({}, consolidated=not self.claims.waiting)
+                self.publish({}, consolidated=not self.on_top)
                 return
             except PointerMoved:
                 self.rebase()
 
     def publish(self, metrics: dict[str, float], *, consolidated: bool) -> int:
         """Publish the fast state, and build on that version from now on. Raises what `Lineage.publish` raises."""
-        fast = [claim.task.id for claim in self.claims.waiting]
         manifest = self.lineage.publish(
-            self.base, self.serving, fast, metrics, consolidated, self.lease_token
+            self.base, self.serving, self.on_top, metrics, consolidated, self.lease_token
         )
         self.base = Base(self.base.state, manifest.version)
         log.info("published", version=manifest.version, kind=manifest.kind, labels=len(manifest.labels))

@@ -123,13 +123,13 @@ class Term:
             return
         knowledge = self.knowledge
         before, served = knowledge.serving, knowledge.fast_tasks
-        self.claims.pending = [*self.claims.pending, Pending(claim, task)]
+        self.claims.add(Pending(claim, task))
         if self.learner.unseen(before, task) is None:
             self.claims.report(claim, TaskState.SERVED, version=knowledge.base.version)
             return
         if claim.task.id in served:
             # The trainer before this one did so. A version published now would lack what else that one served.
-            knowledge.serving = self.learner.learn_fast(before, task)
+            knowledge.hold(self.learner.learn_fast(before, task))
             self.claims.report(claim, TaskState.SERVED, version=knowledge.base.version)
             return
 
@@ -142,7 +142,7 @@ class Term:
         built_on = knowledge.base.state
         state = self.learner.learn_fast(before, task, preview=serve)
         moved = knowledge.base.state is not built_on
-        serve(knowledge.with_pending(knowledge.base.state) if moved else state)
+        serve(knowledge.serving if moved else state)  # moved: with this task on top
 
     def load(self, claim: Claim) -> Task | None:
         """A task's images, each once, without those held out; None, after reporting why, when it cannot be learned.

@@ -56,7 +56,7 @@ class Withdrawal:
         task, knowledge = claim.task.id, self.knowledge
         for held in self.claims.waiting:
             if held.task.id == task:
-                self.claims.drop(held)
+                self.claims.acknowledge(held)
         knowledge.catch_up()
         self.epochs.discard(task)
         self.validation.discard(task)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from exchange.errors import ExchangeUnavailable
+from exchange.errors import ExchangeUnavailable, PointerMoved
 from exchange.records import TaskState
 from model.pools import Pools
 from trainer.claims import Claims
@@ -106,3 +106,40 @@ def test_a_task_ends_when_such_a_version_is_activated_while_it_is_learned_fast(
         assert term.knowledge.serving.features.counts.tolist() == [11] * 3
     assert bench.queue.get(task).state is TaskState.CONSOLIDATED
     assert bench.queue.depth() == 0
+
+
+def test_what_a_version_takes_in_waits_until_it_is_acknowledged_and_is_not_on_top(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    one, two = bench.submit(first), bench.submit(second)
+    with bench.term() as term:
+        term.accept_waiting(block_ms=0)
+        knowledge, waiting = term.knowledge, term.claims.pending
+        fast = knowledge.base.version
+        state = term.learner.adopt(knowledge.base.state, waiting[0].task)
+        served = bench.registry.manifest(knowledge.serve_consolidated(state, {}, taken={one}))
+        assert (served.consolidated, served.fast) == ((one,), (two,))
+        assert knowledge.serving.features.counts.tolist() == [11] * 5, "neither is in it twice"
+        assert term.claims.pending == waiting
+        assert fast is not None
+        bench.registry.activate(fast)
+        with pytest.raises(PointerMoved):
+            knowledge.serve_consolidated(state, {}, taken={one})
+        assert term.claims.pending == waiting
+
+
+def test_what_waits_no_more_leaves_what_is_served_unless_it_became_part_of_the_base(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    one, _ = bench.submit(first), bench.submit(second)
+    with bench.term() as term:
+        term.accept_waiting(block_ms=0)
+        knowledge, (learned, other) = term.knowledge, term.claims.pending
+        knowledge.serve_consolidated(term.learner.adopt(knowledge.base.state, learned.task), {}, taken={one})
+        both = knowledge.serving
+        term.claims.acknowledge(learned.claim)
+        knowledge.catch_up()
+        assert knowledge.serving is both
+        term.claims.acknowledge(other.claim)
+        knowledge.catch_up()
+        assert set(knowledge.serving.labels) == set(first.labels)

@@ -58,7 +58,7 @@ def test_training_on_what_is_no_longer_served_is_abandoned_though_nothing_else_a
         term.looked_up = 0
         with pytest.raises(Abandoned):
             term.look_up(pending, built_on, 0.6, {})
-        assert term.claims.pending == [pending]
+        assert term.claims.pending == (pending,)
         assert set(term.knowledge.serving.labels) == set(second.labels)
 
 
