@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
+from typing import Protocol
 
 import structlog
 
@@ -23,8 +23,17 @@ from trainer.task import Task
 
 log = structlog.get_logger()
 
-LookUp = Callable[[Pending, LearnerState, float | None, dict[str, float]], None]
-"""Called between two steps with the task, the state built on, and of training the share done and the figures so far."""
+
+class LookUp(Protocol):
+    """Called between two steps; may raise to abandon the task."""
+
+    def __call__(
+        self,
+        pending: Pending,
+        built_on: LearnerState,
+        share: float | None = None,
+        figures: Mapping[str, float] | None = None,
+    ) -> None: ...
 
 
 class Consolidation:
@@ -39,7 +48,6 @@ class Consolidation:
         config: TrainerConfig,
         look_up: LookUp,
     ) -> None:
-        """look_up: may raise to abandon the task."""
         self.knowledge, self.claims, self.promotion, self.epochs = knowledge, claims, promotion, epochs
         self.learner, self.lineage = knowledge.learner, knowledge.lineage
         self.config, self.look_up = config, look_up
@@ -50,33 +58,34 @@ class Consolidation:
             # Before the first step: should that kill this trainer, the queue counts the delivery.
             with contextlib.suppress(ExchangeUnavailable):
                 self.claims.report(pending.claim, TaskState.CONSOLIDATING)
-            started, figures = time.monotonic(), dict[str, float]()
-            built_on = self.knowledge.base.state
-            if repeated := repeated_images(pending, built_on):
-                figures["repeated_images"] = float(repeated)
+            started, built_on = time.monotonic(), self.knowledge.base.state
+            repeated = repeated_images(pending, built_on)
+            figures = {"repeated_images": float(repeated)} if repeated else {}
             new = self.learner.unseen(built_on, pending.task)
             if new is None:
                 self.claims.finish(pending.claim, figures, self.knowledge.base.version)
                 return
             self.promotion.shelf.leave_out(pending.task.id, built_on.seen)
-            state = self.train(pending, new, figures)
+            state, trained = self.train(pending, new)
             try:
-                look_up = partial(self.look_up, pending, built_on, None, {})
-                state, report = self.promotion.examine(built_on, state, pending.task, look_up)
+                state, report = self.promotion.examine(
+                    built_on, state, pending.task, lambda: self.look_up(pending, built_on)
+                )
             except Refused as error:
                 self.refuse(pending, str(error))
                 return
-            figures.update(report.metrics)
-            figures.update(diagnosed(self.learner, state.pools, pending.task))
+            figures |= trained | report.metrics | diagnosed(self.learner, state.pools, pending.task)
             figures["seconds_to_consolidate"] = time.monotonic() - started
             self.promote(pending, state, figures)
 
-    def train(self, pending: Pending, new: Task, figures: dict[str, float]) -> LearnerState:
-        """The base state with a task learned for good, going on after the last finished epoch if there is one.
+    def train(self, pending: Pending, new: Task) -> tuple[LearnerState, dict[str, float]]:
+        """The base state with a task learned for good, and the figures of its last training step.
 
+        Training goes on after the last finished epoch if there is one.
         new: the part of the task that the base state does not know.
         """
         task, built_on = pending.task, self.knowledge.base.state
+        figures: dict[str, float] = {}
         basis = self.lineage.basis(built_on, self.config.validation, new.digests.tolist())
 
         def progress(share: float, now: dict[str, float]) -> None:
@@ -85,10 +94,10 @@ class Consolidation:
 
         on_epoch, resume = self.epochs.saver(task.id, basis), self.epochs.load(task.id, basis)
         try:
-            return self.learner.consolidate(built_on, task, progress, on_epoch, resume)
+            return self.learner.consolidate(built_on, task, progress, on_epoch, resume), figures
         except Diverged:
             log.warning("training diverged, slots left out", task=task.id)
-            return self.learner.adopt(built_on, task)
+            return self.learner.adopt(built_on, task), figures
 
     def promote(self, pending: Pending, state: LearnerState, figures: dict[str, float]) -> None:
         """Serve a consolidated state, and acknowledge its task."""

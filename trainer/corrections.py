@@ -18,25 +18,26 @@ class Corrections:
     def __init__(self, knowledge: Knowledge, claims: Claims, blobs: BlobStore, config: TrainerConfig) -> None:
         self.knowledge, self.claims, self.blobs = knowledge, claims, blobs
         self.learner, self.config = knowledge.learner, config
+        self.fresh: list[Correction] = []
 
-    def loaded(self, claim: Claim) -> list[Correction]:
-        """A claimed correction; none when it cannot be used.
+    def accept(self, claim: Claim) -> None:
+        """Read a claimed correction, to be served with others that come along; or report why it cannot be used.
 
         Raises BlobUnreadable, which is the disk's fault and ends the term: everything held is given back.
         """
         try:
-            return [load_correction(claim, self.blobs, self.learner.network.backbone.width)]
+            width = self.learner.network.backbone.width
+            self.fresh.append(load_correction(claim, self.blobs, width))
         except (UnusableTask, BlobMissing, BlobCorrupt) as error:
             self.claims.fail(claim, str(error))
-            return []
 
-    def serve(self, fresh: list[Correction]) -> None:
-        """Serve corrections by the fast head, in one version."""
-        if not fresh:
+    def serve(self) -> None:
+        """Serve what was accepted since the last time by the fast head, in one version."""
+        if not self.fresh:
             return
         knowledge = self.knowledge
         knowledge.catch_up()
-        fresh = knowledge.followed(knowledge.base.state, fresh)
+        fresh, self.fresh = knowledge.followed(knowledge.base.state, self.fresh), []
         if not fresh:
             return
         self.claims.add_corrections(fresh)

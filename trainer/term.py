@@ -12,17 +12,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 
-import torch
-
-from exchange.errors import BlobCorrupt, BlobMissing, ExchangeUnavailable
+from exchange.errors import ExchangeUnavailable
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.claims import Abandoned, Claims, Pending, Stopping
 from trainer.consolidation import Consolidation
 from trainer.corrections import Corrections
-from trainer.data import UnusableTask, digests_of, each_once, load_task
-from trainer.feedback import Correction
+from trainer.fast_path import FastPath
 from trainer.heartbeat import Heartbeat
 from trainer.knowledge import Knowledge
 from trainer.learner import Learner
@@ -30,9 +28,7 @@ from trainer.lineage import Lineage
 from trainer.process import TrainerConfig
 from trainer.promotion import Promotion
 from trainer.state import LearnerState
-from trainer.task import Task
 from trainer.upkeep import Upkeep
-from trainer.validation import hold_out
 from trainer.withdrawal import Withdrawal
 
 LOOK_UP_S = 0.2
@@ -52,16 +48,16 @@ class Term:
         config: TrainerConfig,
         stop: threading.Event,
     ) -> None:
-        self.queue, self.heartbeat, self.upkeep = queue, heartbeat, upkeep
+        self.heartbeat, self.upkeep = heartbeat, upkeep
         self.config, self.stop = config, stop
         self.learner = Learner(learner.network, learner.config, self.pause)
         self.claims = claims = Claims(queue, heartbeat, config.consumer)
         self.knowledge = knowledge = Knowledge(self.learner, lineage, claims, heartbeat.token)
         promotion = Promotion(self.learner, upkeep.validation, config.validation)
+        self.fast_path = FastPath(knowledge, claims, queue.blobs, upkeep.validation, config)
         self.corrections = Corrections(knowledge, claims, queue.blobs, config)
         self.consolidation = Consolidation(knowledge, claims, promotion, upkeep.epochs, config, self.look_up)
         self.withdrawal = Withdrawal(knowledge, claims, queue, promotion, upkeep.epochs, upkeep.validation)
-        self.lost_withdrawn = False
         self.looked_up = 0.0
 
     def run(self) -> None:
@@ -69,7 +65,7 @@ class Term:
         while not self.stop.is_set():
             self.heartbeat.check()
             self.upkeep.run_when_due()
-            busy = self.claims.waiting or not self.lost_withdrawn
+            busy = self.claims.waiting or not self.withdrawal.lost_withdrawn
             with contextlib.suppress(Stopping, Abandoned):
                 self.accept_waiting(block_ms=0 if busy else 1000)
                 if self.claims.pending:
@@ -77,7 +73,7 @@ class Term:
                 elif self.claims.corrections:
                     self.corrections.keep()
                 else:
-                    self.withdraw_lost()
+                    self.withdrawal.withdraw_lost()
 
     def pause(self) -> None:
         """Between two batches of images: notice that it is time to stop. Raises Stopping and LeaseLost."""
@@ -91,93 +87,38 @@ class Term:
         Orders to forget are carried out as they come. Nothing more is taken while pending tasks fill the memory meant
         for them: after a crash all of them come back, and have to fit again.
         """
-        fresh: list[Correction] = []
         while not self.stop.is_set() and self.has_room and (claim := self.claims.take(block_ms)):
             block_ms = 0
             with self.claims.last_words(claim):
-                if claim.task.state is TaskState.FORGETTING:
-                    self.corrections.serve(fresh)
-                    fresh = []
-                    self.withdrawal.forget(claim)
-                    continue
-                self.knowledge.catch_up()
-                if self.knowledge.finish_if_known(claim):
-                    continue
-                if claim.corrects:
-                    fresh += self.corrections.loaded(claim)
-                else:
-                    self.accept(claim)
-        self.corrections.serve(fresh)
+                self.accept(claim)
+        self.corrections.serve()
+
+    def accept(self, claim: Claim) -> None:
+        """Bring a claim to where it belongs; one that was learned before a crash, and delivered again, to its end."""
+        if claim.task.state is TaskState.FORGETTING:
+            self.corrections.serve()
+            self.withdrawal.forget(claim)
+            return
+        self.knowledge.catch_up()
+        if not self.knowledge.finish_if_known(claim):
+            (self.corrections if claim.corrects else self.fast_path).accept(claim)
 
     @property
     def has_room(self) -> bool:
         """Whether another task may be held in memory; one always may."""
         return not self.claims.pending or self.claims.held_bytes < self.config.max_pending_mb << 20
 
-    def accept(self, claim: Claim) -> None:
-        """Load a task, learn it fast, serve it."""
-        started = time.monotonic()
-        self.claims.report(claim, TaskState.LEARNING)
-        task = self.load(claim)
-        if task is None:
-            return
-        knowledge = self.knowledge
-        before, served = knowledge.serving, knowledge.fast_tasks
-        self.claims.add(Pending(claim, task))
-        if self.learner.unseen(before, task) is None:
-            self.claims.report(claim, TaskState.SERVED, version=knowledge.base.version)
-            return
-        if claim.task.id in served:
-            # The trainer before this one did so. A version published now would lack what else that one served.
-            knowledge.hold(self.learner.learn_fast(before, task))
-            self.claims.report(claim, TaskState.SERVED, version=knowledge.base.version)
-            return
-
-        def serve(state: LearnerState) -> None:
-            version = knowledge.serve_fast(state)
-            took = {"seconds_to_fast": time.monotonic() - started}
-            if claim in self.claims.waiting:  # somebody may have activated a version that knows it for good
-                self.claims.report(claim, TaskState.SERVED, metrics=took, version=version)
-
-        built_on = knowledge.base.state
-        state = self.learner.learn_fast(before, task, preview=serve)
-        moved = knowledge.base.state is not built_on
-        serve(knowledge.serving if moved else state)  # moved: with this task on top
-
-    def load(self, claim: Claim) -> Task | None:
-        """A task's images, each once, without those held out; None, after reporting why, when it cannot be learned.
-
-        Raises BlobUnreadable, which is the disk's fault and ends the term: everything held is given back.
-        """
-        network, config = self.learner.network, self.config
-        threads = torch.get_num_threads()
-        samples = each_once(claim.samples)
-        labels, digests = [sample.label for sample in samples], digests_of(samples)
-        before = self.knowledge.serving
-        learned, known = (
-            set((~seen.new(labels, digests)).nonzero().squeeze(1).tolist())
-            for seen in (before.seen, before.known)
-        )
-        kept, held = hold_out(labels, config.validation, learned, known - learned)
-        kept.sort(key=known.__contains__)  # what is new in one piece, of which no copy is needed
-        order = [samples[row] for row in kept + held]
-        blobs, px = self.queue.blobs, network.backbone.px
-        try:
-            task = load_task(claim.task, order, blobs, px, config.max_pixels, threads)
-        except (UnusableTask, BlobMissing, BlobCorrupt) as error:
-            self.claims.fail(claim, str(error))
-            return None
-        task, held_out = task.split(len(kept))
-        if held_out is None:
-            self.upkeep.validation.discard(task.id)  # of an earlier delivery
-        else:
-            self.upkeep.validation.save(held_out)
-        return task
-
     def look_up(
-        self, pending: Pending, built_on: LearnerState, share: float | None, figures: dict[str, float]
+        self,
+        pending: Pending,
+        built_on: LearnerState,
+        share: float | None = None,
+        figures: Mapping[str, float] | None = None,
     ) -> None:
-        """Between two steps of training or measuring: report, take new tasks, notice what makes going on useless."""
+        """Between two steps of training or measuring: report, take new tasks, notice what makes going on useless.
+
+        share, figures: how much of training is done, 0..1, and how it went so far.
+        """
         if time.monotonic() - self.looked_up < LOOK_UP_S and share != 1:
             return
         self.pause()
@@ -185,15 +126,11 @@ class Term:
         try:
             self.claims.report(pending.claim, TaskState.CONSOLIDATING, progress=share, metrics=figures)
         except ExchangeUnavailable:
-            return  # Redis may be away for a while: training goes on, the next look-up reports.
+            # Redis may be away for a while: training goes on, and a later look-up reports. Only if it goes away in what
+            # follows here, the term ends, and the next one goes on after the last finished epoch.
+            return
         self.accept_waiting(block_ms=0)
         self.knowledge.catch_up()
         self.looked_up = time.monotonic()
         if self.knowledge.base.state is not built_on or pending not in self.claims.pending:
             raise Abandoned
-
-    def withdraw_lost(self) -> None:
-        """Once in a term, when nothing waits: serve no longer what an earlier term served of tasks that then failed."""
-        if not self.lost_withdrawn:
-            self.withdrawal.withdraw_lost()
-        self.lost_withdrawn = True

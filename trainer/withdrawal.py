@@ -47,6 +47,7 @@ class Withdrawal:
     ) -> None:
         self.knowledge, self.claims, self.queue, self.promotion = knowledge, claims, queue, promotion
         self.epochs, self.validation = epochs, validation
+        self.lost_withdrawn = False
 
     def forget(self, claim: Claim) -> None:
         """Serve a version that does not know a task, then say so. Once done, doing it again does nothing.
@@ -81,9 +82,10 @@ class Withdrawal:
         log.info("forgotten", task=task, version=knowledge.base.version)
 
     def withdraw_lost(self) -> None:
-        """Serve no longer what an earlier term served of tasks that failed. Only while nothing else waits."""
-        if any(map(self.is_lost, self.knowledge.fast_tasks)):
+        """Once, while nothing else waits: serve no longer what an earlier term served of tasks that then failed."""
+        if not self.lost_withdrawn and any(map(self.is_lost, self.knowledge.fast_tasks)):
             self.knowledge.withdraw()
+        self.lost_withdrawn = True
 
     def is_lost(self, task: str) -> bool:
         """Whether a task ended without being learned."""

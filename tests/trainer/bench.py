@@ -30,7 +30,7 @@ from exchange.registry import Registry
 from model.backbone import load_backbone
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
-from trainer import term
+from trainer import fast_path
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.data import load_task
 from trainer.heartbeat import Heartbeat
@@ -111,9 +111,14 @@ class Bench:
 
     @contextmanager
     def trainer(
-        self, learner: LearnerConfig = FAST, least_images: int = 50, max_pending_mb: int = 64
+        self,
+        learner: LearnerConfig = FAST,
+        least_images: int = 50,
+        max_pending_mb: int = 64,
+        queue: QueueConfig = QUEUE,
     ) -> Iterator[None]:
-        config = replace(self.config(learner, "one", least_images), max_pending_mb=max_pending_mb)
+        config = self.config(learner, "one", least_images)
+        config = replace(config, max_pending_mb=max_pending_mb, queue=queue)
         stop = threading.Event()
         thread = threading.Thread(target=run, args=(config, stop))
         thread.start()
@@ -213,5 +218,5 @@ def live(config: TrainerConfig, trouble: Trouble) -> None:
 
     learned = Learner.consolidate
     Learner.consolidate = consolidate  # type: ignore[method-assign]
-    term.load_task = load  # type: ignore[assignment]
+    fast_path.load_task = load  # type: ignore[assignment]
     run(config, threading.Event())

@@ -6,10 +6,12 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,10 @@ from structlog.testing import capture_logs
 
 from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
+from exchange.queue import QueueConfig
 from exchange.records import BackboneRecord, TaskRecord, TaskState
+from trainer import term
+from trainer.epochs import TaskTraining
 from trainer.task import Task
 
 from .bench import FAST, SLOW, Bench, Trouble
@@ -242,6 +247,38 @@ def test_redis_may_be_killed_in_the_midst_of_training(
             assert bench.state().features.counts.tolist() == [11] * 5
         trouble = [line["event"] for line in lines if line["log_level"] == "warning"]
         assert 1 <= len(trouble) <= 6, trouble
+    finally:
+        server.stop()
+
+
+def test_training_goes_on_while_redis_is_restarted(
+    tmp_path: Path, weights: Path, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps, restarted = TaskTraining.step, list[TaskTraining](), threading.Event()
+
+    def stepped(self: TaskTraining, *arguments: Any) -> dict[str, float]:
+        steps.append(self)
+        if len(steps) == 3:
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGKILL)
+            server.stop()
+        if len(steps) == 6:
+            server.start()
+            restarted.set()
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TaskTraining, "step", stepped)
+    monkeypatch.setattr(term, "LOOK_UP_S", 0)
+    server = EmbeddedRedis(tmp_path / "redis")
+    server.start()
+    try:
+        with connect(server.url) as redis:
+            bench = Bench(redis, server.url, tmp_path / "store", weights)
+            with bench.trainer(SLOW, queue=QueueConfig(lease_s=60)):
+                task = bench.submit(first)
+                restarted.wait()
+                bench.wait_for(task, TaskState.CONSOLIDATED)
+        assert len(set(steps)) == 1
     finally:
         server.stop()
 

@@ -1,0 +1,94 @@
+"""The fast path of a claimed task: loaded, some of it held out, and the rest served by the head alone."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import torch
+
+from exchange.blobs import BlobStore
+from exchange.errors import BlobCorrupt, BlobMissing
+from exchange.records import Claim, Sample, TaskState
+from trainer.claims import Claims, Pending
+from trainer.data import UnusableTask, digests_of, each_once, load_task
+from trainer.knowledge import Knowledge
+from trainer.process import TrainerConfig
+from trainer.state import LearnerState
+from trainer.task import Task
+from trainer.validation import ValidationShelf, hold_out
+
+
+class FastPath:
+    """One claimed task at a time, which waits to be consolidated from then on."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        claims: Claims,
+        blobs: BlobStore,
+        validation: ValidationShelf,
+        config: TrainerConfig,
+    ) -> None:
+        self.knowledge, self.claims, self.blobs = knowledge, claims, blobs
+        self.learner, self.validation, self.config = knowledge.learner, validation, config
+
+    def accept(self, claim: Claim) -> None:
+        """Load a task, learn it fast, serve it. Raises what `load` raises."""
+        began = time.monotonic()
+        self.claims.report(claim, TaskState.LEARNING)
+        task = self.load(claim)
+        if task is None:
+            return
+        self.claims.add(Pending(claim, task))
+        knowledge = self.knowledge
+        if self.learner.unseen(knowledge.serving, task) is None or task.id in knowledge.fast_tasks:
+            # Nothing in it is new; or the trainer before this one served it, and a version published now would lack
+            # what else that one served.
+            knowledge.hold(self.learner.learn_fast(knowledge.serving, task))
+            self.claims.report(claim, TaskState.SERVED, version=knowledge.base.version)
+            return
+        built_on, serve = knowledge.base.state, partial(self.serve, claim, began)
+        state = self.learner.learn_fast(knowledge.serving, task, preview=serve)
+        # Where a preview was served on another version than before, the whole task is on top of that one already.
+        serve(state if knowledge.base.state is built_on else knowledge.serving)
+
+    def serve(self, claim: Claim, began: float, state: LearnerState) -> None:
+        """Serve a state that knows a task, if only in part, and say how long that took since it `began`."""
+        version = self.knowledge.serve_fast(state)
+        took = {"seconds_to_fast": time.monotonic() - began}
+        if claim in self.claims.waiting:  # somebody may have activated a version that knows it for good
+            self.claims.report(claim, TaskState.SERVED, metrics=took, version=version)
+
+    def load(self, claim: Claim) -> Task | None:
+        """A task's images, each once, without those held out; None, after reporting why, when it cannot be learned.
+
+        Raises BlobUnreadable and StoreUnavailable, which are the disk's fault and end the term: everything held is
+        given back.
+        """
+        samples, kept = self.divided(claim)
+        px, most, threads = self.learner.network.backbone.px, self.config.max_pixels, torch.get_num_threads()
+        try:
+            task = load_task(claim.task, samples, self.blobs, px, most, threads)
+        except (UnusableTask, BlobMissing, BlobCorrupt) as error:
+            self.claims.fail(claim, str(error))
+            return None
+        task, held_out = task.split(kept)
+        if held_out is None:
+            self.validation.discard(task.id)  # of an earlier delivery
+        else:
+            self.validation.save(held_out)
+        return task
+
+    def divided(self, claim: Claim) -> tuple[list[Sample], int]:
+        """A task's samples, each once, those to be held out last; and how many come before them."""
+        samples = each_once(claim.samples)
+        labels, digests = [sample.label for sample in samples], digests_of(samples)
+        before = self.knowledge.serving
+        learned, known = (
+            set((~seen.new(labels, digests)).nonzero().squeeze(1).tolist())
+            for seen in (before.seen, before.known)
+        )
+        kept, held = hold_out(labels, self.config.validation, learned, known - learned)
+        kept.sort(key=known.__contains__)  # what is new in one piece, of which no copy is needed
+        return [samples[row] for row in kept + held], len(kept)
