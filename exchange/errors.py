@@ -1,5 +1,10 @@
 """Everything that can go wrong between trainer and service, by name."""
 
+import re
+
+_FOLDERS = re.compile(r"""(?<![\w.])/(?:[^/\n"':]+/)*""")
+"""Of an absolute path in a text, all but the last name."""
+
 
 class ExchangeError(Exception):
     """Base of every error this package raises on purpose."""
@@ -86,3 +91,14 @@ class BlobCorrupt(ExchangeError):
 
 class BlobUnreadable(ExchangeError):
     """The disk does not give a blob. Unlike damage, this may pass by itself."""
+
+
+def told_of(error: Exception) -> str:
+    """What clients of the service read of an error: not where Redis or a file is, which is for operators.
+
+    The messages of this package name no place. Those of others may, in words of their own.
+    """
+    if isinstance(error, ExchangeError):
+        return error.told if isinstance(error, ExchangeUnavailable) else str(error)
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or _FOLDERS.sub("", str(error)) or type(error).__name__

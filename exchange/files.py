@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exchange.errors import StoreUnavailable
+from exchange.errors import StoreUnavailable, told_of
 
 
 def make_durable(path: Path) -> None:
@@ -41,6 +41,4 @@ def storing(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(
-            f"cannot write to {root.name} in the store: {error.strerror or error}"
-        ) from error
+        raise StoreUnavailable(f"cannot write to {root.name} in the store: {told_of(error)}") from error

@@ -77,7 +77,7 @@ class Shelf:
         except FileNotFoundError:
             return set()
         except OSError as error:
-            raise VersionUnreadable(f"{self.root} cannot be listed: {error.strerror}") from error
+            raise VersionUnreadable(f"{self.root.name} cannot be listed: {error.strerror}") from error
         return {int(match[1]) for name in names if (match := _NUMBERED.match(name))}
 
     @contextmanager

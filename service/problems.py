@@ -33,6 +33,7 @@ from exchange.errors import (
     VersionCorrupt,
     VersionNotFound,
     VersionUnreadable,
+    told_of,
 )
 from service.metrics import Metrics
 
@@ -214,8 +215,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
         # The one conflict that ends by itself.
         headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, IdempotencyInFlight) else {}
-        detail = error.told if isinstance(error, ExchangeUnavailable) else str(error)
-        return answer(metrics, Problem(status, detail, headers=headers))
+        return answer(metrics, Problem(status, told_of(error), headers=headers))
 
     async def on_gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
         return Response(status_code=CLIENT_GONE)

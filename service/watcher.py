@@ -12,7 +12,7 @@ from time import monotonic, perf_counter
 
 import structlog
 
-from exchange.errors import ExchangeUnavailable, VersionNotFound, VersionUnreadable
+from exchange.errors import ExchangeUnavailable, VersionNotFound, VersionUnreadable, told_of
 from exchange.records import SERVING, Canary, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
@@ -175,7 +175,7 @@ class Watcher:
                 return None
             if isinstance(error, MISSING):
                 self._again = monotonic() + AGAIN_S
-            refusal = Refusal(version, str(error) or type(error).__name__)
+            refusal = Refusal(version, told_of(error))
             told = self._again is not None and refusal in self.refusals
             if not told:  # once, however often it is tried
                 self._report_refusal(refusal)

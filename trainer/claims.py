@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from exchange.errors import ExchangeError, TaskWithdrawn
+from exchange.errors import ExchangeError, TaskWithdrawn, told_of
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.feedback import Correction
@@ -112,7 +112,7 @@ class Claims:
             raise
         except Exception as error:
             with contextlib.suppress(ExchangeError):
-                self.queue.update(claim.task.id, error=f"{type(error).__name__}: {error}", claim=claim)
+                self.queue.update(claim.task.id, error=f"{type(error).__name__}: {told_of(error)}", claim=claim)
             raise
 
     def finish(self, claim: Claim, metrics: Mapping[str, float], version: int | None) -> None:

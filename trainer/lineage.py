@@ -15,6 +15,7 @@ from exchange.errors import (
     VersionCorrupt,
     VersionNotFound,
     VersionUnreadable,
+    told_of,
 )
 from exchange.records import LEARNER, SERVING, BackboneRecord, Manifest
 from exchange.registry import Registry
@@ -69,7 +70,7 @@ class Lineage:
         except InvalidCheckpoint as error:
             raise VersionCorrupt(f"version {version} cannot be built on: {error}") from error
         except OSError as error:  # gone since it was verified
-            raise VersionUnreadable(f"version {version} cannot be read: {error}") from error
+            raise VersionUnreadable(f"version {version} cannot be read: {told_of(error)}") from error
         try:
             return self.learner.resumed(state)
         except ValueError as error:

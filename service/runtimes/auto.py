@@ -19,6 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from exchange.errors import told_of
 from model.backbone import BackboneIdentity
 from model.budget import Budget
 from model.checkpoint import Checkpoint
@@ -198,7 +199,7 @@ class AutoClassifier:
 
 def unusable(error: Exception) -> Choice:
     """Torch, because of an error."""
-    return Choice(unmeasured=f"onnx is not usable: {str(error) or type(error).__name__}")
+    return Choice(unmeasured=f"onnx is not usable: {told_of(error)}")
 
 
 def measure(torch_: Classifier, onnx: Classifier, version: Checkpoint) -> Choice:

@@ -107,6 +107,9 @@ def test_a_version_whose_file_goes_after_it_was_verified_is_missing_and_not_dama
         monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
         version = server.publish(random_version(server.backbone, ("cat", "dog"))).version
         wait_for(lambda: server.client.get("/versions").json()["refused"])
+        told = server.client.get("/versions").text
+        assert "No such file or directory" in told
+        assert str(config.store) not in told
         shutil.copy(away, registry.path(version, "serving"))
         wait_for(lambda: serving(server) == version)
 
@@ -185,3 +188,17 @@ def test_a_version_that_a_runtime_cannot_prepare_is_refused_and_not_tried_for_ev
         assert "does not know" in server.client.get("/versions").json()["refused"][0]["reason"]
         assert serving(server) == good
         assert len(tries) == 1
+
+
+def test_nobody_who_asks_is_told_where_the_store_lies(config: ServiceConfig) -> None:
+    with running(config) as server:
+        version = server.serve(random_version(server.backbone, ("cat", "dog"))).version
+        folder = server.registry.shelf.root
+        folder.rename(folder.with_name("away"))
+        folder.write_text("no folder")  # so that nothing in it can be read, by root either
+        asked = server.client.get(f"/versions/{version}")
+        activated = server.client.post(f"/versions/{version}/activate")
+        for answer in (asked, activated):
+            assert answer.status_code == 503
+            assert "cannot be read: Not a directory" in answer.json()["detail"]
+            assert str(config.store) not in answer.text

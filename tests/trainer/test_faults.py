@@ -165,6 +165,28 @@ def test_a_store_that_is_away_costs_no_task(bench: Bench, first: Task) -> None:
         assert bench.wait_for(task, TaskState.CONSOLIDATED).error is None
 
 
+def test_a_task_that_waits_for_the_store_is_not_told_where_it_lies(bench: Bench, first: Task) -> None:
+    with bench.trainer():
+        while not bench.queue.redis.exists(
+            bench.queue.keys.lease
+        ):  # what it checks as it starts is over by then
+            time.sleep(0.01)
+        bench.registry.shelf.root.write_text("no folder")
+        waiting = str(bench.wait(bench.submit(first), waits).error)
+    assert "versions cannot be listed" in waiting
+    assert str(bench.root) not in waiting
+
+
+def test_the_last_words_of_a_trainer_do_not_tell_where_a_file_lies(bench: Bench, first: Task) -> None:
+    bench.submit(first)
+    with bench.term() as term:
+        claim = term.claims.take(block_ms=0)
+        assert claim is not None
+        with pytest.raises(PermissionError), term.claims.last_words(claim):
+            raise PermissionError(13, "Permission denied", str(bench.root / "epochs"))
+        assert bench.queue.get(claim.task.id).error == "PermissionError: Permission denied"
+
+
 def test_a_disk_that_fills_up_in_the_midst_of_training_costs_no_task(bench: Bench, first: Task) -> None:
     """The kernel refuses to write files beyond a limit, which the running process is given and relieved of."""
     task = bench.submit(first)

@@ -67,8 +67,9 @@ def test_a_state_that_goes_after_it_was_verified_is_missing_and_not_damaged(
         registry.path(version, role).unlink()
 
     monkeypatch.setattr(registry, "verify", lose)
-    with pytest.raises(VersionUnreadable, match="No such file"):
+    with pytest.raises(VersionUnreadable, match="No such file") as caught:
         lineage.load()
+    assert str(tmp_path) not in str(caught.value), "tasks that wait say so to clients"
 
 
 @pytest.mark.parametrize("gone", [True, False])
