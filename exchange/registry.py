@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis import Redis
-from redis.client import PubSub
 
 from exchange import registry_lua as lua
 from exchange.connection import reaching_redis
@@ -18,9 +17,6 @@ from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotF
 from exchange.keys import DEFAULT_PREFIX, Keys
 from exchange.records import BackboneRecord, Canary, Kind, Manifest
 from exchange.shelf import Shelf, Writer
-
-_POLL_S = 1.0
-"""How late a moved pointer is noticed when its notification was lost."""
 
 
 class Anywhere(Enum):
@@ -117,20 +113,6 @@ class Registry:
             found: Any = self.redis.hgetall(self.keys.canary)
         return Canary(int(found[b"version"]), float(found[b"share"])) if found else None
 
-    def wait(self, after: int | None, timeout_s: float) -> int | None:
-        """The version pointed to, as soon as it is not `after`; None when `timeout_s` have passed."""
-        deadline = time.monotonic() + timeout_s
-        with reaching_redis(), self._moves() as moves:
-            moves.subscribe(self.keys.pointer)
-            while True:
-                current = self.current()
-                if current is not None and current != after:
-                    return current
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return None
-                moves.get_message(timeout=min(left, _POLL_S))
-
     def recover(self) -> int | None:
         """For a Redis that is new or lost its data: points to the newest whole version on disk, if any.
 
@@ -214,10 +196,6 @@ class Registry:
             if newer.consolidated == own.consolidated == older.consolidated:
                 passed_over.add(own.version)
         return passed_over
-
-    def _moves(self) -> PubSub:
-        channel: PubSub = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-        return channel
 
     def _retire(self, current: int | None, canary: int | None, versions: Iterable[int]) -> list[int]:
         keys = [self.keys.pointer, self.keys.published, self.keys.canary]

@@ -13,6 +13,7 @@ from time import monotonic, perf_counter
 import structlog
 
 from exchange.errors import ExchangeUnavailable, VersionNotFound, VersionUnreadable, told_of
+from exchange.moves import Moves
 from exchange.records import SERVING, Canary, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
@@ -88,6 +89,10 @@ class Watcher:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        with Moves(self._registry) as moves:
+            self._follow_moves(moves)
+
+    def _follow_moves(self, moves: Moves) -> None:
         seen: int | None = None
         retry_s = FIRST_RETRY_S
         while not self._stop.is_set():
@@ -97,7 +102,7 @@ class Watcher:
                     # A canary that answers needs no second try, and has to be remembered for its end to be noticed.
                     if self._served.canary is None:
                         self._canary = None
-                pointer = self._registry.wait(seen, WAIT_S) if self.caught_up else self._registry.current()
+                pointer = moves.wait(seen, WAIT_S) if self.caught_up else self._registry.current()
                 if pointer is not None and pointer != seen:
                     self._follow(pointer)
                     seen = pointer

@@ -112,7 +112,9 @@ class Claims:
             raise
         except Exception as error:
             with contextlib.suppress(ExchangeError):
-                self.queue.update(claim.task.id, error=f"{type(error).__name__}: {told_of(error)}", claim=claim)
+                self.queue.update(
+                    claim.task.id, error=f"{type(error).__name__}: {told_of(error)}", claim=claim
+                )
             raise
 
     def finish(self, claim: Claim, metrics: Mapping[str, float], version: int | None) -> None:

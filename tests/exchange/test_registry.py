@@ -144,31 +144,6 @@ def test_the_newest_consolidated_version_is_an_ancestor_of_the_current_one(regis
     assert registry.newest_consolidated() is None
 
 
-def test_who_waits_hears_of_a_move_before_looking_again(registry, monkeypatch):
-    monkeypatch.setattr("exchange.registry._POLL_S", 60)
-    publish(registry)
-    timer = threading.Timer(0.1, publish, [registry, 1])
-    timer.start()
-    started = time.monotonic()
-    assert registry.wait(after=1, timeout_s=60) == 2
-    assert time.monotonic() - started < 30
-    timer.join()
-
-
-def test_waiting_ends_and_what_moved_before_counts(registry):
-    publish(registry)
-    assert registry.wait(after=1, timeout_s=0.05) is None
-    assert registry.wait(after=None, timeout_s=0) == 1
-
-
-def test_a_lost_notification_is_made_up_for(registry, redis):
-    publish(registry)
-    timer = threading.Timer(0.1, redis.set, [registry.keys.pointer, 2])
-    timer.start()
-    assert registry.wait(after=1, timeout_s=5) == 2
-    timer.join()
-
-
 def test_a_canary_is_one_published_version_and_stays_on_disk(registry):
     publish_chain(registry, ["consolidated"] * 4)
     with pytest.raises(VersionNotFound):
