@@ -76,11 +76,6 @@ class BlobStore:
             if not self.exists(name):
                 raise BlobMissing(f"blob {name} is not in the store")
 
-    def remove(self, name: str) -> None:
-        """Forgets a blob; one that is not there is no error. Raises `StoreUnavailable`."""
-        with storing(self.root):
-            self._path(name).unlink(missing_ok=True)
-
     def sweep(self, keep: Set[str], older_than_s: float) -> int:
         """Removes every blob that is not in `keep`, and every leftover of a crash; returns how many.
 

@@ -74,14 +74,6 @@ class TaskRecord:
     served_at: float | None
     consolidated_at: float | None
 
-    def to_json(self) -> bytes:
-        return orjson.dumps(self)
-
-    @staticmethod
-    def from_json(data: bytes | str) -> "TaskRecord":
-        record: TaskRecord = _reader(TaskRecord).validate_json(data)
-        return record
-
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:

@@ -5,9 +5,8 @@ A version becomes visible in one step, the move of the pointer. Its files and it
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from redis import Redis
 
@@ -17,15 +16,6 @@ from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotF
 from exchange.keys import DEFAULT_PREFIX, Keys
 from exchange.records import BackboneRecord, Canary, Kind, Manifest
 from exchange.shelf import Shelf, Writer
-
-
-class Anywhere(Enum):
-    """Says that it does not matter where the pointer is."""
-
-    ANY = "any"
-
-
-ANY: Final = Anywhere.ANY
 
 
 class Registry:
@@ -68,7 +58,7 @@ class Registry:
                 self.shelf.remove(version)
                 raise
             try:
-                self._move(lua.PUBLISH, version, expected, lease_token)
+                self._move(version, expected, lease_token)
             except (PointerMoved, LeaseLost):
                 self.shelf.remove(version)
                 raise
@@ -80,14 +70,14 @@ class Registry:
             found: Any = self.redis.get(self.keys.pointer)
         return None if found is None else int(found)
 
-    def activate(self, version: int, expected: int | Anywhere | None = ANY) -> Manifest:
+    def activate(self, version: int) -> Manifest:
         """Points to a published version, older or newer; one that was a canary is none any more.
 
-        Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`, and `PointerMoved` when the pointer is not at
-        `expected`.
+        Raises `VersionNotFound`, `VersionCorrupt` and `VersionUnreadable`.
         """
         manifest = self.manifest(version)
-        self._move(lua.ACTIVATE, version, expected)
+        if self._run(lua.ACTIVATE, version) == [b"unknown"]:
+            raise VersionNotFound(f"version {version} was never published")
         return manifest
 
     def set_canary(self, version: int, share: float) -> None:
@@ -122,7 +112,7 @@ class Registry:
             return current
         readable = [version for version in sorted(self.shelf.numbers()) if self._whole(version)]
         if readable:
-            self._run(lua.RECOVER, readable[-1], "", "", *readable)
+            self._run(lua.RECOVER, readable[-1], *readable)
         return self.current()
 
     def newest_on_disk(self) -> int | None:
@@ -149,12 +139,6 @@ class Registry:
     def verify(self, version: int, role: str) -> None:
         """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
         self.shelf.verify(version, role)
-
-    def newest_consolidated(self) -> Manifest | None:
-        """The consolidated version that the current one is or descends from. Raises `VersionUnreadable`."""
-        current = self.current()
-        lineage = [] if current is None else self._lineage(current)
-        return lineage[-1] if lineage and lineage[-1].kind == "consolidated" else None
 
     def prune(self, keep: int) -> list[int]:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
@@ -249,13 +233,8 @@ class Registry:
         with reaching_redis():
             return int(self.redis.eval(lua.NUMBER, 1, self.keys.sequence, highest))
 
-    def _move(
-        self, script: str, version: int, expected: int | Anywhere | None, lease_token: int | None = None
-    ) -> None:
-        place = expected.value if isinstance(expected, Anywhere) else _text(expected)
-        status, *rest = self._run(script, version, place, _text(lease_token))
-        if status == b"unknown":
-            raise VersionNotFound(f"version {version} was never published")
+    def _move(self, version: int, expected: int | None, lease_token: int | None) -> None:
+        status, *rest = self._run(lua.PUBLISH, version, _text(expected), _text(lease_token))
         if status == b"lost":
             raise LeaseLost("another trainer has taken over; its versions count")
         if status == b"moved":

@@ -8,8 +8,7 @@ return number
 """
 
 _MOVE = """
-local pointer, published, lease_token = KEYS[1], KEYS[2], KEYS[3]
-local version, expected, token = ARGV[1], ARGV[2], ARGV[3]
+local pointer, published, lease_token, canary, version = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
 local current = redis.call('GET', pointer) or ''
 
 local function move()
@@ -25,6 +24,7 @@ end
 PUBLISH = (
     _MOVE
     + """
+local expected, token = ARGV[2], ARGV[3]
 if current == version then return {'ok'} end
 if token ~= '' and redis.call('GET', lease_token) ~= token then return {'lost'} end
 local newest = redis.call('ZREVRANGE', published, 0, 0)[1]
@@ -37,9 +37,8 @@ ACTIVATE = (
     _MOVE
     + """
 if not redis.call('ZSCORE', published, version) then return {'unknown'} end
-if redis.call('HGET', KEYS[4], 'version') == version then redis.call('DEL', KEYS[4]) end  -- promoted
+if redis.call('HGET', canary, 'version') == version then redis.call('DEL', canary) end  -- promoted
 if current == version then return {'ok'} end
-if expected ~= 'any' and current ~= expected then return {'moved', current} end
 return move()
 """
 )
@@ -61,7 +60,7 @@ RECOVER = (
     _MOVE
     + """
 if current ~= '' then return {'ok'} end
-for i = 4, #ARGV do redis.call('ZADD', published, ARGV[i], ARGV[i]) end
+for i = 2, #ARGV do redis.call('ZADD', published, ARGV[i], ARGV[i]) end
 return move()
 """
 )

@@ -1,19 +1,20 @@
 """What may be asked about tasks: one, many, what happens to one, how many wait."""
 
 import re
-import time
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from exchange.connection import BLOCK_MS, reaching_redis
+from exchange.connection import reaching_redis
 from exchange.errors import TaskNotFound
 from exchange.fields import FIXED_FIELDS, decode_fields, task_from_fields
 from exchange.keys import Keys
 from exchange.records import TaskEvent, TaskRecord
 
 GROUP = "trainers"
+_AT_ONCE = 100
+"""Events of a task in one answer of Redis."""
 _EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 
 
@@ -43,22 +44,16 @@ class TaskReader:
             found = pipe.execute()
         return [task_from_fields(decode_fields(fields)) for fields in found if fields]
 
-    def events(self, task_id: str, after: str = "0", block_ms: int = 0, count: int = 100) -> list[TaskEvent]:
-        """What happened to a task after the event `after`, oldest first. Waits up to `block_ms` for it.
+    def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
+        """What happened to a task after the event `after`, oldest first; at most the next `_AT_ONCE`.
 
         Raises `TaskNotFound`, and `ValueError` when `after` is no event's id.
         """
         if not _EVENT_ID.fullmatch(after):
             raise ValueError(f"after is {after!r}: must be the id of an event, like 0 or 1700000000000-0")
         fixed = {name: value for name, value in self.fields(task_id).items() if name in FIXED_FIELDS}
-        deadline = time.monotonic() + block_ms / 1000
-        while True:
-            left_ms = int((deadline - time.monotonic()) * 1000)
-            with reaching_redis():
-                block = min(left_ms, BLOCK_MS) if left_ms > 0 else None
-                found: Any = self.redis.xread({self.keys.events(task_id): after}, count=count, block=block)
-            if found or left_ms <= 0:
-                break
+        with reaching_redis():
+            found: Any = self.redis.xread({self.keys.events(task_id): after}, count=_AT_ONCE)
         entries = found[0][1] if found else []
         return [
             TaskEvent(event_id.decode(), task_from_fields(fixed | decode_fields(changed)))

@@ -25,11 +25,9 @@ UNCUT = 10_000
 
 
 class Exit(IntEnum):
-    """Exit codes. 2 is a wrong command line, as everywhere."""
+    """Exit codes of what failed. 2 is a wrong command line, as everywhere."""
 
-    OK = 0
     FAILED = 1
-    USAGE = 2
     UNREACHABLE = 3
     REFUSED = 4
     BUSY = 5

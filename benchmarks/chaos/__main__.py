@@ -86,8 +86,7 @@ def outcome(fleet: Fleet, callers: Callers, states: dict[str, TaskState]) -> dic
     """What the callers saw, and what the newest learner state holds."""
     seen = callers.seen
     registry = Registry(fleet.queue.redis, fleet.root / "versions")
-    newest = registry.newest_consolidated()
-    assert newest is not None
+    newest = next(manifest for manifest in registry.manifests() if manifest.kind == "consolidated")
     state = LearnerState.load(registry.path(newest.version, LEARNER))
     counts = dict(zip(state.features.labels, state.features.counts.tolist(), strict=True))
     wrong = [

@@ -7,10 +7,7 @@ import pytest
 
 from exchange.blobs import BlobStore
 from exchange.errors import BlobCorrupt, BlobMissing, BlobUnreadable, StoreUnavailable
-
-
-def path_of(blobs, name):
-    return blobs.root / name[:2] / name[2:]
+from tests.exchange.stored import path_of
 
 
 def test_a_blob_comes_back_by_its_hash(blobs):
@@ -71,13 +68,6 @@ def test_a_blob_that_is_stored_again_while_it_is_swept_stays(blobs, monkeypatch)
     assert blobs.sweep(set(), older_than_s=3600) == 0
     assert blobs.get(name) == b"image"
     assert [path.name for path in path_of(blobs, name).parent.iterdir()] == [name[2:]]
-
-
-def test_removing_twice_is_no_error(blobs):
-    name = blobs.put(b"image")
-    blobs.remove(name)
-    blobs.remove(name)
-    assert not blobs.exists(name)
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path):

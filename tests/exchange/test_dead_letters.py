@@ -6,6 +6,7 @@ from exchange.errors import (
     QueueFull,
 )
 from exchange.records import TaskState
+from tests.exchange.stored import path_of
 
 
 def test_a_dead_letter_can_be_taken_off_the_list(queue, samples):
@@ -69,7 +70,7 @@ def test_only_dead_letters_can_be_retried(queue, samples):
     with pytest.raises(NotRetryable):
         queue.retry(task.id)
     queue.fail(claim, "no")
-    queue.blobs.remove(samples[0].blob)
+    path_of(queue.blobs, samples[0].blob).unlink()
     with pytest.raises(BlobMissing):
         queue.retry(task.id)
 

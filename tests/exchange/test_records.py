@@ -7,8 +7,6 @@ from exchange.records import (
     FileRecord,
     Manifest,
     Sample,
-    TaskRecord,
-    TaskState,
     samples_from_json,
     samples_to_json,
 )
@@ -55,13 +53,6 @@ def test_every_truncation_of_a_manifest_is_noticed():
 def test_a_manifest_with_a_field_from_the_future_can_be_read():
     newer = manifest().to_json().replace(b"{", b'{"mood": "good",', 1)
     assert Manifest.from_json(newer) == manifest()
-
-
-def test_a_task_survives_json():
-    task = TaskRecord(
-        "id", "name", TaskState.SERVED, 3, ("a",), 0.25, {"loss": 1.0}, None, 1.0, 2.0, 7, 1.5, None
-    )
-    assert TaskRecord.from_json(task.to_json()) == task
 
 
 def test_samples_survive_json():

@@ -126,22 +126,10 @@ def test_rolling_back_and_forward(registry):
     publish_chain(registry, ["fast", "consolidated", "fast"])
     registry.activate(1)
     assert registry.current() == 1
-    registry.activate(3, expected=1)
+    registry.activate(3)
     assert registry.current() == 3
-    with pytest.raises(PointerMoved):
-        registry.activate(2, expected=1)
     registry.activate(1)
     assert publish(registry, expected=1).version == 4
-
-
-def test_the_newest_consolidated_version_is_an_ancestor_of_the_current_one(registry):
-    assert registry.newest_consolidated() is None
-    publish_chain(registry, ["fast", "consolidated", "fast", "fast", "consolidated"])
-    assert registry.newest_consolidated().version == 5
-    registry.activate(4)
-    assert registry.newest_consolidated().version == 2
-    registry.activate(1)
-    assert registry.newest_consolidated() is None
 
 
 def test_a_canary_is_one_published_version_and_stays_on_disk(registry):

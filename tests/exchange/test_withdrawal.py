@@ -4,6 +4,7 @@ from exchange.errors import (
     TaskWithdrawn,
 )
 from exchange.records import TaskState
+from tests.exchange.stored import path_of
 
 
 def test_a_cancelled_task_is_never_claimed(queue, samples):
@@ -28,7 +29,7 @@ def forgetting(queue, samples):
 
 def test_an_order_to_forget_is_delivered_once_and_needs_no_images(queue, samples, forgetting):
     for sample in samples:
-        queue.blobs.remove(sample.blob)
+        path_of(queue.blobs, sample.blob).unlink()
     assert queue.depth() == 1
     claim = queue.claim("w1", 0)
     assert (claim.task.id, claim.task.state, claim.samples) == (forgetting.id, TaskState.FORGETTING, ())

@@ -19,6 +19,7 @@ import pytest
 from exchange.records import TaskState
 from service.config import ServiceConfig
 from service.routes import events
+from tests.exchange.stored import path_of
 from tests.service.support import Running, archived, picture, random_version, running, wait_for
 
 FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
@@ -179,7 +180,7 @@ def test_a_dead_letter_can_be_tried_again(taught: Running) -> None:
     claim = taught.queue.claim("test", 0)
     assert claim is not None
     taught.queue.fail(claim, "still blank")
-    taught.services.blobs.remove(claim.samples[0].blob)
+    path_of(taught.services.blobs, claim.samples[0].blob).unlink()
     gone = taught.client.post(f"/tasks/{task}/retry")
     assert (gone.status_code, "submit it again" in gone.json()["detail"]) == (409, True)
     taught.client.delete(f"/tasks/{task}")

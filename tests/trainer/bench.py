@@ -25,7 +25,7 @@ from redis import Redis
 from exchange.blobs import BlobStore
 from exchange.lease import Lease
 from exchange.queue import QueueConfig, TaskQueue
-from exchange.records import Sample, TaskRecord, TaskState
+from exchange.records import Manifest, Sample, TaskRecord, TaskState
 from exchange.registry import Registry
 from model.backbone import load_backbone
 from model.network import RetrievalViT
@@ -157,8 +157,18 @@ class Bench:
             keeper.terminate()
             keeper.join()
 
+    def consolidated(self) -> Manifest | None:
+        """The consolidated version that the one served is or descends from."""
+        version = self.registry.current()
+        while version is not None:
+            manifest = self.registry.manifest(version)
+            if manifest.kind == "consolidated":
+                return manifest
+            version = manifest.parent
+        return None
+
     def state(self) -> LearnerState:
-        newest = self.registry.newest_consolidated()
+        newest = self.consolidated()
         assert newest is not None
         return LearnerState.load(self.registry.path(newest.version, "learner"))
 

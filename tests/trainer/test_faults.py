@@ -197,7 +197,7 @@ def test_a_disk_that_fills_up_in_the_midst_of_training_costs_no_task(bench: Benc
         unlimited = resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
         waiting = bench.wait(task, waits)
         assert "cannot write" in str(waiting.error)
-        assert bench.registry.newest_consolidated() is None
+        assert bench.consolidated() is None
         resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, unlimited)
         assert bench.wait_for(task, TaskState.CONSOLIDATED).error is None
         assert trainer.is_alive()

@@ -100,7 +100,7 @@ def test_what_is_unfinished_at_a_stop_goes_back_and_is_finished_later(bench: Ben
     with bench.trainer(SLOW):
         task = bench.submit(first)
         bench.wait_for(task, TaskState.CONSOLIDATING)
-    assert bench.registry.newest_consolidated() is None
+    assert bench.consolidated() is None
     with bench.trainer(FAST):
         bench.wait_for(task, TaskState.CONSOLIDATED)
     assert bench.state().tasks == (task,)
