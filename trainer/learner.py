@@ -1,4 +1,4 @@
-"""Learns one task at a time. Pure: a state and a task go in, a state comes out.
+"""Learns one task at a time: a state and a task go in, a state comes out.
 
 Two speeds, as in complementary learning systems. `learn_fast` adds a task's features to the streaming head, in
 closed form. `consolidate` also grows the pools by the task's own slots, trains them, carries the statistics of older
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +27,7 @@ from model.pools import Pools
 from model.usual import Spread, Usual, measure_usual, solve_familiarity
 from trainer.config import LearnerConfig
 from trainer.epochs import Diverged, EpochState, Progress, TaskTraining
+from trainer.feature_cache import FeatureCache
 from trainer.state import Drift, LearnerState
 from trainer.task import Task, interleaved
 
@@ -36,10 +36,9 @@ KEPT_DRIFTS = 8
 
 
 class Learner:
-    """Learns tasks on one backbone.
+    """Learns tasks on one backbone. What it answers depends on settings, the frozen network and what it is given.
 
-    Holds settings, the frozen network and, for as long as somebody holds a task, the features last taken of it
-    (`latest`, with the pools they were taken under) and what of it was not known (`parts`).
+    How long that takes depends on its cache, too.
     """
 
     def __init__(
@@ -49,8 +48,7 @@ class Learner:
         self.network = network
         self.config = config
         self.pause = pause
-        self.latest: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
-        self.parts: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
+        self.cache = FeatureCache()
 
     def start(self) -> LearnerState:
         """The state before the first task."""
@@ -158,12 +156,7 @@ class Learner:
         new = state.known.new(task.labels, task.digests)
         if new.all():
             return task
-        if not new.any():
-            return None
-        known = self.parts.get(task)
-        if known is None or not known[0].equal(new):
-            known = self.parts[task] = new, task.pick(new.nonzero().squeeze(1).tolist())
-        return known[1]
+        return self.cache.part(task, new) if new.any() else None
 
     def trains_pools(self, state: LearnerState, task: Task) -> bool:
         """Whether a task brings slots.
@@ -190,9 +183,9 @@ class Learner:
         follow: called after each batch with the features so far and the rows [m] of the task that they belong to,
         one of each class in turn.
         """
-        known = self.latest.get(task)
-        if known is not None and known[0] is pools:
-            return known[1]
+        known = self.cache.features(pools, task)
+        if known is not None:
+            return known
         order, done = interleaved(task.labels), 0
         taken = torch.empty(len(order), self.network.backbone.width)  # in that order
         for rows in order.split(self.config.batch):
@@ -200,9 +193,7 @@ class Learner:
             done += len(rows)
             if follow:
                 follow(taken[:done], order[:done])
-        features = taken[order.argsort()]
-        self.latest[task] = pools, features
-        return features
+        return self.cache.keep(pools, task, taken[order.argsort()])
 
     @torch.inference_mode()
     def extract(self, pools: Pools, pixels: Tensor) -> Tensor:

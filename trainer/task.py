@@ -20,7 +20,7 @@ class Task:
     that are not among these, and shall not be learned later either.
 
     Raises ValueError when they do not match in number, or are none. Two tasks are the same when they are one object:
-    `Learner.described` goes by that.
+    `FeatureCache` goes by that.
     """
 
     id: str

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from exchange.errors import ExchangeUnavailable
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
+from exchange.registry import Registry
+from model.network import RetrievalViT
 from trainer.claims import Abandoned, Claims, Pending, Stopping
 from trainer.consolidation import Consolidation
 from trainer.corrections import Corrections
@@ -40,9 +42,9 @@ class Term:
 
     def __init__(
         self,
-        learner: Learner,
+        network: RetrievalViT,
         queue: TaskQueue,
-        lineage: Lineage,
+        registry: Registry,
         heartbeat: Heartbeat,
         upkeep: Upkeep,
         config: TrainerConfig,
@@ -50,8 +52,9 @@ class Term:
     ) -> None:
         self.heartbeat, self.upkeep = heartbeat, upkeep
         self.config, self.stop = config, stop
-        self.learner = Learner(learner.network, learner.config, self.pause)
+        self.learner = Learner(network, config.learner, self.pause)
         self.claims = claims = Claims(queue, heartbeat, config.consumer)
+        lineage = Lineage(registry, self.learner)
         self.knowledge = knowledge = Knowledge(self.learner, lineage, claims, heartbeat.token)
         promotion = Promotion(self.learner, upkeep.validation, config.validation)
         self.fast_path = FastPath(knowledge, claims, queue.blobs, upkeep.validation, config)

@@ -20,8 +20,6 @@ from exchange.upkeep import explain_waiting
 from model.backbone import load_backbone
 from model.network import RetrievalViT
 from trainer.heartbeat import Heartbeat
-from trainer.learner import Learner
-from trainer.lineage import Lineage
 from trainer.process import TrainerConfig
 from trainer.term import Term
 from trainer.upkeep import Upkeep
@@ -39,8 +37,10 @@ LONGEST_RETRY_S = 30.0
 class Worker:
     """One trainer of several that may wait beside one queue. Only the holder of the lease learns."""
 
-    def __init__(self, learner: Learner, queue: TaskQueue, registry: Registry, config: TrainerConfig) -> None:
-        self.learner, self.queue, self.registry, self.config = learner, queue, registry, config
+    def __init__(
+        self, network: RetrievalViT, queue: TaskQueue, registry: Registry, config: TrainerConfig
+    ) -> None:
+        self.network, self.queue, self.registry, self.config = network, queue, registry, config
         self.lease = Lease(queue.redis, queue.config.prefix, queue.config.lease_s)
         self.trouble: type[ExchangeError] | None = None
         self.retry_s = RETRY_S
@@ -85,9 +85,8 @@ class Worker:
         try:
             with heartbeat:
                 self.registry.recover()
-                lineage = Lineage(self.registry, self.learner)
                 upkeep = Upkeep(self.queue, self.registry, self.config)
-                term = Term(self.learner, self.queue, lineage, heartbeat, upkeep, self.config, stop)
+                term = Term(self.network, self.queue, self.registry, heartbeat, upkeep, self.config, stop)
                 base = term.knowledge.base
                 log.info("learning", version=base.version, tasks=len(base.state.tasks))
                 term.run()
@@ -123,4 +122,4 @@ def run(config: TrainerConfig, stop: threading.Event) -> None:
     registry = Registry(redis, config.store / "versions", config.queue.prefix)
     registry.shelf.check_backbone(BackboneRecord.of(network.backbone.identity))
     log.info("trainer ready", backbone=network.backbone.identity.name, px=network.backbone.px)
-    Worker(Learner(network, config.learner), queue, registry, config).run(stop)
+    Worker(network, queue, registry, config).run(stop)

@@ -35,7 +35,6 @@ from trainer.config import LearnerConfig, ValidationConfig
 from trainer.data import load_task
 from trainer.heartbeat import Heartbeat
 from trainer.learner import Learner
-from trainer.lineage import Lineage
 from trainer.process import TrainerConfig
 from trainer.state import LearnerState
 from trainer.task import Task
@@ -132,13 +131,13 @@ class Bench:
     def term(self) -> Iterator[Term]:
         """A trainer's term that a test goes through step by step."""
         config = self.config(FAST)
-        learner = Learner(RetrievalViT(load_backbone(self.spec), config.loop), config.learner)
+        network = RetrievalViT(load_backbone(self.spec), config.loop)
         lease = Lease(self.queue.redis, QUEUE.prefix, QUEUE.lease_s)
         token = lease.acquire()
         assert token is not None
         with Heartbeat(self.queue, lease, token) as heartbeat:
-            lineage, upkeep = Lineage(self.registry, learner), Upkeep(self.queue, self.registry, config)
-            yield Term(learner, self.queue, lineage, heartbeat, upkeep, config, threading.Event())
+            upkeep = Upkeep(self.queue, self.registry, config)
+            yield Term(network, self.queue, self.registry, heartbeat, upkeep, config, threading.Event())
         lease.release(token)
 
     def process(self, learner: LearnerConfig, consumer: str) -> ForkServerProcess:

@@ -1,0 +1,35 @@
+"""What was last made of each task, for as long as somebody holds the task: it saves time, and decides nothing."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+
+from model.pools import Pools
+from trainer.task import Task
+
+
+class FeatureCache:
+    """The features last taken of each task, and what of it was new, so that each image passes the backbone once."""
+
+    def __init__(self) -> None:
+        self._features: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
+        self._parts: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
+
+    def part(self, task: Task, rows: Tensor) -> Task:
+        """The images `rows` [n] bool of a task: the same object as the last time, if these are the same."""
+        last = self._parts.get(task)
+        if last is None or not last[0].equal(rows):
+            last = self._parts[task] = rows, task.pick(rows.nonzero().squeeze(1).tolist())
+        return last[1]
+
+    def features(self, pools: Pools, task: Task) -> Tensor | None:
+        """Features [n, F] of a task's images, if the last that were taken were under these pools."""
+        last = self._features.get(task)
+        return last[1] if last is not None and last[0] is pools else None
+
+    def keep(self, pools: Pools, task: Task, features: Tensor) -> Tensor:
+        """Remember features [n, F] of a task's images in place of earlier ones; returns them."""
+        self._features[task] = pools, features
+        return features
