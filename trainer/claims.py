@@ -11,7 +11,7 @@ import structlog
 from exchange.errors import ExchangeError, TaskWithdrawn, told_of
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
-from trainer.feedback import Correction
+from trainer.corrected_features import Correction
 from trainer.heartbeat import Heartbeat
 from trainer.task import Task
 

@@ -6,8 +6,8 @@ from exchange.blobs import BlobStore
 from exchange.errors import BlobCorrupt, BlobMissing, PointerMoved
 from exchange.records import Claim, TaskState
 from trainer.claims import Claims
-from trainer.data import UnusableTask
-from trainer.feedback import Correction, correct, learned, load_correction
+from trainer.corrected_features import Correction, correct, learned, load_correction
+from trainer.images import UnusableTask
 from trainer.knowledge import Knowledge
 from trainer.process import TrainerConfig
 

@@ -11,7 +11,7 @@ from exchange.blobs import BlobStore
 from exchange.errors import BlobCorrupt, BlobMissing
 from exchange.records import Claim, Sample, TaskState
 from trainer.claims import Claims, Pending
-from trainer.data import UnusableTask, digests_of, each_once, load_task
+from trainer.images import UnusableTask, digests_of, each_once, load_task
 from trainer.knowledge import Knowledge
 from trainer.process import TrainerConfig
 from trainer.state import LearnerState

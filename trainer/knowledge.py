@@ -10,7 +10,7 @@ import structlog
 from exchange.errors import PointerMoved
 from exchange.records import Claim
 from trainer.claims import Claims
-from trainer.feedback import Correction, Unfollowable, check_followable, correct
+from trainer.corrected_features import Correction, Unfollowable, check_followable, correct
 from trainer.learner import Learner
 from trainer.lineage import Base, Lineage
 from trainer.state import LearnerState

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-NONE = torch.empty(0, dtype=torch.int64)
+NO_DIGESTS = torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Seen:
         added: dict[str, list[Tensor]] = {}
         for other in others:
             for label, digests in other.images.items():
-                added.setdefault(label, [self.images.get(label, NONE)]).append(digests)
+                added.setdefault(label, [self.images.get(label, NO_DIGESTS)]).append(digests)
         return Seen({**self.images, **{label: torch.cat(parts).unique() for label, parts in added.items()}})
 
     def without(self, labels: Collection[str]) -> Seen:
@@ -56,7 +56,7 @@ class Seen:
 
     def parts(self) -> tuple[Tensor, dict[str, int]]:
         """All digests in one tensor, and how many of them are of each label."""
-        return torch.cat([NONE, *self.images.values()]), {
+        return torch.cat([NO_DIGESTS, *self.images.values()]), {
             label: len(digests) for label, digests in self.images.items()
         }
 

@@ -18,7 +18,7 @@ from model.head import Head
 from model.moments import ClassMoments
 from model.pools import Pools
 from model.usual import Usual
-from trainer.seen import NONE, Seen
+from trainer.seen import NO_DIGESTS, Seen
 from trainer.task import Task
 
 
@@ -173,7 +173,7 @@ class LearnerState:
                 drifts=_drifts(tensors, facts, features.width),
                 corrected=tuple(facts["corrected"]),
                 # Stores from before images were remembered have none.
-                seen=Seen.put_together(tensors.get("seen", NONE), facts.get("seen", {})),
+                seen=Seen.put_together(tensors.get("seen", NO_DIGESTS), facts.get("seen", {})),
                 held_out={
                     task: Seen.put_together(tensors[f"held_out.{task}"], counts)
                     for task, counts in facts.get("held_out", {}).items()

@@ -9,7 +9,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
-from trainer.seen import NONE, Seen, rows_by_label
+from trainer.seen import NO_DIGESTS, Seen, rows_by_label
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -26,7 +26,7 @@ class Task:
     id: str
     pixels: Tensor
     labels: tuple[str, ...]
-    digests: Tensor = NONE
+    digests: Tensor = NO_DIGESTS
     held_out: Seen = field(default_factory=Seen)
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class Task:
     def pick(self, rows: Sequence[int]) -> Task:
         """The same task with some of its images, in the order given."""
         taken, labels = list(rows), tuple(self.labels[row] for row in rows)
-        digests = self.digests[taken] if len(self.digests) else NONE
+        digests = self.digests[taken] if len(self.digests) else NO_DIGESTS
         first = slice(len(taken)) if taken == list(range(len(taken))) else taken  # no copy
         return replace(self, pixels=self.pixels[first], labels=labels, digests=digests)
 

@@ -29,6 +29,7 @@ from trainer.learner import Learner
 from trainer.lineage import Lineage
 from trainer.process import TrainerConfig
 from trainer.promotion import Promotion
+from trainer.shelves import Shelves
 from trainer.state import LearnerState
 from trainer.upkeep import Upkeep
 from trainer.withdrawal import Withdrawal
@@ -45,22 +46,22 @@ class Term:
         network: RetrievalViT,
         queue: TaskQueue,
         registry: Registry,
+        shelves: Shelves,
         heartbeat: Heartbeat,
-        upkeep: Upkeep,
         config: TrainerConfig,
         stop: threading.Event,
     ) -> None:
-        self.heartbeat, self.upkeep = heartbeat, upkeep
-        self.config, self.stop = config, stop
+        self.heartbeat, self.config, self.stop = heartbeat, config, stop
+        self.upkeep = Upkeep(queue, registry, shelves, config)
         self.learner = Learner(network, config.learner, self.pause)
         self.claims = claims = Claims(queue, heartbeat, config.consumer)
         lineage = Lineage(registry, self.learner)
         self.knowledge = knowledge = Knowledge(self.learner, lineage, claims, heartbeat.token)
-        promotion = Promotion(self.learner, upkeep.validation, config.validation)
-        self.fast_path = FastPath(knowledge, claims, queue.blobs, upkeep.validation, config)
+        promotion = Promotion(self.learner, shelves.validation, config.validation)
+        self.fast_path = FastPath(knowledge, claims, queue.blobs, shelves.validation, config)
         self.corrections = Corrections(knowledge, claims, queue.blobs, config)
-        self.consolidation = Consolidation(knowledge, claims, promotion, upkeep.epochs, config, self.look_up)
-        self.withdrawal = Withdrawal(knowledge, claims, queue, promotion, upkeep.epochs, upkeep.validation)
+        self.consolidation = Consolidation(knowledge, claims, promotion, shelves.epochs, config, self.look_up)
+        self.withdrawal = Withdrawal(knowledge, claims, queue, promotion, shelves)
         self.looked_up = 0.0
 
     def run(self) -> None:

@@ -19,9 +19,8 @@ from exchange.errors import BlobUnreadable, StoreUnavailable, VersionUnreadable
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs, unfinished_tasks
-from trainer.epoch_shelf import EpochShelf
 from trainer.process import TrainerConfig
-from trainer.validation import ValidationShelf
+from trainer.shelves import Shelves
 
 log = structlog.get_logger()
 
@@ -29,11 +28,8 @@ log = structlog.get_logger()
 class Upkeep:
     """Runs now and then, between two tasks."""
 
-    def __init__(self, queue: TaskQueue, registry: Registry, config: TrainerConfig) -> None:
-        """Raises StoreUnavailable."""
-        self.queue, self.registry, self.config = queue, registry, config
-        self.epochs = EpochShelf(config.store / "epochs")
-        self.validation = ValidationShelf(config.store / "validation")
+    def __init__(self, queue: TaskQueue, registry: Registry, shelves: Shelves, config: TrainerConfig) -> None:
+        self.queue, self.registry, self.shelves, self.config = queue, registry, shelves, config
         self.next = time.monotonic()
 
     def run_when_due(self) -> None:
@@ -56,5 +52,5 @@ class Upkeep:
         self.registry.prune(self.config.keep_versions)
         sweep_blobs(self.queue)
         unfinished = unfinished_tasks(self.queue)
-        self.epochs.keep_only(unfinished)
-        self.validation.keep_only(self.registry.known_tasks() | unfinished)
+        self.shelves.epochs.keep_only(unfinished)
+        self.shelves.validation.keep_only(self.registry.known_tasks() | unfinished)

@@ -16,7 +16,7 @@ from model.checkpoint import InvalidCheckpoint, read_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
-from trainer.seen import NONE, Seen, rows_by_label
+from trainer.seen import NO_DIGESTS, Seen, rows_by_label
 from trainer.state import LearnerState
 from trainer.task import Task, interleaved
 from trainer.task_files import TaskFiles
@@ -136,7 +136,8 @@ class ValidationShelf(TaskFiles):
             tensors, facts = read_tensors(path) if path.exists() else ({}, {})
             if not tensors:
                 return None
-            digests = tensors.get("digests", NONE)  # stores from before images were remembered have none
+            # Stores from before images were remembered have no digests.
+            digests = tensors.get("digests", NO_DIGESTS)
             return Task(task, tensors["pixels"], tuple(facts["labels"]), digests)
         except (InvalidCheckpoint, OSError, KeyError, TypeError, ValueError):
             return None

@@ -10,11 +10,10 @@ from exchange.errors import PointerMoved, TaskNotFound
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.claims import Claims
-from trainer.epoch_shelf import EpochShelf
 from trainer.forget import kept_labels
 from trainer.knowledge import Knowledge
 from trainer.promotion import Promotion
-from trainer.validation import ValidationShelf
+from trainer.shelves import Shelves
 
 log = structlog.get_logger()
 
@@ -42,11 +41,10 @@ class Withdrawal:
         claims: Claims,
         queue: TaskQueue,
         promotion: Promotion,
-        epochs: EpochShelf,
-        validation: ValidationShelf,
+        shelves: Shelves,
     ) -> None:
-        self.knowledge, self.claims, self.queue, self.promotion = knowledge, claims, queue, promotion
-        self.epochs, self.validation = epochs, validation
+        self.knowledge, self.claims, self.queue = knowledge, claims, queue
+        self.promotion, self.shelves = promotion, shelves
         self.lost_withdrawn = False
 
     def forget(self, claim: Claim) -> None:
@@ -59,8 +57,8 @@ class Withdrawal:
             if held.task.id == task:
                 self.claims.acknowledge(held)
         knowledge.catch_up()
-        self.epochs.discard(task)
-        self.validation.discard(task)
+        self.shelves.epochs.discard(task)
+        self.shelves.validation.discard(task)
         state = knowledge.base.state
         if task in state.corrected and task not in state.tasks:
             self.claims.fail(claim, "a correction of a known label cannot be taken out of its class again")

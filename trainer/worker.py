@@ -21,8 +21,8 @@ from model.backbone import load_backbone
 from model.network import RetrievalViT
 from trainer.heartbeat import Heartbeat
 from trainer.process import TrainerConfig
+from trainer.shelves import Shelves
 from trainer.term import Term
-from trainer.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -85,8 +85,8 @@ class Worker:
         try:
             with heartbeat:
                 self.registry.recover()
-                upkeep = Upkeep(self.queue, self.registry, self.config)
-                term = Term(self.network, self.queue, self.registry, heartbeat, upkeep, self.config, stop)
+                shelves = Shelves.open(self.config.store)
+                term = Term(self.network, self.queue, self.registry, shelves, heartbeat, self.config, stop)
                 base = term.knowledge.base
                 log.info("learning", version=base.version, tasks=len(base.state.tasks))
                 term.run()

@@ -32,14 +32,14 @@ from model.network import RetrievalViT
 from model.spec import BackboneSpec
 from trainer import fast_path
 from trainer.config import LearnerConfig, ValidationConfig
-from trainer.data import load_task
 from trainer.heartbeat import Heartbeat
+from trainer.images import load_task
 from trainer.learner import Learner
 from trainer.process import TrainerConfig
+from trainer.shelves import Shelves
 from trainer.state import LearnerState
 from trainer.task import Task
 from trainer.term import Term
-from trainer.upkeep import Upkeep
 from trainer.worker import run
 
 QUEUE = QueueConfig(lease_s=1.5)
@@ -136,8 +136,8 @@ class Bench:
         token = lease.acquire()
         assert token is not None
         with Heartbeat(self.queue, lease, token) as heartbeat:
-            upkeep = Upkeep(self.queue, self.registry, config)
-            yield Term(network, self.queue, self.registry, heartbeat, upkeep, config, threading.Event())
+            shelves = Shelves.open(self.root)
+            yield Term(network, self.queue, self.registry, shelves, heartbeat, config, threading.Event())
         lease.release(token)
 
     def process(self, learner: LearnerConfig, consumer: str) -> ForkServerProcess:

@@ -16,7 +16,7 @@ from model.deliberation import LoopConfig
 from model.moments import label_rows
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
-from trainer.feedback import Correction
+from trainer.corrected_features import Correction
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.task import Task

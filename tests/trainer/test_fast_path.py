@@ -10,7 +10,7 @@ import torch
 from exchange.errors import ExchangeUnavailable
 from exchange.records import TaskState
 from trainer import fast_path
-from trainer.data import load_task
+from trainer.images import load_task
 from trainer.task import Task
 
 from .bench import Bench
@@ -54,7 +54,7 @@ def test_held_out_images_are_those_of_the_task_and_no_copies(
         task = bench.submit(first)
         term.accept_waiting(block_ms=0)
         [pending] = term.claims.pending
-        held_out = term.upkeep.validation.load(task)
+        held_out = term.fast_path.validation.load(task)
     assert held_out is not None
     assert pending.task.pixels.data_ptr() == loaded[0].pixels.data_ptr()
     kept = len(pending.task.labels)

@@ -9,7 +9,7 @@ import torch
 from structlog.testing import capture_logs
 
 from trainer.config import ValidationConfig
-from trainer.feedback import learned
+from trainer.corrected_features import learned
 from trainer.learner import Learner
 from trainer.promotion import Promotion, Refused
 from trainer.state import LearnerState

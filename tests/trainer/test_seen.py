@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from exchange.records import Sample, TaskState
-from trainer.data import digests_of, each_once
 from trainer.forget import without_classes
+from trainer.images import digests_of, each_once
 from trainer.learner import Learner
 from trainer.seen import Seen
 from trainer.state import LearnerState

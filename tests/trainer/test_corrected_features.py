@@ -13,8 +13,8 @@ from torch import Tensor
 
 from exchange.blobs import BlobStore
 from exchange.records import Sample
-from trainer.data import UnusableTask
-from trainer.feedback import Correction, Unfollowable, correct, follow, learned, load_correction
+from trainer.corrected_features import Correction, Unfollowable, correct, follow, learned, load_correction
+from trainer.images import UnusableTask
 from trainer.learner import KEPT_DRIFTS, Learner
 from trainer.state import LearnerState
 from trainer.task import Task

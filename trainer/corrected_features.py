@@ -17,7 +17,7 @@ from torch import Tensor
 
 from exchange.blobs import BlobStore
 from exchange.records import Claim
-from trainer.data import UnusableTask
+from trainer.images import UnusableTask
 from trainer.learner import Learner
 from trainer.state import LearnerState
 
