@@ -13,6 +13,7 @@ from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskState
 from trainer.corrected_features import Correction
 from trainer.heartbeat import Heartbeat
+from trainer.process import TrainerConfig
 from trainer.task import Task
 
 log = structlog.get_logger()
@@ -37,8 +38,8 @@ class Pending:
 class Claims:
     """Owns what waits to be learned for good, and keeps queue and heartbeat of one mind about it."""
 
-    def __init__(self, queue: TaskQueue, heartbeat: Heartbeat, consumer: str) -> None:
-        self.queue, self.heartbeat, self.consumer = queue, heartbeat, consumer
+    def __init__(self, queue: TaskQueue, heartbeat: Heartbeat, config: TrainerConfig) -> None:
+        self.queue, self.heartbeat, self.config = queue, heartbeat, config
         self._pending: list[Pending] = []
         self._corrections: list[Correction] = []
 
@@ -58,9 +59,10 @@ class Claims:
         return [pending.claim for pending in self._pending] + [held.claim for held in self._corrections]
 
     @property
-    def held_bytes(self) -> int:
-        """Memory that the pixels of pending tasks take."""
-        return sum(pending.task.pixels.nbytes for pending in self._pending)
+    def have_room(self) -> bool:
+        """Whether another task may be held in memory; one always may."""
+        held_bytes = sum(pending.task.pixels.nbytes for pending in self._pending)
+        return not self._pending or held_bytes < self.config.max_pending_mb << 20
 
     def add(self, pending: Pending) -> None:
         """Let a task wait to be consolidated."""
@@ -71,8 +73,12 @@ class Claims:
         self._corrections.extend(corrections)
 
     def take(self, block_ms: int) -> Claim | None:
-        """The next task, kept alive from now on; None when there is none within `block_ms` milliseconds."""
-        claim = self.queue.claim(self.consumer, block_ms)
+        """The next task, kept alive from now on; None when there is none within `block_ms` milliseconds.
+
+        None at once while pending tasks fill the memory meant for them: after a crash all of them come back, and have
+        to fit again.
+        """
+        claim = self.queue.claim(self.config.consumer, block_ms) if self.have_room else None
         if claim:
             self.heartbeat.add(claim)
         return claim

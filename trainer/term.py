@@ -51,10 +51,10 @@ class Term:
         config: TrainerConfig,
         stop: threading.Event,
     ) -> None:
-        self.heartbeat, self.config, self.stop = heartbeat, config, stop
+        self.heartbeat, self.stop = heartbeat, stop
         self.upkeep = Upkeep(queue, registry, shelves, config)
         self.learner = Learner(network, config.learner, self.pause)
-        self.claims = claims = Claims(queue, heartbeat, config.consumer)
+        self.claims = claims = Claims(queue, heartbeat, config)
         lineage = Lineage(registry, self.learner)
         self.knowledge = knowledge = Knowledge(self.learner, lineage, claims, heartbeat.token)
         promotion = Promotion(self.learner, shelves.validation, config.validation)
@@ -88,10 +88,9 @@ class Term:
     def accept_waiting(self, block_ms: int) -> None:
         """Learn every waiting task with the fast head, one after another, and all waiting corrections at once.
 
-        Orders to forget are carried out as they come. Nothing more is taken while pending tasks fill the memory meant
-        for them: after a crash all of them come back, and have to fit again.
+        Orders to forget are carried out as they come.
         """
-        while not self.stop.is_set() and self.has_room and (claim := self.claims.take(block_ms)):
+        while not self.stop.is_set() and (claim := self.claims.take(block_ms)):
             block_ms = 0
             with self.claims.last_words(claim):
                 self.accept(claim)
@@ -106,11 +105,6 @@ class Term:
         self.knowledge.catch_up()
         if not self.knowledge.finish_if_known(claim):
             (self.corrections if claim.corrects else self.fast_path).accept(claim)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another task may be held in memory; one always may."""
-        return not self.claims.pending or self.claims.held_bytes < self.config.max_pending_mb << 20
 
     def look_up(
         self,
