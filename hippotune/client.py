@@ -13,6 +13,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 from os import PathLike
@@ -159,7 +160,10 @@ class Client:
 
 
 class AsyncClient:
-    """The same server, called from async code; every method means what it means on Client."""
+    """The same server, called from async code; every method means what it means on Client.
+
+    Files are read, and folders packed, in threads: the event loop goes on meanwhile.
+    """
 
     def __init__(
         self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
@@ -171,17 +175,22 @@ class AsyncClient:
 
     async def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
         """Classify one encoded image within a budget."""
-        return await self._run(calls.classify(image, ask))
+        if isinstance(image, bytes):
+            return await self._run(calls.classify(image, ask))
+        return await self._run(await asyncio.to_thread(calls.classify, image, ask))
 
     async def classify_many(self, images: Iterable[Image], **ask: Unpack[Ask]) -> list[Classification]:
         """Classify several images in one request, in order."""
-        return await self._run(calls.classify_many(images, ask))
+        return await self._run(await asyncio.to_thread(calls.classify_many, list(images), ask))
 
     async def submit(self, source: Source, name: str = "", idempotency_key: str | None = None) -> Task:
         """Hand in a task to be learned; returns once it is queued."""
         if not isinstance(source, str | PathLike):
-            return await self._run(calls.submit_samples(source, name, idempotency_key))
-        with as_archive(Path(source)) as (archive, media):
+            pairs = list(source)
+            return await self._run(
+                await asyncio.to_thread(calls.submit_samples, pairs, name, idempotency_key)
+            )
+        async with _archive(Path(source)) as (archive, media):
             return await self._run(calls.submit_archive(archive, media, name, idempotency_key))
 
     async def feedback(self, answer: Classification | str, label: str) -> Task:
@@ -261,6 +270,20 @@ class AsyncClient:
                 return await self._http.send(self._http.build_request(content=content, **call.request()))
             except httpx.TransportError as error:
                 return error
+
+
+@asynccontextmanager
+async def _archive(source: Path) -> AsyncIterator[tuple[Path, str]]:
+    """`as_archive`, which reads and writes as much as a whole task, off the event loop.
+
+    Cancelled while it packs, the thread drops what it made once that is done.
+    """
+    packing = as_archive(source)
+    archive = await asyncio.to_thread(packing.__enter__)
+    try:
+        yield archive
+    finally:
+        await asyncio.to_thread(packing.__exit__, None, None, None)
 
 
 async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
