@@ -6,7 +6,7 @@ from redis import Redis
 
 from exchange.connection import reaching_redis
 from exchange.errors import LeaseLost
-from exchange.keys import DEFAULT_PREFIX, Keys
+from exchange.redis_keys import DEFAULT_PREFIX, Keys
 
 # A token is random, not a count: a Redis that lost its data, or the newest of it, would give the same count out again.
 # The same request sent twice is one acquisition, since the answer to the first may have been lost.

@@ -38,7 +38,6 @@ from exchange.fields import (
     task_from_fields,
 )
 from exchange.handling import handling
-from exchange.keys import DEFAULT_PREFIX, Keys
 from exchange.records import (
     Claim,
     Sample,
@@ -48,6 +47,7 @@ from exchange.records import (
     samples_from_json,
     samples_to_json,
 )
+from exchange.redis_keys import DEFAULT_PREFIX, Keys
 from exchange.tasks import GROUP, TaskReader
 
 

@@ -13,8 +13,8 @@ from redis import Redis
 from exchange import registry_lua as lua
 from exchange.connection import reaching_redis
 from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound, VersionUnreadable
-from exchange.keys import DEFAULT_PREFIX, Keys
 from exchange.records import BackboneRecord, Canary, Kind, Manifest
+from exchange.redis_keys import DEFAULT_PREFIX, Keys
 from exchange.shelf import Shelf, Writer
 
 

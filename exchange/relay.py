@@ -9,7 +9,7 @@ from redis import Redis
 
 from exchange.connection import BLOCK_MS, reaching_redis
 from exchange.errors import PeerSilent
-from exchange.keys import DEFAULT_PREFIX, Keys
+from exchange.redis_keys import DEFAULT_PREFIX, Keys
 
 _KEPT_MS = 10_000
 """How long a question waits for a process that may be gone, and an answer for one that gave up."""

@@ -9,8 +9,8 @@ from redis.exceptions import ResponseError
 from exchange.connection import reaching_redis
 from exchange.errors import TaskNotFound
 from exchange.fields import FIXED_FIELDS, decode_fields, task_from_fields
-from exchange.keys import Keys
 from exchange.records import TaskEvent, TaskRecord
+from exchange.redis_keys import Keys
 
 GROUP = "trainers"
 _AT_ONCE = 100

@@ -1,8 +1,8 @@
 import pytest
 
 from exchange.errors import LeaseLost
-from exchange.keys import Keys
 from exchange.lease import Lease
+from exchange.redis_keys import Keys
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from structlog.testing import capture_logs
 
 from exchange.blobs import BlobStore
 from exchange.errors import LeaseLost
-from exchange.keys import DEFAULT_PREFIX, Keys
 from exchange.lease import Lease
 from exchange.queue import QueueConfig, TaskQueue
+from exchange.redis_keys import DEFAULT_PREFIX, Keys
 from trainer.heartbeat import Heartbeat
 
 

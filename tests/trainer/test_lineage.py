@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 
 from exchange.errors import LoopChanged, VersionUnreadable
-from exchange.keys import DEFAULT_PREFIX
 from exchange.lease import Lease
+from exchange.redis_keys import DEFAULT_PREFIX
 from exchange.registry import Registry
 from model.network import RetrievalViT
 from trainer.learner import Learner
