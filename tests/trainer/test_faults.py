@@ -298,7 +298,7 @@ def test_training_goes_on_while_redis_is_restarted(
             bench = Bench(redis, server.url, tmp_path / "store", weights)
             with bench.trainer(SLOW, queue=QueueConfig(lease_s=60)):
                 task = bench.submit(first)
-                restarted.wait()
+                assert restarted.wait(120)
                 bench.wait_for(task, TaskState.CONSOLIDATED)
         assert len(set(steps)) == 1
     finally:

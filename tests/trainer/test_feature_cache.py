@@ -1,0 +1,40 @@
+"""What is remembered of a task, and for how long."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from weakref import ref
+
+import torch
+
+from trainer.feature_cache import FeatureCache
+from trainer.learner import Learner
+from trainer.task import Task
+
+
+def test_features_are_those_of_one_task_under_the_same_pools(learner: Learner, first: Task) -> None:
+    cache, pools, features = FeatureCache(), learner.start().pools, torch.ones(len(first.labels), 3)
+    assert cache.features(pools, first) is None
+    assert cache.keep(pools, first, features) is features
+    assert cache.features(pools, first) is features
+    assert cache.features(learner.start().pools, first) is None
+    assert cache.features(pools, replace(first)) is None
+
+
+def test_a_part_is_the_same_object_while_it_is_the_same_images(first: Task) -> None:
+    cache, rows = FeatureCache(), torch.arange(len(first.labels)) < 5
+    part = cache.part(first, rows)
+    assert part.labels == first.labels[:5]
+    assert cache.part(first, rows.clone()) is part
+    assert cache.part(first, ~rows).labels == first.labels[5:]
+
+
+def test_nothing_is_remembered_of_a_task_that_nobody_holds(learner: Learner, first: Task) -> None:
+    cache, task = FeatureCache(), replace(first)
+    features = cache.keep(learner.start().pools, task, torch.ones(len(task.labels), 3))
+    part = cache.part(task, torch.arange(len(task.labels)) < 5)
+    left = ref(features), ref(part)
+    del task, features, part
+    gc.collect()
+    assert [one() for one in left] == [None, None]
