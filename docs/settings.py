@@ -10,7 +10,7 @@ from typing_extensions import Doc
 
 from docs.tables import table
 from exchange.queue import QueueConfig
-from hippotune.kinds import Part
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig

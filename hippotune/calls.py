@@ -18,8 +18,8 @@ import httpx
 
 from hippotune.checks import header_value
 from hippotune.errors import Refused, Unreachable, unnumbered
+from hippotune.image_files import Image, image_bytes, media_type, part_name
 from hippotune.records import Classification, Task, Version
-from hippotune.samples import Image, image_bytes, media_type, part_name
 
 T = TypeVar("T")
 

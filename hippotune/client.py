@@ -27,9 +27,9 @@ from hippotune import calls
 from hippotune.calls import Ask, Call, Outcome
 from hippotune.checks import header_value, patience, server_address
 from hippotune.errors import TaskFailed
+from hippotune.image_files import Image
 from hippotune.packing import as_archive
 from hippotune.records import LOST, Classification, Task, Version
-from hippotune.samples import Image
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Doc
 
 from hippotune.defaults import DEFAULTS
-from hippotune.kinds import Part
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]

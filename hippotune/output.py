@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hippotune.errors import HippoTuneError, Refused, Unreachable
-from hippotune.samples import FilesLeftOut
+from hippotune.image_files import FilesLeftOut
 
 UNCUT = 10_000
 """Columns where the output is no terminal: enough for anything."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from hippotune.samples import (
+from hippotune.image_files import (
     JUNK,
     SUFFIXES,
     UNKNOWN,

@@ -18,7 +18,7 @@ from typing_extensions import Doc
 
 from hippotune.checks import server_address
 from hippotune.client import URL, Client
-from hippotune.kinds import Count, Part, Positive, Share, Weight, of_redis, split, who_am_i
+from hippotune.setting_types import Count, Part, Positive, Share, Weight, of_redis, split, who_am_i
 
 if TYPE_CHECKING:
     from exchange.queue import QueueConfig

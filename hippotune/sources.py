@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hippotune.defaults import DEFAULTS
+from hippotune.image_files import UNKNOWN, labelled_files, media_type
 from hippotune.packing import Source, Unfit
-from hippotune.samples import UNKNOWN, labelled_files, media_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

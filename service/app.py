@@ -20,12 +20,12 @@ from exchange.registry import Registry
 from exchange.relay import Relay
 from exchange.tasks import TaskReader
 from service import problems
+from service.api_keys import Keyring
 from service.config import ServiceConfig
 from service.cpus import available_cpus
 from service.document import App
 from service.engine import Engine
 from service.guard import KeyGuard, OriginGuard
-from service.keys import Keyring
 from service.lifecycle import Lifecycle
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics

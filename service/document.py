@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from service import guard, problems, tensors
+from service import guard, inference_tensors, problems
 
 
 class App(FastAPI):
@@ -24,7 +24,7 @@ class App(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= {**problems.schemas(), **tensors.schemas()}
+            schemas |= {**problems.schemas(), **inference_tensors.schemas()}
             guard.describe(document)
             as_the_protocol_has_it(document)
             for router in self._routers:

@@ -14,7 +14,7 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.keys import ApiKey, Keyring, Role
+from service.api_keys import ApiKey, Keyring, Role
 from service.metrics import Metrics
 from service.problems import FieldError, Problem, answer, documented, refused, shorten
 

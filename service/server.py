@@ -14,7 +14,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from service.protocol import HeadLimits, Lobby
+from service.http_connection import HttpConnection, Lobby
 
 IDLE_S = 5
 DRAIN_S = 30
@@ -71,7 +71,7 @@ class DrainingServer(uvicorn.Server):
                 # Of hundreds of connections that ask on without pause, uvloop leaves some without an answer for as long
                 # as they do, health checks among them; `benchmarks.overload` measures the longest wait.
                 loop="asyncio",
-                http=partial(HeadLimits, Lobby(connections(), app.state.metrics)),  # type: ignore[arg-type]
+                http=partial(HttpConnection, Lobby(connections(), app.state.metrics)),  # type: ignore[arg-type]
                 ws="none",
             )
         )

@@ -20,7 +20,7 @@ from model.preprocess import decode
 
 MAX_PIXELS = 50_000_000
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-"""As in `hippotune.samples`, which cannot be imported where only torch and timm are."""
+"""As in `hippotune.image_files`, which cannot be imported where only torch and timm are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,18 +23,18 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from service.api_keys import parse
 from service.archive import unpack
 from service.config import ServiceConfig
 from service.decode import decode
 from service.guard import presented
-from service.keys import parse
+from service.inference_tensors import parse as parse_tensors
 from service.lifecycle import Lifecycle
 from service.problems import Problem, invalid, written
 from service.query import ClassifyQuery
 from service.receive import file_parts, read_form, spool_body
 from service.routes.feedback import Feedback
 from service.routes.inference import query_of
-from service.tensors import parse as parse_tensors
 from service.uploads import check, check_text
 
 PX = 32

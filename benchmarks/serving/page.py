@@ -17,7 +17,7 @@ from benchmarks.budgets import table
 from benchmarks.report.plots import knobs
 from benchmarks.serving.asked import rows
 from benchmarks.serving.beside import OUR_NAME
-from benchmarks.serving.own import grid, sections, times
+from benchmarks.serving.tables import grid, sections, times
 
 RESULTS = Path("benchmarks/results")
 BESIDE = {

@@ -19,7 +19,7 @@ from exchange.registry import Registry
 from model.checkpoint import Checkpoint
 
 PATIENCE_S = 180
-OURS = "benchmarks.serving.ours"
+OURS = "benchmarks.serving.our_server"
 BARE = "benchmarks.serving.bare"
 
 Figures = dict[str, Any]

@@ -18,9 +18,9 @@ from rich.markup import escape
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError, unnumbered
 from hippotune.flags import with_settings
-from hippotune.kinds import Part
+from hippotune.image_files import media_type
 from hippotune.output import Exit
-from hippotune.samples import media_type
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from hippotune.supervision import everything, until_asked_to_stop
 

@@ -11,8 +11,8 @@ from rich.markup import escape
 from hippotune import logs
 from hippotune.errors import HippoTuneError
 from hippotune.flags import Json, with_settings
-from hippotune.kinds import Part
 from hippotune.output import print_json
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 
 MARKS = {"ok": "[green]ok[/green]   ", "note": "[yellow]note[/yellow] ", "wrong": "[red]wrong[/red]"}

@@ -11,8 +11,8 @@ from rich.console import Console
 from exchange.records import SERVING
 from hippotune import logs
 from hippotune.flags import Json, with_settings
-from hippotune.kinds import Part
 from hippotune.output import print_json
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 
 if TYPE_CHECKING:

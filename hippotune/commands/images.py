@@ -14,10 +14,10 @@ from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError, Refused, unnumbered
 from hippotune.flags import Json, with_settings
-from hippotune.kinds import Part
 from hippotune.latency import Latency, latency, noise
 from hippotune.output import print_error, print_json, print_table
 from hippotune.records import Budget, Classification
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 
 Images = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG or WebP files.")]

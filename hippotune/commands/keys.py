@@ -12,7 +12,7 @@ import typer
 
 from hippotune.flags import Json
 from hippotune.output import counted, print_json, print_table
-from service.keys import Role, create, parse
+from service.api_keys import Role, create, parse
 
 Name = Annotated[str, typer.Option(help="Whose key it is: letters, digits and _ . @ -")]
 File = Annotated[

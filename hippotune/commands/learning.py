@@ -13,10 +13,10 @@ from hippotune import completion
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError, TaskFailed
 from hippotune.flags import Json, with_settings
-from hippotune.kinds import Part
 from hippotune.listings import print_task, print_tasks, print_version, print_versions
 from hippotune.output import print_hint, print_json
 from hippotune.records import LOST, Task
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 
 T = TypeVar("T")

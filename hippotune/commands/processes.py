@@ -18,7 +18,7 @@ import typer
 from exchange.shelf import Shelf
 from hippotune import logs
 from hippotune.flags import Json, with_settings
-from hippotune.kinds import Part
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from hippotune.supervision import Supervisor, end_with_stdin, hippotune, until_asked_to_stop
 
@@ -112,7 +112,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _require_keys(settings: Settings, address: str) -> None:
     """Raise typer.BadParameter when others could reach an address that asks nobody for a key."""
-    from service.keys import Keyring
+    from service.api_keys import Keyring
 
     if ip_address(address).is_loopback or settings.insecure:
         return

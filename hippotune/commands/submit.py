@@ -15,12 +15,12 @@ from hippotune.client import Client
 from hippotune.commands.learning import Wait, print_outcome, watch
 from hippotune.errors import HippoTuneError, Refused, TaskFailed, unnumbered
 from hippotune.flags import Json, with_settings
-from hippotune.kinds import Part
+from hippotune.image_files import NAMED, as_text
 from hippotune.listings import print_tasks
 from hippotune.output import counted, print_hint, print_json, print_note
 from hippotune.packing import USUAL, Source, TaskLimits, Unfit, listed, packed
 from hippotune.records import LOST, Task
-from hippotune.samples import NAMED, as_text
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from hippotune.sources import is_archive, open_source, whole
 

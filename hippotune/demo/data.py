@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hippotune.samples import first_of_each, labelled_files
+from hippotune.image_files import first_of_each, labelled_files
 from hippotune.sources import png
 
 SEED = 0

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from service.answers import Clock, Wanted, predictions
 from service.examples import CLASSIFICATION, answered
+from service.inference_tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
 from service.middleware import BEGAN
 from service.problems import Problem, documented, refused, shorten
 from service.query import ClassifyQuery
@@ -27,7 +28,6 @@ from service.receive import read_body
 from service.routes.classify import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
 from service.services import Services, TheServices, get_services
 from service.snapshot import NEVER_CANARY
-from service.tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
 from service.tickets import Ticket
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=documented(404, 422, 503))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hippotune.kinds import Part
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from service.server import DRAIN_S
 from tests.deploy.conftest import ROOT, VARIABLE, example_values, interpolate

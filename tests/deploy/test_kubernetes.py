@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hippotune.kinds import Part
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from service.guard import OPEN
 from service.routes.operations import router

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from exchange.queue import QueueConfig
-from hippotune.kinds import Part
+from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig

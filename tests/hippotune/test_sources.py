@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hippotune.image_files import media_type
 from hippotune.packing import Source, Unfit
-from hippotune.samples import media_type
 from hippotune.sources import is_archive, open_source, whole
 from tests.hippotune.conftest import Up, hippotune
 from tests.service import support as service

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from exchange.records import Sample
-from service import protocol, receive
+from service import http_connection, receive
 from service import server as server_module
 from service.config import ServiceConfig
 from tests.service.sockets import (
@@ -94,7 +94,7 @@ def unread(server: Running) -> Iterator[str]:
 def test_a_stream_that_nobody_reads_loses_its_place(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(protocol, "TAKEN_S", 0.5)
+    monkeypatch.setattr(http_connection, "TAKEN_S", 0.5)
     with running(config) as server:
         with unread(server) as task:
             wait_for(lambda: server.services.streams.borrowed_tokens == 0)
@@ -106,7 +106,7 @@ def test_a_stream_that_nobody_reads_loses_its_place(
 def test_a_stop_waits_for_nobody_who_takes_no_answer(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "LEAVING_S", 0.3)
+    monkeypatch.setattr(http_connection, "LEAVING_S", 0.3)
     with ExitStack() as reading, running(config) as server:
         reading.enter_context(unread(server))
         time.sleep(1)  # until nothing more fits on its way

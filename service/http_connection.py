@@ -45,7 +45,7 @@ class Lobby:
 
     most: int
     metrics: Metrics
-    waiting: dict[HeadLimits, None] = field(default_factory=dict)
+    waiting: dict[HttpConnection, None] = field(default_factory=dict)
 
     def make_room(self) -> bool:
         """Close the connection that has waited longest. False when all are at work."""
@@ -55,7 +55,7 @@ class Lobby:
         return False
 
 
-class HeadLimits(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """One connection."""
 
     def __init__(self, lobby: Lobby, **of_uvicorn: Any) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from service import middleware, protocol, receive
+from service import http_connection, middleware, receive
 from service.config import ServiceConfig
 from tests.service.sockets import CHUNKED, HEAD, alive, all_of, connection, exchange, one_answer, problem_in
 from tests.service.support import Running, picture, random_version, running, wait_for
@@ -16,7 +16,7 @@ OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings:
 
 
 def test_a_head_that_trickles_is_cut_off(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_S", 0.5)
+    monkeypatch.setattr(http_connection, "HEAD_S", 0.5)
     with connection(server) as open_socket:
         open_socket.settimeout(0.02)
         received = b""
@@ -34,7 +34,7 @@ def test_a_head_that_trickles_is_cut_off(server: Running, monkeypatch: pytest.Mo
 
 
 def test_a_connection_without_a_request_is_closed(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    monkeypatch.setattr(http_connection, "HEAD_S", 0.3)
     assert exchange(server) == b""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hippotune.samples import FilesLeftOut, labelled_files, media_type
+from hippotune.image_files import FilesLeftOut, labelled_files, media_type
 
 
 def test_the_folder_is_the_label(tree: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import keys
-from service.keys import ApiKey, Keyring, Role, create, parse
+from service import api_keys
+from service.api_keys import ApiKey, Keyring, Role, create, parse
 
 
 def test_a_new_key_is_found_by_its_hash_and_no_other_is() -> None:
@@ -57,7 +57,7 @@ def test_names_are_unique() -> None:
 def test_the_ring_follows_its_file_and_survives_a_broken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "RELOAD_S", 0.0)
+    monkeypatch.setattr(api_keys, "RELOAD_S", 0.0)
     file = tmp_path / "keys"
     old, old_key = create("old", [Role.ADMIN])
     new, new_key = create("new", [Role.ADMIN])
