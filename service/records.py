@@ -9,6 +9,9 @@ from pydantic import BaseModel, Field
 
 from exchange.records import Manifest, TaskRecord, TaskState
 
+MOST_TASKS = 1000
+"""Listed at once."""
+
 
 class TaskView(BaseModel):
     """A task as it is now. Times are Unix seconds, null for what has not come yet."""

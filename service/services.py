@@ -85,6 +85,12 @@ class Services:
         snapshot = self.served.snapshot
         return self.runtime.name if snapshot is None else snapshot.classifier.name
 
+    @property
+    def serving_version(self) -> int | None:
+        """The version that answers; None before anything was learned."""
+        snapshot = self.served.snapshot
+        return None if snapshot is None else snapshot.version
+
     def applied(self) -> tuple[str, ...]:
         """Ids of the tasks that the version pointed to knows; of the disk only where it is not in memory.
 

@@ -25,7 +25,7 @@ from service.middleware import BEGAN
 from service.problems import Problem, documented, refused, shorten
 from service.query import ClassifyQuery
 from service.receive import read_body
-from service.routes.classify import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
+from service.scoring import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
 from service.services import Services, TheServices, get_services
 from service.snapshot import NEVER_CANARY
 from service.tickets import Ticket

@@ -12,8 +12,7 @@ from starlette.responses import Response
 from exchange.errors import ExchangeError
 from service import examples
 from service.problems import documented
-from service.routes.tasks import MOST_TASKS
-from service.routes.versions import serving_version
+from service.records import MOST_TASKS
 from service.services import Services, TheServices
 
 router = APIRouter(tags=["operations"])
@@ -49,7 +48,7 @@ async def healthz(services: TheServices) -> Alive:
 )
 async def readyz(services: TheServices) -> Ready:
     services.require_ready()
-    return Ready(ready=True, version=serving_version(services))
+    return Ready(ready=True, version=services.serving_version)
 
 
 @router.get(

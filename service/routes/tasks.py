@@ -25,7 +25,7 @@ from service.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.problems import Problem, documented, refused
 from service.query import only
 from service.receive import file_parts, media_type, read_form, spool_body
-from service.records import TaskList, TaskView
+from service.records import MOST_TASKS, TaskList, TaskView
 from service.services import Services, TheServices, place
 from service.submit import submit
 from service.uploads import MAX_LABEL, MAX_LABELS_BYTES, MOST_LISTED, PRINTABLE, Upload, check_text, pair
@@ -64,8 +64,6 @@ BODY = {
         },
     }
 }
-MOST_TASKS = 1000
-"""Listed at once."""
 
 
 @router.post(

@@ -66,7 +66,7 @@ async def activate(version: Number, services: TheServices, canary: Share = None)
 
 
 def history(services: Services) -> VersionList:
-    registry, serving = services.registry_view, serving_version(services)
+    registry, serving = services.registry_view, services.serving_version
     current = registry.current()
     return VersionList(
         current=current,
@@ -85,7 +85,7 @@ def view(services: Services, version: int) -> VersionView:
 
 
 def shown(services: Services, manifest: Manifest) -> VersionView:
-    return VersionView.of(manifest, services.registry.current(), serving_version(services))
+    return VersionView.of(manifest, services.registry.current(), services.serving_version)
 
 
 def point_to(services: Services, version: int, share: float | None) -> VersionView:
@@ -133,11 +133,6 @@ def canary_view(services: Services) -> CanaryView | None:
         return None
     answering = loaded is not None and loaded.snapshot.version == canary.version
     return CanaryView(version=canary.version, share=canary.share, answering=answering)
-
-
-def serving_version(services: Services) -> int | None:
-    snapshot = services.served.snapshot
-    return None if snapshot is None else snapshot.version
 
 
 def serving_budget(services: Services) -> BudgetView | None:
