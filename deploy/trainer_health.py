@@ -12,10 +12,8 @@ import sys
 from redis import Redis
 from redis.exceptions import RedisError
 
+from exchange.connection import CLIENT_NAME
 from exchange.queue import QueueConfig
-
-CLIENT_NAME = "hippotune"
-"""What exchange.connection calls its connections."""
 
 TIMEOUT_S = 4.0
 

@@ -14,6 +14,8 @@ _REFUSED = (exceptions.OutOfMemoryError, exceptions.ReadOnlyError)
 _REFUSAL = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS) ")
 """Out of a script these come as plain errors, on Redis 6.2 in the midst of the text."""
 
+CLIENT_NAME = "hippotune"
+"""What Redis lists our connections as."""
 BLOCK_MS = 500
 """Longest single wait inside Redis: far below the socket's time limit, and how late a stop is noticed."""
 
@@ -33,7 +35,7 @@ def connect(url: str, *, patient: bool = True) -> Redis:
         retry=Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries=2 if patient else 0),
         retry_on_error=[exceptions.BusyLoadingError],
         protocol=2,
-        client_name="hippotune",
+        client_name=CLIENT_NAME,
     )
 
 
