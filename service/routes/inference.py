@@ -7,6 +7,7 @@ parameters under the names of POST /classify.
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import re
 from collections.abc import Sequence
 from time import perf_counter
@@ -36,7 +37,11 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 OF_THE_PROTOCOL = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
 """Parameters that clients send of their own accord and that mean nothing here, or are read elsewhere."""
 OURS = ("tmax", "epsilon", "topk", "keep", "budget_ms", "labels", "top")
-SERVER = {"name": "hippotune", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+SERVER = {
+    "name": "hippotune",
+    "version": importlib.metadata.version("hippotune"),
+    "extensions": ["binary_tensor_data"],
+}
 INPUTS = [{"name": IMAGE, "datatype": "BYTES", "shape": [-1]}]
 OUTPUTS = [{"name": name, "datatype": datatype, "shape": [-1, -1]} for name, datatype in DATATYPES.items()]
 TENSORS = {
@@ -71,8 +76,8 @@ async def ready(services: TheServices) -> dict[str, bool]:
 
 
 @router.get("", summary="This server", responses=answered("Name, version, extensions.", SERVER))
-async def server(request: Request) -> dict[str, Any]:
-    return SERVER | {"version": request.app.version}
+async def server() -> dict[str, Any]:
+    return SERVER
 
 
 async def named(
