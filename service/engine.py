@@ -25,12 +25,13 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from model.budget import Budget
 from service.metrics import Metrics
 from service.pace import Pace
 from service.problems import Problem
 from service.runtimes import Output
 from service.snapshot import NEVER_CANARY, Asked, Served, Snapshot
-from service.tickets import Batch, Item, Scored, Ticket, fail, resolve
+from service.tickets import Batch, Item, Scored, Started, Ticket, fail, resolve
 
 log = structlog.get_logger(__name__)
 
@@ -112,16 +113,16 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         ticket = Ticket(
-            images,
-            asked,
-            explain,
-            loop,
-            loop.create_future(),
-            perf_counter(),
-            checked,
-            bucket,
-            deadline,
-            target,
+            images=images,
+            asked=asked,
+            explain=explain,
+            checked=checked,
+            loop=loop,
+            done=loop.create_future(),
+            entered=perf_counter(),
+            bucket=bucket,
+            deadline=deadline,
+            target=target,
         )
         with self._changed:
             if self._stopping:
@@ -175,44 +176,49 @@ class Engine:
                 self._score(batch)
                 self._in_hand = []
 
-    def _version_of(self, ticket: Ticket) -> Snapshot:
-        """The version that answers a ticket: the one it was started with, else the newest for its bucket.
+    def _start(self, ticket: Ticket, images: int, now: float) -> Started:
+        """By what a ticket would be answered now, its first among so many images.
 
-        If the newest knows no label, it has no answer to give: the ticket then keeps the one it came with, which has.
+        By the newest version for its bucket. If that knows no label, it has no answer to give: the one that the ticket
+        was checked against has.
         """
-        newest = None if ticket.started else self._served.at(ticket.bucket)
-        return newest if newest is not None and newest.labels else ticket.snapshot
+        newest = self._served.at(ticket.bucket)
+        snapshot = newest if newest is not None and newest.labels else ticket.checked
+        budget = snapshot.grant(ticket.asked)
+        if ticket.target is not None:
+            budget = self._pace.deepest(budget, images, ticket.target - now)
+        return Started(snapshot, budget)
 
     def _take(self) -> Batch | None:
         """The next images of one version and one `keep`, oldest first; None when nobody waits for any of them."""
         now, images = perf_counter(), min(len(self._waiting), self._max_batch)
         items: list[Item] = []
+        budgets: list[Budget] = []
+        first: Started | None = None
         others: deque[Item] = deque()
         while self._waiting and len(items) < self._max_batch:
             item = self._waiting.popleft()
             ticket = item.ticket
             if ticket.done.done():
                 continue
-            if now > ticket.deadline and not ticket.started:
+            if now > ticket.deadline and ticket.started is None:
                 fail([ticket], Problem(504, "the deadline passed before the image's turn came"))
                 continue
-            snapshot = self._version_of(ticket)
-            budget = ticket.budget if ticket.started else snapshot.grant(ticket.asked)
-            if ticket.target is not None and not ticket.started:
-                budget = self._pace.deepest(budget, images, ticket.target - now)
-            first = items[0].ticket if items else None
-            if first and (snapshot is not first.snapshot or budget.keep != first.budget.keep):
-                others.append(item)  # its budget stays open: its own pass may be smaller
-            else:
-                ticket.snapshot, ticket.budget, ticket.started = snapshot, budget, True
+            started = ticket.started or self._start(ticket, images, now)
+            first = first or started
+            if started.shares(first):
+                ticket.started = started
                 items.append(item)
+                budgets.append(started.budget)
+            else:
+                others.append(item)  # its budget stays open: its own pass may be smaller
         self._waiting.extendleft(reversed(others))
-        return Batch(items[0].ticket.snapshot, items) if items else None
+        return None if first is None else Batch(first.snapshot, items, budgets)
 
     def _score(self, batch: Batch) -> None:
         began = perf_counter()
         tickets = [item.ticket for item in batch.items]
-        budgets = [ticket.budget for ticket in tickets]
+        budgets = batch.budgets
         explain = any(ticket.explain for ticket in tickets)
         try:
             pixels = np.stack([item.image for item in batch.items])

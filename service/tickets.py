@@ -27,12 +27,24 @@ class Scored:
     ended: float
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What all images of a request are answered by, settled when the turn of the first has come: a version, and the
+    budget it grants of what was asked."""
+
+    snapshot: Snapshot
+    budget: Budget
+
+    def shares(self, other: Started) -> bool:
+        """Whether images of both fit into one forward pass."""
+        return self.snapshot is other.snapshot and self.budget.keep == other.budget.keep
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """A request inside the engine. `done` resolves, in `loop`, when its last image is scored.
 
-    snapshot: the version that answers it, settled once `started`; until then the one it was checked against.
-    budget: what that version grants of what is `asked`; settled once `started`, and of no meaning before.
+    checked: the version it was checked against.
     deadline: perf_counter time from which nobody waits for it any more.
     target: perf_counter time the caller would like it by; `keep` of the budget is then chosen when it is started.
     scored: one an image, in order.
@@ -41,16 +53,20 @@ class Ticket:
     images: Sequence[NDArray[np.uint8]]
     asked: Asked
     explain: bool
+    checked: Snapshot
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
     entered: float
-    snapshot: Snapshot
     bucket: float = NEVER_CANARY
     deadline: float = math.inf
     target: float | None = None
-    started: bool = False
-    budget: Budget = field(default_factory=Budget)
+    started: Started | None = None
     scored: list[Scored] = field(default_factory=list)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version that answers it; until it is started, the one it was checked against."""
+        return self.checked if self.started is None else self.started.snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +79,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images for one forward pass of one version."""
+    """Images for one forward pass of one version, each with its budget."""
 
     snapshot: Snapshot
     items: list[Item]
+    budgets: list[Budget]
 
 
 def resolve(ticket: Ticket, problem: Problem | None = None) -> None:

@@ -95,7 +95,7 @@ def test_a_request_that_is_set_aside_chooses_its_share_when_its_turn_comes() -> 
         engine.enqueue(images, Asked(), False, version)
         engine.enqueue(images, Asked(), False, version, target=perf_counter() + 15)
         batches = engine._take(), engine._take()
-        return [item.ticket.budget.keep for batch in batches if batch for item in batch.items]
+        return [budget.keep for batch in batches if batch for budget in batch.budgets]
 
     # Both at once would take 20 s, so the second goes by itself; alone it takes 10, and keeps everything.
     assert asyncio.run(kept()) == [1.0, 1.0]
