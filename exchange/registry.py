@@ -19,7 +19,10 @@ from exchange.shelf import Shelf, Writer
 
 
 class Registry:
-    """Versions and the pointer. Methods that need Redis raise `ExchangeUnavailable`."""
+    """Versions and the pointer. Methods that need Redis raise `ExchangeUnavailable`.
+
+    What one version is, its files and its manifest, `shelf` tells without Redis.
+    """
 
     def __init__(self, redis: Redis, root: Path, prefix: str = DEFAULT_PREFIX) -> None:
         self.redis, self.shelf, self.keys = redis, Shelf(root), Keys(prefix)
@@ -75,7 +78,7 @@ class Registry:
 
         Raises `VersionNotFound`, `VersionCorrupt` and `VersionUnreadable`.
         """
-        manifest = self.manifest(version)
+        manifest = self.shelf.manifest(version)
         if self._run(lua.ACTIVATE, version) == [b"unknown"]:
             raise VersionNotFound(f"version {version} was never published")
         return manifest
@@ -89,7 +92,7 @@ class Registry:
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}: must lie in 0..1")
         if share:
-            self.manifest(version)
+            self.shelf.manifest(version)
         with reaching_redis():
             answer: Any = self.redis.eval(
                 lua.SET_CANARY, 2, self.keys.published, self.keys.canary, version, share
@@ -119,10 +122,6 @@ class Registry:
         """The newest whole version; needs no Redis. Raises `VersionUnreadable`."""
         return next((v for v in sorted(self.shelf.numbers(), reverse=True) if self._whole(v)), None)
 
-    def manifest(self, version: int) -> Manifest:
-        """Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
-        return self.shelf.manifest(version)
-
     def manifests(self) -> list[Manifest]:
         """All published versions, newest first; one whose manifest is damaged or cannot be read is left out."""
         return [manifest for version in self._published() if (manifest := self._readable(version))]
@@ -131,14 +130,6 @@ class Registry:
         """Ids of all tasks that a published version knows. Raises `VersionUnreadable`."""
         manifests = [manifest for version in self._published() if (manifest := self._sound(version))]
         return {task for manifest in manifests for task in manifest.applied}
-
-    def path(self, version: int, role: str) -> Path:
-        """Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
-        return self.shelf.path(version, role)
-
-    def verify(self, version: int, role: str) -> None:
-        """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
-        self.shelf.verify(version, role)
 
     def prune(self, keep: int) -> list[int]:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
@@ -208,15 +199,15 @@ class Registry:
     def _sound(self, version: int) -> Manifest | None:
         """None for one that is gone or damaged. Raises `VersionUnreadable`."""
         try:
-            return self.manifest(version)
+            return self.shelf.manifest(version)
         except (VersionNotFound, VersionCorrupt):
             return None
 
     def _whole(self, version: int) -> bool:
         """Whether a version on disk is complete and every file is as it was published. Raises `VersionUnreadable`."""
         try:
-            for role in self.manifest(version).files:
-                self.verify(version, role)
+            for role in self.shelf.manifest(version).files:
+                self.shelf.verify(version, role)
         except (VersionNotFound, VersionCorrupt):
             return False
         return True

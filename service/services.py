@@ -101,7 +101,7 @@ class Services:
             return ()
         if snapshot is not None and snapshot.version == version:
             return snapshot.manifest.applied
-        return self.registry.manifest(version).applied
+        return self.registry.shelf.manifest(version).applied
 
     def require_open(self) -> None:
         """Raise Problem 503 while draining."""

@@ -217,8 +217,9 @@ class Watcher:
         return self._read(version)
 
     def _read(self, version: int) -> tuple[Manifest, Checkpoint]:
-        self._registry.verify(version, SERVING)
-        return self._registry.manifest(version), Checkpoint.load(self._registry.path(version, SERVING))
+        shelf = self._registry.shelf
+        shelf.verify(version, SERVING)
+        return shelf.manifest(version), Checkpoint.load(shelf.path(version, SERVING))
 
 
 def check_agreement(manifest: Manifest, checkpoint: Checkpoint) -> None:

@@ -51,14 +51,14 @@ class Lineage:
         current = self.registry.current()
         version = current
         while version is not None:
-            manifest = self.registry.manifest(version)
+            manifest = self.registry.shelf.manifest(version)
             if manifest.backbone != self.backbone:
                 raise BackboneChanged(
                     f"version {version} was learned on {manifest.backbone}, not on {self.backbone}; "
                     "activate a version that was, or train on that backbone"
                 )
             if LEARNER in manifest.files:
-                self.registry.verify(version, LEARNER)
+                self.registry.shelf.verify(version, LEARNER)
                 return Base(self.read(version), current)
             version = manifest.parent
         return Base(self.learner.start(), current)
@@ -66,7 +66,7 @@ class Lineage:
     def read(self, version: int) -> LearnerState:
         """Raises LoopChanged, VersionCorrupt and VersionUnreadable."""
         try:
-            state = LearnerState.load(self.registry.path(version, LEARNER))
+            state = LearnerState.load(self.registry.shelf.path(version, LEARNER))
         except InvalidCheckpoint as error:
             raise VersionCorrupt(f"version {version} cannot be built on: {error}") from error
         except OSError as error:  # gone since it was verified
@@ -129,7 +129,7 @@ class Lineage:
 
         Raises VersionNotFound, VersionCorrupt and VersionUnreadable.
         """
-        return () if version is None else self.registry.manifest(version).fast
+        return () if version is None else self.registry.shelf.manifest(version).fast
 
     def end_canary_of(self, task: str) -> None:
         """Let no canary answer that knows a task. Raises VersionUnreadable where the disk does not tell."""
@@ -137,7 +137,7 @@ class Lineage:
         if canary is None:
             return
         try:
-            knows = task in self.registry.manifest(canary.version).applied
+            knows = task in self.registry.shelf.manifest(canary.version).applied
         except (VersionNotFound, VersionCorrupt):  # it may, and a server that had loaded it answers on
             knows = True
         if knows:

@@ -37,7 +37,7 @@ def onnx(
     logs.configure("warning")
     registry = _registry(settings)
     number = version or _served(registry)
-    registry.verify(number, SERVING)
+    registry.shelf.verify(number, SERVING)
     from service.runtimes.load import ADVICE, missing_packages
 
     if missing := missing_packages():
@@ -90,7 +90,7 @@ def _export(
     from model.checkpoint import Checkpoint
     from model.standalone import StandaloneGraph, export_version
 
-    checkpoint = Checkpoint.load(registry.path(number, SERVING))
+    checkpoint = Checkpoint.load(registry.shelf.path(number, SERVING))
     backbone = load_backbone(settings.spec())
     kept = export_version(backbone, checkpoint, path, topk)
     tmax = checkpoint.loop.tmax

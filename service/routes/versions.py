@@ -81,7 +81,7 @@ def history(services: Services) -> VersionList:
 
 def view(services: Services, version: int) -> VersionView:
     """Raises VersionNotFound, VersionCorrupt and VersionUnreadable."""
-    return shown(services, services.registry.manifest(version))
+    return shown(services, services.registry.shelf.manifest(version))
 
 
 def shown(services: Services, manifest: Manifest) -> VersionView:
@@ -95,8 +95,8 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
     """
     if share == 0:
         return end_canary(services, version)
-    require_fitting(services, services.registry.manifest(version))
-    services.registry.verify(version, SERVING)
+    require_fitting(services, services.registry.shelf.manifest(version))
+    services.registry.shelf.verify(version, SERVING)
     if share is None:
         services.registry.activate(version)
     else:

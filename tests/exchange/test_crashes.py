@@ -110,7 +110,7 @@ def test_a_killed_publisher_leaves_every_visible_version_whole(redis_server, red
         versions = registry.manifests()
         assert registry.current() == (versions[0].version if versions else None)
         for manifest in versions:
-            registry.verify(manifest.version, "serving")
+            registry.shelf.verify(manifest.version, "serving")
         assert len({manifest.parent for manifest in versions}) == len(versions), "one line of descent"
     assert versions
     for number in registry.shelf.numbers() - {manifest.version for manifest in versions}:

@@ -17,10 +17,10 @@ def test_a_version_is_published_served_and_whole(registry):
     manifest = publish(registry)
     assert (manifest.version, manifest.parent, manifest.applied) == (1, None, ("t1",))
     assert registry.current() == 1
-    assert registry.manifest(1) == manifest
+    assert registry.shelf.manifest(1) == manifest
     assert registry.manifests() == [manifest]
-    assert registry.path(1, "serving").read_bytes() == b"weights"
-    registry.verify(1, "serving")
+    assert registry.shelf.path(1, "serving").read_bytes() == b"weights"
+    registry.shelf.verify(1, "serving")
     assert files_of(registry) == ["000001.json", "000001.serving.safetensors"]
 
 
@@ -115,9 +115,9 @@ def test_a_role_is_a_plain_word(registry):
 def test_what_does_not_exist_is_named(registry):
     publish(registry)
     with pytest.raises(VersionNotFound, match="99"):
-        registry.manifest(99)
+        registry.shelf.manifest(99)
     with pytest.raises(VersionNotFound, match="learner"):
-        registry.path(1, "learner")
+        registry.shelf.path(1, "learner")
     with pytest.raises(VersionNotFound):
         registry.activate(99)
 

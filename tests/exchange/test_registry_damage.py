@@ -9,17 +9,17 @@ from tests.exchange.publishing import files_of, publish, publish_chain
 @pytest.mark.parametrize("damage", [lambda data: data[:3], lambda data: b"", lambda data: b"W" + data[1:]])
 def test_a_damaged_file_is_noticed(registry, damage):
     publish(registry)
-    path = registry.path(1, "serving")
+    path = registry.shelf.path(1, "serving")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(VersionCorrupt, match="000001"):
-        registry.verify(1, "serving")
+        registry.shelf.verify(1, "serving")
 
 
 def test_a_missing_file_is_noticed(registry):
     publish(registry)
-    registry.path(1, "serving").unlink()
+    registry.shelf.path(1, "serving").unlink()
     with pytest.raises(VersionUnreadable):
-        registry.verify(1, "serving")
+        registry.shelf.verify(1, "serving")
 
 
 def test_a_damaged_manifest_is_noticed_and_the_others_are_listed(registry):
@@ -27,7 +27,7 @@ def test_a_damaged_manifest_is_noticed_and_the_others_are_listed(registry):
     manifest = registry.shelf.root / "000001.json"
     manifest.write_bytes(manifest.read_bytes()[:-10])
     with pytest.raises(VersionCorrupt, match="version 1"):
-        registry.manifest(1)
+        registry.shelf.manifest(1)
     assert [manifest.version for manifest in registry.manifests()] == [2]
 
 
@@ -37,7 +37,7 @@ def test_a_manifest_that_the_disk_does_not_give_is_not_taken_for_damaged(registr
     manifest.unlink()
     manifest.mkdir()  # so that opening it fails, for root too
     with pytest.raises(VersionUnreadable, match="version 1 cannot be read"):
-        registry.manifest(1)
+        registry.shelf.manifest(1)
 
 
 def test_a_crash_between_writing_and_naming_leaves_nothing_visible(registry, monkeypatch):
@@ -54,7 +54,7 @@ def test_a_crash_between_writing_and_naming_leaves_nothing_visible(registry, mon
     assert "000002.serving.safetensors" in files_of(registry)
     assert [manifest.version for manifest in registry.manifests()] == [1]
     with pytest.raises(VersionNotFound):
-        registry.manifest(2)
+        registry.shelf.manifest(2)
     with pytest.raises(VersionNotFound):
         registry.activate(2)
     assert publish(registry, 1).version == 3
@@ -80,7 +80,7 @@ def test_a_crash_just_before_the_pointer_moves_leaves_nothing_visible(registry, 
 
 def test_a_fresh_redis_recovers_the_newest_whole_version(registry, redis):
     publish_chain(registry, ["consolidated", "fast", "fast"])
-    registry.path(3, "serving").write_bytes(b"torn")
+    registry.shelf.path(3, "serving").write_bytes(b"torn")
     redis.flushall()
     assert registry.current() is None
     assert registry.recover() == 2

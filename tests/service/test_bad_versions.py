@@ -38,7 +38,7 @@ def test_bad_versions_are_refused_and_reported(config: ServiceConfig, tmp_path: 
         answer = server.client.post("/classify", content=picture(), headers=PNG)
         assert answer.json()["version"] == version
         assert server.client.post(f"/versions/{bad[2].version}/activate").status_code == 409
-        path = server.registry.path(version, "serving")
+        path = server.registry.shelf.path(version, "serving")
         shutil.copy(path, tmp_path / "copy")
         with path.open("r+b") as file:
             file.seek(-1, 2)
@@ -69,7 +69,7 @@ def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
         )
         server.registry.activate(first)
         wait_for(lambda: serving(server) == first)
-        path = server.registry.path(second, "serving")
+        path = server.registry.shelf.path(second, "serving")
         shutil.move(path, tmp_path / "late")
         server.registry.activate(second)
         wait_for(lambda: "version cannot be read, trying on" in [line["event"] for line in lines])
@@ -78,7 +78,7 @@ def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
         assert server.client.get("/versions").json()["refused"] == []
         monkeypatch.setattr("service.watcher.READ_PAUSES_S", (0.01,))
         monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
-        path = server.registry.path(first, "serving")
+        path = server.registry.shelf.path(first, "serving")
         shutil.move(path, tmp_path / "later still")
         server.registry.activate(first)
         wait_for(lambda: server.client.get("/versions").json()["refused"])
@@ -95,14 +95,14 @@ def test_a_version_whose_file_goes_after_it_was_verified_is_missing_and_not_dama
 ) -> None:
     with running(config) as server:
         registry, away = server.services.registry_view, tmp_path / "away"
-        verify = registry.verify
+        verify = registry.shelf.verify
 
         def lose(version: int, role: str) -> None:
             verify(version, role)
             if not away.exists():
-                shutil.move(registry.path(version, role), away)
+                shutil.move(registry.shelf.path(version, role), away)
 
-        monkeypatch.setattr(registry, "verify", lose)
+        monkeypatch.setattr(registry.shelf, "verify", lose)
         monkeypatch.setattr("service.watcher.READ_PAUSES_S", ())
         monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
         version = server.publish(random_version(server.backbone, ("cat", "dog"))).version
@@ -110,7 +110,7 @@ def test_a_version_whose_file_goes_after_it_was_verified_is_missing_and_not_dama
         told = server.client.get("/versions").text
         assert "No such file or directory" in told
         assert str(config.store) not in told
-        shutil.copy(away, registry.path(version, "serving"))
+        shutil.copy(away, registry.shelf.path(version, "serving"))
         wait_for(lambda: serving(server) == version)
 
 
@@ -127,7 +127,7 @@ def test_a_version_and_a_canary_that_stay_away_are_reported_once_each(
         server.registry.activate(good)
         wait_for(lambda: serving(server) == good)
         for version in (gone, canary):
-            server.registry.path(version, "serving").unlink()
+            server.registry.shelf.path(version, "serving").unlink()
         server.registry.set_canary(canary, 0.5)
         server.registry.activate(gone)
 
@@ -143,7 +143,7 @@ def test_a_server_that_starts_at_a_bad_version_serves_the_newest_good_one(config
     with running(config) as server:
         good = server.serve(random_version(server.backbone, ("cat", "dog"))).version
         bad = server.publish(random_version(server.backbone, ("cat", "dog"), seed=2)).version
-        path = server.registry.path(bad, "serving")
+        path = server.registry.shelf.path(bad, "serving")
         path.unlink()  # a new file: the server has mapped the old one, and must not lose it under its feet
         path.write_bytes(b"torn")
     with running(config) as server:

@@ -179,7 +179,7 @@ def test_one_that_ends_while_a_version_is_tried_again_answers_no_more(
     monkeypatch.setattr("service.watcher.READ_PAUSES_S", ())
     monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
     monkeypatch.setattr(watcher, "_follow", end_it_meanwhile)
-    path = server.registry.path(late, "serving")
+    path = server.registry.shelf.path(late, "serving")
     shutil.move(path, tmp_path / "late")
     server.registry.activate(late)
     wait_for(lambda: len(tries) > 2)

@@ -160,7 +160,7 @@ class Bench:
         """The consolidated version that the one served is or descends from."""
         version = self.registry.current()
         while version is not None:
-            manifest = self.registry.manifest(version)
+            manifest = self.registry.shelf.manifest(version)
             if manifest.kind == "consolidated":
                 return manifest
             version = manifest.parent
@@ -169,7 +169,7 @@ class Bench:
     def state(self) -> LearnerState:
         newest = self.consolidated()
         assert newest is not None
-        return LearnerState.load(self.registry.path(newest.version, "learner"))
+        return LearnerState.load(self.registry.shelf.path(newest.version, "learner"))
 
 
 def forking() -> ForkServerContext:

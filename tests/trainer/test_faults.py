@@ -213,14 +213,14 @@ def test_a_damaged_base_keeps_tasks_waiting_until_another_version_is_activated(
         one = bench.submit(first)
         version = bench.wait_for(one, TaskState.CONSOLIDATED).version
         assert version is not None
-    path = bench.registry.path(version, "learner")
+    path = bench.registry.shelf.path(version, "learner")
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     with bench.trainer(FAST):
         two = bench.submit(second)
         waiting = bench.wait(two, waits)
         assert "is not the file that version" in str(waiting.error)
         assert bench.registry.current() == version, "it is still served"
-        fast = bench.registry.manifest(version).parent
+        fast = bench.registry.shelf.manifest(version).parent
         assert fast is not None
         bench.registry.activate(fast)
         assert bench.wait_for(two, TaskState.CONSOLIDATED).error is None
@@ -233,7 +233,7 @@ def test_a_store_moved_to_another_backbone_keeps_tasks_waiting_and_the_trainer_a
     with bench.trainer(FAST):
         one = bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED)
         assert one.version is not None
-        ours = bench.registry.manifest(one.version)
+        ours = bench.registry.shelf.manifest(one.version)
         moved = bench.registry.publish(
             kind="consolidated", parent=one.version, backbone=BackboneRecord("vit_small", 96, "ab" * 32),
             labels=ours.labels, consolidated=ours.consolidated, fast=(), slots=0, metrics={},
@@ -310,7 +310,7 @@ def test_training_that_diverges_leaves_its_slots_out(bench: Bench, first: Task) 
         task = bench.submit(first)
         record = bench.wait_for(task, TaskState.CONSOLIDATED)
     assert record.version is not None
-    assert bench.registry.manifest(record.version).slots == 0
+    assert bench.registry.shelf.manifest(record.version).slots == 0
 
 
 def test_a_task_that_ruins_what_was_known_is_refused_and_its_fast_version_gives_way(

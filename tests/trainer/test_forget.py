@@ -166,7 +166,7 @@ def test_a_task_is_forgotten_in_the_midst_of_its_training(bench: Bench, first: T
         bench.wait_for(one, TaskState.FORGOTTEN)
         current = bench.registry.current()
         assert current is not None
-        assert Checkpoint.load(bench.registry.path(current, "serving")).labels == ("dog", "elk")
+        assert Checkpoint.load(bench.registry.shelf.path(current, "serving")).labels == ("dog", "elk")
         bench.wait_for(two, TaskState.CONSOLIDATED)
     assert bench.state().tasks == (two,)
     assert list((bench.root / "epochs").iterdir()) == []
@@ -202,4 +202,4 @@ def test_an_order_given_while_no_trainer_runs_is_carried_out_by_the_next(bench: 
         bench.wait(task, lambda _: bench.queue.depth() == 0)
     current = bench.registry.current()
     assert current is not None
-    assert bench.registry.manifest(current).labels == ()
+    assert bench.registry.shelf.manifest(current).labels == ()

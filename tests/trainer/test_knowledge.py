@@ -117,7 +117,7 @@ def test_what_a_version_takes_in_waits_until_it_is_acknowledged_and_is_not_on_to
         knowledge, waiting = term.knowledge, term.claims.pending
         fast = knowledge.base.version
         state = term.learner.adopt(knowledge.base.state, waiting[0].task)
-        served = bench.registry.manifest(knowledge.serve_consolidated(state, {}, taken={one}))
+        served = bench.registry.shelf.manifest(knowledge.serve_consolidated(state, {}, taken={one}))
         assert (served.consolidated, served.fast) == ((one,), (two,))
         assert knowledge.serving.features.counts.tolist() == [11] * 5, "neither is in it twice"
         assert term.claims.pending == waiting

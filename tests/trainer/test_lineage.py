@@ -60,13 +60,13 @@ def test_a_state_that_goes_after_it_was_verified_is_missing_and_not_damaged(
     lineage = Lineage(registry, learner)
     state = learner.consolidate(learner.start(), first)
     published(lineage, redis, state)
-    verify = registry.verify
+    verify = registry.shelf.verify
 
     def lose(version: int, role: str) -> None:
         verify(version, role)
-        registry.path(version, role).unlink()
+        registry.shelf.path(version, role).unlink()
 
-    monkeypatch.setattr(registry, "verify", lose)
+    monkeypatch.setattr(registry.shelf, "verify", lose)
     with pytest.raises(VersionUnreadable, match="No such file") as caught:
         lineage.load()
     assert str(tmp_path) not in str(caught.value), "tasks that wait say so to clients"

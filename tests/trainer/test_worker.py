@@ -51,7 +51,7 @@ def test_a_task_is_served_fast_and_then_for_good(bench: Bench, first: Task) -> N
     assert bench.queue.depth() == 0
     states = [event.task.state for event in bench.queue.events(task)]
     assert list(dict.fromkeys(states)) == ["queued", "learning", "served", "consolidating", "consolidated"]
-    labels = Checkpoint.load(bench.registry.path(consolidated.version, "serving")).labels
+    labels = Checkpoint.load(bench.registry.shelf.path(consolidated.version, "serving")).labels
     assert sorted(labels) == ["ant", "bee", "cow"]
 
 
@@ -169,7 +169,7 @@ def correct(bench: Bench, pixels: torch.Tensor, label: str) -> str:
     """What a server queues for POST /feedback about an answer of the version served now."""
     current = bench.registry.current()
     assert current is not None
-    checkpoint = Checkpoint.load(bench.registry.path(current, "serving"))
+    checkpoint = Checkpoint.load(bench.registry.shelf.path(current, "serving"))
     network = RetrievalViT(load_backbone(bench.spec), checkpoint.loop)
     features = Learner(network, FAST).extract(checkpoint.pools, pixels)
     blobs = [bench.queue.blobs.put(row.numpy().tobytes()) for row in features]
@@ -222,7 +222,7 @@ def test_a_correction_from_another_branch_fails_and_says_why(bench: Bench, first
         newest = bench.registry.current()
         bench.registry.activate(kept)
         assert newest is not None
-        served = Checkpoint.load(bench.registry.path(newest, "serving"))
+        served = Checkpoint.load(bench.registry.shelf.path(newest, "serving"))
         features = bench.queue.blobs.put(bytes(4 * len(served.head.weight)))
         stray = bench.queue.submit("stray", [Sample(features, "elk", served.space)])
         failed = bench.wait_for(stray.task.id, TaskState.FAILED)
