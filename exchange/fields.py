@@ -10,12 +10,15 @@ from exchange.records import TaskRecord, TaskState, require_finite
 FIXED_FIELDS = frozenset({"id", "name", "images", "labels", "created_at"})
 """Never change, and are not repeated in every event."""
 
+HIDDEN_FIELDS = frozenset({"samples", "entry", "dead", "order"})
+"""What the queue itself knows a task by: its list of samples, and its entries in the streams."""
+
 _METRIC = "metric:"
 _LONGEST_ERROR = 2000
 
 
-def labels_to_field(labels: Iterable[str]) -> bytes:
-    return orjson.dumps(sorted(set(labels)))
+def labels_to_field(labels: Iterable[str]) -> str:
+    return orjson.dumps(sorted(set(labels))).decode()
 
 
 def changes_to_fields(
@@ -24,14 +27,14 @@ def changes_to_fields(
     metrics: Mapping[str, float] | None,
     version: int | None,
     error: str | None,
-) -> list[str]:
-    """Names and values in turn of what is not None. Raises `ValueError` for a figure out of range."""
+) -> dict[str, str]:
+    """What is not None, by the names of the fields. Raises `ValueError` for a figure out of range."""
     if progress is not None and not 0 <= progress <= 1:
         raise ValueError(f"progress is {progress}: must be from 0 to 1")
     require_finite(metrics or {})
     known = {"state": state, "progress": progress, "version": version, "error": shorten(error)}
     known |= {_METRIC + name: float(value) for name, value in (metrics or {}).items()}
-    return [text for name, value in known.items() if value is not None for text in (name, str(value))]
+    return {name: str(value) for name, value in known.items() if value is not None}
 
 
 def shorten(error: str | None) -> str | None:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+import orjson
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -100,15 +101,15 @@ class TaskQueue(TaskReader):
         self.blobs.require(sample.blob for sample in samples)
         listing = self.blobs.put(samples_to_json(tuple(samples)))
         task_id, config = secrets.token_hex(8), self.config
-        if idempotency_key is None:
-            digest = ""
-        elif digest is None:
-            digest = hashlib.sha256(f"{name}\n{listing}".encode()).hexdigest()
+        once: dict[str, Any] = {}
+        if idempotency_key is not None:
+            once["extra_key"] = self.keys.idempotency(idempotency_key)
+            once["digest"] = digest or hashlib.sha256(f"{name}\n{listing}".encode()).hexdigest()
+            once["idempotency_ttl_s"], once["task_prefix"] = config.idempotency_ttl_s, self.keys.task("")
         labels = labels_to_field(sample.label for sample in samples)
         status, *rest = self.run(
-            lua.SUBMIT, task_id, task_id, name, len(samples), labels, listing, config.capacity,
-            digest, config.idempotency_ttl_s, self.keys.task(""),
-            extra_key=self.keys.idempotency(idempotency_key or ""),
+            lua.SUBMIT, task_id, task=task_id, name=name, images=len(samples), labels=labels, samples=listing,
+            capacity=config.capacity, **once,
         )  # fmt: skip
         if status == b"full":
             raise self._full()
@@ -156,11 +157,12 @@ class TaskQueue(TaskReader):
 
     def fail(self, claim: Claim, reason: str) -> None:
         """Ends a task as failed and keeps it among the dead letters. Raises `LeaseLost`."""
-        self._let_go(lua.FAIL, claim, shorten(reason) or "no reason given", self.config.dead_letters)
+        told = shorten(reason) or "no reason given"
+        self._let_go(lua.FAIL, claim, reason=told, dead_letters=self.config.dead_letters)
 
     def release(self, claim: Claim) -> None:
         """Gives a task back, as if it had not been delivered; another worker gets it at once."""
-        self._let_go(lua.RELEASE, claim, self._lease_ms() * 2)
+        self._let_go(lua.RELEASE, claim, idle_ms=self._lease_ms() * 2)
 
     def update(
         self,
@@ -177,9 +179,8 @@ class TaskQueue(TaskReader):
 
         With `claim`, only while it holds. Raises `TaskNotFound`, `LeaseLost`, `TaskWithdrawn`, `ValueError`.
         """
-        fields = changes_to_fields(state, progress, metrics, version, error)
-        owner = (claim.entry_id, claim.consumer, claim.deliveries) if claim else ("", "", "")
-        status, *rest = self.run(lua.UPDATE, task_id, *owner, *fields)
+        changes = changes_to_fields(state, progress, metrics, version, error)
+        status, *rest = self.run(lua.UPDATE, task_id, changes=changes, **(_facts(claim) if claim else {}))
         if status == b"lost" and claim:
             self._lose(claim)
         if status == b"withdrawn":
@@ -192,7 +193,7 @@ class TaskQueue(TaskReader):
         The order is a delivery of its own: its claim has the state FORGETTING and no samples. A task that was cancelled
         or forgotten before stays as it is, unless `again` asks for the order all the same. Raises `TaskNotFound`.
         """
-        status, *rest = self.run(lua.REMOVE, task_id, task_id, "again" if again else "")
+        status, *rest = self.run(lua.REMOVE, task_id, task=task_id, again=again)
         return self._answer(task_id, status, rest)
 
     def retry(self, task_id: str) -> TaskRecord:
@@ -205,25 +206,28 @@ class TaskQueue(TaskReader):
         if fields["state"] == TaskState.FAILED:
             samples = samples_from_json(self.blobs.get(fields["samples"]))
             self.blobs.require(sample.blob for sample in samples)
-        status, *rest = self.run(lua.RETRY, task_id, self.config.capacity)
+        status, *rest = self.run(lua.RETRY, task_id, capacity=self.config.capacity)
         if status == b"no":
             raise NotRetryable(f"task {task_id} is not among the dead letters")
         if status == b"full":
             raise self._full()
         return self._answer(task_id, status, rest)
 
-    def run(self, script: str, task_id: str, *arguments: str | bytes | int, extra_key: str = "") -> Any:
-        """Runs a script of `exchange.queue_lua` on a task."""
+    def run(self, script: str, task_id: str, *, extra_key: str = "", **arguments: object) -> Any:
+        """Runs a script of `exchange.queue_lua` on a task, with what it names as its arguments; texts are UTF-8."""
         names, config = self.keys, self.config
         keys = [names.queue, names.dead, names.tasks, names.task(task_id), names.events(task_id)]
         keys += [extra_key] if extra_key else []
+        common = {"events": config.events, "event_ttl_s": config.event_ttl_s}
         with reaching_redis():
             whole = self.redis.register_script(lua.SHARED + script)
-            return whole(keys, [config.events, config.event_ttl_s, *arguments])
+            return whole(keys, [orjson.dumps(common | arguments)])
 
     def _reclaim(self, consumer: str) -> tuple[str, str] | None:
         """Takes over an entry whose lease ran out; its id and its task's."""
-        found = self.run(lua.RECLAIM, "", consumer, self._lease_ms(), *tuple(self._held))
+        found = self.run(
+            lua.RECLAIM, "", consumer=consumer, held=tuple(self._held), lease_ms=self._lease_ms()
+        )
         if not found:
             return None
         return found[0].decode(), read_fields(found[1])["task"]
@@ -255,8 +259,9 @@ class TaskQueue(TaskReader):
         """Makes a delivered entry a claim, unless its task was cancelled, is poison or cannot be read."""
         config = self.config
         status, *rest = self.run(
-            lua.TAKE, task_id, entry_id, consumer, config.max_deliveries, config.dead_letters
-        )
+            lua.TAKE, task_id, entry=entry_id, consumer=consumer, max_deliveries=config.max_deliveries,
+            dead_letters=config.dead_letters,
+        )  # fmt: skip
         if status != b"taken":
             return None
         deliveries, listing, fields = rest
@@ -273,18 +278,16 @@ class TaskQueue(TaskReader):
         self._held.add(entry_id)
         return claim
 
-    def _owned(self, script: str, claim: Claim, *arguments: str | int) -> None:
+    def _owned(self, script: str, claim: Claim, **arguments: Any) -> None:
         """Runs a script that only the holder of a claim may run."""
-        [status] = self.run(
-            script, claim.task.id, claim.entry_id, claim.consumer, claim.deliveries, *arguments
-        )
+        [status] = self.run(script, claim.task.id, **_facts(claim), **arguments)
         if status == b"lost":
             self._lose(claim)
 
-    def _let_go(self, script: str, claim: Claim, *arguments: str | int) -> None:
+    def _let_go(self, script: str, claim: Claim, **arguments: Any) -> None:
         """Ends a claim. It is held no more even if Redis is out of reach: there, its lease runs out."""
         self._held.discard(claim.entry_id)
-        self._owned(script, claim, *arguments)
+        self._owned(script, claim, **arguments)
 
     def _lose(self, claim: Claim) -> NoReturn:
         self._held.discard(claim.entry_id)
@@ -300,3 +303,8 @@ class TaskQueue(TaskReader):
 
     def _lease_ms(self) -> int:
         return int(self.config.lease_s * 1000)
+
+
+def _facts(claim: Claim) -> dict[str, Any]:
+    """What a script tells the holder of a claim by."""
+    return {"entry": claim.entry_id, "consumer": claim.consumer, "deliveries": claim.deliveries}

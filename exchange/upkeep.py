@@ -62,7 +62,7 @@ def drop_idle_consumers(queue: TaskQueue, idle_s: float = 86_400.0) -> int:
         except ResponseError:  # no stream, no group, no consumers
             return 0
     names = [c["name"].decode() for c in consumers if c["pending"] == 0 and c["idle"] > idle_s * 1000]
-    dropped = [queue.run(RETIRE_CONSUMER, "", name) for name in names]
+    dropped = [queue.run(RETIRE_CONSUMER, "", consumer=name) for name in names]
     return sum(dropped)
 
 

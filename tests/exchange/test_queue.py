@@ -44,6 +44,25 @@ def test_redis_holds_no_pixels_and_no_list_of_samples(queue, samples, redis):
     assert not any(sample.blob.encode() in held for sample in samples)
 
 
+def test_any_text_comes_back_as_it_went(queue, blobs):
+    odd = 'żółw "\\" \x00\x7f\n\u2028 \U0001f422 [] {} 1e400 null'
+    [blob] = blobs.put_many([b"one"])
+    task = queue.submit(odd, [Sample(blob, odd)], idempotency_key=odd).task
+    claim = queue.claim(odd, 0)
+    assert (claim.task.name, claim.task.labels, claim.consumer) == (odd, (odd,), odd)
+    assert queue.update(task.id, error=odd, claim=claim).error == odd
+    queue.fail(claim, odd)
+    assert queue.get(task.id).error == odd
+    assert queue.events(task.id)[-1].task == queue.get(task.id)
+
+
+def test_figures_come_back_to_the_last_digit(queue, samples):
+    figures = {"loss": 0.1 + 0.2, "tiny": 5e-324, "huge": 1.7976931348623157e308, "count": 2.0**53 + 2}
+    task = queue.submit("pets", samples).task
+    assert queue.update(task.id, progress=1 / 3, version=2**53 - 1, metrics=figures).metrics == figures
+    assert (queue.get(task.id).progress, queue.get(task.id).version) == (1 / 3, 2**53 - 1)
+
+
 def test_tasks_are_claimed_in_order_and_listed_newest_first(queue, samples):
     ids = [queue.submit(f"t{i}", samples).task.id for i in range(3)]
     assert [queue.claim("w1", 0).task.id for _ in ids] == ids
@@ -142,7 +161,7 @@ def test_a_task_whose_end_did_not_reach_redis_is_delivered_again(
     queue.submit("pets", samples)
     claim = queue.claim("w1", 0)
 
-    def unreachable(*arguments):
+    def unreachable(*arguments, **options):
         raise ExchangeUnavailable("away")
 
     with monkeypatch.context() as patch:
