@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from exchange.records import TaskRecord, TaskState, require_finite
+from exchange.records import TaskChange, TaskRecord, TaskState
 
 FIXED_FIELDS = frozenset({"id", "name", "images", "labels", "created_at"})
 """Never change, and are not repeated in every event."""
@@ -21,19 +21,15 @@ def labels_to_field(labels: Iterable[str]) -> str:
     return orjson.dumps(sorted(set(labels))).decode()
 
 
-def changes_to_fields(
-    state: TaskState | None,
-    progress: float | None,
-    metrics: Mapping[str, float] | None,
-    version: int | None,
-    error: str | None,
-) -> dict[str, str]:
-    """What is not None, by the names of the fields. Raises `ValueError` for a figure out of range."""
-    if progress is not None and not 0 <= progress <= 1:
-        raise ValueError(f"progress is {progress}: must be from 0 to 1")
-    require_finite(metrics or {})
-    known = {"state": state, "progress": progress, "version": version, "error": shorten(error)}
-    known |= {_METRIC + name: float(value) for name, value in (metrics or {}).items()}
+def change_to_fields(change: TaskChange) -> dict[str, str]:
+    """What is new, by the names of the fields."""
+    known = {
+        "state": change.state,
+        "progress": change.progress,
+        "version": change.version,
+        "error": shorten(change.error),
+    }
+    known |= {_METRIC + name: float(value) for name, value in (change.metrics or {}).items()}
     return {name: str(value) for name, value in known.items() if value is not None}
 
 

@@ -7,7 +7,7 @@ Delivery is at least once: after a crash a task is handed out again. Whoever rep
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -31,7 +31,7 @@ from exchange.errors import (
     TaskWithdrawn,
 )
 from exchange.fields import (
-    changes_to_fields,
+    change_to_fields,
     decode_fields,
     labels_to_field,
     read_fields,
@@ -43,6 +43,7 @@ from exchange.records import (
     Claim,
     Sample,
     Submitted,
+    TaskChange,
     TaskRecord,
     TaskState,
     samples_from_json,
@@ -164,22 +165,12 @@ class TaskQueue(TaskReader):
         """Gives a task back, as if it had not been delivered; another worker gets it at once."""
         self._let_go(lua.RELEASE, claim, idle_ms=self._lease_ms() * 2)
 
-    def update(
-        self,
-        task_id: str,
-        *,
-        state: TaskState | None = None,
-        progress: float | None = None,
-        metrics: Mapping[str, float] | None = None,
-        version: int | None = None,
-        error: str | None = None,
-        claim: Claim | None = None,
-    ) -> TaskRecord:
-        """Changes what is given, adds `metrics` to those known, and tells whoever follows the events.
+    def update(self, task_id: str, change: TaskChange, claim: Claim | None = None) -> TaskRecord:
+        """Notes what is new about a task, and tells whoever follows the events.
 
-        With `claim`, only while it holds. Raises `TaskNotFound`, `LeaseLost`, `TaskWithdrawn`, `ValueError`.
+        With `claim`, only while it holds. Raises `TaskNotFound`, `LeaseLost`, `TaskWithdrawn`.
         """
-        changes = changes_to_fields(state, progress, metrics, version, error)
+        changes = change_to_fields(change)
         status, *rest = self.run(lua.UPDATE, task_id, changes=changes, **(_facts(claim) if claim else {}))
         if status == b"lost" and claim:
             self._lose(claim)

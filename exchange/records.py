@@ -76,6 +76,23 @@ class TaskRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskChange:
+    """What is new about a task; None is what stays as it was. Raises `ValueError` for a figure out of range."""
+
+    state: TaskState | None = None
+    progress: float | None = None
+    metrics: Mapping[str, float] | None = None
+    """Added to those known."""
+    version: int | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.progress is not None and not 0 <= self.progress <= 1:
+            raise ValueError(f"progress is {self.progress}: must be from 0 to 1")
+        require_finite(self.metrics or {})
+
+
+@dataclass(frozen=True, slots=True)
 class TaskEvent:
     """The state of a task after one change."""
 

@@ -10,7 +10,7 @@ from exchange.errors import BlobCorrupt, BlobMissing, TaskNotFound
 from exchange.fields import shorten
 from exchange.queue import TaskQueue
 from exchange.queue_lua import DROP, RETIRE_CONSUMER
-from exchange.records import samples_from_json
+from exchange.records import TaskChange, samples_from_json
 from exchange.tasks import GROUP
 
 
@@ -51,7 +51,7 @@ def explain_waiting(queue: TaskQueue, reason: str) -> None:
     for task_id in unfinished_tasks(queue):
         with suppress(TaskNotFound):
             if queue.get(task_id).error != shorten(reason):
-                queue.update(task_id, error=reason)
+                queue.update(task_id, TaskChange(error=reason))
 
 
 def drop_idle_consumers(queue: TaskQueue, idle_s: float = 86_400.0) -> int:

@@ -10,7 +10,7 @@ import structlog
 
 from exchange.errors import ExchangeError, TaskWithdrawn, told_of
 from exchange.queue import TaskQueue
-from exchange.records import Claim, TaskState
+from exchange.records import Claim, TaskChange, TaskState
 from trainer.corrected_features import Correction
 from trainer.heartbeat import Heartbeat
 from trainer.process import TrainerConfig
@@ -83,26 +83,9 @@ class Claims:
             self.heartbeat.add(claim)
         return claim
 
-    def report(
-        self,
-        claim: Claim,
-        state: TaskState,
-        *,
-        progress: float | None = None,
-        metrics: Mapping[str, float] | None = None,
-        version: int | None = None,
-        error: str | None = None,
-    ) -> None:
+    def report(self, claim: Claim, change: TaskChange) -> None:
         """Tell how far a task is. Raises LeaseLost and TaskWithdrawn."""
-        self.queue.update(
-            claim.task.id,
-            state=state,
-            progress=progress,
-            metrics=metrics,
-            version=version,
-            error=error,
-            claim=claim,
-        )
+        self.queue.update(claim.task.id, change, claim)
 
     @contextlib.contextmanager
     def last_words(self, claim: Claim) -> Iterator[None]:
@@ -118,14 +101,12 @@ class Claims:
             raise
         except Exception as error:
             with contextlib.suppress(ExchangeError):
-                self.queue.update(
-                    claim.task.id, error=f"{type(error).__name__}: {told_of(error)}", claim=claim
-                )
+                self.report(claim, TaskChange(error=f"{type(error).__name__}: {told_of(error)}"))
             raise
 
     def finish(self, claim: Claim, metrics: Mapping[str, float], version: int | None) -> None:
         """Report a task as learned for good, and acknowledge it."""
-        self.report(claim, TaskState.CONSOLIDATED, progress=1.0, metrics=metrics, version=version)
+        self.report(claim, TaskChange(TaskState.CONSOLIDATED, progress=1.0, metrics=metrics, version=version))
         self.acknowledge(claim)
 
     def fail(self, claim: Claim, reason: str) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from exchange.errors import ExchangeUnavailable, PointerMoved
-from exchange.records import TaskState
+from exchange.records import TaskChange, TaskState
 from trainer.claims import Claims, Pending
 from trainer.diagnosis import diagnosed
 from trainer.epoch_shelf import EpochShelf
@@ -57,7 +57,7 @@ class Consolidation:
         with self.claims.last_words(pending.claim):
             # Before the first step: should that kill this trainer, the queue counts the delivery.
             with contextlib.suppress(ExchangeUnavailable):
-                self.claims.report(pending.claim, TaskState.CONSOLIDATING)
+                self.claims.report(pending.claim, TaskChange(TaskState.CONSOLIDATING))
             started, built_on = time.monotonic(), self.knowledge.base.state
             repeated = repeated_images(pending, built_on)
             figures = {"repeated_images": float(repeated)} if repeated else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exchange.blobs import BlobStore
 from exchange.errors import BlobCorrupt, BlobMissing, PointerMoved
-from exchange.records import Claim, TaskState
+from exchange.records import Claim, TaskChange, TaskState
 from trainer.claims import Claims
 from trainer.corrected_features import Correction, correct, learned, load_correction
 from trainer.images import UnusableTask
@@ -51,7 +51,7 @@ class Corrections:
             if correction.claim.task.id not in held:
                 continue
             with self.claims.last_words(correction.claim):
-                self.claims.report(correction.claim, TaskState.SERVED, version=version)
+                self.claims.report(correction.claim, TaskChange(TaskState.SERVED, version=version))
 
     def keep(self) -> None:
         """Learn the corrections that wait for good; with the head alone, as there is no image to train slots on.

@@ -9,7 +9,7 @@ import torch
 
 from exchange.blobs import BlobStore
 from exchange.errors import BlobCorrupt, BlobMissing
-from exchange.records import Claim, Sample, TaskState
+from exchange.records import Claim, Sample, TaskChange, TaskState
 from trainer.claims import Claims, Pending
 from trainer.images import UnusableTask, digests_of, each_once, load_task
 from trainer.knowledge import Knowledge
@@ -36,7 +36,7 @@ class FastPath:
     def accept(self, claim: Claim) -> None:
         """Load a task, learn it fast, serve it. Raises what `load` raises."""
         began = time.monotonic()
-        self.claims.report(claim, TaskState.LEARNING)
+        self.claims.report(claim, TaskChange(TaskState.LEARNING))
         task = self.load(claim)
         if task is None:
             return
@@ -46,7 +46,7 @@ class FastPath:
             # Nothing in it is new; or the trainer before this one served it, and a version published now would lack
             # what else that one served.
             knowledge.hold(self.learner.learn_fast(knowledge.serving, task))
-            self.claims.report(claim, TaskState.SERVED, version=knowledge.base.version)
+            self.claims.report(claim, TaskChange(TaskState.SERVED, version=knowledge.base.version))
             return
         built_on, serve = knowledge.base.state, partial(self.serve, claim, began)
         state = self.learner.learn_fast(knowledge.serving, task, preview=serve)
@@ -58,7 +58,7 @@ class FastPath:
         version = self.knowledge.serve_fast(state)
         took = {"seconds_to_fast": time.monotonic() - began}
         if claim in self.claims.waiting:  # somebody may have activated a version that knows it for good
-            self.claims.report(claim, TaskState.SERVED, metrics=took, version=version)
+            self.claims.report(claim, TaskChange(TaskState.SERVED, metrics=took, version=version))
 
     def load(self, claim: Claim) -> Task | None:
         """A task's images, each once, without those held out; None, after reporting why, when it cannot be learned.

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from exchange.errors import ExchangeUnavailable
 from exchange.queue import TaskQueue
-from exchange.records import Claim, TaskState
+from exchange.records import Claim, TaskChange, TaskState
 from exchange.registry import Registry
 from model.network import RetrievalViT
 from trainer.claims import Abandoned, Claims, Pending, Stopping
@@ -122,7 +122,9 @@ class Term:
         self.pause()
         self.looked_up = time.monotonic()
         try:
-            self.claims.report(pending.claim, TaskState.CONSOLIDATING, progress=share, metrics=figures)
+            self.claims.report(
+                pending.claim, TaskChange(TaskState.CONSOLIDATING, progress=share, metrics=figures)
+            )
         except ExchangeUnavailable:
             # Redis may be away for a while: training goes on, and a later look-up reports. Only if it goes away in what
             # follows here, the term ends, and the next one goes on after the last finished epoch.

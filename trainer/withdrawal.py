@@ -8,7 +8,7 @@ import structlog
 
 from exchange.errors import PointerMoved, TaskNotFound
 from exchange.queue import TaskQueue
-from exchange.records import Claim, TaskState
+from exchange.records import Claim, TaskChange, TaskState
 from trainer.claims import Claims
 from trainer.forget import kept_labels
 from trainer.knowledge import Knowledge
@@ -75,7 +75,7 @@ class Withdrawal:
         elif task in knowledge.fast_tasks:
             knowledge.withdraw()
         knowledge.lineage.end_canary_of(task)
-        self.claims.report(claim, TaskState.FORGOTTEN, error=remainder(kept))
+        self.claims.report(claim, TaskChange(TaskState.FORGOTTEN, error=remainder(kept)))
         self.claims.acknowledge(claim)
         log.info("forgotten", task=task, version=knowledge.base.version)
 

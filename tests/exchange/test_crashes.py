@@ -13,7 +13,7 @@ from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
 from exchange.errors import VersionNotFound
 from exchange.queue import QueueConfig, TaskQueue
-from exchange.records import TaskState
+from exchange.records import TaskChange, TaskState
 from exchange.registry import Registry
 from exchange.tasks import GROUP
 
@@ -75,7 +75,7 @@ def test_a_killed_workers_task_goes_to_the_next(
     after_the_lease()
     claim = queue.claim("heir", 0)
     assert (claim.task.id, claim.deliveries) == (task.id, 2)
-    queue.update(task.id, state=TaskState.CONSOLIDATED, claim=claim)
+    queue.update(task.id, TaskChange(state=TaskState.CONSOLIDATED), claim)
     queue.finish(claim)
     assert queue.depth() == 0
 

@@ -5,7 +5,7 @@ from exchange.errors import (
     NotRetryable,
     QueueFull,
 )
-from exchange.records import TaskState
+from exchange.records import TaskChange, TaskState
 from tests.exchange.stored import path_of
 
 
@@ -21,7 +21,7 @@ def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, after
     task = queue.submit("poison", samples).task
     for life in range(config.max_deliveries):
         claim = queue.claim(f"w{life}", 0)
-        queue.update(task.id, error="MemoryError", claim=claim)
+        queue.update(task.id, TaskChange(error="MemoryError"), claim)
         after_the_lease()
     assert queue.claim("w-last", 0) is None
     assert queue.get(task.id).error.endswith("last it said: MemoryError")
@@ -48,7 +48,7 @@ def test_a_served_task_does_not_die_with_its_poisonous_neighbour(queue, samples,
     for life in range(config.max_deliveries):
         queue.claim(f"w{life}", 0)
         queue.claim(f"w{life}", 0)
-        queue.update(innocent.id, state=TaskState.SERVED)
+        queue.update(innocent.id, TaskChange(state=TaskState.SERVED))
         after_the_lease()
     claim = queue.claim("w-last", 0)
     assert (claim.task.id, claim.deliveries) == (innocent.id, 1)

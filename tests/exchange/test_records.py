@@ -7,6 +7,7 @@ from exchange.records import (
     FileRecord,
     Manifest,
     Sample,
+    TaskChange,
     samples_from_json,
     samples_to_json,
 )
@@ -41,6 +42,14 @@ def test_applied_is_all_that_a_version_knows():
 def test_a_metric_that_json_cannot_hold_is_refused(bad):
     with pytest.raises(ValueError, match="accuracy"):
         manifest(metrics={"accuracy": bad})
+
+
+@pytest.mark.parametrize(
+    "change", [{"progress": 1.5}, {"progress": math.nan}, {"metrics": {"loss": math.nan}}]
+)
+def test_a_figure_out_of_range_is_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        TaskChange(**change)
 
 
 def test_every_truncation_of_a_manifest_is_noticed():

@@ -1,14 +1,14 @@
 import pytest
 
 from exchange.queue import QueueConfig, TaskQueue
-from exchange.records import TaskState
+from exchange.records import TaskChange, TaskState
 
 
 def test_events_tell_the_whole_story_in_order(queue, samples):
     task = queue.submit("pets", samples).task
     claim = queue.claim("w1", 0)
-    queue.update(task.id, state=TaskState.SERVED, version=4, metrics={"loss": 0.5})
-    queue.update(task.id, state=TaskState.CONSOLIDATED, progress=1)
+    queue.update(task.id, TaskChange(state=TaskState.SERVED, version=4, metrics={"loss": 0.5}))
+    queue.update(task.id, TaskChange(state=TaskState.CONSOLIDATED, progress=1))
     queue.finish(claim)
     events = queue.events(task.id)
     assert [event.task.state for event in events] == ["queued", "learning", "served", "consolidated"]
@@ -29,7 +29,7 @@ def test_events_are_capped_and_expire(redis, blobs, samples):
     queue = TaskQueue(redis, blobs, QueueConfig(events=5, event_ttl_s=100))
     task = queue.submit("pets", samples).task
     for step in range(20):
-        queue.update(task.id, progress=step / 20)
+        queue.update(task.id, TaskChange(progress=step / 20))
     assert [event.task.progress for event in queue.events(task.id)] == [0.75, 0.8, 0.85, 0.9, 0.95]
     assert 0 < redis.ttl(queue.keys.events(task.id)) <= 100
 

@@ -4,14 +4,14 @@ import pytest
 
 from exchange.errors import BlobUnreadable
 from exchange.queue import TaskQueue
-from exchange.records import Sample
+from exchange.records import Sample, TaskChange
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
 
 
 def learn(queue: TaskQueue, name, samples):
     task = queue.submit(name, samples).task
     claim = queue.claim("w1", 0)
-    queue.update(task.id, state="consolidated")
+    queue.update(task.id, TaskChange(state="consolidated"))
     queue.finish(claim)
     return task
 

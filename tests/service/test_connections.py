@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from exchange.records import Sample
+from exchange.records import Sample, TaskChange
 from service import http_connection, receive
 from service import server as server_module
 from service.config import ServiceConfig
@@ -82,7 +82,7 @@ def unread(server: Running) -> Iterator[str]:
     task = server.queue.submit("told at length", [Sample(blob, "cat")]).task.id
     figures = {f"figure_{number}": number / 7 for number in range(2_000)}
     for share in range(200):
-        server.queue.update(task, progress=share / 200, metrics=figures)
+        server.queue.update(task, TaskChange(progress=share / 200, metrics=figures))
     with socket.socket() as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         reader.connect(place_of(server.url))

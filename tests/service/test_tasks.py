@@ -16,7 +16,7 @@ import httpx
 import orjson
 import pytest
 
-from exchange.records import TaskState
+from exchange.records import TaskChange, TaskState
 from service.config import ServiceConfig
 from service.routes import events
 from tests.exchange.stored import path_of
@@ -118,14 +118,14 @@ def test_delete_cancels_what_is_queued_and_orders_what_was_learned_to_be_forgott
     learned = submit(taught).json()["id"]
     claim = taught.queue.claim("test", 0)
     assert claim is not None
-    taught.queue.update(learned, state=TaskState.CONSOLIDATED)
+    taught.queue.update(learned, TaskChange(state=TaskState.CONSOLIDATED))
     taught.queue.finish(claim)
     accepted = taught.client.delete(f"/tasks/{learned}")
     assert (accepted.status_code, accepted.json()["state"]) == (202, "forgetting")
     assert accepted.headers["location"] == f"/tasks/{learned}"
     order = taught.queue.claim("test", 0)
     assert order is not None
-    taught.queue.update(learned, state=TaskState.FORGOTTEN, claim=order)
+    taught.queue.update(learned, TaskChange(state=TaskState.FORGOTTEN), order)
     taught.queue.finish(order)
     done = taught.client.delete(f"/tasks/{learned}")
     assert (done.status_code, done.json()["state"]) == (200, "forgotten")
@@ -221,8 +221,8 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
     listener = threading.Thread(target=listen)
     listener.start()
     assert told.wait(10)
-    taught.queue.update(task, state=TaskState.LEARNING, progress=0.5, metrics={"loss": 0.25})
-    taught.queue.update(task, state=TaskState.CONSOLIDATED, progress=1.0)
+    taught.queue.update(task, TaskChange(state=TaskState.LEARNING, progress=0.5, metrics={"loss": 0.25}))
+    taught.queue.update(task, TaskChange(state=TaskState.CONSOLIDATED, progress=1.0))
     listener.join(10)
     assert not listener.is_alive()
     assert [event["state"] for event in seen] == ["queued", "learning", "consolidated"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from exchange.errors import ExchangeUnavailable
-from exchange.records import TaskState
+from exchange.records import Claim, TaskChange, TaskState
 from trainer import fast_path
 from trainer.images import load_task
 from trainer.task import Task
@@ -21,10 +21,10 @@ def test_a_task_served_by_a_trainer_that_could_not_say_so_is_told_with_its_versi
 ) -> None:
     task, update = bench.submit(first), bench.queue.update
 
-    def cut_off(*arguments: Any, **told: Any) -> None:
-        if told["state"] is TaskState.SERVED:
+    def cut_off(task: str, change: TaskChange, claim: Claim) -> None:
+        if change.state is TaskState.SERVED:
             raise ExchangeUnavailable("gone right after a version was published")
-        update(*arguments, **told)
+        update(task, change, claim)
 
     with bench.term() as term:
         with monkeypatch.context() as patch:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from exchange.records import Claim, TaskState
+from exchange.records import Claim, TaskChange, TaskState
 from model.checkpoint import Checkpoint
 from model.network import RetrievalViT
 from trainer.claims import Claims
@@ -178,10 +177,10 @@ def test_what_is_served_between_a_withdrawal_and_its_order_does_not_know_the_tas
     report = Claims.report
     one, two = bench.submit(first), bench.submit(second)
 
-    def withdraw_before_it_is_served(self: Claims, claim: Claim, state: TaskState, **rest: Any) -> None:
-        if (claim.task.id, state) == (one, TaskState.SERVED):
+    def withdraw_before_it_is_served(self: Claims, claim: Claim, change: TaskChange) -> None:
+        if (claim.task.id, change.state) == (one, TaskState.SERVED):
             bench.queue.remove(one)  # the order comes behind `two`, which is learned first
-        report(self, claim, state, **rest)
+        report(self, claim, change)
 
     monkeypatch.setattr(Claims, "report", withdraw_before_it_is_served)
     with bench.trainer(FAST):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from exchange.records import Sample, TaskState
+from exchange.records import Sample, TaskChange, TaskState
 from service.config import ServiceConfig
 from tests.service.support import Running, picture, running
 from tests.service.web.chromium import opened, teach
@@ -186,7 +186,7 @@ def test_the_keyboard_stays_with_a_task_whose_buttons_change(
     with running(config) as server, opened(chromium, server.url) as (page, errors):
         for name in ("first", "second"):
             submitted = server.queue.submit(name, [Sample(server.services.blobs.put(picture()), "cat")])
-            server.queue.update(submitted.task.id, state=TaskState.CONSOLIDATED)
+            server.queue.update(submitted.task.id, TaskChange(state=TaskState.CONSOLIDATED))
         page.get_by_role("button", name="Forget first").press("Enter")
         expect(page.get_by_role("button", name="Keep it first")).to_be_focused()
         page.keyboard.press("Enter")
