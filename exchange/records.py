@@ -164,6 +164,21 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """What a version is to be and know, before it has a number and files; see `Manifest`."""
+
+    kind: Kind
+    parent: int | None
+    """The version that it replaces; None for the first."""
+    backbone: BackboneRecord
+    labels: tuple[str, ...]
+    consolidated: tuple[str, ...]
+    fast: tuple[str, ...]
+    slots: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What one immutable version is and knows. Written after its files, so a manifest means whole files."""
 

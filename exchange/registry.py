@@ -13,7 +13,7 @@ from redis import Redis
 from exchange import registry_lua as lua
 from exchange.connection import reaching_redis
 from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound, VersionUnreadable
-from exchange.records import BackboneRecord, Canary, Kind, Manifest
+from exchange.records import Canary, Draft, Manifest
 from exchange.redis_keys import DEFAULT_PREFIX, Keys
 from exchange.shelf import Shelf, Writer
 
@@ -27,24 +27,10 @@ class Registry:
     def __init__(self, redis: Redis, root: Path, prefix: str = DEFAULT_PREFIX) -> None:
         self.redis, self.shelf, self.keys = redis, Shelf(root), Keys(prefix)
 
-    def publish(
-        self,
-        *,
-        kind: Kind,
-        parent: int | None,
-        backbone: BackboneRecord,
-        labels: Sequence[str],
-        consolidated: Sequence[str],
-        fast: Sequence[str],
-        slots: int,
-        metrics: Mapping[str, float],
-        files: Mapping[str, Writer],
-        expected: int | None,
-        lease_token: int | None = None,
-    ) -> Manifest:
-        """Makes a new version and points to it, if the pointer is at `expected` (None: nowhere yet).
+    def publish(self, draft: Draft, files: Mapping[str, Writer], lease_token: int | None = None) -> Manifest:
+        """Makes a new version and points to it, if the pointer is at its parent (None: nowhere yet).
 
-        Each writer in `files` gets a temporary path. Raises `PointerMoved` when somebody else was faster,
+        Each writer in `files`, by role, gets a temporary path. Raises `PointerMoved` when somebody else was faster,
         `LeaseLost` when `lease_token` is not the newest one, `StoreUnavailable`, `VersionUnreadable`; then nothing is
         left behind.
         After `ExchangeUnavailable` the pointer may or may not have moved: ask `current`.
@@ -53,15 +39,15 @@ class Registry:
         with self.shelf.staging(version) as staging:
             try:
                 manifest = Manifest(
-                    version, parent, time.time(), kind, backbone, tuple(labels), tuple(consolidated),
-                    tuple(fast), slots, dict(metrics), self.shelf.write(version, files, staging),
+                    version, draft.parent, time.time(), draft.kind, draft.backbone, draft.labels, draft.consolidated,
+                    draft.fast, draft.slots, dict(draft.metrics), self.shelf.write(version, files, staging),
                 )  # fmt: skip
                 self.shelf.write_manifest(manifest, staging)
             except BaseException:
                 self.shelf.remove(version)
                 raise
             try:
-                self._move(version, expected, lease_token)
+                self._move(version, draft.parent, lease_token)
             except (PointerMoved, LeaseLost):
                 self.shelf.remove(version)
                 raise

@@ -17,7 +17,7 @@ from exchange.errors import (
     VersionUnreadable,
     told_of,
 )
-from exchange.records import LEARNER, SERVING, BackboneRecord, Manifest
+from exchange.records import LEARNER, SERVING, BackboneRecord, Draft, Manifest
 from exchange.registry import Registry
 from model.checkpoint import InvalidCheckpoint
 from trainer.learner import Learner
@@ -93,19 +93,17 @@ class Lineage:
         files = {SERVING: self.learner.checkpoint(serving).save}
         if consolidated:
             files[LEARNER] = base.state.save
-        return self.registry.publish(
+        draft = Draft(
             kind="consolidated" if consolidated else "fast",
             parent=base.version,
-            expected=base.version,
             backbone=self.backbone,
             labels=serving.labels,
             consolidated=base.state.tasks,
             fast=tuple(fast),
             slots=serving.pools.slots,
             metrics=metrics,
-            files=files,
-            lease_token=lease_token,
         )
+        return self.registry.publish(draft, files, lease_token)
 
     def basis(self, state: LearnerState, *more: object) -> str:
         """A hash of all that training on top of a state depends on, except the task's images.

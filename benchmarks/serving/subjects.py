@@ -14,7 +14,7 @@ import httpx
 from benchmarks.serving.models import load_torch, version_of
 from benchmarks.serving.scene import Child, Scene, child, packed, photographs
 from exchange.connection import connect
-from exchange.records import SERVING, BackboneRecord, Manifest
+from exchange.records import SERVING, BackboneRecord, Draft, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
 
@@ -66,19 +66,17 @@ class Versions:
         return version_of(replace(self._scene, slots=slots, classes=classes), self._beside)
 
     def publish(self, checkpoint: Checkpoint) -> Manifest:
-        identity, current = checkpoint.identity, self.registry.current()
-        return self.registry.publish(
+        draft = Draft(
             kind="consolidated",
-            parent=current,
-            backbone=BackboneRecord(identity.name, identity.px, identity.sha256),
+            parent=self.registry.current(),
+            backbone=BackboneRecord.of(checkpoint.identity),
             labels=checkpoint.labels,
             consolidated=("sample",),
             fast=(),
             slots=checkpoint.pools.slots,
             metrics={},
-            files={SERVING: checkpoint.save},
-            expected=current,
         )
+        return self.registry.publish(draft, {SERVING: checkpoint.save})
 
 
 @contextmanager

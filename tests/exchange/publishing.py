@@ -1,22 +1,22 @@
 """Versions to publish."""
 
-from exchange.records import BackboneRecord
+from exchange.records import BackboneRecord, Draft
+
+WEIGHTS = {"serving": lambda path: path.write_bytes(b"weights")}
 
 
-def publish(registry, expected=None, kind="fast", **changes):
+def publish(registry, parent=None, kind="fast", files=WEIGHTS, lease_token=None, **changes):
     fields = {
         "kind": kind,
-        "parent": expected,
+        "parent": parent,
         "backbone": BackboneRecord("vit_tiny", 224, "ab"),
-        "labels": ["cat"],
-        "consolidated": [],
-        "fast": ["t1"],
+        "labels": ("cat",),
+        "consolidated": (),
+        "fast": ("t1",),
         "slots": 0,
         "metrics": {"accuracy": 0.5},
-        "files": {"serving": lambda path: path.write_bytes(b"weights")},
-        "expected": expected,
     }
-    return registry.publish(**fields | changes)
+    return registry.publish(Draft(**fields | changes), files, lease_token)
 
 
 def publish_chain(registry, kinds):

@@ -37,18 +37,15 @@ PUBLISHER = """
 import sys, time
 from pathlib import Path
 from exchange.connection import connect
-from exchange.records import BackboneRecord
+from exchange.records import BackboneRecord, Draft
 from exchange.registry import Registry
 
 url, store = sys.argv[1:]
 registry = Registry(connect(url), Path(store) / "versions")
 while True:
     current = registry.current()
-    registry.publish(
-        kind="consolidated", parent=current, expected=current, backbone=BackboneRecord("vit", 1, "a"),
-        labels=["cat"], consolidated=[], fast=[], slots=0, metrics={},
-        files={"serving": lambda path: path.write_bytes(bytes(200_000))},
-    )
+    draft = Draft("consolidated", current, BackboneRecord("vit", 1, "a"), ("cat",), (), (), slots=0, metrics={})
+    registry.publish(draft, {"serving": lambda path: path.write_bytes(bytes(200_000))})
     print("published", flush=True)
 """
 

@@ -28,10 +28,10 @@ def test_whoever_expected_another_version_is_refused_and_leaves_nothing(registry
     publish(registry)
     before = files_of(registry)
     with pytest.raises(PointerMoved, match="version 1 is served"):
-        publish(registry, expected=None)
+        publish(registry, parent=None)
     assert files_of(registry) == before
     assert registry.current() == 1
-    assert publish(registry, expected=1).version == 3
+    assert publish(registry, parent=1).version == 3
 
 
 def test_a_store_fits_the_backbones_its_versions_were_learned_on(registry):
@@ -43,7 +43,7 @@ def test_a_store_fits_the_backbones_its_versions_were_learned_on(registry):
         BackboneChanged, match=r"on vit_tiny at 224 px \(weights cdcdcdcdcdcd\), not on vit_tiny"
     ):
         registry.shelf.check_backbone(ours)
-    publish(registry, expected=1, backbone=ours)
+    publish(registry, parent=1, backbone=ours)
     registry.shelf.check_backbone(ours)
     registry.shelf.check_backbone(other)
 
@@ -54,7 +54,7 @@ def test_of_many_who_publish_at_once_one_wins(registry):
 
     def try_it():
         try:
-            publish(registry, expected=1)
+            publish(registry, parent=1)
         except PointerMoved:
             lost.append(1)
 
@@ -84,12 +84,12 @@ def test_a_slow_publisher_is_refused_after_a_newer_version_came_and_was_rolled_b
     publish(registry)
 
     def meanwhile(path: Path):
-        publish(registry, expected=1)
+        publish(registry, parent=1)
         registry.activate(1)
         path.write_bytes(b"late")
 
     with pytest.raises(PointerMoved):
-        publish(registry, expected=1, files={"serving": meanwhile})
+        publish(registry, parent=1, files={"serving": meanwhile})
 
 
 def test_a_writer_that_fails_leaves_nothing(registry):
@@ -129,7 +129,7 @@ def test_rolling_back_and_forward(registry):
     registry.activate(3)
     assert registry.current() == 3
     registry.activate(1)
-    assert publish(registry, expected=1).version == 4
+    assert publish(registry, parent=1).version == 4
 
 
 def test_a_canary_is_one_published_version_and_stays_on_disk(registry):

@@ -22,7 +22,7 @@ from PIL import Image
 
 from exchange.connection import connect
 from exchange.queue import TaskQueue
-from exchange.records import BackboneRecord, Manifest
+from exchange.records import BackboneRecord, Draft, Manifest
 from exchange.registry import Registry
 from model.backbone import Backbone, load_backbone
 from model.checkpoint import Checkpoint
@@ -53,19 +53,17 @@ class Running:
     def publish(self, checkpoint: Checkpoint, labels: Sequence[str] | None = None) -> Manifest:
         """As a trainer does."""
         identity = checkpoint.identity
-        current = self.registry.current()
-        return self.registry.publish(
+        draft = Draft(
             kind="consolidated",
-            parent=current,
+            parent=self.registry.current(),
             backbone=BackboneRecord.of(identity),
-            labels=checkpoint.labels if labels is None else labels,
+            labels=checkpoint.labels if labels is None else tuple(labels),
             consolidated=tuple(dict.fromkeys(checkpoint.pools.slot_tasks)),
             fast=(),
             slots=checkpoint.pools.slots,
             metrics={"accuracy": 0.5},
-            files={"serving": checkpoint.save},
-            expected=current,
         )
+        return self.registry.publish(draft, {"serving": checkpoint.save})
 
     def serve(self, checkpoint: Checkpoint) -> Manifest:
         """Publish, and wait until answers come from it."""

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
 from exchange.queue import QueueConfig
-from exchange.records import BackboneRecord, TaskRecord, TaskState
+from exchange.records import BackboneRecord, Draft, TaskRecord, TaskState
 from trainer import term
 from trainer.epochs import TaskTraining
 from trainer.task import Task
@@ -234,11 +234,11 @@ def test_a_store_moved_to_another_backbone_keeps_tasks_waiting_and_the_trainer_a
         one = bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED)
         assert one.version is not None
         ours = bench.registry.shelf.manifest(one.version)
-        moved = bench.registry.publish(
-            kind="consolidated", parent=one.version, backbone=BackboneRecord("vit_small", 96, "ab" * 32),
-            labels=ours.labels, consolidated=ours.consolidated, fast=(), slots=0, metrics={},
-            files={}, expected=one.version,
-        )  # fmt: skip
+        elsewhere = BackboneRecord("vit_small", 96, "ab" * 32)
+        draft = Draft(
+            "consolidated", one.version, elsewhere, ours.labels, ours.consolidated, (), slots=0, metrics={}
+        )
+        moved = bench.registry.publish(draft, files={})
         two = bench.submit(second)
         told = str(bench.wait(two, waits).error)
         assert f"version {moved.version} was learned on vit_small at 96 px (weights abababababab)" in told
