@@ -249,6 +249,8 @@ def _params(ask: Ask) -> dict[str, str | list[str]]:
         if value is None:
             continue
         if isinstance(value, Sequence):
+            if not value:
+                raise ValueError(f"{name} is empty; it must name at least one, or be left out")
             texts[name] = value if isinstance(value, str) else list(value)
         else:
             texts[name] = str(value).lower()

@@ -85,7 +85,7 @@ def print_versions(found: Sequence[Version]) -> None:
                 version.kind,
                 len(version.labels),
                 _some([name for name in version.labels if name not in known.get(version.parent or 0, ())]),
-                _percent(version.metrics.get("accuracy")),
+                _measured(version.metrics),
                 _percent(version.metrics.get("forgetting")),
                 version.slots,
                 moment(version.created_at),
@@ -105,6 +105,14 @@ def _state(version: Version) -> str:
 
 def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     return [(name.replace("_", " "), f"{value:.4g}") for name, value in sorted(metrics.items())]
+
+
+def _measured(metrics: Mapping[str, float]) -> str:
+    """Accuracy, and on how many held-out images: of three, all being right says next to nothing."""
+    images = metrics.get("held_out_images")
+    return _percent(metrics.get("accuracy")) + (
+        f" of {images:.0f}" if images and "accuracy" in metrics else ""
+    )
 
 
 def _percent(share: float | None) -> str:

@@ -140,12 +140,16 @@ def _table(
 
 def print_record(pairs: Iterable[tuple[str, object]]) -> None:
     """One record on stdout: a line for each fact that is not empty."""
-    grid, console = Table.grid(padding=(0, 2)), Console(highlight=False)
-    if not console.is_terminal:
-        console.width = UNCUT
-    for name, value in pairs:
-        if value not in (None, ""):
-            grid.add_row(_shown(name, "dim"), _shown(value))
+    console = Console(highlight=False)
+    facts = [(name, value) for name, value in pairs if value not in (None, "")]
+    if not console.is_terminal:  # in a file or a pipe nothing is cut, nor filled up with blanks
+        width = max((len(name) for name, _ in facts), default=0)
+        for name, value in facts:
+            console.print(_shown(f"{name:<{width}}  {value}"), soft_wrap=True)
+        return
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        grid.add_row(_shown(name, "dim"), _shown(value))
     console.print(grid)
 
 

@@ -75,14 +75,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class TaskLimits:
-    """The most images and bytes of one task."""
+    """The most images and bytes of one task, and bytes of its labels, each counted once."""
 
     images: int = sys.maxsize
     size: int = sys.maxsize
+    labels: int = sys.maxsize
 
 
-USUAL = TaskLimits(20_000, 500 << 20)
-"""Just below what a server takes by default."""
+USUAL = TaskLimits(20_000, 500 << 20, 256 << 10)
+"""What a server takes by default, in bytes somewhat less."""
 
 
 @contextmanager
@@ -130,16 +131,29 @@ class _Archive:
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
-        self.images = self.size = 0
+        self._label: str | None = None
+        self.images = self.size = self.labels = 0
 
-    def has_room(self, images: int, size: int, limits: TaskLimits) -> bool:
-        """Whether so many images fit, the first of which has so many bytes."""
-        return self.images + images <= limits.images and self.size + size <= limits.size
+    def has_room(self, label: str, images: int, size: int, limits: TaskLimits) -> bool:
+        """Whether so many images of a label fit, the first of which has so many bytes."""
+        return (
+            self.images + images <= limits.images
+            and self.size + size <= limits.size
+            and self.labels + self._new(label) <= limits.labels
+        )
 
-    def add(self, name: str, image: bytes) -> None:
-        self._zip.writestr(name, image)
+    def add(self, label: str, name: str, image: bytes) -> None:
+        """An image; those of a label come one after another."""
+        inside = f"{label}/{name}"
+        self._zip.writestr(inside, image)
+        self.labels += self._new(label)
+        self._label = label
         self.images += 1
-        self.size += len(image) + 256 + 2 * len(name.encode())  # what a zip says of each, its name twice
+        self.size += len(image) + 256 + 2 * len(inside.encode())  # what a zip says of each, its name twice
+
+    def _new(self, label: str) -> int:
+        """Bytes that a label adds to those there are."""
+        return 0 if label == self._label else len(label.encode())
 
     def close(self) -> None:
         self._zip.close()
@@ -164,13 +178,13 @@ def _pack(
                     break
                 continue
             needed = sizes[label] if label != last and sizes[label] <= limits.images else 1
-            if archive.images and not archive.has_room(needed, len(image), limits):
+            if archive.images and not archive.has_room(label, needed, len(image), limits):
                 if unfit and left_out is None:
                     break
                 archive.close()
                 yield path, archive.images
                 archive = _Archive(path)
-            archive.add(f"{label}/{_suffixed(source.called(row), image)}", image)
+            archive.add(label, _suffixed(source.called(row), image), image)
             last = label
     finally:
         archive.close()

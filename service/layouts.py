@@ -29,11 +29,23 @@ class Member:
     read: Callable[[], bytes]
 
 
+NOTES = (".txt", ".csv", ".tsv", ".md", ".json", ".xml", ".yaml", ".yml")
+"""What data sets carry beside their images. Left out, unlike other files: those may be images in another format."""
+
+
 def labelled(members: Sequence[Member]) -> list[Upload]:
-    """The images of an archive with their labels. One label file anywhere makes it a WebDataset. Raises Problem."""
-    if any(_is_cls(member.name) or _shard_json(member.name) for member in members):
+    """The images of an archive with their labels. Raises Problem.
+
+    A `.cls`, or a `.json` beside an image of its name at the top, makes it a WebDataset; any other has folders.
+    """
+    images = {key for key, suffix in (_split(member.name) for member in members) if suffix in IMAGES}
+    if any(
+        _is_cls(member.name) or (_shard_json(member.name) and _split(member.name)[0] in images)
+        for member in members
+    ):
         return webdataset(members)
-    return [Upload(member.name, folder_of(member.name), member.read) for member in members]
+    kept = (member for member in members if _split(member.name)[1] not in NOTES)
+    return [Upload(member.name, folder_of(member.name), member.read) for member in kept]
 
 
 def folder_of(name: str) -> str:

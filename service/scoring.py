@@ -38,7 +38,8 @@ def allowed_s(services: Services, timeout_ms: int | None) -> float:
 
 
 def known_labels(labels: Sequence[str], snapshot: Snapshot) -> tuple[str, ...] | None:
-    """The labels a request restricts its answer to, None when it does not. Raises Problem for unknown ones.
+    """The labels a request restricts its answer to, None when it does not. Raises Problem for unknown ones, and for
+    a restriction to none: a program whose list of candidates came out empty does not mean all.
 
     A value is split at its commas unless it is, commas and all, a known label. Accents may be written in either way
     that Unicode has, as in teaching: macOS, for one, takes names of files apart.
@@ -47,6 +48,8 @@ def known_labels(labels: Sequence[str], snapshot: Snapshot) -> tuple[str, ...] |
     for value in (unicodedata.normalize("NFC", label) for label in labels):
         names += [value] if value in snapshot.columns else [part.strip() for part in value.split(",")]
     names = list(dict.fromkeys(name for name in names if name))
+    if labels and not names:
+        raise refused("labels", "", "name at least one, or be left out")
     for name in names:
         if name not in snapshot.columns:
             allowed = f"be among the {len(snapshot.labels)} labels of version {snapshot.version}"

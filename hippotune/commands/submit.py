@@ -75,7 +75,7 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Hand in labelled images to be learned."""
-    limits, chosen = TaskLimits(task_images, task_mb << 20), Chosen(per_class, skip_damaged)
+    limits, chosen = TaskLimits(task_images, task_mb << 20, USUAL.labels), Chosen(per_class, skip_damaged)
     with settings.client() as client:
         try:
             handed_in = _all(_submitted(client, source, name, key, chosen, limits, data))

@@ -57,6 +57,8 @@ def test_labels_may_come_in_any_sequence_and_one_alone(client: Client, tasks: li
     assert {prediction.label for prediction in answer.predictions} == {"0", "1"}
     with pytest.raises(Refused, match="labels is 'Zero'"):
         client.classify(image, labels="Zero")
+    with pytest.raises(ValueError, match="labels is empty; it must name at least one"):
+        client.classify(image, labels=())
 
 
 def test_no_image_is_told_before_anything_is_sent() -> None:

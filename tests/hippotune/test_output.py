@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from hippotune.commands.images import print_answers, print_trace
 from hippotune.errors import Refused
+from hippotune.listings import print_versions
 from hippotune.output import print_error, print_json, print_record, print_table, print_untold
-from hippotune.records import Budget, Classification, Timings
+from hippotune.records import Budget, Classification, Timings, Version
 from tests.hippotune.conftest import ROOT, hippotune
 
 ODD = [":rose:", "[red]x", "\\[/b]", "a\\", "[/]"]
@@ -27,6 +29,23 @@ def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], text: s
     assert [line.removeprefix("label").strip() for line in told.splitlines()].count(text) == 2, told
     print_error(text)
     assert capsys.readouterr().err == f"error: {text}\n"
+
+
+def test_a_record_in_a_pipe_is_neither_cut_nor_filled_up(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ", ".join(str(number) for number in range(1000))
+    print_record([("id", "7"), ("nothing", None), ("labels", labels)])
+    assert capsys.readouterr().out.splitlines() == ["id      7", f"labels  {labels}"]
+
+
+def test_accuracy_tells_on_how_many_images_it_rests(capsys: pytest.CaptureFixture[str]) -> None:
+    for metrics, told in (
+        ({"accuracy": 1.0, "held_out_images": 3.0}, "100.0% of 3"),
+        ({"accuracy": 0.5}, "50.0%"),
+        ({}, ""),
+    ):
+        print_versions([Version(1, "consolidated", ("ant",), (), (), None, 0, 0.0, metrics, True, None)])
+        line = next(line for line in capsys.readouterr().out.splitlines() if "consolidated" in line)
+        assert re.findall(r"[\d.]+%.*?(?=  |$)", line) == ([told] if told else [])
 
 
 def test_an_error_is_one_line_where_nobody_reads_along(capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,6 +162,7 @@ def test_large_sets_are_cut_between_classes() -> None:
 
     assert ["".join(part) for part in cut(TaskLimits(7, 10**6))] == ["aaabbb", "ccc" + "d" * 4, "d" * 7, "d"]
     assert ["".join(part) for part in cut(TaskLimits(100, 10**6))] == ["".join(labels)]
+    assert ["".join(part) for part in cut(TaskLimits(labels=2))] == ["aaabbb", "ccc" + "d" * 12]
     sizes = [len(part) for part in cut(TaskLimits(100, 5 * (109 + 256)))]
     assert sum(sizes) == 21
     assert max(sizes) <= 5

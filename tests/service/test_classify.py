@@ -123,8 +123,9 @@ def test_labels_restrict_the_answer(server: Running) -> None:
     assert labels("labels=cat,dog") == {"cat", "dog"}
     assert labels("labels=cat&labels=fox") == {"cat", "fox"}
     assert labels("labels=cow, brown&labels=bee") == {"cow, brown", "bee"}
-    assert len(labels("labels=")) == 5
     assert len(labels("top=1")) == 1
+    nobody = server.client.post("/classify?labels=", content=picture(), headers=PNG)
+    assert (nobody.status_code, "name at least one" in nobody.text) == (422, True)
 
 
 def test_a_label_may_be_spelled_in_either_way_of_unicode(config: ServiceConfig) -> None:

@@ -52,6 +52,22 @@ def test_a_label_file_that_windows_wrote_names_the_same_label(taught: Running) -
     assert response.json()["labels"] == ["cat"]
 
 
+def test_notes_beside_folders_make_no_shard_of_them(taught: Running) -> None:
+    members = {
+        "meta.json": b"{}",
+        "flowers/README.md": b"whose they are",
+        "flowers/rose/a.jpg": picture(6, "JPEG"),
+        "flowers/rose/labels.csv": b"a.jpg,rose",
+        "flowers/rose/a.json": b'{"label": "tulip"}',
+    }
+    media = {"Content-Type": "application/x-tar"}
+    response = taught.client.post("/tasks", content=archived(members), headers=media)
+    assert (response.status_code, response.json()["labels"]) == (202, ["rose"])
+    assert (
+        taught.client.post("/tasks", content=archived({"meta.json": b"{}"}), headers=media).status_code == 422
+    )
+
+
 @pytest.mark.parametrize(
     ("members", "told"),
     [
