@@ -1,1 +1,12 @@
-"""The HTTP server: routes, the batching engine, its runtimes, the web page."""
+"""The HTTP server: what comes in is checked, decoded, batched and answered by the version that the watcher holds.
+
+Start with `routes.classify` and follow a request: `receive`, `decode`, `scoring`, `engine`, `runtimes`, `answers`.
+
+    the process     server, app, services, config, lifecycle, cpus, metrics
+    a connection    http_connection, middleware, guard, api_keys
+    a request       routes, query, receive, decode, problems
+    images to learn uploads, archive, layouts, submit
+    an answer       scoring, engine, tickets, pace, runtimes, answers, trace, memory
+    versions        watcher, snapshot
+    descriptions    document, examples, records, inference_tensors
+"""
