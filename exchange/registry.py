@@ -145,9 +145,9 @@ class Registry:
     def _passed_over(self, published: Sequence[int]) -> set[int]:
         """Of versions, newest first, those that make room for others to go back to.
 
-        A fast one, once two consolidated ones are newer. And a consolidated one that knows the tasks of both its
-        neighbours, and so is told from them by corrections alone, once the same holds: many corrections, each with a
-        version of its own, would leave nothing of the time before them. Raises `VersionUnreadable`.
+        A fast one, once two consolidated ones are newer. And, from then on, a consolidated one whose neighbours know
+        the same tasks, so that it differs from them by corrections only: otherwise many corrections, each with a
+        version of its own, would push out everything from the time before them. Raises `VersionUnreadable`.
         """
         sound = [manifest for version in published if (manifest := self._sound(version))]
         consolidated = [manifest for manifest in sound if manifest.kind == "consolidated"]

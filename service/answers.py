@@ -47,9 +47,9 @@ class Classification(BaseModel):
     )
     predictions: list[Prediction] = Field(description="Best first.")
     familiarity: float | None = Field(
-        description="Of the images of the classes known, about this share looks so little like them: near 0 for what "
-        "is of none. Null where the version cannot tell, as of one class, or where most classes are of one "
-        "image."
+        description="About this share of images of known classes looks at least as unusual: near 0, the image is "
+        "probably of an unknown class. Null where the version cannot tell: with one class, or if most classes have a "
+        "single image."
     )
     version: int = Field(description="The version that answered.")
     budget: BudgetAnswer = Field(description="As really granted.")

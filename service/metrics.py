@@ -110,7 +110,7 @@ class Metrics:
         )
         self.version_familiarity = Histogram(
             "hippotune_version_familiarity",
-            "How familiar an image looks, by version: below 0.01 lies about one in a hundred of known classes.",
+            "How familiar an image looks, by version: about 1 % of images of known classes are below 0.01.",
             ("version",),
             buckets=FAMILIARITIES,
             registry=registry,
@@ -133,7 +133,7 @@ class Metrics:
         self.learning = {
             name: Gauge(
                 f"hippotune_trainer_{name}",
-                f"{meaning}, as of the newest task that tells.",
+                f"{meaning}, from the newest task that reported it.",
                 registry=registry,
             )
             for name, meaning in LEARNING.items()

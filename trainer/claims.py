@@ -89,9 +89,9 @@ class Claims:
 
     @contextlib.contextmanager
     def last_words(self, claim: Claim) -> Iterator[None]:
-        """A task that brings the trainer down says with what, so that its dead letter can tell.
+        """Record the exception on the task before the trainer crashes, so that its dead letter shows the cause.
 
-        One that was withdrawn meanwhile is given up: the order to forget it follows.
+        A task that was withdrawn meanwhile is given up: the order to forget it follows.
         """
         try:
             yield

@@ -18,13 +18,13 @@ class LearnerConfig:
     settled: classes after which the pools are done: tasks that come later are learned by the head alone, in closed
         form, and move no feature. With two, only the first task of more than one class, and enough images, brings
         slots.
-    outweigh: a task with this many times the images of all tasks before it brings slots even to pools that are done:
-        what taught them was only a trial then. 0 lets every task bring slots.
-    least_images: images a task must bring for slots to be trained on them. Those of fewer fit these and little else,
-        and would settle the pools: such a task is learned by the head alone, and the next may bring slots.
+    outweigh: a task with this many times the images of all tasks before it trains new slots even if the pools are done:
+        the earlier tasks are then treated as a trial. 0 lets every task bring slots.
+    least_images: images a task must bring for slots to be trained on them. Slots trained on fewer would fit those and
+        little else, yet settle the pools: such a task is learned by the head alone, and the next may bring slots.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
-    enough: training ends early after an epoch that answered this share of the images rightly; above 1 it never does.
+    enough: training ends early after an epoch that answered this share of the images correctly; above 1 it never does.
     few_classes, few_steps: a task of fewer classes than this has its images told from each other as well, in crops and
         changing light (`trainer.views`), and is given at least so many updates, whatever it answers by then. So one
         class alone brings slots too. By default no task is.

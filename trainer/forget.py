@@ -45,8 +45,8 @@ def kept_labels(state: LearnerState, task: str) -> tuple[str, ...]:
 def without_classes(learner: Learner, state: LearnerState, task: str) -> LearnerState:
     """The state without a task's own classes and without what was held out of it. Its slots stay.
 
-    What it said of how sure to be and what is usual goes too; or passes to a task that keeps one of its classes, as its
-    images do, and often they are what that task did not have to learn again.
+    Its calibration and what it measured as usual go too, unless another task keeps one of its classes: that task
+    inherits them, as it does the images, which often are those it did not have to learn again.
     """
     own, heir = own_labels(state, task), heir_of(state, task)
     judged, usual = dict(state.judged), dict(state.usual)

@@ -161,10 +161,10 @@ class Learner:
     def trains_pools(self, state: LearnerState, task: Task) -> bool:
         """Whether a task brings slots.
 
-        One class alone has nothing to be told apart from, unless its images are (`few_classes`), and a few images tell
-        too little of those to come. And once the pools were taught enough classes they fit the kind of images that come
-        here: slots of later tasks gained nothing that the drift they caused did not cost. Unless all before was little
-        beside what comes now.
+        A single class has nothing to be told apart from, unless its images are (`few_classes`), and a few images say
+        too little about later ones. Once the pools were taught enough classes they fit the kind of images that come
+        here: slots of later tasks gained no more than the drift they caused cost. The exception is a task much larger
+        than all before it together.
         """
         images, config = len(task.labels), self.config
         telling = images >= config.least_images and (len(set(task.labels)) > 1 or config.few_classes > 1)

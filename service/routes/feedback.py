@@ -26,9 +26,9 @@ router = APIRouter(tags=["tasks"])
 MOST_BYTES = 16_384
 
 FULL = (
-    "name an answer within the version's own budget, in float32, since the head is taught from no other: ask again "
-    "without tmax, epsilon, topk, keep and budget_ms, and with explain=true where the server runs onnx-int8 or "
-    "torch-bf16"
+    "name an answer with the default budget, computed in float32, since the head learns from no other: classify again "
+    "without tmax, epsilon, topk, keep and budget_ms (with explain=true if the server runs onnx-int8 or torch-bf16), "
+    "and correct that answer"
 )
 
 
@@ -72,9 +72,9 @@ BODY = {
 async def feedback(request: Request, response: Response, services: TheServices) -> TaskView:
     """Teaches the head the label of an image that was answered lately, without the image.
 
-    It counts as much as that image in a task would, and so the answer must be one within the version's own budget,
-    `tmax`, `epsilon`, `topk` and `keep` at their defaults, and computed in float32: an answer by the runtimes onnx-int8
-    and torch-bf16 only with `explain=true`. Others are refused. The same feedback again gives the same task.
+    It counts as much as that image would in a task. So the answer must have been computed in float32 (by the runtimes
+    onnx-int8 and torch-bf16, only with `explain=true`) and with `tmax`, `epsilon`, `topk` and `keep` at their defaults;
+    others are refused. The same feedback again gives the same task.
     """
     services.require_open()
     body = await read_body(request, MOST_BYTES, services.config.read_timeout_s)

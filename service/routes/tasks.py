@@ -190,9 +190,10 @@ async def get_task(task: Existing) -> TaskView:
     },
 )
 async def remove(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
-    """Cancels what is queued or has failed; what was learned is `forgetting` until a trainer has `forgotten` it.
+    """Cancels a task that is queued or has failed; one that was learned is `forgetting` until a trainer has `forgotten`
+    it.
 
-    So is what was taken back before and is known again, since an older version was activated.
+    The same goes for a task that was forgotten earlier and is known again because an older version was activated.
     """
     task = await to_thread.run_sync(withdraw, services, id, limiter=services.patient)
     return on_its_way(task, response)

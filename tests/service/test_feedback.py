@@ -71,7 +71,7 @@ def test_an_answer_within_a_budget_of_its_own_cannot_be_corrected(
     ask(server, seed=4)  # how long a pass takes is known from then on
     response = server.client.post("/feedback", json={"id": ask(server, seed=4, **budget), "label": "cat"})
     assert response.status_code == 422, response.text
-    assert "ask again without tmax, epsilon, topk, keep and budget_ms" in response.json()["detail"]
+    assert "classify again without tmax, epsilon, topk, keep and budget_ms" in response.json()["detail"]
 
 
 def test_a_budget_that_is_the_versions_own_can_be_named(server: Running) -> None:
