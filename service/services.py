@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 
 from exchange.blobs import BlobStore
 from exchange.queue import TaskQueue
+from exchange.records import Manifest
 from exchange.registry import Registry
 from exchange.tasks import TaskReader
 from service.config import ServiceConfig
@@ -91,17 +92,17 @@ class Services:
         snapshot = self.served.snapshot
         return None if snapshot is None else snapshot.version
 
-    def applied(self) -> tuple[str, ...]:
-        """Ids of the tasks that the version pointed to knows; of the disk only where it is not in memory.
+    def current_manifest(self) -> Manifest | None:
+        """What the version pointed to is and knows; of the disk only where it is not in memory. None before the first.
 
         Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
         """
         version, snapshot = self.registry.current(), self.served.snapshot
         if version is None:
-            return ()
+            return None
         if snapshot is not None and snapshot.version == version:
-            return snapshot.manifest.applied
-        return self.registry.shelf.manifest(version).applied
+            return snapshot.manifest
+        return self.registry.shelf.manifest(version)
 
     def require_open(self) -> None:
         """Raise Problem 503 while draining."""

@@ -1,6 +1,7 @@
 """Learns one task at a time, and the worker that claims tasks, learns them and publishes versions.
 
-`Worker` (worker.py) waits for the lease and then serves a `Term` (term.py), which decides what comes next:
+`Worker` (worker.py) waits for the lease, makes good what a lost Redis took (restored.py) and then serves a `Term`
+(term.py), which decides what comes next:
 
 * a task that arrives goes to the `FastPath` (fast_path.py), which loads it (images.py) and serves it by the head alone;
 * when none arrives, `Consolidation` (consolidation.py) trains slots for the oldest that waits, `Promotion`

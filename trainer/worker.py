@@ -21,6 +21,7 @@ from model.backbone import load_backbone
 from model.network import RetrievalViT
 from trainer.heartbeat import Heartbeat
 from trainer.process import TrainerConfig
+from trainer.restored import restore_records
 from trainer.shelves import Shelves
 from trainer.term import Term
 
@@ -88,6 +89,7 @@ class Worker:
                 shelves = Shelves.open(self.config.store)
                 term = Term(self.network, self.queue, self.registry, shelves, heartbeat, self.config, stop)
                 base = term.knowledge.base
+                restore_records(self.queue, self.registry, base, self.config.keep_tasks)
                 log.info("learning", version=base.version, tasks=len(base.state.tasks))
                 term.run()
         except ExchangeError:

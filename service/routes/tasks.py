@@ -12,14 +12,16 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.datastructures import UploadFile
 
+from exchange.adoption import adopt
 from exchange.errors import (
     BlobCorrupt,
     BlobMissing,
+    TaskNotFound,
     VersionCorrupt,
     VersionNotFound,
     VersionUnreadable,
 )
-from exchange.records import TaskRecord, TaskState
+from exchange.records import Manifest, TaskRecord, TaskState
 from service import examples
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.problems import Problem, documented, refused
@@ -193,25 +195,40 @@ async def remove(id: Id, services: TheServices, response: Response) -> TaskView:
     """Cancels a task that is queued or has failed; one that was learned is `forgetting` until a trainer has `forgotten`
     it.
 
-    The same goes for a task that was forgotten earlier and is known again because an older version was activated.
+    The same goes for a task that was forgotten earlier and is known again because an older version was activated, and
+    for one that is known although its record is gone, because Redis was lost or it is too old.
     """
     task = await to_thread.run_sync(withdraw, services, id, limiter=services.patient)
     return on_its_way(task, response)
 
 
 def withdraw(services: Services, id_: str) -> TaskRecord:
-    """Cancel or forget a task. Raises TaskNotFound, and Problem where it is not told what the version served knows."""
-    task = services.queue.remove(id_)
-    if not task.state.ended:
-        return task
+    """Cancel or forget a task. Raises TaskNotFound, and Problem where it is not told what the version served knows.
+
+    A task whose record is gone, since Redis was lost or the record was old, can be forgotten as long as it is known.
+    """
     try:
-        known = id_ in services.applied()
+        task = services.queue.remove(id_)
+    except TaskNotFound:
+        manifest = known_by(services, id_, "the task has no record")
+        if manifest is None:
+            raise
+        adopt(services.queue, id_, manifest.created_at)
+        return services.queue.remove(id_, again=True)
+    if not task.state.ended or known_by(services, id_, f"the task is {task.state.value}") is None:
+        return task
+    return services.queue.remove(id_, again=True)
+
+
+def known_by(services: Services, id_: str, told: str) -> Manifest | None:
+    """The version served, if it knows a task. Raises Problem where that cannot be told; `told` is what can be."""
+    try:
+        manifest = services.current_manifest()
     except (VersionNotFound, VersionCorrupt, VersionUnreadable) as error:
-        told = (
-            f"the task is {task.state.value}, but whether the version served knows it cannot be told: {error}"
-        )
-        raise Problem(503, told) from error
-    return services.queue.remove(id_, again=True) if known else task
+        raise Problem(
+            503, f"{told}, but whether the version served knows it cannot be told: {error}"
+        ) from error
+    return manifest if manifest is not None and id_ in manifest.applied else None
 
 
 @router.post(

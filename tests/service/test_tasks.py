@@ -147,6 +147,24 @@ def test_delete_forgets_again_what_the_version_served_knows_again(config: Servic
             assert server.client.delete(f"/tasks/{other}").json()["state"] == "cancelled"
 
 
+def test_delete_forgets_what_the_version_served_knows_though_it_has_no_record(config: ServiceConfig) -> None:
+    with running(config) as server:
+        manifest = server.serve(random_version(server.backbone, ("cat", "dog")))
+        task, *_ = manifest.consolidated
+        assert server.client.get("/tasks").json() == {"tasks": []}
+        for _ in range(2):
+            accepted = server.client.delete(f"/tasks/{task}")
+            assert (accepted.status_code, accepted.json()["state"]) == (202, "forgetting")
+        [listed] = server.client.get("/tasks").json()["tasks"]
+        assert (listed["id"], listed["name"], listed["labels"], listed["images"]) == (task, "", [], 0)
+        assert listed["created_at"] == pytest.approx(manifest.created_at, abs=1e-3)
+        assert server.queue.depth() == 1
+        order = server.queue.claim("test", 1000)
+        assert order is not None
+        assert (order.task.id, order.task.state) == (task, TaskState.FORGETTING)
+        assert server.client.delete("/tasks/nobody").status_code == 404
+
+
 def test_delete_tells_what_it_did_while_the_disk_does_not_tell_the_rest(config: ServiceConfig) -> None:
     with running(config) as server:
         versions = [
