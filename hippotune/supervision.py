@@ -8,26 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
-import structlog
-
+from exchange.children import Keeper, stop
 from hippotune.errors import HippoTuneError
 
-log = structlog.get_logger()
-
-FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-STEADY_S = 60.0
-"""A child that ran this long was fine; its next death starts at the first pause again."""
-
-PATIENCE_S = 20.0
-"""How long a child may take to stop before it is killed."""
 
 
 class Supervisor:
@@ -38,51 +28,22 @@ class Supervisor:
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._name, self._command, self._environment = name, command, environment
-        self._stopping = threading.Event()
-        self._child: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._keep, name=f"supervise-{name}", daemon=True)
+        self._command, self._environment = command, environment
+        self._keeper = Keeper(name, self._spawn, LONGEST_PAUSE_S)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._keeper.keep()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
-            self._stopping.set()
-            child = self._child
-        if child is not None:
-            stop(child)
-        self._thread.join()
+        self._keeper.stop()
 
-    def _keep(self) -> None:
-        pause = FIRST_PAUSE_S
-        while (child := self._start()) is not None:
-            started = time.monotonic()
-            code = child.wait()
-            if self._stopping.is_set():
-                return
-            if time.monotonic() - started > STEADY_S:
-                pause = FIRST_PAUSE_S
-            log.error(
-                "process ended by itself, starting it again", process=self._name, code=code, pause_s=pause
-            )
-            self._stopping.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
-
-    def _start(self) -> subprocess.Popen[bytes] | None:
-        with self._lock:
-            if self._stopping.is_set():
-                return None
-            if self._child is not None and self._child.stdin is not None:
-                self._child.stdin.close()
-            self._child = subprocess.Popen(  # noqa: S603  # our own command, no shell
-                self._command, env=dict(self._environment), stdin=subprocess.PIPE, start_new_session=True
-            )
-            return self._child
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603  # our own command, no shell
+            self._command, env=dict(self._environment), stdin=subprocess.PIPE, start_new_session=True
+        )
 
 
 def hippotune(*arguments: str) -> list[str]:
@@ -153,15 +114,3 @@ def until_asked_to_stop() -> Iterator[None]:
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)
-
-
-def stop(child: subprocess.Popen[bytes]) -> None:
-    """Ask a child to stop, and kill it if it does not. Returns once it is gone."""
-    child.terminate()
-    try:
-        child.wait(PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    if child.stdin is not None:
-        child.stdin.close()

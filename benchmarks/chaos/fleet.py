@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from exchange.blobs import BlobStore
+from exchange.children import stop
 from exchange.connection import connect, reaching_redis
 from exchange.embedded import EmbeddedRedis
 from exchange.errors import ExchangeUnavailable
@@ -22,7 +23,7 @@ from exchange.queue import QueueConfig, TaskQueue
 from exchange.records import TaskState
 from exchange.tasks import GROUP
 from hippotune import Client
-from hippotune.supervision import hippotune, stop
+from hippotune.supervision import hippotune
 
 LEASE_S = 3.0
 COMMON = {

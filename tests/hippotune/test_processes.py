@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from exchange.embedded import EmbeddedRedis
 from hippotune.client import Client
@@ -62,10 +63,22 @@ def test_a_child_that_dies_comes_back_and_goes_with_us(tmp_path: Path) -> None:
 
 
 def test_a_deaf_child_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hippotune.supervision.PATIENCE_S", 0.5)
+    monkeypatch.setattr("exchange.children.PATIENCE_S", 0.5)
     file = tmp_path / "starts"
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + NOTES_ITS_START
     with Supervisor("child", [sys.executable, "-c", deaf, str(file)], os.environ):
+        until(lambda: len(pids(file)) == 1)
+    assert not alive(pids(file)[0])
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    file, command = tmp_path / "starts", tmp_path / "command"
+    with capture_logs() as logs, Supervisor("child", [str(command), str(file)], os.environ):
+        until(lambda: any(entry.get("reason") for entry in logs))
+        script = tmp_path / "script"
+        script.write_text('#!/bin/sh\necho $$ >> "$1"\nexec sleep 600\n')
+        script.chmod(0o755)
+        script.rename(command)
         until(lambda: len(pids(file)) == 1)
     assert not alive(pids(file)[0])
 
