@@ -31,7 +31,7 @@ from model.deliberation import LoopConfig
 from model.network import RetrievalViT
 from service.cpus import available_cpus
 from service.pace import KEEPS
-from service.runtimes import Classifier
+from service.runtimes.base import Classifier
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime

@@ -41,7 +41,7 @@ from model.network import RetrievalViT
 from model.preprocess import to_pixels
 from model.spec import BackboneSpec
 from service.cpus import available_cpus
-from service.runtimes import Classifier
+from service.runtimes.base import Classifier
 from service.runtimes.torch import TorchRuntime
 from trainer.config import LearnerConfig
 from trainer.learner import Learner

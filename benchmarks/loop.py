@@ -40,8 +40,8 @@ from model.pools import Pools
 from model.sample import sample_pools, sample_version
 from model.spec import BackboneSpec
 from service.cpus import available_cpus
-from service.runtimes import Classifier, Output
 from service.runtimes.auto import measure
+from service.runtimes.base import Classifier, Output
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime, Pass, open_session, value
 from service.runtimes.torch import TorchRuntime

@@ -27,7 +27,7 @@ from model.deliberation import LoopConfig
 from model.sample import sample_version
 from model.spec import BackboneSpec
 from service.cpus import available_cpus
-from service.runtimes import Classifier, Runtime
+from service.runtimes.base import Classifier, Runtime
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime

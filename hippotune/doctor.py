@@ -21,7 +21,7 @@ from hippotune.settings import Settings
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
-    from service.runtimes import Classifier
+    from service.runtimes.base import Classifier
     from service.runtimes.torch import TorchRuntime
 
 PACKAGES = (
@@ -287,7 +287,7 @@ def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
 
 def milliseconds(classifier: Classifier, sample: Checkpoint, passes: int = 5) -> float:
     """One image through the network: the median of a few passes, the first left out."""
-    from service.runtimes import grey_images
+    from service.runtimes.base import grey_images
 
     pixels, times = grey_images(sample.identity.px), []
     for _ in range(1 + passes):

@@ -33,7 +33,7 @@ from service.middleware import FastPath, HeadRequests, Lingering, ProtocolErrors
 from service.pace import Pace
 from service.receive import Bodies
 from service.routes import classify, events, feedback, inference, operations, page, tasks, versions
-from service.runtimes import Runtime
+from service.runtimes.base import Runtime
 from service.runtimes.load import load_runtime
 from service.services import Services
 from service.snapshot import Served

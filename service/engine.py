@@ -29,7 +29,7 @@ from model.budget import Budget
 from service.metrics import Metrics
 from service.pace import Pace
 from service.problems import Problem
-from service.runtimes import Output
+from service.runtimes.base import Output
 from service.snapshot import NEVER_CANARY, Asked, Served, Snapshot
 from service.tickets import Batch, Item, Scored, Started, Ticket, fail, resolve
 

@@ -23,7 +23,7 @@ from service.memory import SharedMemory
 from service.metrics import Metrics
 from service.problems import Problem
 from service.receive import Bodies
-from service.runtimes import Runtime
+from service.runtimes.base import Runtime
 from service.snapshot import Served, Snapshot
 from service.watcher import Watcher
 

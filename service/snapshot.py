@@ -11,7 +11,7 @@ from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from service.problems import refused
-from service.runtimes import Classifier
+from service.runtimes.base import Classifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.budget import Budget
 from service.problems import Problem
-from service.runtimes import Output
+from service.runtimes.base import Output
 from service.snapshot import NEVER_CANARY, Asked, Snapshot
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from service.runtimes import LayerTrace, Output
+from service.runtimes.base import LayerTrace, Output
 
 
 class MixedSlot(BaseModel):

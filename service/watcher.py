@@ -20,7 +20,7 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from service.engine import Engine
 from service.metrics import Metrics
-from service.runtimes import Classifier, Runtime, fault_of, grey_images, passes_of
+from service.runtimes.base import Classifier, Runtime, fault_of, grey_images, passes_of
 from service.snapshot import CanarySnapshot, Served, Snapshot
 
 log = structlog.get_logger(__name__)

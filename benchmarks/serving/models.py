@@ -17,7 +17,7 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.sample import sample_version
 from model.spec import BackboneSpec
-from service.runtimes import Classifier, Output, Runtime
+from service.runtimes.base import Classifier, Output, Runtime
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime

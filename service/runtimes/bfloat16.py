@@ -20,7 +20,7 @@ from model.budget import Budget, BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig, Memory, Recall
 from model.network import Features, RetrievalViT
-from service.runtimes import Classifier, Output
+from service.runtimes.base import Classifier, Output
 from service.runtimes.torch import TorchClassifier, TorchRuntime
 
 

@@ -8,7 +8,7 @@ import structlog
 
 from model.device import multiplies_bfloat16
 from service.config import ServiceConfig
-from service.runtimes import Runtime
+from service.runtimes.base import Runtime
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
 

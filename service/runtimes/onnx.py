@@ -24,7 +24,7 @@ from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.export import GraphKind, version_inputs
-from service.runtimes import Classifier, Output, as_taught
+from service.runtimes.base import Classifier, Output, as_taught
 from service.runtimes.graphs import ExportFailed, Graphs
 from service.runtimes.torch import TorchRuntime
 

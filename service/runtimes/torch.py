@@ -20,7 +20,7 @@ from model.deliberation import LoopConfig, Memory, Recall
 from model.device import pick_device
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
-from service.runtimes import Classifier, LayerTrace, Output, as_taught
+from service.runtimes.base import Classifier, LayerTrace, Output, as_taught
 
 
 class TorchRuntime:

@@ -33,7 +33,7 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.head import Head
 from model.pools import Pools
-from service.runtimes import Output
+from service.runtimes.base import Output
 
 
 class Reader:

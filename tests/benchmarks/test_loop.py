@@ -15,7 +15,7 @@ pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras
 from benchmarks.loop import compare, multiply_adds
 from model.budget import Budget
 from model.deliberation import LoopConfig
-from service.runtimes import Output
+from service.runtimes.base import Output
 
 
 class Sleeper:

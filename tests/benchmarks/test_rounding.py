@@ -14,7 +14,7 @@ from benchmarks.budgets import Judged
 from benchmarks.rounding import accuracies, table, times
 from benchmarks.serving.page import page
 from model.budget import Budget
-from service.runtimes import Output
+from service.runtimes.base import Output
 from tests.benchmarks.test_budgets import Reader, version
 
 

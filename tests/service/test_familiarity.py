@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect
 from hippotune import Client
 from model.checkpoint import Checkpoint
 from service.config import ServiceConfig
-from service.runtimes import Output, fault_of
+from service.runtimes.base import Output, fault_of
 from tests.service.support import Running, picture, random_version, running, wait_for
 from tests.service.web.chromium import opened
 

@@ -22,8 +22,9 @@ from model.deliberation import LoopConfig
 from model.export import GraphKind
 from model.sample import sample_version
 from model.spec import BackboneSpec
-from service.runtimes import Classifier, Output, auto, grey_images
+from service.runtimes import auto
 from service.runtimes.auto import AutoRuntime, Choice
+from service.runtimes.base import Classifier, Output, grey_images
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxClassifier
 from service.runtimes.torch import TorchRuntime

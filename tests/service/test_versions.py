@@ -27,7 +27,7 @@ from model.checkpoint import Checkpoint
 from model.spec import BackboneSpec
 from service.app import create_app
 from service.config import ServiceConfig
-from service.runtimes import Classifier, Output
+from service.runtimes.base import Classifier, Output
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
 from service.watcher import warm
