@@ -43,7 +43,7 @@ class Nothing:
         return Output(scores, unknown, np.zeros((count, 0), dtype=np.int64), features, ())
 
 
-class Fixed:
+class Fixed(Runtime):
     """A runtime that has one model, whatever version is asked of it."""
 
     def __init__(self, beside: TorchRuntime, scene: Scene, version: Checkpoint) -> None:
@@ -64,12 +64,6 @@ class Fixed:
         if not checkpoint.labels:
             return self._beside.prepare(checkpoint)
         return load_model(self._scene, self._beside, self._version)
-
-    def opened(self) -> None:
-        """Nothing is measured."""
-
-    def close(self) -> None:
-        """Nothing runs in the background."""
 
 
 def load_torch(scene: Scene) -> TorchRuntime:

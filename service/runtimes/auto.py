@@ -25,7 +25,7 @@ from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.sample import sample_version
-from service.runtimes.base import Classifier, Output, fault_of, grey_images, passes_of
+from service.runtimes.base import Classifier, Output, Runtime, fault_of, grey_images, passes_of
 from service.runtimes.graphs import ExportStopped, Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime
@@ -66,7 +66,7 @@ class Choice:
         return f"auto; speed of onnx over torch: {each}"
 
 
-class AutoRuntime:
+class AutoRuntime(Runtime):
     """Torch and onnx side by side, on the CPU."""
 
     def __init__(self, beside: TorchRuntime, graphs: Graphs, threads: int) -> None:

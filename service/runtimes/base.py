@@ -82,7 +82,7 @@ class Classifier(Protocol):
 
 
 class Runtime(Protocol):
-    """A backbone on a device."""
+    """A backbone on a device. Runtimes inherit it: most measure nothing and do nothing in the background."""
 
     @property
     def name(self) -> str:
@@ -102,10 +102,12 @@ class Runtime(Protocol):
         """
 
     def opened(self) -> None:
-        """Requests come from now on: `prepare` is to measure nothing first, as new classes wait for it."""
+        """Requests come from now on: `prepare` measures nothing first, as new classes wait for it."""
+        return
 
     def close(self) -> None:
         """End what it does in the background, and what a thread waits for in `prepare`. Again does no harm."""
+        return
 
 
 def passes_of(checkpoint: Checkpoint) -> tuple[LoopConfig, bool]:

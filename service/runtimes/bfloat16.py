@@ -20,11 +20,11 @@ from model.budget import Budget, BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig, Memory, Recall
 from model.network import Features, RetrievalViT
-from service.runtimes.base import Classifier, Output
+from service.runtimes.base import Classifier, Output, Runtime
 from service.runtimes.torch import TorchClassifier, TorchRuntime
 
 
-class Bfloat16Runtime:
+class Bfloat16Runtime(Runtime):
     """A backbone whose weights are in bfloat16. Beside it stands the same one in float32, which explains answers."""
 
     def __init__(self, beside: TorchRuntime) -> None:
@@ -47,12 +47,6 @@ class Bfloat16Runtime:
         network = MixedViT(self._backbone, checkpoint.loop)
         mixed = TorchClassifier(network, checkpoint.to(device), device, self.name)
         return Bfloat16Classifier(mixed, explainer)
-
-    def opened(self) -> None:
-        """Nothing is measured."""
-
-    def close(self) -> None:
-        """Nothing runs in the background."""
 
 
 class Bfloat16Classifier:

@@ -24,7 +24,7 @@ from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.export import GraphKind, version_inputs
-from service.runtimes.base import Classifier, Output, as_taught
+from service.runtimes.base import Classifier, Output, Runtime, as_taught
 from service.runtimes.graphs import ExportFailed, Graphs
 from service.runtimes.torch import TorchRuntime
 
@@ -38,7 +38,7 @@ BROKEN = (InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile)
 """What onnxruntime raises over a file that holds no whole graph."""
 
 
-class OnnxRuntime:
+class OnnxRuntime(Runtime):
     """A backbone as its graphs hold it. Beside it, on the same device, stands torch, which explains answers."""
 
     def __init__(self, beside: TorchRuntime, graphs: Graphs, threads: int) -> None:
@@ -72,9 +72,6 @@ class OnnxRuntime:
         sessions = self._sessions_of(checkpoint.loop)
         with self._beside.one_thread():
             return OnnxClassifier(sessions, checkpoint, explainer, pairs, self._graphs.int8, device)
-
-    def opened(self) -> None:
-        """Nothing is measured."""
 
     def close(self) -> None:
         self._graphs.stop()

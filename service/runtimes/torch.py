@@ -20,10 +20,10 @@ from model.deliberation import LoopConfig, Memory, Recall
 from model.device import pick_device
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
-from service.runtimes.base import Classifier, LayerTrace, Output, as_taught
+from service.runtimes.base import Classifier, LayerTrace, Output, Runtime, as_taught
 
 
-class TorchRuntime:
+class TorchRuntime(Runtime):
     """A backbone in float32 on one device."""
 
     def __init__(self, backbone: Backbone, device: torch.device, threads: int = 1) -> None:
@@ -68,12 +68,6 @@ class TorchRuntime:
             yield
         finally:
             torch.set_num_threads(self._threads)
-
-    def opened(self) -> None:
-        """Nothing is measured."""
-
-    def close(self) -> None:
-        """Nothing runs in the background."""
 
 
 class TorchClassifier:
