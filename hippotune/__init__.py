@@ -5,7 +5,16 @@ The client needs httpx alone: importing it loads neither torch nor the service.
 
 from hippotune.client import AsyncClient, Client
 from hippotune.errors import HippoTuneError, Refused, TaskFailed, Unreachable
-from hippotune.records import Budget, Classification, Prediction, Task, Timings, Version
+from hippotune.records import (
+    Budget,
+    Classification,
+    LayerTrace,
+    MixedSlot,
+    Prediction,
+    Task,
+    Timings,
+    Version,
+)
 
 __all__ = [
     "AsyncClient",
@@ -13,6 +22,8 @@ __all__ = [
     "Classification",
     "Client",
     "HippoTuneError",
+    "LayerTrace",
+    "MixedSlot",
     "Prediction",
     "Refused",
     "Task",

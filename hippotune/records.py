@@ -47,6 +47,46 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class MixedSlot:
+    """A slot that a step recalled: its place in the pool, the id of the task that brought it, its share."""
+
+    slot: int
+    task: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTrace:
+    """What one layer recalled, with an entry for each step that was taken.
+
+    layer: counted from 1.
+    steps: the slots that each mixed, best first; their weights sum to 1.
+    moved: how far each moved the recall, which is what `epsilon` is compared with; 0 for the first.
+    cosines: of each step's query with the first one.
+    path: the queries on the plane that keeps most of their way, the first at (0, 0).
+    """
+
+    layer: int
+    steps: tuple[tuple[MixedSlot, ...], ...]
+    moved: tuple[float, ...]
+    cosines: tuple[float, ...]
+    path: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def parse(cls, answer: Mapping[str, Any]) -> Self:
+        """From the JSON of a layer's trace."""
+        return cls(
+            layer=answer["layer"],
+            steps=tuple(
+                tuple(MixedSlot(**_known(MixedSlot, slot)) for slot in step) for step in answer["steps"]
+            ),
+            moved=tuple(answer["moved"]),
+            cosines=tuple(answer["cosines"]),
+            path=tuple((x, y) for x, y in answer["path"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Classification:
     """One image's answer.
 
@@ -58,7 +98,7 @@ class Classification:
     version: what answered.
     steps: loop steps really run in each retrieval layer.
     timings_ms: of the whole request, where it was of many images.
-    trace: what was recalled at each layer and step, if `explain` was asked for.
+    trace: what each layer recalled, if `explain` was asked for; else None.
     """
 
     id: str
@@ -67,7 +107,7 @@ class Classification:
     budget: Budget
     steps: tuple[int, ...]
     timings_ms: Timings
-    trace: Any = None
+    trace: tuple[LayerTrace, ...] | None = None
     familiarity: float | None = None
 
     @property
@@ -78,6 +118,7 @@ class Classification:
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """From the JSON of POST /classify."""
+        trace = answer.get("trace")
         return cls(
             id=answer["id"],
             predictions=tuple(Prediction(p["label"], p["score"]) for p in answer["predictions"]),
@@ -85,7 +126,7 @@ class Classification:
             budget=Budget(**_known(Budget, answer["budget"])),
             steps=tuple(answer["steps"]),
             timings_ms=Timings(**_known(Timings, answer["timings_ms"])),
-            trace=answer.get("trace"),
+            trace=None if trace is None else tuple(LayerTrace.parse(layer) for layer in trace),
             familiarity=answer.get("familiarity"),
         )
 

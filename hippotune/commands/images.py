@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -16,7 +16,7 @@ from hippotune.errors import HippoTuneError, Refused, unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.latency import Latency, latency, noise
 from hippotune.output import print_error, print_json, print_table
-from hippotune.records import Budget, Classification
+from hippotune.records import Budget, Classification, LayerTrace
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
 
@@ -73,7 +73,7 @@ def classify(
     elif answers:
         print_answers(answers)
         for path, answer in answers if explain else ():
-            print_trace(str(path), answer.trace)
+            print_trace(str(path), answer.trace or ())
     for failure in failures[:-1]:
         print_error(unnumbered(failure))
     if failures:
@@ -201,21 +201,21 @@ def print_latencies(title: str, budgets: Sequence[Ask], measured: Sequence[Laten
     )
 
 
-def print_trace(image: str, trace: Sequence[Mapping[str, Any]]) -> None:
+def print_trace(image: str, trace: Sequence[LayerTrace]) -> None:
     """A line a layer: the slot that each step recalled most, its share, and how far the last step moved the recall."""
     if not trace:
         typer.echo(f"{image}: nothing recalled, as this version has no slots")
         return
-    steps = max(len(layer["steps"]) for layer in trace)
+    steps = max(len(layer.steps) for layer in trace)
     print_table(
         f"{image}: most recalled, slot and share",
         ["layer", *(f"step {number}" for number in range(1, steps + 1)), "moved"],
         [
             [
-                layer["layer"],
-                *(f"{best[0]['slot']}, {best[0]['weight']:.0%}" for best in layer["steps"]),
-                *("stopped" for _ in range(steps - len(layer["steps"]))),
-                f"{layer['moved'][-1]:.2g}",
+                layer.layer,
+                *(f"{best[0].slot}, {best[0].weight:.0%}" for best in layer.steps),
+                *("stopped" for _ in range(steps - len(layer.steps))),
+                f"{layer.moved[-1]:.2g}",
             ]
             for layer in trace
         ],

@@ -53,7 +53,13 @@ def test_an_image_is_classified_within_its_budget(client: Client, tasks: list[De
     assert (answer.budget.tmax, answer.budget.topk, answer.budget.keep) == (2, 1, 0.7)
     assert [prediction.label for prediction in answer.predictions] == ["1"]
     assert answer.steps == (2, 2), "one for each layer that deliberates"
-    assert [traced["layer"] for traced in answer.trace] == [1, 3]
+    assert answer.trace is not None
+    assert [traced.layer for traced in answer.trace] == [1, 3]
+    for traced in answer.trace:
+        assert [len(mixed) for mixed in traced.steps] == [1, 1], "topk slots a step"
+        assert all(mixed[0].weight == pytest.approx(1) for mixed in traced.steps)
+        assert len(traced.moved) == len(traced.cosines) == len(traced.path) == 2
+    assert client.classify(image).trace is None
     assert answer.timings_ms.total >= answer.timings_ms.compute > 0
 
 
