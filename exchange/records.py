@@ -65,7 +65,7 @@ class TaskRecord:
     """Sorted, each once."""
     progress: float
     """0 (nothing learned) to 1 (consolidated)."""
-    metrics: dict[str, float]
+    metrics: Mapping[str, float]
     error: str | None
     created_at: float
     updated_at: float
@@ -194,8 +194,8 @@ class Manifest:
     fast: tuple[str, ...]
     """Ids of the tasks that only the fast head knows."""
     slots: int
-    metrics: dict[str, float]
-    files: dict[str, FileRecord]
+    metrics: Mapping[str, float]
+    files: Mapping[str, FileRecord]
     """By role."""
 
     def __post_init__(self) -> None:
