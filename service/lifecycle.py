@@ -25,7 +25,7 @@ class Lifecycle:
     unready: bool = False
     draining: bool = False
     failure: Exception | None = None
-    _hurried: set[asyncio.Timeout] = field(default_factory=set)
+    _hurried: set[asyncio.Timeout] = field(default_factory=set, init=False)
 
     def drain(self) -> None:
         """From the event loop."""
