@@ -42,6 +42,14 @@ def test_every_direct_dependency_is_pinned() -> None:
     assert {canonicalize_name(Requirement(text).name) for text in direct()} <= PINNED
 
 
+def test_pins_keep_within_the_bounds_of_all_who_ask() -> None:
+    pins = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in map(Requirement, LINES)}
+    asked = [Requirement(text) for text in direct()]
+    for requirement in [*asked, *chain.from_iterable(map(brought_by, asked))]:
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin is None or requirement.specifier.contains(pin), f"{requirement} is pinned to {pin}"
+
+
 def test_everything_they_bring_is_pinned() -> None:
     """As far as it is installed here; the other extras are not."""
     waiting = [Requirement(text) for text in direct()]
