@@ -5,6 +5,6 @@ Start with `records`, what is said; `queue` carries tasks one way, `registry` ve
     tasks           records, fields, queue, queue_lua, tasks, handling, adoption
     versions        registry, registry_lua, moves, shelf
     on disk         blobs, files, upkeep
-    in Redis        connection, embedded, redis_keys, lease, relay
+    in Redis        connection, embedded, children, redis_keys, lease, relay
     faults          errors
 """
