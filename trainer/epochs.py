@@ -95,7 +95,7 @@ class TaskTraining:
     @property
     def epochs(self) -> int:
         """Passes over the images: a small task gets more, so that its slots move at all."""
-        return max(self.config.epochs, -(-self.lesson.least_steps // self.steps))
+        return passes(self.config.epochs, self.steps, self.lesson.least_steps)
 
     def run(
         self,
@@ -188,6 +188,11 @@ class TaskTraining:
                 key: value.to("cpu" if key == "step" else parameter.device, copy=True)
                 for key, value in moments.items()
             }
+
+
+def passes(epochs: int, steps: int, least_steps: int) -> int:
+    """So many passes of `steps` updates, or as many more as it takes to make `least_steps`."""
+    return max(epochs, -(-least_steps // steps))
 
 
 def drift_of(before: Tensor, after: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config import LearnerConfig
+from trainer.epochs import passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Protocol:
     scenario, tasks: how the data becomes a stream.
     px: side of the square input.  train_per_class, test_per_class: the first so many of each class; None takes all.
     split: what judges; `validation` is cut from training data, for a search of hyper-parameters.
-    epochs, batch: passes over a task, images a step.
+    epochs, least_steps, batch: passes over a task, or more of them until so many updates were made; images a step.
     probe_per_class: test images a class that are asked again and again during training, for the stability gap.
     backbone, weights: a timm name or `bundled`, and its safetensors file.
     precision: fp32 or bf16; None takes bf16 on CUDA, else fp32.
@@ -31,6 +32,7 @@ class Protocol:
     test_per_class: int | None = 20
     split: str = "test"
     epochs: int = LearnerConfig().epochs
+    least_steps: int = LearnerConfig().least_steps
     batch: int = LearnerConfig().batch
     probe_per_class: int = 2
     backbone: str = "deit_tiny_patch16_224"
@@ -38,14 +40,21 @@ class Protocol:
     precision: str | None = None
     device: str = "cpu"
 
+    def shown(self, images: int) -> int:
+        """Images that are trained on while a task of so many is passed over."""
+        return images * passes(self.epochs, -(-images // self.batch), self.least_steps)
+
     @property
     def single_pass(self) -> bool:
         """Whether every image is trained on once."""
         return self.scenario == "online"
 
     def __post_init__(self) -> None:
-        if self.single_pass and self.epochs != 1:
-            raise ValueError(f"epochs is {self.epochs}; the online scenario passes over every image once")
+        if self.single_pass and (self.epochs != 1 or self.least_steps):
+            raise ValueError(
+                f"epochs is {self.epochs}, least_steps {self.least_steps}; "
+                "the online scenario passes over every image once"
+            )
 
 
 QUICK = Protocol()
@@ -55,7 +64,7 @@ CUB = Protocol(data="cub100", px=224, train_per_class=None, test_per_class=None)
 
 SCENARIO_CONDITIONS: dict[str, dict[str, int]] = {
     "domain": {"tasks": 5},
-    "online": {"epochs": 1},
+    "online": {"epochs": 1, "least_steps": 0},
     "single": {"tasks": 100},
 }
 """What a scenario asks for where nothing else is said."""

@@ -80,9 +80,8 @@ def configure(recipe: Recipe, protocol: Protocol, seed: int, settings: Sequence[
     """A method's configuration under a protocol: its passes, the seed, then what the caller overrides."""
     fixed = []
     if recipe.schedule is not None:
-        fixed += [f"{recipe.schedule}epochs={protocol.epochs}", f"{recipe.schedule}batch={protocol.batch}"]
-    if recipe.schedule == "learner." and protocol.single_pass:
-        fixed += ["learner.least_steps=0"]
+        schedule = {"epochs": protocol.epochs, "least_steps": protocol.least_steps, "batch": protocol.batch}
+        fixed += [f"{recipe.schedule}{name}={value}" for name, value in schedule.items()]
     if recipe.seed is not None:
         fixed += [f"{recipe.seed}={seed}"]
     return override(recipe.config, (*fixed, *settings))
@@ -137,7 +136,7 @@ def learn(
     task = Task(experience.id, experience.train.pixels(protocol.px), experience.train.names)
     probed = judges[:number] if protocol.probe_per_class else ()
     old = [few(images, protocol.probe_per_class) for images in probed]
-    total = len(task.labels) * protocol.epochs
+    total = protocol.shown(len(task.labels))
     observer = Observer(
         method, number, old, judges[number], PROBE_EVERY, lambda images: progress(number, total, images)
     )

@@ -23,7 +23,8 @@ class Recipe:
     """A method.
 
     build: from its configuration.  config: its defaults.
-    schedule: what stands before `epochs` and `batch` in their dotted paths, which the protocol sets; None has none.
+    schedule: what stands before `epochs`, `least_steps` and `batch` in their dotted paths, which the protocol sets;
+        None has none.
     seed: dotted path to a seed in the configuration, where the method does not take the setting's.
     joint: whether it learns all tasks as one.
     """

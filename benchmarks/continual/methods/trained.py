@@ -17,6 +17,7 @@ from benchmarks.continual.methods.prompts import PromptConfig
 from model.checkpoint import read_tensors, write_tensors
 from model.moments import label_rows
 from trainer.config import LearnerConfig
+from trainer.epochs import passes
 from trainer.precision import training_precision
 from trainer.task import Task
 
@@ -28,7 +29,7 @@ class TrainedConfig:
     body: what is trained between pixels and features.
     lr, head_lr: of the body and of the head.  optimizer: adam, or sgd with momentum 0.9.
     masked: cross-entropy over the classes of the task at hand alone, so that old ones are never pushed down.
-    mirror: share of images seen mirrored, as our learner does.  epochs, batch: as for every method.
+    mirror: share of images seen mirrored, as our learner does.  epochs, least_steps, batch: as for every method.
     """
 
     body: FullConfig | LoraConfig | PromptConfig = field(default_factory=FullConfig)
@@ -38,6 +39,7 @@ class TrainedConfig:
     masked: bool = True
     mirror: float = LearnerConfig().mirror
     epochs: int = LearnerConfig().epochs
+    least_steps: int = LearnerConfig().least_steps
     batch: int = LearnerConfig().batch
 
 
@@ -105,7 +107,8 @@ class Trained:
         targets = label_rows(task.labels, self.known).to(self.setting.device)
         present = targets.unique() if self.config.masked else torch.arange(len(self.known)).to(targets)
         optimizer = self.optimizer()
-        for epoch in range(self.config.epochs):
+        steps = -(-len(targets) // self.config.batch)
+        for epoch in range(passes(self.config.epochs, steps, self.config.least_steps)):
             generator = torch.Generator().manual_seed(epoch)
             order = torch.randperm(len(targets), generator=generator)
             mirrored = torch.rand(len(targets), generator=generator) < self.config.mirror

@@ -57,5 +57,5 @@ def protocol(folder: Path, weights: Path) -> Protocol:
     """Three tasks of two colours."""
     return Protocol(
         data=f"imagefolder:{folder}", tasks=3, px=32, train_per_class=None, test_per_class=None, epochs=1,
-        batch=8, backbone=BACKBONE, weights=weights,
+        least_steps=0, batch=8, backbone=BACKBONE, weights=weights,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.continual.data import Encoded, choose, load
 from benchmarks.continual.methods import RECIPES
-from benchmarks.continual.protocols import Protocol
+from benchmarks.continual.protocols import SCENARIO_CONDITIONS, Protocol
 from benchmarks.continual.runner import configure, stream
 from benchmarks.continual.streams import after_trial, class_incremental, domain_incremental
 from benchmarks.continual.superclasses import SUPERCLASSES
@@ -129,7 +129,8 @@ def test_every_class_of_cifar100_has_its_superclass() -> None:
 
 def test_a_single_pass_is_one_pass() -> None:
     with pytest.raises(ValueError, match="epochs is 3"):
-        Protocol(scenario="online", epochs=3)
-    assert (
-        configure(RECIPES["hippotune"], Protocol(scenario="online", epochs=1), 0, ()).learner.least_steps == 0
-    )
+        Protocol(scenario="online", epochs=3, least_steps=0)
+    with pytest.raises(ValueError, match="least_steps 50"):
+        Protocol(scenario="online", epochs=1)
+    online = Protocol(scenario="online", **SCENARIO_CONDITIONS["online"])
+    assert configure(RECIPES["hippotune"], online, 0, ()).learner.least_steps == 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.continual.methods import RECIPES
 from benchmarks.continual.methods.aligned import gaussian, scaled
 from benchmarks.continual.methods.base import Images, Setting, percent_right
 from benchmarks.continual.methods.bodies import Lora, LoraConfig
@@ -15,6 +17,8 @@ from benchmarks.continual.methods.joint import affine, logistic_regression
 from benchmarks.continual.methods.ranpac import best_ridge, ridge
 from benchmarks.continual.methods.replayed import Replayed, ReplayedConfig, widened
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
+from benchmarks.continual.protocols import FEW
+from benchmarks.continual.runner import configure
 from model.backbone import load_backbone
 from model.budget import Budget, BudgetBatch
 from model.deliberation import LoopConfig
@@ -31,8 +35,12 @@ def setting(weights: Path) -> Setting:
 
 
 class Unwatched:
+    def __init__(self) -> None:
+        self.images = 0.0
+
     def trained(self, images: float) -> None:
         assert images > 0
+        self.images += images
 
     def served(self) -> None: ...
 
@@ -44,12 +52,31 @@ def noise(name: str, labels: tuple[str, ...]) -> Task:
 
 def test_a_masked_loss_never_moves_the_rows_of_old_classes(setting: Setting) -> None:
     for masked in (True, False):
-        method = Trained(TrainedConfig(LoraConfig(), masked=masked, epochs=1, batch=4), setting)
+        method = Trained(
+            TrainedConfig(LoraConfig(), masked=masked, epochs=1, least_steps=0, batch=4), setting
+        )
         method.learn(noise("a", ("ant", "bee") * 4), Unwatched())
         before = method.head.weight[:2].clone()
         method.learn(noise("b", ("cow", "dog") * 4), Unwatched())
         assert method.labels == ("ant", "bee", "cow", "dog")
         assert torch.equal(method.head.weight[:2], before) == masked
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.schedule is not None])
+def test_a_small_task_is_passed_over_as_often_by_every_method(name: str) -> None:
+    config = configure(RECIPES[name], FEW, 0, ())
+    for part in filter(None, RECIPES[name].schedule.split(".")):
+        config = getattr(config, part)
+    assert (config.epochs, config.least_steps, config.batch) == (FEW.epochs, FEW.least_steps, FEW.batch)
+
+
+def test_a_small_task_is_passed_over_until_it_made_so_many_updates(setting: Setting) -> None:
+    for least_steps, passes in ((0, 2), (7, 4)):
+        watch = Unwatched()
+        config = TrainedConfig(LoraConfig(), epochs=2, least_steps=least_steps, batch=4)
+        Trained(config, setting).learn(noise("a", ("ant", "bee") * 4), watch)
+        assert watch.images == 8 * passes
+        assert replace(FEW, epochs=2, least_steps=least_steps, batch=4).shown(8) == 8 * passes
 
 
 def test_low_rank_updates_start_as_the_plain_transformer(setting: Setting) -> None:
@@ -71,13 +98,17 @@ def test_a_body_may_read_what_our_head_reads(setting: Setting) -> None:
 
 def test_training_a_copy_leaves_the_backbone_as_it_was(setting: Setting) -> None:
     before = setting.backbone.vit.blocks[0].attn.qkv.weight.clone()
-    Trained(TrainedConfig(epochs=1, batch=4), setting).learn(noise("a", ("ant", "bee")), Unwatched())
+    Trained(TrainedConfig(epochs=1, least_steps=0, batch=4), setting).learn(
+        noise("a", ("ant", "bee")), Unwatched()
+    )
     assert torch.equal(setting.backbone.vit.blocks[0].attn.qkv.weight, before)
     assert not any(parameter.requires_grad for parameter in setting.backbone.parameters())
 
 
 def test_the_buffer_holds_no_more_than_it_may_and_some_of_every_task(setting: Setting) -> None:
-    config = ReplayedConfig(TrainedConfig(LoraConfig(), masked=False, epochs=2, batch=4), buffer=6)
+    config = ReplayedConfig(
+        TrainedConfig(LoraConfig(), masked=False, epochs=2, least_steps=0, batch=4), buffer=6
+    )
     method = Replayed(config, setting)
     method.learn(noise("a", ("ant", "bee") * 4), Unwatched())
     method.learn(noise("b", ("cow", "dog") * 4), Unwatched())

@@ -22,9 +22,9 @@ from tests.trainer.test_imports import SERVICE_ONLY
 
 LAYERS = "loop.layers=(1, 2, 3)"
 SMALL = {
-    "hippotune": (LAYERS, "learner.slots=3", "learner.settled=100", "learner.least_steps=0"),
+    "hippotune": (LAYERS, "learner.slots=3", "learner.settled=100"),
     "hippotune-fast": (LAYERS,),
-    "joint": (LAYERS, "learner.slots=3", "learner.least_steps=0"),
+    "joint": (LAYERS, "learner.slots=3"),
     "ranpac": ("width=100",),
     "slca": ("samples=8",),
     "der": ("buffer=10",),
