@@ -22,7 +22,7 @@ PROMPTS = tuple((f"lr={lr}", "head_lr=0.01") for lr in (1e-3, 3e-3, 1e-2, 3e-2, 
 SHARED = tuple((f"lr={lr}", f"head_lr={lr}") for lr in (1e-3, 3e-3, 1e-2, 3e-2))
 """One rate for prompts and head, as CODA-Prompt is trained."""
 ADAPTER = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 1e-2)))
-SLOW = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-4, 1e-2), (1e-3, 1e-2), (1e-3, 1e-1)))
+SLOW = tuple((f"lr={lr}", "head_lr=0.01") for lr in (5e-6, 1e-5, 2e-5, 5e-5, 1e-4))
 PLAIN = tuple((f"lr={lr}", f"head_lr={head}") for lr, head in ((1e-5, 1e-3), (1e-4, 1e-3)))
 
 GRIDS = {
@@ -36,7 +36,7 @@ GRIDS = {
     "finetune": PLAIN,
 }
 TASKS, TEST_PER_CLASS = 2, 20
-"""How much of a stream is enough to tell rates apart."""
+"""How much of a stream is enough to tell rates apart; `--tasks` more where they show in what is forgotten."""
 
 
 def main() -> None:
@@ -46,6 +46,8 @@ def main() -> None:
     parse.add_argument("--protocol", choices=sorted(PROTOCOLS), default="quick")
     parse.add_argument("--folder", type=Path, default=PROTOCOLS["quick"].folder)
     parse.add_argument("--weights", type=Path, default=PROTOCOLS["quick"].weights)
+    parse.add_argument("--tasks", type=int, default=TASKS, help="of the stream, after which rates are judged")
+    parse.add_argument("--seed", type=int, default=0, help="as in benchmarks.continual")
     parse.add_argument(
         "--also", action="append", default=[], metavar="FIELD=VALUE", help="set at every point"
     )
@@ -59,14 +61,20 @@ def main() -> None:
     points = []
     for settings in GRIDS[options.method]:
         chosen = [*(f"{recipe.schedule}{setting}" for setting in settings), *options.also]
-        what = Run(options.method, protocol, configure(recipe, protocol, 0, chosen), 0, TASKS)
+        what = Run(
+            options.method, protocol, configure(recipe, protocol, options.seed, chosen),
+            options.seed, options.tasks,
+        )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             figures = run(what, recipe, Path(folder) / "run", lambda *_: None)
         points.append({"settings": chosen, "last": figures["last"], "aaa": figures["aaa"]})
         print(points[-1], flush=True)
     best = max(points, key=lambda point: (point["last"], point["aaa"]))
-    command = f"python -m benchmarks.continual.tune --method {options.method} --protocol {options.protocol}"
-    keep({"command": command, "tasks": TASKS, "points": points, "best": best}, options.out)
+    command = (
+        f"python -m benchmarks.continual.tune --method {options.method} --protocol {options.protocol} "
+        f"--tasks {options.tasks} --seed {options.seed}"
+    )
+    keep({"command": command, "tasks": options.tasks, "points": points, "best": best}, options.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from benchmarks.continual.methods.aligned import gaussian, scaled
 from benchmarks.continual.methods.base import Images, Setting, percent_right
 from benchmarks.continual.methods.bodies import Lora, LoraConfig
 from benchmarks.continual.methods.joint import affine, logistic_regression
-from benchmarks.continual.methods.ranpac import best_ridge, ridge
+from benchmarks.continual.methods.ranpac import HELD_OUT, RIDGES, Ranpac, RanpacConfig, best_ridge, ridge
 from benchmarks.continual.methods.replayed import Replayed, ReplayedConfig, widened
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
 from benchmarks.continual.protocols import FEW
@@ -140,19 +140,49 @@ def test_ridge_weights_solve_the_regularised_least_squares() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(30, 5, generator=generator, dtype=torch.float64)
     labels = tuple("ab"[i % 2] for i in range(30))
-    weight = ridge(ClassMoments.empty(5).observe(features, labels), 0.7)
+    moments = ClassMoments.empty(5).observe(features, labels)
+    weight = ridge(moments.gram, moments.sums, 0.7)
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 15, dtype=torch.float64)
     expected = torch.linalg.solve(features.mT @ features + 0.7 * torch.eye(5), features.mT @ targets)
-    assert torch.allclose(weight.double(), expected, atol=1e-5)
+    assert torch.allclose(weight, expected, atol=1e-8)
 
 
 def test_the_ridge_is_chosen_by_held_out_error() -> None:
-    generator = torch.Generator().manual_seed(0)
-    labels = tuple("ab"[i % 2] for i in range(40))
-    signs = torch.tensor([1.0, -1.0]).repeat(20).unsqueeze(1).double()
-    clean = torch.cat([signs, 1e-3 * torch.randn(40, 60, generator=generator).double()], dim=1)
-    noisy = torch.cat([0.1 * signs, torch.randn(40, 60, generator=generator).double()], dim=1)
-    assert best_ridge(clean, labels, 0) < best_ridge(noisy, labels, 0)
+    clean, noisy = (best_ridge(*two_classes(spread), 1.0) for spread in (1e-3, 10.0))
+    assert clean < noisy
+
+
+def two_classes(spread: float) -> tuple[ClassMoments, ClassMoments]:
+    """Moments of 40 vectors of two classes, learned one class after the other, and of each fifth of them."""
+    moments = judges = ClassMoments.empty(61)
+    for number, label in enumerate("ab"):
+        noise = spread * torch.randn(20, 60, generator=torch.Generator().manual_seed(number))
+        vectors = torch.cat([torch.full((20, 1), 1.0 - 2 * number), noise], dim=1)
+        moments = moments.observe(vectors, (label,) * 20)
+        judges = judges.observe(vectors[::HELD_OUT], (label,) * len(vectors[::HELD_OUT]))
+    return moments, judges
+
+
+def test_the_ridge_is_chosen_by_the_judges_of_all_tasks_wherever_the_search_begins() -> None:
+    moments, judges = two_classes(10.0)
+    errors = {}
+    for strength in RIDGES:
+        weight = ridge(moments.gram - judges.gram, moments.sums - judges.sums, strength)
+        errors[strength] = ((judges.gram @ weight) * weight).sum() - 2 * (judges.sums * weight.mT).sum()
+    best = min(errors, key=errors.__getitem__)
+    assert best > 1
+    for start in (1e-8, 1.0, 1e8):
+        assert best_ridge(moments, judges, start) == best
+
+
+def test_a_first_task_of_too_few_images_leaves_the_backbone_to_a_later_one(setting: Setting) -> None:
+    first = TrainedConfig(LoraConfig(), epochs=1, least_steps=0, batch=4)
+    method = Ranpac(RanpacConfig(first, least_images=8, width=20), setting)
+    method.learn(noise("trial", ("ant", "bee")), Unwatched())
+    assert method.session.tasks == 0
+    method.learn(noise("a", ("ant", "bee") * 4), Unwatched())
+    assert method.session.tasks == 1
+    assert method.labels == ("ant", "bee")
 
 
 def test_logistic_regression_separates_what_can_be_separated() -> None:
