@@ -240,7 +240,7 @@ TABLES: Mapping[str, Iterable[Figure]] = {
 
 README = (DEMO, UNKNOWN, SERVED, SWAPS, LOOP[0], LOOP[2], *SERVING, OVERLOAD, *CHAOS)
 COMPARED = {
-    "all classes at once, the bound": "joint",
+    "HippoTune, all classes at once": "joint",
     "**HippoTune**": "hippotune",
     "RanPAC, reading the four depths that HippoTune's head reads": "ranpac, four depths",
     "RanPAC": "ranpac",
@@ -270,10 +270,16 @@ def methods() -> str:
     for name, key in COMPARED.items():
         row, few = kept["quick"][key], kept["few"].get(key)
         forgotten = f"{row['forgetting']:.1f}" if "forgetting" in row else ""
-        fewer = f"{few['last']:.1f}%" if few else ""
-        body.append(f"| {name} | {row['last']:.1f}% | {forgotten} | {fewer} |")
-    head = "| method | right at the end | points forgotten | with 5 images a class |"
+        body.append(
+            f"| {name} | {with_deviation(row)} | {forgotten} | {with_deviation(few) if few else ''} |"
+        )
+    head = "| method | right at the end, % | points forgotten | with 5 images a class, % |"
     return "\n".join((head, "|---|---:|---:|---:|", *body))
+
+
+def with_deviation(row: dict[str, float]) -> str:
+    """Last accuracy and, of several seeds, its standard deviation."""
+    return f"{row['last']:.1f}" + (f" ± {row['last_deviation']:.1f}" if "last_deviation" in row else "")
 
 
 def strangers() -> str:

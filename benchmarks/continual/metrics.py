@@ -45,6 +45,13 @@ def backward_transfer(matrix: Matrix) -> float:
     return mean(final[j] - matrix[j][j] for j in range(len(matrix) - 1)) if len(matrix) > 1 else 0.0
 
 
+def minimum_at_task_ends(matrix: Matrix) -> float:
+    """Mean over all tasks but the last of min_{i >= j} R[i][j]: the worst of the finished states, none in between."""
+    return (
+        mean(min(row[j] for row in matrix[j:]) for j in range(len(matrix) - 1)) if len(matrix) > 1 else 100.0
+    )
+
+
 def expected_calibration_error(scores: Tensor, right: Tensor, bins: int = 15) -> float:
     """ECE: mean over images of |how often answers as sure as this one are right - how sure they are|, in bins of it.
 

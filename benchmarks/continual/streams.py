@@ -13,7 +13,8 @@ from benchmarks.continual.data import Dataset, Subset
 from benchmarks.continual.superclasses import superclass_of
 
 ORDER_SEED = 1993
-"""iCaRL's class order seed, as the field uses it; a run's own seed is added, so that seed 0 is the usual order."""
+"""The field's seed for the order of classes, to which a run's own is added. With NumPy's newer generator, so the order
+is not the one that papers use."""
 
 TRIED = 2
 """Classes of a trial, with one image each."""

@@ -89,12 +89,14 @@ def means(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
         if row.scenario == "class":
             of_row = {key: row.mean(key) for key in ("last", "aaa", "forgetting", "ece")}
             kept = {key: value for key, value in of_row.items() if value is not None}
+            if len(lasts := row.values("last")) > 1:
+                kept["last_deviation"] = stdev(lasts)
             found.setdefault(row.protocol, {})[row.name] = {**kept, "seeds": len(row.runs)}
     return found
 
 
 def bound(rows: Iterable[Row], protocol: str) -> float | None:
-    """The joint bound: the best head of each seed, averaged."""
+    """What learning all classes at once ends at: the best head of each seed, averaged."""
     joint = pick(rows, protocol, "class", ["joint"])
     return mean(run["own"]["best_head"] for run in joint[0].runs) if joint else None
 

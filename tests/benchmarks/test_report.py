@@ -70,7 +70,7 @@ def test_the_page_has_every_section_there_are_figures_for(results: Path, tmp_pat
     assert "| `hippotune` | 61.0 ± 1.4 | 0.871 | 66.0 ± 1.4 |" in page
     methods = page[page.index("## quick") :]
     places = [methods.index(f"| `{name}` |") for name in ("joint", "hippotune", "ranpac")]
-    assert places == sorted(places), "the bound, then the best first"
+    assert places == sorted(places), "all classes at once, then the best first"
     assert "| one step | 59.0 | -1.0 | 64.0 | -1.0 | 1 |" in page
     assert "| `ranpac` | +2.0 | +2.0 | 1 |" in page
     assert "## cub" not in page
@@ -82,7 +82,10 @@ def test_the_page_has_every_section_there_are_figures_for(results: Path, tmp_pat
 def test_means_are_written_beside_the_results(results: Path, tmp_path: Path) -> None:
     main(["--results", str(results), "--theory", "none", "--out", str(tmp_path / "docs")])
     quick = json.loads(results.with_suffix(".json").read_text())["quick"]
+    deviation = quick["hippotune"].pop("last_deviation")
+    assert deviation == pytest.approx(2**0.5)
     assert quick["hippotune"] == {"last": 61.0, "aaa": 66.0, "forgetting": 2.0, "seeds": 2}
+    assert "last_deviation" not in quick["ranpac"]
 
 
 def test_the_theory_page_has_a_line_a_layer_and_the_verdict(tmp_path: Path) -> None:

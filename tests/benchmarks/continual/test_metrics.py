@@ -14,6 +14,7 @@ from benchmarks.continual.metrics import (
     forgetting,
     last_accuracy,
     minimum_accuracy,
+    minimum_at_task_ends,
     worst_case_accuracy,
 )
 from benchmarks.continual.observer import is_due
@@ -33,6 +34,11 @@ def test_forgetting_counts_from_the_best_before_the_last_task() -> None:
 
 def test_backward_transfer_counts_from_when_a_task_was_learned() -> None:
     assert backward_transfer(MATRIX) == pytest.approx(((60 - 80) + (75 - 70)) / 2)
+
+
+def test_the_worst_finished_state_is_that_after_any_later_task() -> None:
+    matrix = [[80.0], [60.0, 70.0], [65.0, 75.0, 50.0]]
+    assert minimum_at_task_ends(matrix) == pytest.approx((60 + 70) / 2)
 
 
 def test_calibration_compares_how_sure_answers_are_with_how_often_they_are_right() -> None:
