@@ -80,7 +80,8 @@ def configure(recipe: Recipe, protocol: Protocol, seed: int, settings: Sequence[
     """A method's configuration under a protocol: its passes, the seed, then what the caller overrides."""
     fixed = []
     if recipe.schedule is not None:
-        schedule = {"epochs": protocol.epochs, "least_steps": protocol.least_steps, "batch": protocol.batch}
+        least_steps = protocol.least_steps if recipe.fills_up else 0
+        schedule = {"epochs": protocol.epochs, "least_steps": least_steps, "batch": protocol.batch}
         fixed += [f"{recipe.schedule}{name}={value}" for name, value in schedule.items()]
     if recipe.seed is not None:
         fixed += [f"{recipe.seed}={seed}"]

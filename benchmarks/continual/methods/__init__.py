@@ -27,6 +27,8 @@ class Recipe:
         None has none.
     seed: dotted path to a seed in the configuration, where the method does not take the setting's.
     joint: whether it learns all tasks as one.
+    fills_up: whether a small task is passed over until it made the protocol's least updates. More passes make prompts
+        that tasks share forget more than they learn.
     """
 
     build: Callable[[Any, Setting], Method]
@@ -34,6 +36,7 @@ class Recipe:
     schedule: str | None = ""
     seed: str | None = None
     joint: bool = False
+    fills_up: bool = True
 
 
 RECIPES = {
@@ -46,7 +49,7 @@ RECIPES = {
     "lora": Recipe(Trained, TrainedConfig(LoraConfig(), lr=1e-3, head_lr=1e-2)),
     "slca": Recipe(Aligned, AlignedConfig(), "trained."),
     "der": Recipe(Replayed, ReplayedConfig(), "trained."),
-    "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=1e-2)),
-    "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=1e-1, head_lr=1e-2)),
-    "coda": Recipe(Trained, TrainedConfig(CODA_PROMPT, lr=1e-2, head_lr=1e-2)),
+    "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=1e-2), fills_up=False),
+    "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=1e-1, head_lr=1e-2), fills_up=False),
+    "coda": Recipe(Trained, TrainedConfig(CODA_PROMPT, lr=1e-2, head_lr=1e-2), fills_up=False),
 }
