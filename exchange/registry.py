@@ -95,13 +95,15 @@ class Registry:
     def recover(self) -> int | None:
         """For a Redis that is new or lost its data: points to the newest whole version on disk, if any.
 
-        Returns the pointer. Changes nothing where there is one. Raises `VersionUnreadable`.
+        Returns the pointer. Changes nothing where there is one. Only that version is hashed: nobody
+        is served before. Raises `VersionUnreadable`.
         """
         if (current := self.current()) is not None:
             return current
-        readable = [version for version in sorted(self.shelf.numbers()) if self._whole(version)]
-        if readable:
-            self._run(lua.RECOVER, readable[-1], *readable)
+        newest = self.newest_on_disk()
+        if newest is not None:
+            older = [version for version in sorted(self.shelf.numbers()) if version < newest]
+            self._run(lua.RECOVER, newest, *(version for version in older if self._sound(version)))
         return self.current()
 
     def newest_on_disk(self) -> int | None:

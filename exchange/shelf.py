@@ -59,6 +59,13 @@ class Shelf:
         if learned and backbone not in learned:
             raise BackboneChanged(f"what {self.root} holds was learned on {learned[0]}, not on {backbone}")
 
+    def newest(self) -> Manifest | None:
+        """The newest version with a sound manifest, be its files as they may. Raises `VersionUnreadable`."""
+        for version in sorted(self.numbers(), reverse=True):
+            with suppress(VersionNotFound, VersionCorrupt):
+                return self.manifest(version)
+        return None
+
     def verify(self, version: int, role: str) -> None:
         """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
         path = self.path(version, role)

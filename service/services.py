@@ -125,6 +125,9 @@ class Services:
         self.require_open()
         if not self.engine.alive:
             raise Problem(503, "the engine has ended")
+        if self.watcher.lost:
+            told = "Redis names no version, and the store holds some: a trainer makes the newest intact one current"
+            raise Problem(503, told)
         if not self.watcher.caught_up:
             told = "the version to serve is being loaded, or Redis was not reached to learn which it is"
             raise Problem(503, told)

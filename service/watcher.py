@@ -71,6 +71,8 @@ class Watcher:
         """`monotonic` time at which to try again what the disk did not give; None while it gave everything."""
         self.caught_up = False
         """True once the registry was read and what it pointed to was served or refused."""
+        self.lost = False
+        """True while it never pointed to a version though the store holds some: Redis was lost, not yet recovered."""
 
     def start(self) -> None:
         self._thread.start()
@@ -102,14 +104,15 @@ class Watcher:
                     # A canary that answers needs no second try, and has to be remembered for its end to be noticed.
                     if self._served.canary is None:
                         self._canary = None
-                pointer = moves.wait(seen, WAIT_S) if self.caught_up else self._registry.current()
+                pointer = (
+                    moves.wait(seen, WAIT_S) if self.caught_up or self.lost else self._registry.current()
+                )
                 if pointer is not None and pointer != seen:
                     self._follow(pointer)
                     seen = pointer
                 self._follow_canary()
                 if not self.caught_up:
-                    self._runtime.opened()
-                    self.caught_up = True
+                    self._catch_up(pointer)
                 if retry_s > FIRST_RETRY_S:
                     log.info("following the registry again")
                 retry_s = FIRST_RETRY_S
@@ -118,6 +121,13 @@ class Watcher:
                     log.warning("cannot follow the registry, trying on", reason=str(error))
                 self._stop.wait(retry_s)
                 retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    def _catch_up(self, pointer: int | None) -> None:
+        """Let requests come, unless what was learned is still to be recovered. Raises VersionUnreadable."""
+        self.lost = pointer is None and self._registry.shelf.newest() is not None
+        if not self.lost:
+            self._runtime.opened()
+            self.caught_up = True
 
     def _follow(self, version: int) -> None:
         """Serve a version or report why not. Raises ExchangeUnavailable."""

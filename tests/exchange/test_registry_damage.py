@@ -89,6 +89,23 @@ def test_a_fresh_redis_recovers_the_newest_whole_version(registry, redis):
     assert publish(registry, 2).version == 4
 
 
+def test_recovering_hashes_no_more_than_the_version_it_points_to(registry, redis, monkeypatch):
+    publish_chain(registry, ["consolidated"] * 4)
+    registry.shelf.path(4, "serving").write_bytes(b"torn")
+    (registry.shelf.root / "000001.json").write_text("torn")
+    hashed, verify = [], registry.shelf.verify
+
+    def noted(version, role):
+        hashed.append(version)
+        verify(version, role)
+
+    monkeypatch.setattr(registry.shelf, "verify", noted)
+    redis.flushall()
+    assert registry.recover() == 3
+    assert hashed == [4, 3]
+    assert [manifest.version for manifest in registry.manifests()] == [3, 2]
+
+
 def test_recovering_changes_nothing_where_there_is_a_pointer(registry):
     assert registry.recover() is None
     publish_chain(registry, ["fast", "fast"])

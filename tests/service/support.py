@@ -86,8 +86,11 @@ def random_version(
 
 
 @contextmanager
-def running(config: ServiceConfig, unready_s: float = 0.0) -> Iterator[Running]:
-    """The app under uvicorn in a thread, on a free port. unready_s: how long it answers on when it is to stop."""
+def running(config: ServiceConfig, unready_s: float = 0.0, ready: str = "/readyz") -> Iterator[Running]:
+    """The app under uvicorn in a thread, on a free port.
+
+    unready_s: how long it answers on when it is to stop.  ready: what to ask whether it has started.
+    """
     app = create_app(config)
     server = DrainingServer(app, host="127.0.0.1", port=0, unready_s=unready_s)
     thread = threading.Thread(target=server.run, name="uvicorn")
@@ -102,7 +105,7 @@ def running(config: ServiceConfig, unready_s: float = 0.0) -> Iterator[Running]:
         registry = Registry(redis, config.store / "versions", config.queue.prefix)
         queue = TaskQueue(redis, services.blobs, config.queue)
         with httpx.Client(base_url=url, timeout=WAIT_S) as client:
-            wait_for(lambda: client.get("/readyz").is_success)
+            wait_for(lambda: client.get(ready).is_success)
             yield Running(url, config, client, services, queue, registry, load_backbone(config.backbone))
         redis.close()
     finally:

@@ -218,6 +218,26 @@ def test_answers_go_on_while_redis_is_killed_and_the_server_comes_back_quietly(
         redis.stop()
 
 
+def test_a_server_is_not_ready_before_what_the_store_holds_was_recovered(config: ServiceConfig) -> None:
+    with running(config) as server:
+        version = server.publish(random_version(server.backbone, ("cat", "dog"))).version
+        keys = server.registry.keys
+        server.queue.redis.delete(keys.pointer, keys.published, keys.sequence)
+    with running(config, ready="/healthz") as server:
+        told = (
+            "Redis names no version, and the store holds some: a trainer makes the newest intact one current"
+        )
+        wait_for(lambda: server.client.get("/readyz").json().get("detail") == told)
+        answer = server.client.post("/classify", content=picture(), headers=PNG)
+        assert (answer.status_code, answer.json()["detail"]) == (503, told)
+        server.registry.recover()
+        wait_for(lambda: server.client.get("/readyz").json() == {"ready": True, "version": version})
+    (config.store / "versions" / f"{version:06d}.json").unlink()
+    server.queue.redis.delete(keys.pointer)
+    with running(config) as server:
+        assert server.client.get("/readyz").json()["version"] is None, "nobody will recover a leftover"
+
+
 def test_whoever_came_while_there_were_labels_is_answered_when_there_are_none(config: ServiceConfig) -> None:
     with running(config) as server, ThreadPoolExecutor() as pool:
         server.serve(random_version(server.backbone, ("cat", "dog")))
