@@ -176,6 +176,7 @@ class Draft:
     fast: tuple[str, ...]
     slots: int
     metrics: Mapping[str, float]
+    base: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,8 @@ class Manifest:
     metrics: Mapping[str, float]
     files: Mapping[str, FileRecord]
     """By role."""
+    base: int | None = None
+    """Of a fast version, the consolidated one that learning goes on from; 0 for none. None where it was not noted."""
 
     def __post_init__(self) -> None:
         require_finite(self.metrics)
@@ -205,6 +208,11 @@ class Manifest:
     def applied(self) -> tuple[str, ...]:
         """Ids of all tasks in this version. If one is delivered again, it only has to be acknowledged."""
         return self.consolidated + self.fast
+
+    @property
+    def below(self) -> int | None:
+        """Where to look next for what learning goes on from: the base of a fast version, or else the parent."""
+        return self.parent if self.base is None else self.base or None
 
     def to_json(self) -> bytes:
         return orjson.dumps(self, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

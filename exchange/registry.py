@@ -40,7 +40,7 @@ class Registry:
             try:
                 manifest = Manifest(
                     version, draft.parent, time.time(), draft.kind, draft.backbone, draft.labels, draft.consolidated,
-                    draft.fast, draft.slots, dict(draft.metrics), self.shelf.write(version, files, staging),
+                    draft.fast, draft.slots, dict(draft.metrics), self.shelf.write(version, files, staging), draft.base,
                 )  # fmt: skip
                 self.shelf.write_manifest(manifest, staging)
             except BaseException:
@@ -167,7 +167,9 @@ class Registry:
         return [int(version) for version in retired]
 
     def _lineage(self, version: int) -> list[Manifest]:
-        """A version and its ancestors up to the first consolidated one, as far as they are there and sound.
+        """A version and the consolidated one that it descends from, as far as they are there and sound.
+
+        Where a version does not name that one, all between them too: each names its parent alone.
 
         Raises `VersionUnreadable`.
         """
@@ -175,7 +177,7 @@ class Registry:
         following: int | None = version
         while following is not None and (manifest := self._sound(following)):
             lineage.append(manifest)
-            following = manifest.parent if manifest.kind == "fast" else None
+            following = manifest.below if manifest.kind == "fast" else None
         return lineage
 
     def _readable(self, version: int) -> Manifest | None:
@@ -233,4 +235,4 @@ def _text(number: object) -> str:
 
 def _complete(lineage: Sequence[Manifest]) -> bool:
     """Whether it ends where nothing came before, or at a consolidated version."""
-    return bool(lineage) and (lineage[-1].kind == "consolidated" or lineage[-1].parent is None)
+    return bool(lineage) and (lineage[-1].kind == "consolidated" or lineage[-1].below is None)

@@ -52,6 +52,7 @@ class Corrections:
                 continue
             with self.claims.last_words(correction.claim):
                 self.claims.report(correction.claim, TaskChange(TaskState.SERVED, version=version))
+        knowledge.lineage.prune(self.config.keep_versions)
 
     def keep(self) -> None:
         """Learn the corrections that wait for good; with the head alone, as there is no image to train slots on.

@@ -59,6 +59,7 @@ class FastPath:
         took = {"seconds_to_fast": time.monotonic() - began}
         if claim in self.claims.waiting:  # somebody may have activated a version that knows it for good
             self.claims.report(claim, TaskChange(TaskState.SERVED, metrics=took, version=version))
+        self.knowledge.lineage.prune(self.config.keep_versions)
 
     def load(self, claim: Claim) -> Task | None:
         """A task's images, each once, without those held out; None, after reporting why, when it cannot be learned.

@@ -133,6 +133,7 @@ class Knowledge:
         manifest = self.lineage.publish(
             self.base, self.serving, self.on_top, metrics, consolidated, self.lease_token
         )
-        self.base = Base(self.base.state, manifest.version)
+        saved = manifest.version if consolidated else self.base.consolidated
+        self.base = Base(self.base.state, manifest.version, saved)
         log.info("published", version=manifest.version, kind=manifest.kind, labels=len(manifest.labels))
         return manifest.version

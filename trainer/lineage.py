@@ -28,10 +28,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A learner state and the version the next one replaces. version: None before the first."""
+    """A learner state and the version the next one replaces.
+
+    version: None before the first.  consolidated: the version that holds the state; None for what nobody has saved.
+    """
 
     state: LearnerState
     version: int | None
+    consolidated: int | None = None
 
 
 class Lineage:
@@ -59,8 +63,8 @@ class Lineage:
                 )
             if LEARNER in manifest.files:
                 self.registry.shelf.verify(version, LEARNER)
-                return Base(self.read(version), current)
-            version = manifest.parent
+                return Base(self.read(version), current, version)
+            version = manifest.below
         return Base(self.learner.start(), current)
 
     def read(self, version: int) -> LearnerState:
@@ -102,6 +106,7 @@ class Lineage:
             fast=tuple(fast),
             slots=serving.pools.slots,
             metrics=metrics,
+            base=None if consolidated else base.consolidated or 0,
         )
         return self.registry.publish(draft, files, lease_token)
 

@@ -1,7 +1,7 @@
 """What is kept, and for how long: the one policy that bounds the disk and Redis, carried out by the trainer.
 
-* versions: the newest `keep_versions` to go back to (`Registry.prune`), the one that is served, a canary, and the
-  consolidated one each descends from;
+* versions: the newest `keep_versions` to go back to (`Registry.prune`, after each that is published too), the one that
+  is served, a canary, and the consolidated one each descends from;
 * images of tasks: until the task is learned, forgotten or cancelled; those of dead letters for as long as they are
   among the newest `queue.dead_letters`; anything younger than an hour stays, its task may not be queued yet;
 * held-out images: as long as a version on disk knows their task; epochs: until their task has ended;

@@ -30,6 +30,20 @@ def test_what_nobody_would_go_back_to_leaves_room_for_the_rest(registry):
     assert kept == {16: "fast", 15: "consolidated", 14: "fast", 13: "consolidated", 1: "consolidated"}
 
 
+def test_of_fast_versions_that_name_their_base_none_is_kept_to_lead_there(registry):
+    for version in range(3):
+        publish(registry, version or None, base=0)
+    publish(registry, 3, "consolidated")
+    for version in range(4, 8):
+        publish(registry, version, base=4)
+    publish(registry, 8)  # of a trainer that noted no base
+    registry.set_canary(3, 0.5)
+    assert registry.prune(keep=1) == [7, 6, 5, 2, 1]
+    publish(registry, 9, base=4)
+    assert registry.prune(keep=1) == [9, 8]
+    assert [manifest.version for manifest in registry.manifests()] == [10, 4, 3]
+
+
 def test_pruning_takes_nothing_that_becomes_canary_or_is_activated_meanwhile(registry, monkeypatch):
     publish_chain(registry, ["consolidated", "fast", "consolidated", "consolidated"])
     lineage = registry._lineage

@@ -163,7 +163,7 @@ class Bench:
             manifest = self.registry.shelf.manifest(version)
             if manifest.kind == "consolidated":
                 return manifest
-            version = manifest.parent
+            version = manifest.below
         return None
 
     def state(self) -> LearnerState:

@@ -16,6 +16,9 @@ from trainer.lineage import Base, Lineage
 from trainer.state import LearnerState
 from trainer.task import Task
 
+from .bench import Bench
+from .conftest import stripes
+
 
 def published(lineage: Lineage, redis: Redis, state: LearnerState) -> int:
     token = Lease(redis, DEFAULT_PREFIX, 15).acquire()
@@ -23,6 +26,27 @@ def published(lineage: Lineage, redis: Redis, state: LearnerState) -> int:
     manifest = lineage.publish(Base(state, None), state, (), {}, consolidated=True, lease_token=token)
     assert lineage.load().version == manifest.version
     return manifest.version
+
+
+def test_a_burst_leaves_no_more_versions_than_are_kept_and_all_are_built_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "config", lambda *some: replace(Bench.config(bench, *some), keep_versions=2))
+    with bench.term() as term:
+        bench.submit(stripes("t0", ("fox", "gnu")))
+        term.accept_waiting(block_ms=0)
+        term.consolidation.consolidate(term.claims.pending[0])
+        learned = bench.registry.current()
+        for number in range(4):
+            bench.submit(stripes(f"t{number}", (f"a{number}", f"b{number}")))
+        term.accept_waiting(block_ms=0)
+        kept = bench.registry.manifests()
+        assert [manifest.kind for manifest in kept] == ["fast", "fast", "consolidated"]
+        for manifest in kept:
+            bench.registry.activate(manifest.version)
+            base = Lineage(bench.registry, term.learner).load()
+            assert (base.version, base.consolidated) == (manifest.version, learned)
+            assert base.state.labels == ("fox", "gnu")
 
 
 def in_another_loop(learner: Learner, **changed: object) -> Learner:
