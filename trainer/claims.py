@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -29,10 +29,19 @@ class Abandoned(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A claimed task, served by the fast head, waiting to be consolidated."""
+    """A claimed task, served by the fast head, waiting to be consolidated.
+
+    part: what of it is served so far; None for all.
+    """
 
     claim: Claim
     task: Task
+    part: Task | None = None
+
+    @property
+    def shown(self) -> Task:
+        """The images that are served."""
+        return self.part or self.task
 
 
 class Claims:
@@ -47,6 +56,11 @@ class Claims:
     def pending(self) -> tuple[Pending, ...]:
         """Tasks that wait to be consolidated, oldest first."""
         return tuple(self._pending)
+
+    @property
+    def unfinished(self) -> Pending | None:
+        """The oldest task that is served only in part."""
+        return next((pending for pending in self._pending if pending.part), None)
 
     @property
     def corrections(self) -> tuple[Correction, ...]:
@@ -67,6 +81,10 @@ class Claims:
     def add(self, pending: Pending) -> None:
         """Let a task wait to be consolidated."""
         self._pending.append(pending)
+
+    def show_all(self, pending: Pending) -> None:
+        """Let all of a task that waits be served."""
+        self._pending[self._pending.index(pending)] = replace(pending, part=None)
 
     def add_corrections(self, corrections: Iterable[Correction]) -> None:
         """Let corrections wait to be learned for good."""

@@ -1,9 +1,13 @@
-"""The fast path of a claimed task: loaded, some of it held out, and the rest served by the head alone."""
+"""The fast path of a claimed task: loaded, some of it held out, and the rest served by the head alone.
+
+Of a task of many images a part is served first, of each class some. So no task waits until all images of those before
+it have passed the backbone: the rest of each is learned once no other waits.
+"""
 
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Callable
 
 import torch
 
@@ -20,7 +24,7 @@ from trainer.validation import ValidationShelf, hold_out
 
 
 class FastPath:
-    """One claimed task at a time, which waits to be consolidated from then on."""
+    """One claimed task at a time, which waits to be completed and consolidated from then on."""
 
     def __init__(
         self,
@@ -34,24 +38,39 @@ class FastPath:
         self.learner, self.validation, self.config = knowledge.learner, validation, config
 
     def accept(self, claim: Claim) -> None:
-        """Load a task, learn it fast, serve it. Raises what `load` raises."""
+        """Load a task, learn it fast, in part if it has many images, and serve that. Raises what `load` raises."""
         began = time.monotonic()
         self.claims.report(claim, TaskChange(TaskState.LEARNING))
         task = self.load(claim)
         if task is None:
             return
-        self.claims.add(Pending(claim, task))
         knowledge = self.knowledge
-        if self.learner.unseen(knowledge.serving, task) is None or task.id in knowledge.fast_tasks:
+        new = self.learner.unseen(knowledge.serving, task)
+        if new is None or task.id in knowledge.fast_tasks:
             # Nothing in it is new; or the trainer before this one served it, and a version published now would lack
             # what else that one served.
+            self.claims.add(Pending(claim, task))
             knowledge.hold(self.learner.learn_fast(knowledge.serving, task))
             self.claims.report(claim, TaskChange(TaskState.SERVED, version=knowledge.base.version))
             return
-        built_on, serve = knowledge.base.state, partial(self.serve, claim, began)
-        state = self.learner.learn_fast(knowledge.serving, task, preview=serve)
-        # Where a preview was served on another version than before, the whole task is on top of that one already.
-        serve(state if knowledge.base.state is built_on else knowledge.serving)
+        part = self.learner.begun(knowledge.serving.pools, new)
+        self.claims.add(Pending(claim, task, None if part is new else part))
+        self.serve(claim, began, self.learner.learn_fast(knowledge.serving, part))
+
+    def complete(self, pending: Pending, between: Callable[[], None]) -> None:
+        """Learn the rest of a task that is served in part, and serve all of it.
+
+        between: called between batches of images; may take in and serve other tasks, or take this one back.
+        """
+        began, knowledge = time.monotonic(), self.knowledge
+        knowledge.catch_up()
+        if pending in self.claims.pending and (new := knowledge.unseen(pending)):
+            self.learner.described(knowledge.base.state.pools, new, between)
+        if pending not in self.claims.pending:
+            return
+        self.claims.show_all(pending)
+        knowledge.rebuild()
+        self.serve(pending.claim, began, knowledge.serving)
 
     def serve(self, claim: Claim, began: float, state: LearnerState) -> None:
         """Serve a state that knows a task, if only in part, and say how long that took since it `began`."""
@@ -86,6 +105,8 @@ class FastPath:
         samples = each_once(claim.samples)
         labels, digests = [sample.label for sample in samples], digests_of(samples)
         before = self.knowledge.serving
+        for pending in self.claims.pending:
+            before = before.having_seen(pending.task)  # more than is served where that is a part
         learned, known = (
             set((~seen.new(labels, digests)).nonzero().squeeze(1).tolist())
             for seen in (before.seen, before.known)

@@ -16,6 +16,7 @@ class FeatureCache:
     def __init__(self) -> None:
         self._features: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
         self._parts: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
+        self._begun: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
 
     def part(self, task: Task, rows: Tensor) -> Task:
         """The images `rows` [n] bool of a task: the same object as the last time, if these are the same."""
@@ -32,4 +33,18 @@ class FeatureCache:
     def keep(self, pools: Pools, task: Task, features: Tensor) -> Tensor:
         """Remember features [n, F] of a task's images in place of earlier ones; returns them."""
         self._features[task] = pools, features
+        self._begun.pop(task, None)
         return features
+
+    def begin(self, pools: Pools, task: Task, rows: Tensor, features: Tensor) -> Task:
+        """Remember features [m, F] of the images `rows` [m] int64 of a task; returns these images as a task."""
+        part = task.pick(rows.tolist())
+        self.keep(pools, part, features)
+        self._begun[task] = rows, part
+        return part
+
+    def begun(self, pools: Pools, task: Task) -> tuple[Tensor, Tensor] | None:
+        """Rows [m] int64 and features [m, F] of what `begin` was told, if that was under these pools."""
+        rows, part = self._begun.get(task, (None, None))
+        features = None if part is None else self.features(pools, part)
+        return None if rows is None or features is None else (rows, features)

@@ -9,11 +9,12 @@ import structlog
 
 from exchange.errors import PointerMoved
 from exchange.records import Claim
-from trainer.claims import Claims
+from trainer.claims import Claims, Pending
 from trainer.corrected_features import Correction, Unfollowable, check_followable, correct
 from trainer.learner import Learner
 from trainer.lineage import Base, Lineage
 from trainer.state import LearnerState
+from trainer.task import Task
 
 log = structlog.get_logger()
 
@@ -73,10 +74,17 @@ class Knowledge:
         taken: ids of those that the base knows already.
         """
         claims = self.claims
-        tasks = [pending.task for pending in claims.pending if pending.task.id not in taken]
+        tasks = [pending.shown for pending in claims.pending if pending.task.id not in taken]
         corrections = [held for held in claims.corrections if held.claim.task.id not in taken]
         state = self.learner.learn_all_fast(self.base.state, tasks)
         self.hold(correct(self.learner, state, self.followed(state, corrections)), taken)
+
+    def unseen(self, pending: Pending) -> Task | None:
+        """What of a task that waits neither the base nor those before it know; see `Learner.unseen`."""
+        state, waiting = self.base.state, self.claims.pending
+        for earlier in waiting[: waiting.index(pending)]:
+            state = state.having_seen(earlier.shown)
+        return self.learner.unseen(state, pending.task)
 
     def hold(self, state: LearnerState, taken: Collection[str] = ()) -> None:
         """Have a state with everything that waits, less what was `taken`, ready to be served."""

@@ -35,6 +35,10 @@ KEPT_DRIFTS = 8
 """Consolidations that a feature can be followed over: each adds a map [F, F] to the state."""
 
 
+Between = Callable[[], None] | None
+"""Called between batches of images; may raise to abandon the work."""
+
+
 class Learner:
     """Learns tasks on one backbone. What it answers depends on settings, the frozen network and what it is given.
 
@@ -71,37 +75,13 @@ class Learner:
             raise ValueError(f"its slots were trained with {', '.join(changed)} as here")
         return replace(state, loop=loop, pools=Pools.empty(loop, self.network.backbone.dim))
 
-    def learn_fast(
-        self,
-        state: LearnerState,
-        task: Task,
-        preview: Callable[[LearnerState], None] | None = None,
-        patience_s: float = 0.3,
-    ) -> LearnerState:
+    def learn_fast(self, state: LearnerState, task: Task) -> LearnerState:
         """Add a task to the head alone; the pools stay as they are, and the task does not count as learned for good.
 
         Weight and bias are the same for any order of tasks and images; how sharp scores are depends on it a little.
         Images that the state knows under the same label are not added again.
-
-        preview: called once with what is known after `patience_s` seconds, as soon as that includes every class of a
-        task whose images take longer; so new classes are served soon however many images there are.
         """
-        new = self.unseen(state, task)
-        if new is None:
-            return state
-        began, classes = time.monotonic(), len(set(new.labels))
-
-        def follow(features: Tensor, rows: Tensor) -> None:
-            nonlocal preview
-            # The order is round-robin: with as many images as classes, each class is in.
-            partial = classes <= len(rows) < len(new.labels)
-            if preview and partial and time.monotonic() - began > patience_s:
-                labels = tuple(new.labels[row] for row in rows.tolist())
-                preview(self.absorb(state, {task.id: (features, labels)}))
-                preview = None
-
-        taken = self.described(state.pools, new, follow), new.labels
-        return self.absorb(state, {task.id: taken}).having_seen(new)
+        return self.learn_all_fast(state, [task])
 
     def learn_all_fast(self, state: LearnerState, tasks: Sequence[Task]) -> LearnerState:
         """Add several tasks to the head alone, and solve it once; weight and bias are those of one by one."""
@@ -174,26 +154,41 @@ class Learner:
         outweighed = state.pools.slots > 0 and images >= config.outweigh * state.images
         return config.epochs > 0 and telling and (not settled or outweighed)
 
-    def described(
-        self, pools: Pools, task: Task, follow: Callable[[Tensor, Tensor], None] | None = None
-    ) -> Tensor:
+    def begun(self, pools: Pools, task: Task, patience_s: float = 0.3) -> Task:
+        """The part of a task whose features could be taken in `patience_s` seconds, of each class an image at least.
+
+        Itself, where that is all of it. So new classes can be served soon however many images there are.
+        """
+        began, classes, order, taken = time.monotonic(), len(set(task.labels)), interleaved(task.labels), []
+        for done, rows in enumerate(order.split(self.config.batch), start=1):
+            taken.append(self.extract(pools, task.pixels[rows]))
+            # The order is round-robin: with as many images as classes, each class is in.
+            if done * self.config.batch >= classes and time.monotonic() - began > patience_s:
+                break
+        features = torch.cat(taken)
+        if len(features) == len(order):
+            self.cache.keep(pools, task, features[order.argsort()])
+            return task
+        return self.cache.begin(pools, task, order[: len(features)], features)
+
+    def described(self, pools: Pools, task: Task, between: Between = None) -> Tensor:
         """Features [n, F] of a task's images, taken once for as long as the task lives and the pools stay the same.
 
         Each image passes the backbone once: the fast version and what consolidates it later read the same features.
-        follow: called after each batch with the features so far and the rows [m] of the task that they belong to,
-        one of each class in turn.
+        between: called before each batch.
         """
         known = self.cache.features(pools, task)
         if known is not None:
             return known
-        order, done = interleaved(task.labels), 0
-        taken = torch.empty(len(order), self.network.backbone.width)  # in that order
-        for rows in order.split(self.config.batch):
-            taken[done : done + len(rows)] = self.extract(pools, task.pixels[rows])
-            done += len(rows)
-            if follow:
-                follow(taken[:done], order[:done])
-        return self.cache.keep(pools, task, taken[order.argsort()])
+        left, features = interleaved(task.labels), torch.empty(len(task.labels), self.network.backbone.width)
+        if begun := self.cache.begun(pools, task):
+            rows, features[rows] = begun
+            left = left[len(rows) :]
+        for rows in left.split(self.config.batch):
+            if between:
+                between()
+            features[rows] = self.extract(pools, task.pixels[rows])
+        return self.cache.keep(pools, task, features)
 
     @torch.inference_mode()
     def extract(self, pools: Pools, pixels: Tensor) -> Tensor:

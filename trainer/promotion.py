@@ -9,10 +9,10 @@ import structlog
 from model.checkpoint import InvalidCheckpoint
 from trainer.config import ValidationConfig
 from trainer.forget import rests_on, without_classes, without_slots
-from trainer.learner import Learner
+from trainer.learner import Between, Learner
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import Between, Report, ValidationShelf, validate
+from trainer.validation import Report, ValidationShelf, validate
 
 log = structlog.get_logger()
 

@@ -1,10 +1,11 @@
 """One trainer's term: what it does from taking the lease to giving it up.
 
-Tasks are learned fast as they arrive and consolidated one after another. A task that arrives while another is being
-consolidated does not wait: its fast version is learned in between, at the next training step or the next batch of
-held-out images. Only a consolidated task is acknowledged; until then a crash hands it to the next trainer, which starts
-from the version being served and from the last finished epoch. An order to forget a task is carried out as soon as it
-is taken from the queue, which waits while as many tasks are pending as memory is meant for.
+Tasks are learned fast as they arrive and consolidated one after another. Of several that wait, each is served in part
+before the rest of any is learned. A task that arrives while another is being consolidated does not wait: its fast
+version is learned in between, at the next training step or the next batch of held-out images. Only a consolidated task
+is acknowledged; until then a crash hands it to the next trainer, which starts from the version being served and from
+the last finished epoch. An order to forget a task is carried out as soon as it is taken from the queue, which waits
+while as many tasks are pending as memory is meant for.
 """
 
 from __future__ import annotations
@@ -86,7 +87,15 @@ class Term:
         self.heartbeat.check()
 
     def accept_waiting(self, block_ms: int) -> None:
-        """Learn every waiting task with the fast head, one after another, and all waiting corrections at once.
+        """Learn every waiting task with the fast head: first a part of each, then the rest of one after another."""
+        self.accept_arrivals(block_ms)
+        while not self.stop.is_set() and (unfinished := self.claims.unfinished):
+            with self.claims.last_words(unfinished.claim):
+                self.fast_path.complete(unfinished, self.look_for_arrivals)
+            self.accept_arrivals(block_ms=0)
+
+    def accept_arrivals(self, block_ms: int) -> None:
+        """Serve a part at least of every waiting task, one after another, and all waiting corrections at once.
 
         Orders to forget are carried out as they come.
         """
@@ -95,6 +104,12 @@ class Term:
             with self.claims.last_words(claim):
                 self.accept(claim)
         self.corrections.serve()
+
+    def look_for_arrivals(self) -> None:
+        """Between two batches of images of a task that is served in part: let no other wait for the rest of it."""
+        if time.monotonic() - self.looked_up >= LOOK_UP_S:
+            self.accept_arrivals(block_ms=0)
+            self.looked_up = time.monotonic()
 
     def accept(self, claim: Claim) -> None:
         """Bring a claim to where it belongs; one that was learned before a crash, and delivered again, to its end."""

@@ -6,7 +6,7 @@ zero there are none, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,14 +15,11 @@ from torch import Tensor
 from model.checkpoint import InvalidCheckpoint, read_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
-from trainer.learner import Learner
+from trainer.learner import Between, Learner
 from trainer.seen import NO_DIGESTS, Seen, rows_by_label
 from trainer.state import LearnerState
 from trainer.task import Task, interleaved
 from trainer.task_files import TaskFiles
-
-Between = Callable[[], None] | None
-"""Called before each batch of images that is measured; may raise to abandon the work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ def test_nothing_is_remembered_of_a_task_that_nobody_holds(learner: Learner, fir
     cache, task = FeatureCache(), replace(first)
     features = cache.keep(learner.start().pools, task, torch.ones(len(task.labels), 3))
     part = cache.part(task, torch.arange(len(task.labels)) < 5)
-    left = ref(features), ref(part)
-    del task, features, part
+    begun = cache.begin(learner.start().pools, task, torch.arange(3), torch.ones(3, 3))
+    left = ref(features), ref(part), ref(begun)
+    del task, features, part, begun
     gc.collect()
-    assert [one() for one in left] == [None, None]
+    assert [one() for one in left] == [None, None, None]

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from model.calibration import assumed_sharpness
 from model.head import Discriminant
 from model.moments import ClassMoments
 from model.network import RetrievalViT
+from model.pools import Pools
 from trainer.config import LearnerConfig
 from trainer.epochs import Diverged, EpochState
 from trainer.learner import Learner
@@ -80,16 +82,33 @@ def test_tasks_learned_together_give_the_head_of_one_after_another_and_take_one_
     assert together.head.sharpness == pytest.approx(together.sharpness.ratio * assumed, rel=1e-3)
 
 
-def test_a_long_task_is_previewed_once_with_every_class_and_ends_the_same(
-    learner: Learner, first: Task
+def test_a_long_task_is_begun_with_every_class_and_no_image_is_looked_at_again(
+    learner: Learner, first: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    previews: list[LearnerState] = []
-    state = learner.learn_fast(learner.start(), first, preview=previews.append, patience_s=0.0)
-    [preview] = previews
-    assert preview.labels == ("ant", "bee", "cow")
-    assert preview.features.counts.sum() < state.features.counts.sum() == 36
-    at_once = learner.learn_fast(learner.start(), first)
-    torch.testing.assert_close(state.head.weight, at_once.head.weight)
+    seen, extract = [], learner.extract
+
+    def counted(pools: Pools, pixels: Tensor) -> Tensor:
+        seen.append(len(pixels))
+        return extract(pools, pixels)
+
+    monkeypatch.setattr(learner, "extract", counted)
+    start = learner.start()
+    part = learner.begun(start.pools, first, patience_s=0.0)
+    assert sorted(part.labels) == ["ant"] * 3 + ["bee"] * 3 + ["cow"] * 2
+    assert learner.learn_fast(start, part).labels == ("ant", "bee", "cow")
+    features = learner.described(start.pools, first)
+    assert sum(seen) == len(first.labels)
+    torch.testing.assert_close(features, extract(start.pools, first.pixels))
+    assert learner.begun(start.pools, replace(first), patience_s=60).labels == first.labels
+
+
+def test_what_was_begun_under_other_pools_is_looked_at_again(
+    learner: Learner, first: Task, second: Task
+) -> None:
+    begun_on = learner.start()
+    learner.begun(begun_on.pools, second, patience_s=0.0)
+    pools = learner.consolidate(begun_on, first).pools
+    torch.testing.assert_close(learner.described(pools, second), learner.extract(pools, second.pixels))
 
 
 def test_rows_take_turns_by_class() -> None:
