@@ -42,7 +42,10 @@ local function announce()
   local time = now()
   redis.call('HSET', task, 'updated_at', time)
   local state = redis.call('HGET', task, 'state')
-  if state == 'served' or state == 'consolidated' then redis.call('HSETNX', task, 'served_at', time) end
+  if (state == 'served' or state == 'consolidated') and redis.call('HSETNX', task, 'served_at', time) == 1 then
+    local waited = time - redis.call('HGET', task, 'created_at')
+    redis.call('HSET', task, 'metric:seconds_to_fast', string.format('%.3f', waited))
+  end
   if state == 'consolidated' then redis.call('HSETNX', task, 'consolidated_at', time) end
   local all, changing = record(), {}
   for i = 1, #all, 2 do

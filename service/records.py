@@ -23,7 +23,8 @@ class TaskView(BaseModel):
     labels: list[str] = Field(description="Sorted, each once.")
     progress: float = Field(description="0 (nothing learned) to 1 (consolidated).")
     metrics: dict[str, float] = Field(
-        description="What was measured while it was learned, by name. "
+        description="What was measured while it was learned, by name; *Teaching it* lists all of them. "
+        "`seconds_to_fast`: from accepting it to the first version that answers with its labels. "
         "`repeated_images`: how many of its images were known under the same label, or came twice."
     )
     error: str | None = Field(description="Why it failed, or waits.")

@@ -6,7 +6,6 @@ it have passed the backbone: the rest of each is learned once no other waits.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -39,7 +38,6 @@ class FastPath:
 
     def accept(self, claim: Claim) -> None:
         """Load a task, learn it fast, in part if it has many images, and serve that. Raises what `load` raises."""
-        began = time.monotonic()
         self.claims.report(claim, TaskChange(TaskState.LEARNING))
         task = self.load(claim)
         if task is None:
@@ -55,14 +53,14 @@ class FastPath:
             return
         part = self.learner.begun(knowledge.serving.pools, new)
         self.claims.add(Pending(claim, task, None if part is new else part))
-        self.serve(claim, began, self.learner.learn_fast(knowledge.serving, part))
+        self.serve(claim, self.learner.learn_fast(knowledge.serving, part))
 
     def complete(self, pending: Pending, between: Callable[[], None]) -> None:
         """Learn the rest of a task that is served in part, and serve all of it.
 
         between: called between batches of images; may take in and serve other tasks, or take this one back.
         """
-        began, knowledge = time.monotonic(), self.knowledge
+        knowledge = self.knowledge
         knowledge.catch_up()
         if pending in self.claims.pending and (new := knowledge.unseen(pending)):
             self.learner.described(knowledge.base.state.pools, new, between)
@@ -70,14 +68,13 @@ class FastPath:
             return
         self.claims.show_all(pending)
         knowledge.rebuild()
-        self.serve(pending.claim, began, knowledge.serving)
+        self.serve(pending.claim, knowledge.serving)
 
-    def serve(self, claim: Claim, began: float, state: LearnerState) -> None:
-        """Serve a state that knows a task, if only in part, and say how long that took since it `began`."""
+    def serve(self, claim: Claim, state: LearnerState) -> None:
+        """Serve a state that knows a task, if only in part, and say so."""
         version = self.knowledge.serve_fast(state)
-        took = {"seconds_to_fast": time.monotonic() - began}
         if claim in self.claims.waiting:  # somebody may have activated a version that knows it for good
-            self.claims.report(claim, TaskChange(TaskState.SERVED, metrics=took, version=version))
+            self.claims.report(claim, TaskChange(TaskState.SERVED, version=version))
         self.knowledge.lineage.prune(self.config.keep_versions)
 
     def load(self, claim: Claim) -> Task | None:

@@ -33,7 +33,8 @@ def test_a_task_goes_from_submission_to_its_end(queue, samples):
     queue.finish(claim)
     done = queue.get(task.id)
     assert (done.state, done.progress, done.version, done.error) == (TaskState.CONSOLIDATED, 1.0, 2, None)
-    assert done.metrics == {"loss": 0.5, "accuracy": 0.75}
+    waited = done.served_at - done.created_at
+    assert done.metrics == {"loss": 0.5, "accuracy": 0.75, "seconds_to_fast": pytest.approx(waited, abs=1e-3)}
     assert done.created_at <= done.served_at <= done.consolidated_at <= done.updated_at
     assert (queue.depth(), queue.lag()) == (0, 0)
     assert queue.claim("w1", 0) is None

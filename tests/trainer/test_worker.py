@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +47,10 @@ def test_a_task_is_served_fast_and_then_for_good(bench: Bench, first: Task) -> N
         "spread_ratio",
         "spectral_radius",
     }
+    assert record.served_at is not None
+    assert record.metrics["seconds_to_fast"] == pytest.approx(record.served_at - record.created_at, abs=2e-3)
+    listed = (Path(__file__).parents[2] / "docs" / "teaching.md").read_text()
+    assert not [name for name in record.metrics if f"`{name}`" not in listed], "not told what they mean"
     assert f"accuracy.{task}" in consolidated.metrics
     assert f"accuracy.{task}" not in record.metrics, "records would grow with the square of the tasks"
     assert bench.queue.depth() == 0
