@@ -25,7 +25,8 @@ class TaskView(BaseModel):
     metrics: dict[str, float] = Field(
         description="What was measured while it was learned, by name; *Teaching it* lists all of them. "
         "`seconds_to_fast`: from accepting it to the first version that answers with its labels. "
-        "`repeated_images`: how many of its images were known under the same label, or came twice."
+        "`repeated_images`: how many of its images were known under the same label, or came twice. "
+        "`contradicting_images`: how many of its files were given another label, too."
     )
     error: str | None = Field(description="Why it failed, or waits.")
     version: int | None = Field(description="The newest version that knows this task.")

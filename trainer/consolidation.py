@@ -15,6 +15,7 @@ from trainer.claims import Claims, Pending
 from trainer.diagnosis import diagnosed
 from trainer.epoch_shelf import EpochShelf
 from trainer.epochs import Diverged
+from trainer.images import digests_of
 from trainer.knowledge import Knowledge
 from trainer.process import TrainerConfig
 from trainer.promotion import Promotion, Refused
@@ -59,8 +60,7 @@ class Consolidation:
             with contextlib.suppress(ExchangeUnavailable):
                 self.claims.report(pending.claim, TaskChange(TaskState.CONSOLIDATING))
             started, built_on = time.monotonic(), self.knowledge.base.state
-            repeated = repeated_images(pending, built_on)
-            figures = {"repeated_images": float(repeated)} if repeated else {}
+            figures = noticed(pending, built_on)
             new = self.learner.unseen(built_on, pending.task)
             if new is None:
                 self.claims.finish(pending.claim, figures, self.knowledge.base.version)
@@ -118,6 +118,21 @@ class Consolidation:
         self.claims.fail(pending.claim, reason)
         self.epochs.discard(pending.task.id)
         self.knowledge.withdraw()
+
+
+def noticed(pending: Pending, built_on: LearnerState) -> dict[str, float]:
+    """What a task's files tell before anything is learned of them; nothing where all are new, with one label each."""
+    counts = {
+        "repeated_images": repeated_images(pending, built_on),
+        "contradicting_images": contradicting_images(pending, built_on),
+    }
+    return {name: float(count) for name, count in counts.items() if count}
+
+
+def contradicting_images(pending: Pending, built_on: LearnerState) -> int:
+    """How many of a task's files have another label, too: in the same task, or learned before."""
+    task = pending.task
+    return built_on.known.joined(task.seen, task.held_out).contradicting(digests_of(pending.claim.samples))
 
 
 def repeated_images(pending: Pending, built_on: LearnerState) -> int:

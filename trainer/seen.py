@@ -37,6 +37,14 @@ class Seen:
                 new[rows] = ~torch.isin(digests[rows], self.images[label])
         return new
 
+    def contradicting(self, digests: Tensor) -> int:
+        """How many images are among these under more than one label, of those with digests [n]."""
+        labels: dict[int, int] = {}
+        for known in self.images.values():  # each label has an image once
+            for digest in known[torch.isin(known, digests)].tolist():
+                labels[digest] = labels.get(digest, 0) + 1
+        return sum(count > 1 for count in labels.values())
+
     def plus(self, labels: Sequence[str], digests: Tensor) -> Seen:
         """These and others, by label and digest [n]."""
         added = {label: digests[rows] for label, rows in rows_by_label(labels).items()}

@@ -144,6 +144,21 @@ def test_a_folder_handed_in_again_is_learned_once(bench: Bench, first: Task) -> 
     assert len(after.seen) == after.images
 
 
+def test_files_under_two_labels_are_counted(bench: Bench, first: Task) -> None:
+    both = first.pick([*range(36), 0])  # one file of an ant is said to be a cow as well
+    both = replace(both, labels=(*first.labels, "cow"))
+    wrong = replace(first.pick(range(12)), id="wrong", labels=("bee",) * 12)
+    with bench.trainer():
+        one = bench.wait_for(bench.submit(both), TaskState.CONSOLIDATED)
+        again = bench.wait_for(bench.submit(replace(first, id="again")), TaskState.CONSOLIDATED)
+        two = bench.wait_for(bench.submit(wrong), TaskState.CONSOLIDATED)
+        fine = bench.wait_for(bench.submit(stripes("t2", ("dog", "elk"), seed=1)), TaskState.CONSOLIDATED)
+    assert one.metrics["contradicting_images"] == 1
+    assert again.metrics["contradicting_images"] == 1, "that one is still known under both"
+    assert two.metrics["contradicting_images"] == 12
+    assert "contradicting_images" not in fine.metrics
+
+
 def test_tasks_of_the_same_images_that_wait_together_are_learned_once(bench: Bench, first: Task) -> None:
     tasks = [bench.submit(replace(first, id=f"t{number}")) for number in range(3)]
     with bench.trainer():

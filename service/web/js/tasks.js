@@ -44,6 +44,8 @@ export class Tasks {
     const facts = [count(task.images, "image"), count(task.labels.length, "class", "classes")];
     const repeated = task.metrics.repeated_images;
     if (repeated) facts.push(`${repeated.toLocaleString("en")} of them not new`);
+    const contradicting = task.metrics.contradicting_images;
+    if (contradicting) facts.push(`${contradicting.toLocaleString("en")} with another label, too`);
     if (task.served_at) facts.push(`answered after ${seconds(task.served_at - task.created_at)}`);
     if (task.consolidated_at) facts.push(`consolidated after ${seconds(task.consolidated_at - task.created_at)}`);
     return h("li", { class: "task" },

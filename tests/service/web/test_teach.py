@@ -118,6 +118,11 @@ def test_what_is_handed_in_again_is_told(chromium: Browser, school: Running, tmp
         teach_two_drawings(page, tmp_path / "sky")
         teach(page, tmp_path / "sky", "sky again")
         expect(page.locator("#tasks li").first).to_contain_text("16 of them not new", timeout=PATIENCE_MS)
+        (tmp_path / "sky" / "sun").rename(tmp_path / "sky" / "star")
+        teach(page, tmp_path / "sky", "star")
+        expect(page.locator("#tasks li").first).to_contain_text(
+            "8 with another label, too", timeout=PATIENCE_MS
+        )
     assert errors == []
 
 
