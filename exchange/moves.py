@@ -1,8 +1,6 @@
 """Waits for the version pointer to move, on one connection that is kept: a new one each time would cost Redis more."""
 
 import time
-from types import TracebackType
-from typing import Self
 
 from redis.client import PubSub
 
@@ -14,23 +12,12 @@ _POLL_S = 1.0
 
 
 class Moves:
-    """The moves of a registry's pointer, for one thread; a context manager."""
+    """The moves of a registry's pointer, for one thread; to be closed."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._told: PubSub | None = None
         """Subscribed to the channel of the pointer; None before the first wait and after a failure."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def wait(self, after: int | None, timeout_s: float) -> int | None:
         """The version pointed to, as soon as it is not `after`; None when `timeout_s` have passed.

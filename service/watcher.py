@@ -7,6 +7,7 @@ as long as it likes: the watcher keeps trying, more slowly, and the version in m
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
@@ -91,7 +92,7 @@ class Watcher:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        with Moves(self._registry) as moves:
+        with closing(Moves(self._registry)) as moves:
             self._follow_moves(moves)
 
     def _follow_moves(self, moves: Moves) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.exchange.publishing import publish
 
 @pytest.fixture
 def moves(registry):
-    with Moves(registry) as followed:
+    with closing(Moves(registry)) as followed:
         yield followed
 
 
@@ -72,7 +73,7 @@ def test_after_an_outage_moves_are_told_again(tmp_path):
     with EmbeddedRedis(tmp_path / "redis") as server, connect(server.url, patient=False) as redis:
         registry = Registry(redis, tmp_path / "versions")
         publish(registry)
-        with Moves(registry) as moves:
+        with closing(Moves(registry)) as moves:
             assert moves.wait(after=1, timeout_s=0.01) is None
             server.stop()
             with pytest.raises(ExchangeUnavailable):
@@ -90,7 +91,7 @@ def test_redis_may_come_back_between_two_waits(tmp_path):
     with EmbeddedRedis(tmp_path / "redis") as server, connect(server.url) as redis:
         registry = Registry(redis, tmp_path / "versions")
         publish(registry)
-        with Moves(registry) as moves:
+        with closing(Moves(registry)) as moves:
             assert moves.wait(after=1, timeout_s=0.01) is None
             server.stop()
             server.start()
