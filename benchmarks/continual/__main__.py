@@ -35,7 +35,11 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--test-per-class", type=int)
     parse.add_argument("--split", choices=("test", "validation"))
     parse.add_argument("--epochs", type=int)
-    parse.add_argument("--least-steps", type=int, help="updates a task at least, in more epochs if need be")
+    parse.add_argument(
+        "--least-steps",
+        type=int,
+        help="updates a task at least, in more epochs if need be; for prompts, --set least_steps",
+    )
     parse.add_argument("--batch", type=int)
     parse.add_argument("--probe-per-class", type=int, help="0 skips the stability gap")
     parse.add_argument("--backbone")

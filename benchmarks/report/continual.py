@@ -36,9 +36,11 @@ INTRODUCTION = """# Learning quality
 
 Every method learns the same tasks in the same order from the same pixels, on the same DeiT-Tiny (supervised on
 ImageNet-1k), with the same batches, share of images mirrored and passes: five, and more of a small task, until it made
-50 updates. `hippotune` alone stops before that, where a pass answered every image correctly; the prompt methods never
-go beyond five passes, which cost them more than they gained. Class order is `numpy.random.default_rng(1993 +
-seed).permutation(100)`, which is not the order that papers use; a seed also sets first parameters and projections.
+50 updates. `hippotune` alone stops before that, where a pass answered every image correctly. The prompt methods make
+five passes of any task, since after more of them DualPrompt answered fewer validation images correctly in the end
+(`passes-dualprompt-*.json` among the results). Class order is
+`numpy.random.default_rng(1993 + seed).permutation(100)`, which is not the order that papers use; a seed also sets
+first parameters and projections.
 
 All figures are percent, mean ± standard deviation over seeds, which share their training and test images: ± covers the
 order of classes and the start of training, and which 2,000 images judge adds about a point. A row without ± is one seed
@@ -48,8 +50,9 @@ Nothing was chosen on test images, but not everything was chosen with equal care
 of `ranpac` and of `slca` come from small grids on images cut from CIFAR-100's training data
 (`python -m benchmarks.continual.tune`), those of `lora`, `der` and `finetune` from nowhere but experience.
 `hippotune`'s head and settings were developed on such images over a long time. CUB-100 had no part in that, for any of
-them. Some rows are of before peers were looked after better: `slca` in `quick` and `cub` trains at 1e-4 in place
-of 2e-5, `ranpac` in `cub`, `full` and the scenarios other than `trial` takes the lambda of the last task.
+them. Some rows were made by revision 4fe1d5e, before peers were looked after better: `slca` in `quick` and `cub` trains
+at 1e-4 in place of 2e-5, `ranpac` in `cub`, `full` and the scenarios other than `trial` takes the lambda of the last
+task.
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `few`, `cub` or `full`; `--parts ablations`), drawn
 by `python -m benchmarks.report`.

@@ -27,8 +27,7 @@ class Recipe:
         None has none.
     seed: dotted path to a seed in the configuration, where the method does not take the setting's.
     joint: whether it learns all tasks as one.
-    fills_up: whether a small task is passed over until it made the protocol's least updates. More passes make prompts
-        that tasks share forget more than they learn.
+    fills_up: whether a small task is passed over until it made the protocol's least updates.
     """
 
     build: Callable[[Any, Setting], Method]
@@ -39,6 +38,7 @@ class Recipe:
     fills_up: bool = True
 
 
+# Prompts that tasks share make five passes of a small task, too: see benchmarks/results/continual/passes-*.json.
 RECIPES = {
     "hippotune": Recipe(HippoTune, HippoTuneConfig(), "learner.", "learner.seed"),
     "hippotune-fast": Recipe(HippoTune, HippoTuneConfig(fast_only=True), "learner.", "learner.seed"),

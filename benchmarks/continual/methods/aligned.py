@@ -1,8 +1,7 @@
 """SLCA (Zhang et al., ICCV 2023): a slowly learning backbone, and a head realigned with a Gaussian of every class.
 
 The authors' code undoes each realignment before the next task trains, draws with means that grow by the epoch, decays
-weights and lowers rates on the way. Here the realigned head is trained on, at one rate: that answered validation images
-no worse.
+weights and lowers rates on the way. Here the realigned head is trained on, at one rate.
 """
 
 from __future__ import annotations
