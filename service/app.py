@@ -37,6 +37,7 @@ from service.runtimes.base import Runtime
 from service.runtimes.load import load_runtime
 from service.services import Services
 from service.snapshot import Served
+from service.turns import InTurns
 from service.watcher import Watcher, warm
 
 DESCRIPTION = (
@@ -138,6 +139,7 @@ async def running(
         # Only what was started: a complaint about the rest would hide why the start failed.
         await to_thread.run_sync(engine.stop)
         await to_thread.run_sync(runtime.close)
+        services.task_decoders.shutdown(cancel_futures=True)
         services.decoders.shutdown(cancel_futures=True)
         redis.close()
         looking.close()
@@ -161,6 +163,7 @@ def assembled(
     engine = Engine(served, config.max_batch, config.queue_images, metrics, Pace())
     registry_view = Registry(looking, versions, prefix)
     answers = AnswerMemory(config.feedback_answers, config.feedback_ttl_s)
+    decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     return Services(
         config=config,
         metrics=metrics,
@@ -179,7 +182,8 @@ def assembled(
         bodies=Bodies(config.max_held_bytes),
         # The files of a form stay in memory while each is small, so that forms are counted as if all of it did.
         uploads=Bodies(2 * config.max_task_bytes),
-        decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
+        decoders=decoders,
+        task_decoders=InTurns(decoders, max(1, threads - 1)),
         submissions=CapacityLimiter(config.max_submissions),
         streams=CapacityLimiter(config.max_event_streams),
         patient=CapacityLimiter(PATIENT),

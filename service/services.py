@@ -25,6 +25,7 @@ from service.problems import Problem
 from service.receive import Bodies
 from service.runtimes.base import Runtime
 from service.snapshot import Served, Snapshot
+from service.turns import InTurns
 from service.watcher import Watcher
 
 
@@ -50,6 +51,7 @@ class Services:
     queue_view, registry_view: the same for what only looks; they soon say that Redis does not answer.
     bodies, uploads: what requests to classify, and forms of tasks, hold in memory.
     decoders: threads that decode images, and parse what would hold up the event loop.
+    task_decoders: the way of tasks' images to those threads.
     submissions, streams: places for POST /tasks and for event streams.
     patient: threads of calls that wait for a Redis that does not answer; no others are taken from what only looks.
     """
@@ -71,6 +73,7 @@ class Services:
     bodies: Bodies
     uploads: Bodies
     decoders: ThreadPoolExecutor
+    task_decoders: InTurns
     submissions: CapacityLimiter
     streams: CapacityLimiter
     patient: CapacityLimiter

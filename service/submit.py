@@ -14,7 +14,7 @@ def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | 
 
     Raises Problem and ExchangeError, and has queued nothing then.
     """
-    checked = check(uploads, services.px, services.config, services.lifecycle, services.decoders)
+    checked = check(uploads, services.px, services.config, services.lifecycle, services.task_decoders)
     # `submit` decides; asking before saves storing the images of a task that will be refused.
     services.queue.require_room(key)
     blobs = services.blobs.put_many(upload.read() for upload in while_open(checked, services.lifecycle))

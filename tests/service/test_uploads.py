@@ -16,6 +16,7 @@ from service.config import ServiceConfig
 from service.decode import decode
 from service.lifecycle import Lifecycle
 from service.problems import Problem
+from service.scoring import INLINE_BYTES
 from service.uploads import Upload, check
 from tests.service.support import PX, Running, archived, flat_png, picture, running, wait_for, zipped
 
@@ -196,6 +197,44 @@ def test_images_of_many_tasks_are_decoded_where_all_others_are(
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(submit, range(4))) == {202}
     assert decoders == ["decode_0"] * 12  # the server has one thread
+
+
+def test_a_request_waits_for_no_image_of_a_task_that_is_not_being_decoded(
+    taught: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many tasks come, each of which has an image to look at as soon as its last one was."""
+    decoded: list[str] = []
+    waiting: list[str] = []
+    go_on = threading.Event()
+
+    def slow(*args: Any) -> Any:
+        go_on.wait(10)
+        decoded.append(args[-1])
+        return decode(*args)
+
+    def noting(labels: Sequence[str]) -> None:
+        waiting.extend(labels)
+
+    def submit(seed: int) -> int:
+        files = [("files", (str(index), picture(10 * seed + index))) for index in range(3)]
+        return taught.client.post("/tasks", files=files, data={"labels": [str(seed)] * 3}).status_code
+
+    monkeypatch.setattr("service.uploads.decode", slow)
+    monkeypatch.setattr("service.scoring.decode", slow)
+    monkeypatch.setattr("service.uploads.check_together", noting)
+    large, engine = picture(size=(120, 120)), taught.services.engine
+    assert len(large) > INLINE_BYTES
+    with ThreadPoolExecutor() as pool:
+        tasks = [pool.submit(submit, seed) for seed in range(4)]
+        wait_for(lambda: len(waiting) == 12)
+        asked = pool.submit(taught.client.post, "/classify", content=large)
+        wait_for(lambda: engine.admitted == 1)
+        assert taught.client.get("/healthz").is_success  # the event loop has handed it on
+        go_on.set()
+        assert asked.result().status_code == 200
+        assert {task.result() for task in tasks} == {202}
+    assert decoded.index("body") == 1  # the server has one thread, which had begun with an image of a task
+    assert len(decoded) == 13
 
 
 def test_a_stop_waits_for_no_task_that_takes_long_to_look_through(
