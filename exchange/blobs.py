@@ -22,6 +22,11 @@ _BATCH = 64
 """Blobs in memory at once when `put_many` reads from a generator."""
 
 
+def name_of(data: bytes) -> str:
+    """The name that a blob of these bytes is stored under."""
+    return hashlib.sha256(data).hexdigest()
+
+
 class BlobStore:
     """A directory of immutable blobs, `ab/cdef...`. Safe for many processes at once."""
 
@@ -63,7 +68,7 @@ class BlobStore:
             raise BlobMissing(f"blob {name} is not in the store") from None
         except OSError as error:
             raise BlobUnreadable(f"blob {name} cannot be read: {error.strerror}") from error
-        if hashlib.sha256(data).hexdigest() != name:
+        if name_of(data) != name:
             raise BlobCorrupt(f"blob {name} holds other bytes than its name says")
         return data
 
@@ -99,7 +104,7 @@ class BlobStore:
         return self.root / name[:2] / name[2:]
 
     def _write(self, data: bytes) -> str:
-        name = hashlib.sha256(data).hexdigest()
+        name = name_of(data)
         path = self._path(name)
         if _renew(path, data):
             return name

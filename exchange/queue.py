@@ -4,7 +4,6 @@ Delivery is at least once: after a crash a task is handed out again. Whoever rep
 `Claim`, and gets `LeaseLost` once another worker has taken the task over.
 """
 
-import hashlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from exchange.errors import (
     BlobCorrupt,
     BlobMissing,
     BlobUnreadable,
-    IdempotencyMismatch,
     LeaseLost,
     NotRetryable,
     QueueFull,
@@ -50,6 +48,7 @@ from exchange.records import (
     samples_to_json,
 )
 from exchange.redis_keys import DEFAULT_PREFIX, Keys
+from exchange.repeats import mismatch, request_digest
 from exchange.tasks import GROUP, TaskReader
 
 
@@ -96,7 +95,7 @@ class TaskQueue(TaskReader):
         """Accepts a task whose blobs are stored. Once this has returned, it will be learned or reported as failed.
 
         An idempotency key that was used before gives the task that it made then, if the request is the same.
-        digest: tells requests apart; by default a hash of name and samples.
+        digest: tells requests apart; by default that of `exchange.repeats`.
         Raises `QueueFull`, `IdempotencyMismatch`, `BlobMissing`, `StoreUnavailable`.
         """
         self.blobs.require(sample.blob for sample in samples)
@@ -105,7 +104,7 @@ class TaskQueue(TaskReader):
         once: dict[str, Any] = {}
         if idempotency_key is not None:
             once["extra_key"] = self.keys.idempotency(idempotency_key)
-            once["digest"] = digest or hashlib.sha256(f"{name}\n{listing}".encode()).hexdigest()
+            once["digest"] = digest or request_digest(name, listing)
             once["idempotency_ttl_s"], once["task_prefix"] = config.idempotency_ttl_s, self.keys.task("")
         labels = labels_to_field(sample.label for sample in samples)
         status, *rest = self.run(
@@ -115,9 +114,7 @@ class TaskQueue(TaskReader):
         if status == b"full":
             raise self._full()
         if status == b"mismatch":
-            raise IdempotencyMismatch(
-                "the idempotency key was used before, for another name, labels or images"
-            )
+            raise mismatch()
         return Submitted(task_from_fields(read_fields(rest[0])), created=status == b"created")
 
     def require_room(self, idempotency_key: str | None = None) -> None:

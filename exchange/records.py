@@ -111,6 +111,15 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What an idempotency key has made."""
+
+    task: TaskRecord
+    digest: str
+    """Of the request that made it; see `exchange.repeats`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """One delivery of a task to one worker. Whatever the worker reports about the task, it reports with this."""
 

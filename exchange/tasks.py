@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from exchange.connection import reaching_redis
 from exchange.errors import TaskNotFound
 from exchange.fields import FIXED_FIELDS, decode_fields, task_from_fields
-from exchange.records import TaskEvent, TaskRecord
+from exchange.records import Made, TaskEvent, TaskRecord
 from exchange.redis_keys import Keys
 
 GROUP = "trainers"
@@ -28,11 +28,15 @@ class TaskReader:
         """Raises `TaskNotFound`."""
         return task_from_fields(self.fields(task_id))
 
-    def made_with(self, idempotency_key: str) -> bool:
-        """Whether there is a task that was submitted with this key."""
+    def made_with(self, idempotency_key: str) -> Made | None:
+        """The task that was submitted with this key; None for a key that is new, or whose task has no record left."""
         with reaching_redis():
-            task: Any = self.redis.hget(self.keys.idempotency(idempotency_key), "task")
-            return task is not None and bool(self.redis.exists(self.keys.task(task.decode())))
+            found: Any = self.redis.hgetall(self.keys.idempotency(idempotency_key))
+        made = decode_fields(found)
+        try:
+            return Made(self.get(made["task"]), made["digest"]) if made else None
+        except TaskNotFound:
+            return None
 
     def newest(self, limit: int = 100) -> list[TaskRecord]:
         """At most `limit` tasks, the one accepted last first."""

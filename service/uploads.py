@@ -56,22 +56,27 @@ def pair(files: Sequence[tuple[str, Callable[[], bytes]]], labels: Sequence[str]
     return [Upload(name, label, read) for (name, read), label in zip(files, labels, strict=True)]
 
 
+def cleaned(uploads: Sequence[Upload]) -> list[Upload]:
+    """The uploads with their labels as they are kept. Raises Problem for one that is none."""
+    labels = [check_text(f"labels[{index}]", upload.label) for index, upload in enumerate(uploads)]
+    check_together(labels)
+    return [Upload(upload.name, label, upload.read) for upload, label in zip(uploads, labels, strict=True)]
+
+
 def check(
     uploads: Sequence[Upload], px: int, config: ServiceConfig, lifecycle: Lifecycle, decoders: Executor
 ) -> list[Upload]:
-    """Clean every label and decode every image once, one after the other.
+    """Decode every image once, one after the other, and give those back that can be learned.
 
     decoders: where the images of all requests are decoded: each may take hundreds of megabytes meanwhile.
 
     Raises Problem that lists the images that cannot be learned, `MOST_LISTED` at most, and 413 when all take too long;
     and what `while_open` raises.
     """
-    labels = [check_text(f"labels[{index}]", upload.label) for index, upload in enumerate(uploads)]
-    check_together(labels)
     checked: list[Upload] = []
     unfit: list[tuple[str, Problem]] = []
     began, most, decoding = thread_time(), config.max_task_check_s, 0.0
-    for index, (upload, label) in enumerate(zip(while_open(uploads, lifecycle), labels, strict=True)):
+    for index, upload in enumerate(while_open(uploads, lifecycle)):
         if len(unfit) == MOST_LISTED:
             break
         field = f"files[{index}] {short(upload.name)!r}"
@@ -84,7 +89,7 @@ def check(
             limit = f"take at most {config.max_task_check_s:g} s and one for each MiB; send smaller images, or fewer"
             raise refused("files", found, limit, 413)
         if problem is None:
-            checked.append(Upload(upload.name, label, upload.read))
+            checked.append(upload)
         else:
             unfit.append((field, problem))
     if unfit:

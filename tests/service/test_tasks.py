@@ -89,6 +89,38 @@ def test_the_same_key_gives_the_same_task(taught: Running) -> None:
     assert other.status_code == 422
 
 
+def test_what_a_key_has_made_is_found_without_decoding_or_storing_anything(config: ServiceConfig) -> None:
+    key = {"Idempotency-Key": "one"}
+    with running(config) as server:
+        task = submit(server, headers=key).json()
+        blobs = server.services.blobs.root
+        blobs.rename(blobs.with_name("elsewhere"))
+        held = threading.Event()
+        for _ in range(server.services.threads):
+            server.services.decoders.submit(held.wait)
+        try:
+            assert submit(server, headers=key, timeout=5).json() == task
+            named = submit(server, headers=key, params={"name": "cat, dog"}, timeout=5)
+            assert named.json() == task, "as it is named where no name is given"
+            for other in ({"params": {"name": "pets"}}, {"data": {"labels": ["dog", "cat", "cat"]}}):
+                arguments = {"files": FILES, "data": LABELS, "headers": key, "timeout": 5, **other}
+                assert server.client.post("/tasks", **arguments).status_code == 422
+        finally:
+            held.set()
+        assert not blobs.exists()
+
+
+def test_images_of_a_failed_task_are_stored_again_so_that_it_can_be_retried(taught: Running) -> None:
+    key = {"Idempotency-Key": "failed"}
+    task = submit(taught, headers=key).json()["id"]
+    claim = taught.queue.claim("test", 0)
+    assert claim is not None
+    taught.queue.fail(claim, "image 3 is blank")
+    path_of(taught.services.blobs, claim.samples[0].blob).unlink()
+    assert submit(taught, headers=key).json()["state"] == "failed"
+    assert taught.client.post(f"/tasks/{task}/retry").status_code == 202
+
+
 def test_a_key_is_taken_from_the_first_byte_of_its_body_on(taught: Running) -> None:
     key = {"Idempotency-Key": "two", "Content-Type": "application/x-tar"}
     body = archived({"cat/1.png": picture()})
