@@ -77,6 +77,10 @@ class PointerMoved(ExchangeError):
     """The pointer was not where the caller expected it: somebody else published or activated first."""
 
 
+class NotCanary(ExchangeError):
+    """A version is not the canary, so that it cannot end as one, or cannot be: it is the one served."""
+
+
 class PeerSilent(ExchangeError):
     """A process that was there a moment ago does not answer a question. It may be busy, or have died since."""
 

@@ -12,7 +12,14 @@ from redis import Redis
 
 from exchange import registry_lua as lua
 from exchange.connection import reaching_redis
-from exchange.errors import LeaseLost, PointerMoved, VersionCorrupt, VersionNotFound, VersionUnreadable
+from exchange.errors import (
+    LeaseLost,
+    NotCanary,
+    PointerMoved,
+    VersionCorrupt,
+    VersionNotFound,
+    VersionUnreadable,
+)
 from exchange.records import Canary, Draft, Manifest
 from exchange.redis_keys import DEFAULT_PREFIX, Keys
 from exchange.shelf import Shelf, Writer
@@ -72,19 +79,21 @@ class Registry:
     def set_canary(self, version: int, share: float) -> None:
         """Makes a published version the canary for `share` of the requests, 0 to 1; 0 ends that. There is one at most.
 
-        Raises `VersionNotFound`, `ValueError` for another share, and unless that is 0, which must be possible whatever
-        became of its files, `VersionCorrupt` and `VersionUnreadable`.
+        Raises `VersionNotFound`, `NotCanary` for the version served and where another one is to end, `ValueError` for
+        another share, and unless that is 0, which must be possible whatever became of its files, `VersionCorrupt` and
+        `VersionUnreadable`.
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}: must lie in 0..1")
         if share:
             self.shelf.manifest(version)
-        with reaching_redis():
-            answer: Any = self.redis.eval(
-                lua.SET_CANARY, 2, self.keys.published, self.keys.canary, version, share
-            )
-        if answer == [b"unknown"]:
+        status, *rest = self._run(lua.SET_CANARY, version, str(share))
+        if status == b"unknown":
             raise VersionNotFound(f"version {version} was never published")
+        if status == b"served":
+            raise NotCanary(f"version {version} is the one served; a canary is another one beside it")
+        if status == b"other":
+            raise NotCanary(f"version {version} is not the canary; version {int(rest[0])} is")
 
     def canary(self) -> Canary | None:
         """The canary, if there is one."""

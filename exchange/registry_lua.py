@@ -43,15 +43,19 @@ return move()
 """
 )
 
-# The canary beside the version that is served; a share of nothing ends it.
+# The canary beside the version that is served, which would stay behind as the canary of whatever is taught next.
+# A share of nothing ends it.
 SET_CANARY = """
-local published, canary, version, share = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local pointer, published, canary, version, share = KEYS[1], KEYS[2], KEYS[4], ARGV[1], ARGV[2]
 if not redis.call('ZSCORE', published, version) then return {'unknown'} end
 if tonumber(share) > 0 then
+  if redis.call('GET', pointer) == version then return {'served'} end
   redis.call('HSET', canary, 'version', version, 'share', share)
-elseif redis.call('HGET', canary, 'version') == version then
-  redis.call('DEL', canary)
+  return {'ok'}
 end
+local tried = redis.call('HGET', canary, 'version')
+if tried and tried ~= version then return {'other', tried} end
+redis.call('DEL', canary)
 return {'ok'}
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -11,6 +12,7 @@ import structlog
 from exchange.errors import (
     BackboneChanged,
     LoopChanged,
+    NotCanary,
     StoreUnavailable,
     VersionCorrupt,
     VersionNotFound,
@@ -136,15 +138,19 @@ class Lineage:
 
     def end_canary_of(self, task: str) -> None:
         """Let no canary answer that knows a task. Raises VersionUnreadable where the disk does not tell."""
-        canary = self.registry.canary()
-        if canary is None:
-            return
+        while (canary := self.registry.canary()) is not None and self._may_know(canary.version, task):
+            with suppress(NotCanary):  # somebody has chosen another one meanwhile
+                self.registry.set_canary(canary.version, 0)
+
+    def _may_know(self, version: int, task: str) -> bool:
+        """True too for a version whose manifest is gone or damaged: a server that had loaded it answers on.
+
+        Raises VersionUnreadable.
+        """
         try:
-            knows = task in self.registry.shelf.manifest(canary.version).applied
-        except (VersionNotFound, VersionCorrupt):  # it may, and a server that had loaded it answers on
-            knows = True
-        if knows:
-            self.registry.set_canary(canary.version, 0)
+            return task in self.registry.shelf.manifest(version).applied
+        except (VersionNotFound, VersionCorrupt):
+            return True
 
     def prune(self, keep: int) -> None:
         """Drop old versions, keeping `keep` to roll back to. What the disk refuses now is dropped another time."""

@@ -60,7 +60,7 @@ async def activate(version: Number, services: TheServices, canary: Share = None)
     """Moves the pointer; with `canary`, only lets the version answer a share of the requests beside the one served.
 
     Every server follows within moments and says so in `serving` and `canary`. A canary is promoted by activating it
-    without a share, and ends with a share of 0.
+    without a share, and ends with a share of 0: then the answer is 409 where another version is the canary.
     """
     return await to_thread.run_sync(point_to, services, version, canary, limiter=services.patient)
 
@@ -91,7 +91,7 @@ def shown(services: Services, manifest: Manifest) -> VersionView:
 def point_to(services: Services, version: int, share: float | None) -> VersionView:
     """Move the pointer to a version that this server could serve, or let that answer a share of the requests.
 
-    Raises Problem, VersionNotFound, VersionCorrupt and VersionUnreadable.
+    Raises Problem, NotCanary, VersionNotFound, VersionCorrupt and VersionUnreadable.
     """
     if share == 0:
         return end_canary(services, version)
@@ -100,9 +100,6 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
     if share is None:
         services.registry.activate(version)
     else:
-        if version == services.registry.current():
-            # It would stay behind as the canary of whatever is taught next.
-            raise Problem(409, f"version {version} is the one served; a canary is another one beside it")
         services.registry.set_canary(version, share)
     return view(services, version)
 
@@ -110,7 +107,8 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
 def end_canary(services: Services, version: int) -> VersionView:
     """Whatever became of its files: one that was loaded before answers without them.
 
-    Raises VersionNotFound, and once it has ended VersionCorrupt and VersionUnreadable, where nothing tells of it.
+    Raises NotCanary, VersionNotFound, and once it has ended VersionCorrupt and VersionUnreadable, where nothing tells
+    of it.
     """
     loaded = services.served.canary
     services.registry.set_canary(version, 0)

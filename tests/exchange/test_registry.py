@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from exchange.errors import BackboneChanged, LeaseLost, PointerMoved, StoreUnavailable, VersionNotFound
+from exchange.errors import (
+    BackboneChanged,
+    LeaseLost,
+    NotCanary,
+    PointerMoved,
+    StoreUnavailable,
+    VersionNotFound,
+)
 from exchange.lease import Lease
 from exchange.records import BackboneRecord, Canary
 from tests.exchange.publishing import files_of, publish, publish_chain
@@ -143,13 +150,17 @@ def test_a_canary_is_one_published_version_and_stays_on_disk(registry):
     assert registry.canary() == Canary(2, 0.25)
     assert registry.current() == 4
     assert registry.prune(keep=1) == [3, 1]
-    registry.set_canary(4, 0)
+    with pytest.raises(NotCanary, match=r"^version 4 is not the canary; version 2 is$"):
+        registry.set_canary(4, 0)
+    with pytest.raises(NotCanary, match=r"^version 4 is the one served; a canary is another one beside it$"):
+        registry.set_canary(4, 0.5)
     assert registry.canary() == Canary(2, 0.25)
     registry.activate(4)
     assert registry.canary() == Canary(2, 0.25)
     registry.activate(2)
     assert (registry.current(), registry.canary()) == (2, None)
     registry.set_canary(4, 0.1)
+    registry.set_canary(4, 0)
     registry.set_canary(4, 0)
     assert registry.canary() is None
     registry.set_canary(4, 0.1)

@@ -116,6 +116,18 @@ def test_a_share_of_one_answers_all_and_of_zero_ends_it(pair: Pair) -> None:
     assert pair.server.client.get("/versions").json()["canary"] is None
 
 
+def test_one_that_is_another_than_the_canary_cannot_end_as_it(pair: Pair) -> None:
+    pair.try_new(0.5)
+    wrong = pair.server.client.post(f"/versions/{pair.old}/activate", params={"canary": 0})
+    assert (wrong.status_code, wrong.json()["detail"]) == (
+        409,
+        f"version {pair.old} is not the canary; version {pair.new} is",
+    )
+    assert pair.canary_answers()
+    assert pair.activate(pair.new, canary=0) == 200
+    assert pair.activate(pair.old, canary=0) == 200, "there is none"
+
+
 def test_activating_it_promotes_it(pair: Pair) -> None:
     pair.try_new(0.5)
     pair.activate(pair.new)

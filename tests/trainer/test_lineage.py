@@ -11,6 +11,7 @@ from exchange.lease import Lease
 from exchange.redis_keys import DEFAULT_PREFIX
 from exchange.registry import Registry
 from model.network import RetrievalViT
+from tests.exchange.publishing import publish, publish_chain
 from trainer.learner import Learner
 from trainer.lineage import Base, Lineage
 from trainer.state import LearnerState
@@ -103,6 +104,7 @@ def test_a_canary_of_which_nothing_tells_what_it_knows_ends_with_what_is_forgott
     registry = Registry(redis, tmp_path)
     lineage = Lineage(registry, learner)
     version = published(lineage, redis, learner.consolidate(learner.start(), first))
+    publish(registry, parent=version)
     registry.set_canary(version, 0.5)
     lineage.end_canary_of("another task")
     assert registry.canary() is not None
@@ -111,4 +113,24 @@ def test_a_canary_of_which_nothing_tells_what_it_knows_ends_with_what_is_forgott
     else:
         (tmp_path / f"{version:06}.json").write_bytes(b"{")
     lineage.end_canary_of("another task")
+    assert registry.canary() is None
+
+
+def test_a_canary_that_is_chosen_while_another_one_ends_ends_too_if_it_knows_what_is_forgotten(
+    learner: Learner, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(redis, tmp_path)
+    publish_chain(registry, ["fast"] * 3)  # each knows t1
+    registry.set_canary(1, 0.5)
+    set_canary, ended = registry.set_canary, []
+
+    def choose_another_first(version: int, share: float) -> None:
+        ended.append(version)
+        if ended == [1]:
+            set_canary(2, 0.5)
+        set_canary(version, share)
+
+    monkeypatch.setattr(registry, "set_canary", choose_another_first)
+    Lineage(registry, learner).end_canary_of("t1")
+    assert ended == [1, 2]
     assert registry.canary() is None
