@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
+from typing import TypeVar, cast
 
 from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError
+
+T = TypeVar("T")
 
 WARM_UP = 5
 
@@ -58,16 +61,14 @@ def latency(
     return [_summary(asked[i :: len(budgets)], concurrency) for i in range(len(budgets))]
 
 
-def gather(
-    ask: Callable[[int], tuple[float, float] | None], turns: int, concurrency: int
-) -> list[tuple[float, float] | None]:
+def gather(ask: Callable[[int], T], turns: int, concurrency: int) -> list[T]:
     """What `ask` gives for each turn, some of them under way at the same time.
 
     An interrupt waits only for the calls under way. Every caller fetches its next turn itself: handing out a hundred
     thousand turns would take the main thread seconds, in which an interrupt may hit the pool's own locks and leave one
     locked.
     """
-    found: list[tuple[float, float] | None] = [None] * turns
+    found: list[T | None] = [None] * turns
     left, interrupted = iter(range(turns)), Event()
 
     def call() -> None:
@@ -82,7 +83,7 @@ def gather(
                 caller.result()
         finally:
             interrupted.set()
-    return found
+    return cast(list[T], found)
 
 
 def _summary(asked: Sequence[tuple[float, float] | None], concurrency: int) -> Latency:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from exchange.errors import BackboneChanged, ExchangeError
-from hippotune.commands import demo, doctor, export, images, keys, learning, processes, submit
+from hippotune.commands import demo, doctor, evaluate, export, images, keys, learning, processes, submit
 from hippotune.errors import HippoTuneError, Refused, Unreachable, unnumbered
 from hippotune.output import Exit, left_out_is_told, print_error, print_hint, print_untold
 
@@ -69,7 +69,7 @@ def application() -> typer.Typer:
     app.command(rich_help_panel="See it")(demo.demo)
     for command in (processes.up, processes.serve, processes.train):
         app.command(rich_help_panel="Run it")(command)
-    for command in (images.classify, images.bench):
+    for command in (images.classify, evaluate.evaluate, images.bench):
         app.command(rich_help_panel="Ask it")(command)
     for command in (submit.submit, learning.feedback, learning.forget):
         app.command(rich_help_panel="Teach it")(command)

@@ -13,6 +13,7 @@ from hippotune import completion
 from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError, Refused, unnumbered
+from hippotune.evaluation import OF_ONE_IMAGE
 from hippotune.flags import Json, with_settings
 from hippotune.latency import Latency, latency, noise
 from hippotune.output import print_error, print_json, print_table
@@ -27,8 +28,6 @@ TOPK = "Slots recalled a step."
 KEEP = "Share of image tokens kept apart, 0.5 to 1; less is faster."
 BUDGET_MS = "Answer within so many milliseconds if that can be, with the largest keep that does."
 REPEATED = " Repeat to compare."
-OF_ONE_IMAGE = (400, 413, 415, 422, 504)
-"""Refusals that another image need not meet with."""
 USUAL = (Ask(tmax=1), Ask(tmax=4))
 """What `bench` compares unless told otherwise."""
 
