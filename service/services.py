@@ -134,15 +134,14 @@ class Services:
         if not self.watcher.caught_up:
             told = "the version to serve is being loaded, or Redis was not reached to learn which it is"
             raise Problem(503, told)
+        if (refusal := self.watcher.unserved) is not None:  # teaching would not help
+            raise Problem(503, f"version {refusal.version} is refused: {refusal.reason}")
 
     def able_snapshot(self, untaught: int) -> Snapshot:
         """The version being served. Raises Problem 503 when not able, `untaught` when there is none to serve."""
         self.require_able()
         snapshot = self.served.snapshot
         if snapshot is None or not snapshot.labels:
-            refusals = self.watcher.refusals
-            if snapshot is None and refusals:  # teaching would not help
-                raise Problem(untaught, f"version {refusals[-1].version} is refused: {refusals[-1].reason}")
             raise Problem(untaught, "nothing learned yet; POST /tasks or `hippotune submit` first")
         return snapshot
 

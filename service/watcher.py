@@ -65,6 +65,8 @@ class Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.refusals: tuple[Refusal, ...] = ()
+        self.unserved: Refusal | None = None
+        """Why nothing is served though the registry points to a version; None where something is."""
         self._canary: Canary | None = None
         self._warmed: set[tuple[LoopConfig, bool]] = set()
         """See `passes_of`."""
@@ -138,10 +140,14 @@ class Watcher:
         began = perf_counter()
         snapshot = self._load_or_refuse(version)
         if snapshot is None and self._served.snapshot is None:
+            self.unserved = next(
+                (found for found in reversed(self.refusals) if found.version == version), None
+            )
             snapshot = self._newest_but(version)
         if snapshot is None:
             return
         self._let_answer(snapshot, self._served.canary)
+        self.unserved = None
         self._metrics.swap.observe(perf_counter() - began)
         log.info(
             "version served",

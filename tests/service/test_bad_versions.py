@@ -52,9 +52,9 @@ def test_who_asks_is_told_that_what_was_learned_fits_another_backbone(config: Se
         good = random_version(server.backbone, ("cat", "dog"))
         identity = type(good.identity)("other", 32, "0" * 64)
         version = server.publish(Checkpoint(identity, good.loop, good.pools, good.head, good.labels)).version
-        wait_for(lambda: server.client.get("/versions").json()["refused"])
+        wait_for(lambda: server.services.watcher.unserved)
         answer = server.client.post("/classify", content=picture(), headers=PNG)
-        assert answer.status_code == 409
+        assert answer.status_code == 503
         assert f"version {version} is refused" in answer.json()["detail"]
         assert "backbone" in answer.json()["detail"]
 

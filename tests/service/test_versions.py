@@ -238,6 +238,49 @@ def test_a_server_is_not_ready_before_what_the_store_holds_was_recovered(config:
         assert server.client.get("/readyz").json()["version"] is None, "nobody will recover a leftover"
 
 
+def test_a_server_is_not_ready_while_the_store_gives_it_no_version_to_serve(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.watcher.READ_PAUSES_S", ())
+    monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+    with running(config) as server:
+        version = server.publish(random_version(server.backbone, ("cat", "dog"))).version
+    folder = config.store / "versions"
+    away = folder.rename(folder.with_name("away"))
+    with running(config, ready="/healthz") as server:
+        wait_for(lambda: server.services.watcher.caught_up)
+        for path in ("/readyz", "/v2/health/ready", "/v2/models/hippotune/ready"):
+            answer = server.client.get(path)
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            assert f"version {version} is refused: " in answer.text
+        answer = server.client.post("/classify", content=picture(), headers=PNG)
+        assert answer.status_code == 503
+        assert f"version {version} is refused: " in answer.json()["detail"]
+        away.rename(folder)
+        wait_for(lambda: server.client.get("/readyz").json() == {"ready": True, "version": version})
+        assert server.client.post("/classify", content=picture(), headers=PNG).json()["version"] == version
+
+
+def test_a_server_that_serves_nothing_can_be_told_to_serve_another_version(config: ServiceConfig) -> None:
+    with running(config) as server:
+        damaged, good = (
+            server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version
+            for seed in range(2)
+        )
+        assert server.client.post(f"/versions/{damaged}/activate").is_success
+        path = server.registry.shelf.path(damaged, "serving")
+        path.unlink()  # a new file: the server may have mapped the old one
+        path.write_bytes(b"torn")
+    with running(config, ready="/healthz") as server:
+        wait_for(lambda: server.services.watcher.caught_up)
+        answer = server.client.get("/readyz")
+        assert answer.status_code == 503
+        assert f"version {damaged} is refused: " in answer.json()["detail"]
+        assert server.client.post(f"/versions/{good}/activate").is_success
+        wait_for(lambda: server.client.get("/readyz").json() == {"ready": True, "version": good})
+
+
 def test_whoever_came_while_there_were_labels_is_answered_when_there_are_none(config: ServiceConfig) -> None:
     with running(config) as server, ThreadPoolExecutor() as pool:
         server.serve(random_version(server.backbone, ("cat", "dog")))
