@@ -6,8 +6,10 @@ next one. At low load every request is alone and waits for nobody, at high load 
 The queue counts images, not requests, and a request of many images is split over batches. All of them are
 answered by one version: the first batch that holds one of them takes the reference, the rest keep it.
 
-Requests that keep different shares of their tokens have tensors of different shapes and do not share a batch. A
-request that names a time instead is given the largest share that is expected to meet it, at the moment its turn comes.
+Requests that keep different shares of their tokens have tensors of different shapes and do not share a batch. Nor do
+those that want an explanation and others, which some runtimes compute in different precision: nobody's answer depends
+on what strangers ask. A request that names a time instead is given the largest share that is expected to meet it, at
+the moment its turn comes.
 """
 
 from __future__ import annotations
@@ -187,10 +189,10 @@ class Engine:
         budget = snapshot.grant(ticket.asked)
         if ticket.target is not None:
             budget = self._pace.deepest(budget, images, ticket.target - now)
-        return Started(snapshot, budget)
+        return Started(snapshot, budget, ticket.explain)
 
     def _take(self) -> Batch | None:
-        """The next images of one version and one `keep`, oldest first; None when nobody waits for any of them."""
+        """The next images that share a pass, oldest first; None when nobody waits for any of them."""
         now, images = perf_counter(), min(len(self._waiting), self._max_batch)
         items: list[Item] = []
         budgets: list[Budget] = []
@@ -213,16 +215,15 @@ class Engine:
             else:
                 others.append(item)  # its budget stays open: its own pass may be smaller
         self._waiting.extendleft(reversed(others))
-        return None if first is None else Batch(first.snapshot, items, budgets)
+        return None if first is None else Batch(first.snapshot, items, budgets, first.explain)
 
     def _score(self, batch: Batch) -> None:
         began = perf_counter()
         tickets = [item.ticket for item in batch.items]
         budgets = batch.budgets
-        explain = any(ticket.explain for ticket in tickets)
         try:
             pixels = np.stack([item.image for item in batch.items])
-            output = batch.snapshot.classifier.classify(pixels, budgets, explain)
+            output = batch.snapshot.classifier.classify(pixels, budgets, batch.explain)
         except Exception as error:  # one bad batch must not end the thread
             log.exception("forward pass failed", version=batch.snapshot.version, images=len(batch.items))
             self._metrics.version_failed(batch.snapshot.version, len(batch.items))

@@ -29,15 +29,23 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What all images of a request are answered by, settled when the turn of the first has come: a version, and the
-    budget it grants of what was asked."""
+    """What all images of a request are answered by, settled when the turn of the first has come: a version, the budget
+    it grants of what was asked, and whether it explains its answers."""
 
     snapshot: Snapshot
     budget: Budget
+    explain: bool
 
     def shares(self, other: Started) -> bool:
-        """Whether images of both fit into one forward pass."""
-        return self.snapshot is other.snapshot and self.budget.keep == other.budget.keep
+        """Whether images of both fit into one forward pass.
+
+        Explained answers and others do not: most runtimes explain elsewhere and slower, some in another precision.
+        """
+        return (
+            self.snapshot is other.snapshot
+            and self.budget.keep == other.budget.keep
+            and self.explain == other.explain
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -79,11 +87,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images for one forward pass of one version, each with its budget."""
+    """Images for one forward pass of one version, each with its budget; all of them explained, or none."""
 
     snapshot: Snapshot
     items: list[Item]
     budgets: list[Budget]
+    explain: bool
 
 
 def resolve(ticket: Ticket, problem: Problem | None = None) -> None:

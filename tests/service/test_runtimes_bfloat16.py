@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from service.config import ServiceConfig
 from service.runtimes import load
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
-from tests.service.support import random_version
+from tests.service.support import picture, random_version, running, wait_for
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
 WHOLE = Budget(3, 0, 4)
@@ -86,3 +89,22 @@ def test_it_is_taken_when_asked_for_with_a_warning_where_it_does_not_pay(
         with capture_logs() as logs:
             assert isinstance(load.load_runtime(config, 1), Bfloat16Runtime)
         assert len(logs) == warnings
+
+
+def test_who_asks_for_an_explanation_changes_nobody_elses_answer(config: ServiceConfig) -> None:
+    """One in bfloat16 teaches no head, whether or not somebody beside it is answered in float32."""
+    with running(replace(config, runtime="torch-bf16")) as server, ThreadPoolExecutor() as pool:
+        server.serve(random_version(server.backbone, "abcdef"))
+        engine, held = server.services.engine, threading.Event()
+
+        def ask(query: str) -> bool:
+            id_ = server.client.post(f"/classify{query}", content=picture()).json()["id"]
+            remembered = server.services.memory.own.find(id_)
+            assert remembered is not None
+            return remembered.teaches
+
+        engine.call(lambda: held.wait(10) and None)
+        asked = [pool.submit(ask, query) for query in ("", "?explain=true", "")]
+        wait_for(lambda: len(engine._waiting) == 3)
+        held.set()
+        assert [one.result() for one in asked] == [False, True, False]
