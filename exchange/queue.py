@@ -94,7 +94,8 @@ class TaskQueue(TaskReader):
     ) -> Submitted:
         """Accepts a task whose blobs are stored. Once this has returned, it will be learned or reported as failed.
 
-        An idempotency key that was used before gives the task that it made then, if the request is the same.
+        An idempotency key that was used before gives the task that it made then, if the request is the same and the
+        task was not taken back since.
         digest: tells requests apart; by default that of `exchange.repeats`.
         Raises `QueueFull`, `IdempotencyMismatch`, `BlobMissing`, `StoreUnavailable`.
         """

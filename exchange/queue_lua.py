@@ -22,6 +22,7 @@ SHARED = f"""
 local GROUP = '{GROUP}'
 local FIXED = {_set(FIXED_FIELDS | HIDDEN_FIELDS)}
 local ENDED = {_set(state for state in TaskState if state.ended)}
+local TAKEN_BACK = {_set(state for state in TaskState if state.taken_back)}
 """
 
 SHARED += """
@@ -115,16 +116,17 @@ end
 """
 
 # task, name, images, labels, samples: what is kept of the task. capacity.
-# digest, idempotency_ttl_s, task_prefix: with an idempotency key alone, whose own key comes sixth.
+# digest, idempotency_ttl_s, task_prefix: with an idempotency key alone, whose own key comes sixth. It is free again
+# once its task was taken back: who submits the same afterwards wants it learned.
 SUBMIT = """
 local idempotency = KEYS[6]
 if redis.call('EXISTS', task) == 1 then return {'created', record()} end
 if a.digest then
   local first, body = unpack(redis.call('HMGET', idempotency, 'task', 'digest'))
-  local known = first and redis.call('HGETALL', a.task_prefix .. first) or {}
-  if #known > 0 then
+  local state = first and redis.call('HGET', a.task_prefix .. first, 'state')
+  if state and not TAKEN_BACK[state] then
     if body ~= a.digest then return {'mismatch'} end
-    return {'known', known}
+    return {'known', redis.call('HGETALL', a.task_prefix .. first)}
   end
 end
 if redis.call('XLEN', queue) >= a.capacity then return {'full'} end

@@ -38,8 +38,14 @@ class TaskState(StrEnum):
         """True when no worker will touch the task again by itself."""
         return self in _ENDED
 
+    @property
+    def taken_back(self) -> bool:
+        """True when somebody did not want the task any more."""
+        return self in _TAKEN_BACK
+
 
 _ENDED = frozenset({TaskState.CONSOLIDATED, TaskState.FAILED, TaskState.CANCELLED, TaskState.FORGOTTEN})
+_TAKEN_BACK = frozenset({TaskState.CANCELLED, TaskState.FORGETTING, TaskState.FORGOTTEN})
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,14 +29,18 @@ class TaskReader:
         return task_from_fields(self.fields(task_id))
 
     def made_with(self, idempotency_key: str) -> Made | None:
-        """The task that was submitted with this key; None for a key that is new, or whose task has no record left."""
+        """The task that was submitted with this key.
+
+        None for a key that is new, and for one whose task was taken back since, or has no record left.
+        """
         with reaching_redis():
             found: Any = self.redis.hgetall(self.keys.idempotency(idempotency_key))
         made = decode_fields(found)
         try:
-            return Made(self.get(made["task"]), made["digest"]) if made else None
+            task = self.get(made["task"]) if made else None
         except TaskNotFound:
             return None
+        return Made(task, made["digest"]) if task and not task.state.taken_back else None
 
     def newest(self, limit: int = 100) -> list[TaskRecord]:
         """At most `limit` tasks, the one accepted last first."""

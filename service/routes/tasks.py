@@ -92,7 +92,8 @@ async def create(
             min_length=1,
             max_length=255,
             pattern="^[!-~]+$",
-            description="Makes trying again safe: the same key and body give the same task.",
+            description="Makes trying again safe: the same key and body give the same task; a new one "
+            "once that was cancelled or is to be forgotten.",
         ),
     ] = None,
 ) -> TaskView:

@@ -8,6 +8,9 @@ from exchange.errors import (
     IdempotencyInFlight,
     IdempotencyMismatch,
 )
+from exchange.records import TaskChange, TaskState
+
+TAKEN_BACK = (TaskState.CANCELLED, TaskState.FORGETTING, TaskState.FORGOTTEN)
 
 
 def test_the_same_idempotency_key_gives_the_same_task(queue, samples):
@@ -24,6 +27,26 @@ def test_the_same_key_with_another_body_is_refused(queue, samples, digests):
     with pytest.raises(IdempotencyMismatch):
         queue.submit("other pets", samples, "k", digests[1])
     assert queue.depth() == 1
+
+
+@pytest.mark.parametrize("state", TAKEN_BACK)
+def test_a_key_is_free_again_once_its_task_was_taken_back(queue, samples, state):
+    first = queue.submit("pets", samples, "k")
+    queue.update(first.task.id, TaskChange(state))
+    assert queue.made_with("k") is None
+    again = queue.submit("pets", samples[:1], "k")
+    assert (again.created, again.task.state) == (True, TaskState.QUEUED)
+    assert again.task.id != first.task.id
+    assert queue.submit("pets", samples[:1], "k").task == again.task
+    assert queue.get(first.task.id).state == state
+
+
+@pytest.mark.parametrize("state", [state for state in TaskState if state not in TAKEN_BACK])
+def test_a_key_keeps_every_other_task(queue, samples, state):
+    first = queue.submit("pets", samples, "k")
+    queue.update(first.task.id, TaskChange(state))
+    assert queue.made_with("k").task.state == state
+    assert queue.submit("pets", samples, "k").task.id == first.task.id
 
 
 def test_the_same_key_still_works_when_the_queue_is_full(queue, samples, config):

@@ -116,6 +116,18 @@ def test_the_same_key_makes_the_same_task(client: Client, tasks: list[DemoTask])
     assert caught.value.status == 422
 
 
+def test_what_is_submitted_again_after_it_was_forgotten_is_learned_again(
+    client: Client, tasks: list[DemoTask]
+) -> None:
+    pairs = [(example.image, f"back {example.label}") for example in tasks[0].train]
+    first = client.wait(client.submit(pairs, "back", idempotency_key="back"))
+    assert client.remove(first.id).state == "forgetting"
+    again = client.wait(client.submit(pairs, "back", idempotency_key="back"))
+    assert again.id != first.id
+    assert "repeated_images" not in again.metrics
+    assert client.task(first.id).state == "forgotten"
+
+
 def test_versions_roll_back_and_forward(client: Client) -> None:
     newest, *_, oldest = client.versions()
     assert newest.version > oldest.version

@@ -121,6 +121,15 @@ def test_images_of_a_failed_task_are_stored_again_so_that_it_can_be_retried(taug
     assert taught.client.post(f"/tasks/{task}/retry").status_code == 202
 
 
+def test_a_request_that_comes_again_after_its_task_was_deleted_makes_a_new_one(taught: Running) -> None:
+    key = {"Idempotency-Key": "deleted"}
+    first = submit(taught, headers=key).json()["id"]
+    assert taught.client.delete(f"/tasks/{first}").json()["state"] == "cancelled"
+    again = submit(taught, headers=key).json()
+    assert (again["state"], again["id"] != first) == ("queued", True)
+    assert submit(taught, headers=key).json() == again
+
+
 def test_a_key_is_taken_from_the_first_byte_of_its_body_on(taught: Running) -> None:
     key = {"Idempotency-Key": "two", "Content-Type": "application/x-tar"}
     body = archived({"cat/1.png": picture()})
