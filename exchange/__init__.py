@@ -2,7 +2,7 @@
 
 Start with `records`, what is said; `queue` carries tasks one way, `registry` versions the other.
 
-    tasks           records, fields, queue, queue_lua, tasks, handling, adoption
+    tasks           records, fields, queue, queue_lua, tasks, handling, repeats, adoption
     versions        registry, registry_lua, moves, shelf
     on disk         blobs, files, upkeep
     in Redis        connection, embedded, children, redis_keys, lease, relay
