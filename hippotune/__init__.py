@@ -4,7 +4,7 @@ The client needs httpx alone: importing it loads neither torch nor the service.
 """
 
 from hippotune.client import AsyncClient, Client
-from hippotune.errors import HippoTuneError, Refused, TaskFailed, Unreachable
+from hippotune.errors import HippoTuneError, Refused, TaskFailed, Unanswered, Unreachable
 from hippotune.records import (
     Budget,
     Classification,
@@ -29,6 +29,7 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Timings",
+    "Unanswered",
     "Unreachable",
     "Version",
 ]

@@ -1,15 +1,12 @@
-"""The HTTP contract as values: what to send, how to read the answer, when to try again. Sends nothing."""
+"""The HTTP contract as values: what to send, how to read the answer. Sends nothing."""
 
 from __future__ import annotations
 
 import json
-import random
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypedDict, TypeVar
 from urllib.parse import quote
@@ -17,16 +14,14 @@ from urllib.parse import quote
 import httpx
 
 from hippotune.checks import header_value
-from hippotune.errors import Refused, Unreachable, unnumbered
+from hippotune.errors import Unreachable
 from hippotune.image_files import Image, image_bytes, media_type, part_name
+from hippotune.outcomes import Outcome, lost, not_ours, refused
 from hippotune.records import Classification, Task, Version
 
 T = TypeVar("T")
 
-Outcome = httpx.Response | httpx.TransportError
-
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 60.0
+MIB = 1 << 20
 MOST_TASKS = 1000
 """The server lists no more at once."""
 
@@ -53,7 +48,10 @@ class Ask(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request and the reading of its answer. A `Path` as body is streamed from its file."""
+    """One request and the reading of its answer. A `Path` as body is streamed from its file.
+
+    looked_through: bytes that the server looks through before it answers, which may take it a second for each MiB.
+    """
 
     method: str
     path: str
@@ -63,8 +61,13 @@ class Call(Generic[T]):
     body: bytes | Path | None = None
     files: tuple[tuple[str, tuple[str, bytes, str]], ...] | None = None
     data: Mapping[str, list[str]] | None = None
+    looked_through: int = 0
 
-    def request(self) -> dict[str, Any]:
+    def answer_s(self, timeout: float | None) -> float | None:
+        """Seconds to wait for the answer, where one to a smaller call may take `timeout`; None for ever."""
+        return None if timeout is None else timeout + self.looked_through / MIB
+
+    def request(self, timeout: float | None) -> dict[str, Any]:
         """Arguments of httpx's `build_request`, all but the content."""
         return {
             "method": self.method,
@@ -73,6 +76,7 @@ class Call(Generic[T]):
             "headers": self.headers,
             "files": self.files,
             "data": self.data,
+            "timeout": httpx.Timeout(timeout, read=self.answer_s(timeout)),
         }
 
     @contextmanager
@@ -84,31 +88,16 @@ class Call(Generic[T]):
         else:
             yield self.body
 
-    def pause(self, outcome: Outcome, attempt: int, retries: int) -> float | None:
-        """Seconds until this call should be sent again; None when the outcome is final.
-
-        The server's own Retry-After counts; without one the pause doubles, jittered so that callers spread
-        out. Every call here may be repeated: those that change something carry an idempotency key or name
-        the state they end in.
-        """
-        busy = isinstance(outcome, httpx.TransportError) or _busy(outcome)
-        if not busy or attempt >= retries:
-            return None
-        told = None if isinstance(outcome, httpx.TransportError) else _retry_after(outcome)
-        if told is not None:
-            return told if told <= LONGEST_PAUSE_S else None
-        return min(FIRST_PAUSE_S * 2.0**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311
-
     def finish(self, outcome: Outcome) -> T:
-        """The parsed answer. Raises Refused or Unreachable."""
+        """The parsed answer. Raises Refused, Unreachable or Unanswered."""
         if isinstance(outcome, httpx.TransportError):
-            raise Unreachable(_why(outcome)) from outcome
-        if outcome.is_success:
-            try:
-                return self.parse(outcome)
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
-                raise Unreachable(f"what answers at {_where(outcome)} is no HippoTune server") from error
-        raise Refused(outcome.status_code, _problem(outcome), busy=_busy(outcome))
+            raise lost(outcome) from outcome
+        if not outcome.is_success:
+            raise refused(outcome)
+        try:
+            return self.parse(outcome)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise Unreachable(not_ours(outcome)) from error
 
 
 def classify(image: Image, ask: Ask) -> Call[Classification]:
@@ -142,21 +131,26 @@ def submit_samples(samples: Iterable[tuple[Image, str]], name: str, key: str | N
     pairs = list(samples)
     if not pairs:
         raise ValueError("a task of no images teaches nothing")
+    files = _parts("files", (image for image, _ in pairs))
     return Call(
         "POST",
         "/tasks",
         _task,
         params={"name": name},
         headers=_idempotent(key),
-        files=_parts("files", (image for image, _ in pairs)),
+        files=files,
         data={"labels": [label for _, label in pairs]},
+        looked_through=sum(len(body) for _, (_, body, _) in files),
     )
 
 
 def submit_archive(archive: Path, media: str, name: str, key: str | None) -> Call[Task]:
     """A zip or tar in ImageFolder layout, streamed from its file."""
-    headers = _idempotent(key) | {"Content-Type": media, "Content-Length": str(archive.stat().st_size)}
-    return Call("POST", "/tasks", _task, params={"name": name}, headers=headers, body=archive)
+    size = archive.stat().st_size
+    headers = _idempotent(key) | {"Content-Type": media, "Content-Length": str(size)}
+    return Call(
+        "POST", "/tasks", _task, params={"name": name}, headers=headers, body=archive, looked_through=size
+    )
 
 
 def feedback(answer: str, label: str) -> Call[Task]:
@@ -224,15 +218,6 @@ def ready() -> Call[bool]:
     return Call("GET", "/readyz", lambda answer: answer.is_success)
 
 
-def _why(error: httpx.TransportError) -> str:
-    """ "no server answers at http://127.0.0.1:8000: Connection refused"."""
-    return f"no server answers at {_where(error)}: {unnumbered(error)}"
-
-
-def _where(outcome: Outcome) -> str:
-    return f"{outcome.request.url.scheme}://{outcome.request.url.netloc.decode()}"
-
-
 def _task_path(task_id: str) -> str:
     """An id may be anything that somebody typed."""
     return f"/tasks/{quote(task_id, safe='')}"
@@ -267,35 +252,3 @@ def _parts(field: str, images: Iterable[Image]) -> tuple[tuple[str, tuple[str, b
 def _idempotent(key: str | None) -> dict[str, str]:
     """A key made here already makes retries of this one call safe; a caller's own key spans processes."""
     return {"Idempotency-Key": header_value("an idempotency key", key or uuid.uuid4().hex)}
-
-
-def _busy(response: httpx.Response) -> bool:
-    """Whether the same request may succeed later; of conflicts only those that say when."""
-    return response.status_code in (429, 503) or (
-        response.status_code == 409 and "Retry-After" in response.headers
-    )
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds told by Retry-After, as a number or as a date (RFC 9110); None when absent or unreadable."""
-    told = response.headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(told))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
-
-
-def _problem(response: httpx.Response) -> dict[str, Any]:
-    """The problem document; what answered instead, when something else did: all of ours are documents."""
-    try:
-        document = response.json()
-    except ValueError:
-        document = None
-    if isinstance(document, dict) and document.keys() & {"title", "detail"}:
-        return document
-    told = f"what answers at {_where(response)} is no HippoTune server, or stands before one"
-    return {"title": response.reason_phrase, "detail": f"{response.reason_phrase}; {told}"}

@@ -15,7 +15,6 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +23,11 @@ from typing import BinaryIO, Self, TypeVar, Unpack
 import httpx
 
 from hippotune import calls
-from hippotune.calls import Ask, Call, Outcome
+from hippotune.calls import Ask, Call
 from hippotune.checks import header_value, patience, server_address
 from hippotune.errors import TaskFailed
 from hippotune.image_files import Image
+from hippotune.outcomes import Outcome, Tries
 from hippotune.packing import as_archive
 from hippotune.records import LOST, Classification, Task, Version
 
@@ -44,20 +44,19 @@ Source = str | PathLike[str] | Iterable[tuple[Image, str]]
 class Client:
     """A server, called from blocking code. Threads may share one client, and forked processes.
 
-    Calls raise Unreachable when no server answers, Refused when it does not take the request. 429, 503 and
-    broken connections are tried again up to `retries` times, waiting as long as Retry-After says. `timeout` is
-    in seconds and for one try; None waits for ever. `api_key` is what a server with keys asks for;
-    HIPPOTUNE_API_KEY if left out.
+    Calls raise Unreachable when no server answers, Unanswered when it takes too long, Refused when it does not
+    take the request. 429, 503 and broken connections are tried again up to `retries` times, waiting as long as
+    Retry-After says. `timeout` is in seconds and for one try; `submit` adds a second for each MiB it sends.
+    None waits for ever. `api_key` is
+    what a server with keys asks for; HIPPOTUNE_API_KEY if left out.
     Raises ValueError for an address or a key that cannot be one, and for a timeout or retries that make no sense.
     """
 
     def __init__(
         self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
     ) -> None:
-        seconds, self._retries = patience(timeout, retries)
-        self._connect = partial(
-            httpx.Client, base_url=server_address(url), timeout=seconds, headers=_authorization(api_key)
-        )
+        self._timeout, self._retries = patience(timeout, retries)
+        self._connect = partial(httpx.Client, base_url=server_address(url), headers=_authorization(api_key))
         self._http, self._process = self._connect(), os.getpid()
 
     def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
@@ -141,10 +140,8 @@ class Client:
         self.close()
 
     def _run(self, call: Call[T]) -> T:
-        for attempt in count():
-            outcome = self._send(call)
-            if (pause := call.pause(outcome, attempt, self._retries)) is None:
-                break
+        tries = Tries(self._retries, call.answer_s(self._timeout))
+        while (pause := tries.pause(outcome := self._send(call))) is not None:
             time.sleep(pause)
         return call.finish(outcome)
 
@@ -154,7 +151,8 @@ class Client:
             self._http, self._process = self._connect(), os.getpid()
         with call.opened() as body:
             try:
-                return self._http.send(self._http.build_request(content=body, **call.request()))
+                request = self._http.build_request(content=body, **call.request(self._timeout))
+                return self._http.send(request)
             except httpx.TransportError as error:
                 return error
 
@@ -168,10 +166,8 @@ class AsyncClient:
     def __init__(
         self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
     ) -> None:
-        seconds, self._retries = patience(timeout, retries)
-        self._http = httpx.AsyncClient(
-            base_url=server_address(url), timeout=seconds, headers=_authorization(api_key)
-        )
+        self._timeout, self._retries = patience(timeout, retries)
+        self._http = httpx.AsyncClient(base_url=server_address(url), headers=_authorization(api_key))
 
     async def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
         """Classify one encoded image within a budget."""
@@ -256,10 +252,8 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, call: Call[T]) -> T:
-        for attempt in count():
-            outcome = await self._send(call)
-            if (pause := call.pause(outcome, attempt, self._retries)) is None:
-                break
+        tries = Tries(self._retries, call.answer_s(self._timeout))
+        while (pause := tries.pause(outcome := await self._send(call))) is not None:
             await asyncio.sleep(pause)
         return call.finish(outcome)
 
@@ -267,7 +261,8 @@ class AsyncClient:
         with call.opened() as body:
             content = body if body is None or isinstance(body, bytes) else _chunks(body)
             try:
-                return await self._http.send(self._http.build_request(content=content, **call.request()))
+                request = self._http.build_request(content=content, **call.request(self._timeout))
+                return await self._http.send(request)
             except httpx.TransportError as error:
                 return error
 

@@ -24,6 +24,17 @@ class Unreachable(HippoTuneError):
     """No server answered, however often it was tried."""
 
 
+class Unanswered(Unreachable):
+    """The server took a request and did not answer in time; it may have done what it was asked for.
+
+    key: the idempotency key that tells, of a task that was submitted; else None.
+    """
+
+    def __init__(self, message: str, key: str | None = None) -> None:
+        self.key = key
+        super().__init__(message)
+
+
 class Refused(HippoTuneError):
     """The server answered with a problem document (RFC 9457).
 

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from exchange.errors import BackboneChanged, ExchangeError
 from hippotune.commands import demo, doctor, evaluate, export, images, keys, learning, processes, submit
-from hippotune.errors import HippoTuneError, Refused, Unreachable, unnumbered
+from hippotune.errors import HippoTuneError, Refused, Unanswered, Unreachable, unnumbered
 from hippotune.output import Exit, left_out_is_told, print_error, print_hint, print_untold
 
 
@@ -97,7 +97,7 @@ def main() -> None:
         sys.exit(Exit.INTERRUPTED)
     except HippoTuneError as error:
         print_error(str(error))
-        if isinstance(error, Unreachable):
+        if isinstance(error, Unreachable) and not isinstance(error, Unanswered):
             print_hint("`hippotune up` starts one; --url or HIPPOTUNE_URL names another")
         if isinstance(error, Refused):
             print_untold(error)

@@ -45,7 +45,9 @@ class Settings(BaseSettings):
         Field(repr=False),
     ] = None
     timeout_s: Annotated[
-        Annotated[float, Field(gt=0)], Part.CLIENT, Doc("Seconds to wait for one answer.")
+        Annotated[float, Field(gt=0)],
+        Part.CLIENT,
+        Doc("Seconds to wait for one answer; `submit` adds one for each MiB."),
     ] = 60.0
     retries: Annotated[
         Annotated[int, Field(ge=0)], Part.CLIENT, Doc("Tries after the first when a server is busy or away.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from hippotune.client import Client
 from hippotune.commands.learning import Wait, print_outcome, watch
-from hippotune.errors import HippoTuneError, Refused, TaskFailed, unnumbered
+from hippotune.errors import HippoTuneError, Refused, TaskFailed, Unanswered, unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.image_files import NAMED, as_text
 from hippotune.listings import print_tasks
@@ -75,6 +76,9 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Hand in labelled images to be learned."""
+    key = (
+        key or uuid.uuid4().hex
+    )  # one for all the tasks of a source, so that all of it can be handed in again
     limits, chosen = TaskLimits(task_images, task_mb << 20, USUAL.labels), Chosen(per_class, skip_damaged)
     with settings.client() as client:
         try:
@@ -85,6 +89,11 @@ def submit(
         except Refused as error:
             if not (skip_damaged or is_archive(source)) and _is_of_images(error):
                 print_hint("--skip-damaged leaves out images that are damaged")
+            raise
+        except Unanswered:
+            print_hint(
+                f"the same command with --key {key} asks what became of it, and hands in nothing twice"
+            )
             raise
         except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(unnumbered(error), param_hint="SOURCE") from None
@@ -124,7 +133,7 @@ def _submitted(
     client: Client,
     text: str,
     name: str,
-    key: str | None,
+    key: str,
     chosen: Chosen,
     limits: TaskLimits,
     data: Path,
@@ -147,7 +156,7 @@ def _submitted(
         for number, archive in _archives(source, name, limits, left_out if chosen.skip_damaged else None):
             later = number > 1
             yield client.submit(
-                archive, f"{name} {number}" if later else name, f"{key}-{number}" if key and later else key
+                archive, f"{name} {number}" if later else name, f"{key}-{number}" if later else key
             )
     finally:
         if left_out:

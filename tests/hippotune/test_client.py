@@ -1,33 +1,21 @@
-"""The client against a real server, and its patience against a real socket that says no first."""
+"""The client against a real server."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
 import tarfile
-import threading
-import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 
 from hippotune import AsyncClient, Client, Refused, TaskFailed, Unreachable
-from hippotune.calls import classify as classify_call
 from hippotune.demo.data import DemoTask
 from tests.hippotune.conftest import ROOT, Up, trainer_of
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def write_folder(root: Path, task: DemoTask) -> Path:
@@ -202,74 +190,8 @@ def test_a_task_of_no_images_is_refused_before_it_is_sent() -> None:
         nobody.submit([])
 
 
-@contextmanager
-def answering(*answers: tuple[int, dict[str, str]]) -> Iterator[tuple[str, list[float]]]:
-    """An HTTP server that gives these answers in turn, then 200; and the times it was asked."""
-    asked: list[float] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(time.monotonic())
-            number = len(asked) - 1
-            status, headers = answers[number] if number < len(answers) else (200, {})
-            body = json.dumps({"tasks": []} if status == 200 else {"title": "no"}).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *told: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_address[1]}", asked
-        finally:
-            listening.shutdown()
-            thread.join()
-
-
-def test_it_comes_back_when_told() -> None:
-    answers = (429, {"Retry-After": "0.5"}), (503, {}), (409, {"Retry-After": "0"})
-    with answering(*answers) as (url, asked), Client(url) as client:
-        assert client.tasks() == []
-    assert asked[1] - asked[0] >= 0.5
-    assert len(asked) == 4
-
-
-def test_it_gives_up_in_the_end() -> None:
-    no = (503, {"Retry-After": "0"})
-    with (
-        answering(*[no] * 9) as (url, asked),
-        Client(url, retries=2) as client,
-        pytest.raises(Refused) as caught,
-    ):
-        client.tasks()
-    assert caught.value.busy
-    assert len(asked) == 3
-
-
-def test_what_is_not_busy_is_not_tried_again() -> None:
-    with answering((500, {})) as (url, asked), Client(url) as client, pytest.raises(Refused):
-        client.tasks()
-    assert len(asked) == 1
-
-
 def test_nobody_there() -> None:
     with Client("http://127.0.0.1:9", retries=1) as client:
         with pytest.raises(Unreachable):
             client.tasks()
         assert not client.ready()
-
-
-def test_a_retry_date_counts_too() -> None:
-    call = classify_call(PNG, {})
-    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
-    pause = call.pause(httpx.Response(503, headers={"Retry-After": soon}), 0, 5)
-    assert pause is not None
-    assert 15 < pause <= 20
-    assert call.pause(httpx.Response(503, headers={"Retry-After": "3600"}), 0, 5) is None
-    assert call.pause(httpx.Response(200), 0, 5) is None
