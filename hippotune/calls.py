@@ -90,7 +90,7 @@ class Call(Generic[T]):
 
     def finish(self, outcome: Outcome) -> T:
         """The parsed answer. Raises Refused, Unreachable or Unanswered."""
-        if isinstance(outcome, httpx.TransportError):
+        if isinstance(outcome, httpx.RequestError):
             raise lost(outcome) from outcome
         if not outcome.is_success:
             raise refused(outcome)

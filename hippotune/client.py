@@ -46,8 +46,8 @@ class Client:
 
     Calls raise Unreachable when no server answers, Unanswered when it takes too long, Refused when it does not
     take the request. 429, 503 and broken connections are tried again up to `retries` times, waiting as long as
-    Retry-After says. `timeout` is in seconds and for one try; `submit` adds a second for each MiB it sends.
-    None waits for ever. `api_key` is
+    Retry-After says. `timeout` is in seconds, to connect and to wait for the next bytes of an answer, which a
+    server may send one by one; `submit` adds a second for each MiB it sends. None waits for ever. `api_key` is
     what a server with keys asks for; HIPPOTUNE_API_KEY if left out.
     Raises ValueError for an address or a key that cannot be one, and for a timeout or retries that make no sense.
     """
@@ -153,7 +153,7 @@ class Client:
             try:
                 request = self._http.build_request(content=body, **call.request(self._timeout))
                 return self._http.send(request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 return error
 
 
@@ -263,7 +263,7 @@ class AsyncClient:
             try:
                 request = self._http.build_request(content=content, **call.request(self._timeout))
                 return await self._http.send(request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 return error
 
 

@@ -12,7 +12,7 @@ import httpx
 
 from hippotune.errors import Refused, Unanswered, Unreachable, unnumbered
 
-Outcome = httpx.Response | httpx.TransportError
+Outcome = httpx.Response | httpx.RequestError
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 60.0
@@ -55,11 +55,13 @@ class Tries:
         return self._answer_s is None or now + seconds - self._in_flight_since <= self._answer_s
 
 
-def lost(error: httpx.TransportError) -> Unreachable:
-    """What a call ends with that got no answer."""
+def lost(error: httpx.RequestError) -> Unreachable:
+    """What a call ends with that got no answer, or none that can be read."""
     if isinstance(error, httpx.ReadTimeout):
         return _unanswered(error)
-    return Unreachable(f"no server answers at {_where(error)}: {unnumbered(error)}")
+    if isinstance(error, httpx.TransportError):
+        return Unreachable(f"no server answers at {_where(error)}: {unnumbered(error)}")
+    return Unreachable(f"{not_ours(error)}: {unnumbered(error)}")
 
 
 def refused(response: httpx.Response) -> Refused:

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     timeout_s: Annotated[
         Annotated[float, Field(gt=0)],
         Part.CLIENT,
-        Doc("Seconds to wait for one answer; `submit` adds one for each MiB."),
+        Doc("Seconds to connect, and for the next bytes of an answer; `submit` adds one a MiB."),
     ] = 60.0
     retries: Annotated[
         Annotated[int, Field(ge=0)], Part.CLIENT, Doc("Tries after the first when a server is busy or away.")

@@ -169,6 +169,16 @@ def test_the_answer_to_a_task_may_take_a_second_more_for_each_mib(
         assert waits == {"connect": 0.5, "read": 1.0, "write": 0.5, "pool": 0.5}
 
 
+@BOTH
+def test_an_answer_that_cannot_be_decoded_is_no_server_of_ours(kind: type[Client | AsyncClient]) -> None:
+    with answering((200, {"Content-Encoding": "gzip"})) as (url, asked):
+        with pytest.raises(Unreachable, match=f"what answers at {url} is no HippoTune server: "):
+            call(kind, url, "tasks")
+        assert len(asked) == 1
+    with answering((200, {"Content-Encoding": "gzip"})) as (url, _):
+        assert not call(kind, url, "ready")
+
+
 def test_the_command_line_tells_how_to_find_a_task_that_may_have_been_accepted(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / "pets" / label).mkdir(parents=True)
