@@ -23,7 +23,6 @@ from exchange.errors import (
     BlobUnreadable,
     ExchangeError,
     ExchangeUnavailable,
-    IdempotencyInFlight,
     IdempotencyMismatch,
     NotCanary,
     NotRetryable,
@@ -65,7 +64,6 @@ REASONS = {
 
 EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
     QueueFull: 429,
-    IdempotencyInFlight: 409,
     IdempotencyMismatch: 422,
     TaskNotFound: 404,
     NotRetryable: 409,
@@ -215,9 +213,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_exchange(_: Request, error: Exception) -> Response:
         status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
-        # The one conflict that ends by itself.
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, IdempotencyInFlight) else {}
-        return answer(metrics, Problem(status, told_of(error), headers=headers))
+        return answer(metrics, Problem(status, told_of(error)))
 
     async def on_gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
         return Response(status_code=CLIENT_GONE)

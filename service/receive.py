@@ -64,6 +64,12 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def declared_bytes(request: Request) -> int:
+    """What the request says of its body's size; 0 if nothing."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdecimal() else 0
+
+
 async def stream_body(
     request: Request, limit: int, idle_s: float, hold: Hold | None = None
 ) -> AsyncGenerator[bytes]:
@@ -78,9 +84,7 @@ async def stream_body(
         problem = refused("Content-Encoding", encoding, "be identity, or left out", 415)
         problem.headers = {"Accept-Encoding": "identity"}
         raise problem
-    declared = request.headers.get("content-length", "")
-    total = int(declared) if declared.isascii() and declared.isdecimal() else 0
-    if total > limit:
+    if (total := declared_bytes(request)) > limit:
         raise refused("body", f"{total} bytes", f"have at most {limit} bytes", 413)
     total, more, patience = 0, True, Patience(idle_s, request.app.state.lifecycle)
     while more:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from exchange.adoption import adopt
 from exchange.errors import (
     BlobCorrupt,
     BlobMissing,
+    IdempotencyInFlight,
     TaskNotFound,
     VersionCorrupt,
     VersionNotFound,
@@ -24,9 +25,10 @@ from exchange.errors import (
 from exchange.records import Manifest, TaskRecord, TaskState
 from service import examples
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
-from service.problems import Problem, documented, refused
+from service.config import MIB
+from service.problems import RETRY_AFTER_S, Problem, documented, refused
 from service.query import only
-from service.receive import file_parts, media_type, read_form, spool_body
+from service.receive import declared_bytes, file_parts, media_type, read_form, spool_body
 from service.records import MOST_TASKS, TaskList, TaskView
 from service.services import Services, TheServices, place
 from service.submit import submit
@@ -34,6 +36,8 @@ from service.uploads import MAX_LABEL, MAX_LABELS_BYTES, MOST_LISTED, PRINTABLE,
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
+LOOKED_THROUGH = 16 * MIB
+"""Bytes of a task's images in a second, at a guess."""
 ALLOWED = "multipart/form-data, application/zip or application/x-tar"
 LABEL = {"type": "string", "minLength": 1, "maxLength": MAX_LABEL, "pattern": PRINTABLE}
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
@@ -112,13 +116,27 @@ async def receive(request: Request, services: Services, name: str, key: str | No
         raise refused("Content-Type", kind, f"be {ALLOWED}", 415)
     with place(services.submissions, f"{config.max_submissions} tasks are being received already"):
         # Before the first byte is read: a client that tries again too early is refused at once, and need not send all.
-        async with (
-            nullcontext() if key is None else contextmanager_in_threadpool(services.queue.handling(key))
-        ):
+        async with nullcontext() if key is None else alone(request, services, key):
             if kind == "multipart/form-data":
                 return await receive_form(request, services, name, key)
             async with spool_body(request, config.max_task_bytes, config.read_timeout_s) as body:
                 return await to_thread.run_sync(submit_archive, services, body, kind, name, key)
+
+
+@asynccontextmanager
+async def alone(request: Request, services: Services, key: str) -> AsyncIterator[None]:
+    """Inside the block nobody else handles a request with this key.
+
+    Raises Problem 409 while somebody does. It is the one conflict that ends by itself, mostly once as many bytes as
+    come here were looked through, and says so.
+    """
+    try:
+        async with contextmanager_in_threadpool(services.queue.handling(key)):
+            yield
+    except IdempotencyInFlight as error:
+        expected = min(declared_bytes(request), services.config.max_task_bytes)
+        seconds = RETRY_AFTER_S + expected // LOOKED_THROUGH
+        raise Problem(409, str(error), headers={"Retry-After": str(seconds)}) from error
 
 
 async def receive_form(request: Request, services: Services, name: str, key: str | None) -> TaskRecord:

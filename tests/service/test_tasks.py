@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from exchange.records import TaskChange, TaskState
-from service.config import ServiceConfig
+from service.config import MIB, ServiceConfig
 from service.routes import events
 from tests.exchange.stored import path_of
 from tests.service.support import Running, archived, picture, random_version, running, wait_for
@@ -145,8 +145,12 @@ def test_a_key_is_taken_from_the_first_byte_of_its_body_on(taught: Running) -> N
         while not taught.queue.redis.exists(taught.queue.keys.handling("two")):
             time.sleep(0.01)
         early = taught.client.post("/tasks", content=body, headers=key)
+        large = taught.client.post("/tasks", content=bytes(40 * MIB), headers=key)
         again.set()
     assert (early.status_code, early.headers["retry-after"]) == (409, "1")
+    assert (large.status_code, large.headers["retry-after"]) == (409, "3"), (
+        "more takes longer to look through"
+    )
     late = taught.client.post("/tasks", content=body, headers=key)
     assert first.result().json()["id"] == late.json()["id"]
 
