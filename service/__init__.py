@@ -5,7 +5,7 @@ Start with `routes.classify` and follow a request: `receive`, `decode`, `scoring
     the process     server, app, services, config, lifecycle, cpus, metrics
     a connection    http_connection, middleware, guard, api_keys
     a request       routes, query, receive, decode, problems
-    images to learn uploads, archive, layouts, submit
+    images to learn uploads, archive, layouts, submit, turns
     an answer       scoring, engine, tickets, pace, runtimes, answers, trace, memory
     versions        watcher, snapshot
     descriptions    document, examples, records, inference_tensors
