@@ -1,7 +1,8 @@
-"""The task queue: a Redis stream that gives each task to one worker, and takes it back from a dead one.
+"""The task queue: a Redis stream that gives tasks to the one worker that holds the trainer's lease.
 
-Delivery is at least once: after a crash a task is handed out again. Whoever reports on a delivery does so with its
-`Claim`, and gets `LeaseLost` once another worker has taken the task over.
+Delivery is at least once: after a crash a task is handed out again. A worker claims under the token of its lease. The
+next holder is given at once whatever the one before it had and did not finish, and before anything else. Whoever
+reports on a delivery does so with its `Claim`, and gets `LeaseLost` once another worker holds the lease.
 """
 
 import secrets
@@ -61,7 +62,7 @@ class QueueConfig:
     capacity: int = 1000
     """The most unfinished tasks: those that wait and those being learned."""
     lease_s: float = 15.0
-    """A worker that has not renewed its claim for this long counts as dead."""
+    """A trainer that has not renewed its lease for this long counts as dead."""
     max_deliveries: int = 3
     """A task that was handed out this often and never came to an end becomes a dead letter."""
     idempotency_ttl_s: int = 86_400
@@ -83,7 +84,8 @@ class TaskQueue(TaskReader):
     def __init__(self, redis: Redis, blobs: BlobStore, config: QueueConfig) -> None:
         super().__init__(redis, Keys(config.prefix))
         self.blobs, self.config = blobs, config
-        self._held: set[str] = set()
+        self._held: dict[str, int | None] = {}
+        """The entries that are claimed here, and the token of the lease under which each was."""
 
     def submit(
         self,
@@ -127,28 +129,23 @@ class TaskQueue(TaskReader):
         """See `exchange.handling`: one request at a time with this key, the others get `IdempotencyInFlight`."""
         return handling(self.redis, self.keys.handling(idempotency_key), ttl_s)
 
-    def claim(self, consumer: str, block_ms: int) -> Claim | None:
-        """The next task for this worker: first those of dead workers, then the oldest that waits.
+    def claim(self, consumer: str, block_ms: int, lease_token: int | None = None) -> Claim | None:
+        """The next task for this worker: first those that were delivered and not finished, then the oldest that waits.
 
         Waits up to `block_ms` milliseconds for one (0: not at all), then returns None. `consumer` must be unique to
-        this process. Tasks that were delivered too often, or whose list of samples is damaged, are failed on the
-        way. Raises `BlobUnreadable` while the disk cannot give such a list; nothing is claimed then.
+        this process. lease_token: of its lease, which lets no other work here; None for a worker that is the only one.
+        Tasks that were delivered too often, or whose list of samples is damaged, are failed on the way.
+        Raises `LeaseLost` when that token is not the newest one, and `BlobUnreadable` while the disk cannot give such a
+        list; nothing is claimed then.
         """
         deadline = time.monotonic() + block_ms / 1000
         while True:
             left_ms = int((deadline - time.monotonic()) * 1000)
-            found = self._reclaim(consumer) or self._read(consumer, min(left_ms, BLOCK_MS))
-            if found and (claim := self._take(consumer, *found)):
+            found = self._reclaim(consumer, lease_token) or self._read(consumer, min(left_ms, BLOCK_MS))
+            if found and (claim := self._take(consumer, lease_token, *found)):
                 return claim
             if not found and left_ms <= 0:
                 return None
-
-    def heartbeat(self, claim: Claim) -> None:
-        """Renews the lease; call it more often than every `lease_s` seconds. A claim that has ended is no error.
-
-        Raises `LeaseLost`.
-        """
-        self._owned(lua.HEARTBEAT, claim)
 
     def finish(self, claim: Claim) -> None:
         """Acknowledges a task for good. When that fails it is delivered again. Raises `LeaseLost`."""
@@ -161,7 +158,7 @@ class TaskQueue(TaskReader):
 
     def release(self, claim: Claim) -> None:
         """Gives a task back, as if it had not been delivered; another worker gets it at once."""
-        self._let_go(lua.RELEASE, claim, idle_ms=self._lease_ms() * 2)
+        self._let_go(lua.RELEASE, claim)
 
     def update(self, task_id: str, change: TaskChange, claim: Claim | None = None) -> TaskRecord:
         """Notes what is new about a task, and tells whoever follows the events.
@@ -205,21 +202,20 @@ class TaskQueue(TaskReader):
     def run(self, script: str, task_id: str, *, extra_key: str = "", **arguments: object) -> Any:
         """Runs a script of `exchange.queue_lua` on a task, with what it names as its arguments; texts are UTF-8."""
         names, config = self.keys, self.config
-        keys = [names.queue, names.dead, names.tasks, names.task(task_id), names.events(task_id)]
-        keys += [extra_key] if extra_key else []
+        keys = [names.queue, names.dead, names.tasks, names.lease_token]
+        keys += [names.task(task_id), names.events(task_id), *([extra_key] if extra_key else [])]
         common = {"events": config.events, "event_ttl_s": config.event_ttl_s}
         with reaching_redis():
             whole = self.redis.register_script(lua.SHARED + script)
             return whole(keys, [orjson.dumps(common | arguments)])
 
-    def _reclaim(self, consumer: str) -> tuple[str, str] | None:
-        """Takes over an entry whose lease ran out; its id and its task's."""
-        found = self.run(
-            lua.RECLAIM, "", consumer=consumer, held=tuple(self._held), lease_ms=self._lease_ms()
-        )
-        if not found:
-            return None
-        return found[0].decode(), read_fields(found[1])["task"]
+    def _reclaim(self, consumer: str, lease_token: int | None) -> tuple[str, str] | None:
+        """Takes over an entry that was delivered and is not held; its id and its task's. Raises `LeaseLost`."""
+        held = [entry for entry, token in self._held.items() if token == lease_token]
+        status, *found = self.run(lua.RECLAIM, "", consumer=consumer, held=held, **_fence(lease_token))
+        if status == b"lost":
+            raise _superseded()
+        return (found[0].decode(), read_fields(found[1])["task"]) if found else None
 
     def _read(self, consumer: str, block_ms: int) -> tuple[str, str] | None:
         """The oldest entry that nobody was given yet; its id and its task's."""
@@ -244,17 +240,22 @@ class TaskQueue(TaskReader):
         with suppress(ResponseError), reaching_redis():  # another worker may have been faster
             self.redis.xgroup_create(self.keys.queue, GROUP, id="0", mkstream=True)
 
-    def _take(self, consumer: str, entry_id: str, task_id: str) -> Claim | None:
-        """Makes a delivered entry a claim, unless its task was cancelled, is poison or cannot be read."""
+    def _take(self, consumer: str, lease_token: int | None, entry_id: str, task_id: str) -> Claim | None:
+        """Makes a delivered entry a claim, unless its task was cancelled, is poison or cannot be read.
+
+        Raises `LeaseLost`.
+        """
         config = self.config
         status, *rest = self.run(
             lua.TAKE, task_id, entry=entry_id, consumer=consumer, max_deliveries=config.max_deliveries,
-            dead_letters=config.dead_letters,
+            dead_letters=config.dead_letters, **_fence(lease_token),
         )  # fmt: skip
+        if status == b"lost":
+            raise _superseded()
         if status != b"taken":
             return None
         deliveries, listing, fields = rest
-        claim = Claim(task_from_fields(read_fields(fields)), (), entry_id, consumer, deliveries)
+        claim = Claim(task_from_fields(read_fields(fields)), (), entry_id, consumer, deliveries, lease_token)
         try:
             samples = samples_from_json(self.blobs.get(listing.decode())) if listing else ()
         except BlobUnreadable:
@@ -264,7 +265,7 @@ class TaskQueue(TaskReader):
             self.fail(claim, f"its list of samples cannot be read: {error}")
             return None
         claim = replace(claim, samples=samples)
-        self._held.add(entry_id)
+        self._held[entry_id] = lease_token
         return claim
 
     def _owned(self, script: str, claim: Claim, **arguments: Any) -> None:
@@ -274,12 +275,12 @@ class TaskQueue(TaskReader):
             self._lose(claim)
 
     def _let_go(self, script: str, claim: Claim, **arguments: Any) -> None:
-        """Ends a claim. It is held no more even if Redis is out of reach: there, its lease runs out."""
-        self._held.discard(claim.entry_id)
+        """Ends a claim. It is held no more even if Redis is out of reach: then it is delivered again."""
+        self._held.pop(claim.entry_id, None)
         self._owned(script, claim, **arguments)
 
     def _lose(self, claim: Claim) -> NoReturn:
-        self._held.discard(claim.entry_id)
+        self._held.pop(claim.entry_id, None)
         raise LeaseLost(f"task {claim.task.id} was given to another worker, or has ended")
 
     def _answer(self, task_id: str, status: bytes, rest: Sequence[Any]) -> TaskRecord:
@@ -290,10 +291,17 @@ class TaskQueue(TaskReader):
     def _full(self) -> QueueFull:
         return QueueFull(f"the queue holds {self.config.capacity} unfinished tasks, as many as it may")
 
-    def _lease_ms(self) -> int:
-        return int(self.config.lease_s * 1000)
-
 
 def _facts(claim: Claim) -> dict[str, Any]:
     """What a script tells the holder of a claim by."""
-    return {"entry": claim.entry_id, "consumer": claim.consumer, "deliveries": claim.deliveries}
+    known = {"entry": claim.entry_id, "consumer": claim.consumer, "deliveries": claim.deliveries}
+    return known | _fence(claim.lease_token)
+
+
+def _fence(lease_token: int | None) -> dict[str, str]:
+    """What a script tells the newest lease by; as text, since Lua's numbers would round it."""
+    return {} if lease_token is None else {"lease_token": str(lease_token)}
+
+
+def _superseded() -> LeaseLost:
+    return LeaseLost("another trainer has taken over; it works on what waits")

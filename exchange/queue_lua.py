@@ -1,9 +1,9 @@
 """What the queue does in Redis all at once or not at all, as Lua. Redis runs one script at a time.
 
-`TaskQueue.run` puts what they share before each. Each gets the same five keys (queue, dead letters, index, the task's
-hash, its events) and one argument, a JSON object, here `a`: `events` and `event_ttl_s` of the settings, and what the
-comment above the script names; "of the claim" are `entry`, `consumer` and `deliveries`. The client may send a script
-again when an answer is lost, so each must be safe to run twice.
+`TaskQueue.run` puts what they share before each. Each gets the same six keys (queue, dead letters, index, the token of
+the trainer's lease, the task's hash, its events) and one argument, a JSON object, here `a`: `events` and `event_ttl_s`
+of the settings, and what the comment above the script names; "of the claim" are `entry`, `consumer`, `deliveries` and
+`lease_token`. The client may send a script again when an answer is lost, so each must be safe to run twice.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ local TAKEN_BACK = {_set(state for state in TaskState if state.taken_back)}
 """
 
 SHARED += """
-local queue, dead, index, task, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local queue, dead, index, lease_token, task, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local a = cjson.decode(ARGV[1])
 local REACHED = {served = true, consolidated = true, forgotten = true}
 
@@ -82,8 +82,14 @@ local function holder(entry)
   return found[1][2], tonumber(found[1][4])
 end
 
+-- Whether another trainer holds the lease by now: what was claimed under this one is its to take over.
+local function superseded()
+  return a.lease_token and redis.call('GET', lease_token) ~= a.lease_token
+end
+
 -- Of the claim: 'mine', 'theirs' or, when it was acknowledged, 'gone'. The count tells two lives of a consumer apart.
 local function whose()
+  if superseded() then return 'theirs' end
   local name, count = holder(a.entry)
   if not name then return 'gone' end
   if name == a.consumer and count == a.deliveries then return 'mine' end
@@ -116,10 +122,10 @@ end
 """
 
 # task, name, images, labels, samples: what is kept of the task. capacity.
-# digest, idempotency_ttl_s, task_prefix: with an idempotency key alone, whose own key comes sixth. It is free again
+# digest, idempotency_ttl_s, task_prefix: with an idempotency key alone, whose own key comes seventh. It is free again
 # once its task was taken back: who submits the same afterwards wants it learned.
 SUBMIT = """
-local idempotency = KEYS[6]
+local idempotency = KEYS[7]
 if redis.call('EXISTS', task) == 1 then return {'created', record()} end
 if a.digest then
   local first, body = unpack(redis.call('HMGET', idempotency, 'task', 'digest'))
@@ -143,31 +149,32 @@ announce()
 return {'created', record()}
 """
 
-# Like XAUTOCLAIM, except that a worker is not handed what it holds: after an outage in which it could not renew its
-# claims, XAUTOCLAIM would give it the same ones again. An entry of its own that it does not hold is handed out: it was
-# delivered in an answer that never arrived.
-# consumer; held: the entries that it holds; lease_ms.
+# Only one worker at a time has any business here, so whatever was delivered and is not held by this one is its to take:
+# others that had it are dead or were superseded, and what it was given itself came in an answer that never arrived.
+# consumer, lease_token; held: the entries that it holds.
 RECLAIM = """
+if superseded() then return {'lost'} end
 local held = {}
 for _, entry in ipairs(a.held) do held[entry] = true end
-local idle = redis.pcall('XPENDING', queue, GROUP, 'IDLE', a.lease_ms, '-', '+', 1000)
-if idle.err then return nil end
-for _, pending in ipairs(idle) do
-  local entry = pending[1]
-  if pending[2] ~= a.consumer or not held[entry] then
-    local claimed = redis.call('XCLAIM', queue, GROUP, a.consumer, a.lease_ms, entry)
-    if claimed[1] then return {entry, claimed[1][2]} end
+local delivered = redis.pcall('XPENDING', queue, GROUP, '-', '+', 1000 + #a.held)
+if delivered.err then return {'none'} end
+for _, delivery in ipairs(delivered) do
+  local entry = delivery[1]
+  if not held[entry] then
+    local claimed = redis.call('XCLAIM', queue, GROUP, a.consumer, 0, entry)
+    if claimed[1] then return {'found', entry, claimed[1][2]} end
     remove(entry)
   end
 end
-return nil
+return {'none'}
 """
 
 # A worker also holds tasks that are served already and wait to be consolidated. When the one it is learning kills it,
 # those that wait are not to blame, so their delivery is not counted: otherwise one poison task would take all its
 # neighbours to the dead letters.
-# entry, consumer, max_deliveries, dead_letters.
+# entry, consumer, lease_token, max_deliveries, dead_letters.
 TAKE = """
+if superseded() then return {'lost'} end
 local entry, most = a.entry, a.max_deliveries
 local name, deliveries = holder(entry)
 if name ~= a.consumer then return {'skip'} end
@@ -202,14 +209,6 @@ return {'ok', record()}
 """
 
 # Of the claim.
-HEARTBEAT = """
-local owner = whose()
-if owner == 'theirs' then return {'lost'} end
-if owner == 'mine' then redis.call('XCLAIM', queue, GROUP, a.consumer, 0, a.entry, 'JUSTID') end
-return {'ok'}
-"""
-
-# Of the claim.
 FINISH = """
 if whose() == 'theirs' then return {'lost'} end
 remove(a.entry)
@@ -224,11 +223,10 @@ if owner == 'mine' then give_up(a.entry, a.reason) end
 return {'ok'}
 """
 
-# Of the claim; idle_ms: for how long it then counts as left alone.
+# Of the claim.
 RELEASE = """
 if whose() ~= 'mine' then return {'ok'} end
-redis.call('XCLAIM', queue, GROUP, a.consumer, 0, a.entry,
-           'IDLE', a.idle_ms, 'RETRYCOUNT', a.deliveries - 1, 'JUSTID')
+redis.call('XCLAIM', queue, GROUP, a.consumer, 0, a.entry, 'RETRYCOUNT', a.deliveries - 1, 'JUSTID')
 local state = redis.call('HGET', task, 'state')
 if state == 'learning' then enter('queued') end
 if state == 'consolidating' then enter('served') end

@@ -135,6 +135,8 @@ class Claim:
     consumer: str
     deliveries: int
     """How often this task has been handed out, this time included."""
+    lease_token: int | None = None
+    """Of the lease that it was claimed under, and holds with; None where no lease was."""
 
     @property
     def corrects(self) -> bool:

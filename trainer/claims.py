@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from exchange.errors import ExchangeError, TaskWithdrawn, told_of
+from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost, TaskWithdrawn, told_of
 from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskChange, TaskState
 from trainer.corrected_features import Correction
-from trainer.heartbeat import Heartbeat
 from trainer.process import TrainerConfig
 from trainer.task import Task
 
@@ -45,10 +44,11 @@ class Pending:
 
 
 class Claims:
-    """Owns what waits to be learned for good, and keeps queue and heartbeat of one mind about it."""
+    """Owns everything claimed under one lease, and what of it waits to be learned for good."""
 
-    def __init__(self, queue: TaskQueue, heartbeat: Heartbeat, config: TrainerConfig) -> None:
-        self.queue, self.heartbeat, self.config = queue, heartbeat, config
+    def __init__(self, queue: TaskQueue, lease_token: int, config: TrainerConfig) -> None:
+        self.queue, self.lease_token, self.config = queue, lease_token, config
+        self._held: dict[str, Claim] = {}
         self._pending: list[Pending] = []
         self._corrections: list[Correction] = []
 
@@ -91,15 +91,24 @@ class Claims:
         self._corrections.extend(corrections)
 
     def take(self, block_ms: int) -> Claim | None:
-        """The next task, kept alive from now on; None when there is none within `block_ms` milliseconds.
+        """The next task, held from now on; None when there is none within `block_ms` milliseconds. Raises LeaseLost.
 
-        None at once while pending tasks fill the memory meant for them: after a crash all of them come back, and have
-        to fit again.
+        None at once while pending tasks fill the memory meant for them: after a crash all of them come back, before
+        anything that nobody was given yet, and have to fit again.
         """
-        claim = self.queue.claim(self.config.consumer, block_ms) if self.have_room else None
+        if not self.have_room:
+            return None
+        claim = self.queue.claim(self.config.consumer, block_ms, self.lease_token)
         if claim:
-            self.heartbeat.add(claim)
+            self._held[claim.entry_id] = claim
         return claim
+
+    def give_back(self) -> None:
+        """Return everything held, as far as Redis can be reached and it is still ours."""
+        for claim in self._held.values():
+            with contextlib.suppress(ExchangeUnavailable, LeaseLost):
+                self.queue.release(claim)
+        self._held.clear()
 
     def report(self, claim: Claim, change: TaskChange) -> None:
         """Tell how far a task is. Raises LeaseLost and TaskWithdrawn."""
@@ -142,4 +151,4 @@ class Claims:
         task = claim.task.id
         self._pending = [pending for pending in self._pending if pending.task.id != task]
         self._corrections = [held for held in self._corrections if held.claim.task.id != task]
-        self.heartbeat.drop(claim)
+        self._held.pop(claim.entry_id, None)

@@ -1,4 +1,4 @@
-"""Keeps what a trainer holds: its lease, and its claims, while it is busy learning."""
+"""Keeps a trainer's lease while it is busy learning."""
 
 from __future__ import annotations
 
@@ -9,35 +9,21 @@ import structlog
 
 from exchange.errors import ExchangeUnavailable, LeaseLost
 from exchange.lease import Lease
-from exchange.queue import TaskQueue
-from exchange.records import Claim
 
 log = structlog.get_logger()
 
 
 class Heartbeat:
-    """A thread that renews the trainer's lease and every claim it was given, three times a lease.
+    """A thread that renews the trainer's lease three times in its length.
 
     While Redis is out of reach nobody else can take over either, so it only keeps trying.
     """
 
-    def __init__(self, queue: TaskQueue, lease: Lease, token: int) -> None:
-        self.queue, self.lease, self.token = queue, lease, token
+    def __init__(self, lease: Lease, token: int) -> None:
+        self.lease, self.token = lease, token
         self.lost = threading.Event()
-        self._claims: dict[str, Claim] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def add(self, claim: Claim) -> None:
-        self._claims[claim.entry_id] = claim
-
-    def drop(self, claim: Claim) -> None:
-        self._claims.pop(claim.entry_id, None)
-
-    @property
-    def claims(self) -> list[Claim]:
-        """Everything held."""
-        return list(self._claims.values())
 
     def check(self) -> None:
         """Raise LeaseLost once another trainer has taken over, or may at any time."""
@@ -46,11 +32,9 @@ class Heartbeat:
 
     def _beat(self) -> None:
         reachable = True
-        while not self._stopped.wait(min(self.lease.ttl_s, self.queue.config.lease_s) / 3):
+        while not self._stopped.wait(self.lease.ttl_s / 3):
             try:
                 self.lease.renew(self.token)
-                for claim in self.claims:
-                    self.queue.heartbeat(claim)
                 reachable = True
             except LeaseLost:
                 self.lost.set()

@@ -26,9 +26,9 @@ class Knowledge:
     serving: the base with what waits on top.  on_top: ids of what waited when that state was made.
     """
 
-    def __init__(self, learner: Learner, lineage: Lineage, claims: Claims, lease_token: int) -> None:
+    def __init__(self, learner: Learner, lineage: Lineage, claims: Claims) -> None:
         """Raises what `Lineage.load` raises."""
-        self.learner, self.lineage, self.claims, self.lease_token = learner, lineage, claims, lease_token
+        self.learner, self.lineage, self.claims = learner, lineage, claims
         self.base = lineage.load()
         self.serving, self.on_top = self.base.state, list[str]()
 
@@ -139,7 +139,7 @@ class Knowledge:
     def publish(self, metrics: dict[str, float], *, consolidated: bool) -> int:
         """Publish the fast state, and build on that version from now on. Raises what `Lineage.publish` raises."""
         manifest = self.lineage.publish(
-            self.base, self.serving, self.on_top, metrics, consolidated, self.lease_token
+            self.base, self.serving, self.on_top, metrics, consolidated, self.claims.lease_token
         )
         saved = manifest.version if consolidated else self.base.consolidated
         self.base = Base(self.base.state, manifest.version, saved)

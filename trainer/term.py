@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping
 
 from exchange.errors import ExchangeUnavailable
-from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskChange, TaskState
 from exchange.registry import Registry
 from model.network import RetrievalViT
@@ -28,7 +27,6 @@ from trainer.heartbeat import Heartbeat
 from trainer.knowledge import Knowledge
 from trainer.learner import Learner
 from trainer.lineage import Lineage
-from trainer.process import TrainerConfig
 from trainer.promotion import Promotion
 from trainer.shelves import Shelves
 from trainer.state import LearnerState
@@ -45,19 +43,18 @@ class Term:
     def __init__(
         self,
         network: RetrievalViT,
-        queue: TaskQueue,
+        claims: Claims,
         registry: Registry,
         shelves: Shelves,
         heartbeat: Heartbeat,
-        config: TrainerConfig,
         stop: threading.Event,
     ) -> None:
-        self.heartbeat, self.stop = heartbeat, stop
+        self.claims, self.heartbeat, self.stop = claims, heartbeat, stop
+        queue, config = claims.queue, claims.config
         self.upkeep = Upkeep(queue, registry, shelves, config)
         self.learner = Learner(network, config.learner, self.pause)
-        self.claims = claims = Claims(queue, heartbeat, config)
         lineage = Lineage(registry, self.learner)
-        self.knowledge = knowledge = Knowledge(self.learner, lineage, claims, heartbeat.token)
+        self.knowledge = knowledge = Knowledge(self.learner, lineage, claims)
         promotion = Promotion(self.learner, shelves.validation, config.validation)
         self.fast_path = FastPath(knowledge, claims, queue.blobs, shelves.validation, config)
         self.corrections = Corrections(knowledge, claims, queue.blobs, config)

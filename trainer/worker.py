@@ -14,11 +14,12 @@ from exchange.connection import connect
 from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost
 from exchange.lease import Lease
 from exchange.queue import TaskQueue
-from exchange.records import BackboneRecord, Claim
+from exchange.records import BackboneRecord
 from exchange.registry import Registry
 from exchange.upkeep import explain_waiting
 from model.backbone import load_backbone
 from model.network import RetrievalViT
+from trainer.claims import Claims
 from trainer.heartbeat import Heartbeat
 from trainer.process import TrainerConfig
 from trainer.restored import restore_records
@@ -82,33 +83,27 @@ class Worker:
 
     def serve(self, token: int, stop: threading.Event) -> None:
         """One term, with everything held given back at its end."""
-        heartbeat = Heartbeat(self.queue, self.lease, token)
+        heartbeat, claims = Heartbeat(self.lease, token), Claims(self.queue, token, self.config)
         try:
             with heartbeat:
                 self.registry.recover()
                 shelves = Shelves.open(self.config.store)
-                term = Term(self.network, self.queue, self.registry, shelves, heartbeat, self.config, stop)
+                term = Term(self.network, claims, self.registry, shelves, heartbeat, stop)
                 base = term.knowledge.base
                 restore_records(self.queue, self.registry, base, self.config.keep_tasks)
                 log.info("learning", version=base.version, tasks=len(base.state.tasks))
                 term.run()
         except ExchangeError:
-            self.give_back(heartbeat.claims)
+            claims.give_back()
             raise
         else:
-            self.give_back(heartbeat.claims)
+            claims.give_back()
         finally:
             # The heart beats no more: a beat now would renew the lease for a trainer that is gone.
-            # After any other error the claims run out instead, so that the queue counts the delivery: a task that
-            # brings the trainer down three times is a dead letter, not a loop.
+            # After any other error nothing is given back, so that the queue counts the delivery: a task that brings the
+            # trainer down three times is a dead letter, not a loop.
             with contextlib.suppress(ExchangeUnavailable):
                 self.lease.release(token)
-
-    def give_back(self, claims: list[Claim]) -> None:
-        """Return unfinished tasks, as far as Redis can be reached and they are still ours."""
-        for claim in claims:
-            with contextlib.suppress(ExchangeUnavailable, LeaseLost):
-                self.queue.release(claim)
 
 
 def run(config: TrainerConfig, stop: threading.Event) -> None:

@@ -2,10 +2,10 @@ import pytest
 from redis import Redis
 
 from exchange.blobs import BlobStore
+from exchange.lease import Lease
 from exchange.queue import QueueConfig, TaskQueue
 from exchange.records import Sample
 from exchange.registry import Registry
-from exchange.tasks import GROUP
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def blobs(tmp_path):
 
 @pytest.fixture
 def config():
-    return QueueConfig(lease_s=60, capacity=4)
+    return QueueConfig(capacity=4)
 
 
 @pytest.fixture
@@ -31,16 +31,14 @@ def samples(blobs):
 
 
 @pytest.fixture
-def after_the_lease(redis, queue, config):
-    """Lets every claim run out, by ageing it: to wait for that would call a slow machine a dead worker."""
+def next_term(redis, queue):
+    """Begins another trainer's term, as if the lease of the one before it had run out; returns its token."""
 
-    def age():
-        past_ms = int(config.lease_s * 1000) + 1
-        for claim in redis.xpending_range(queue.keys.queue, GROUP, "-", "+", 100):
-            entry, consumer = claim["message_id"], claim["consumer"]
-            redis.xclaim(queue.keys.queue, GROUP, consumer, 0, [entry], idle=past_ms, justid=True)
+    def begin():
+        redis.delete(queue.keys.lease)
+        return Lease(redis).acquire()
 
-    return age
+    return begin
 
 
 @pytest.fixture

@@ -17,22 +17,20 @@ def test_a_dead_letter_can_be_taken_off_the_list(queue, samples):
         queue.retry(task.id)
 
 
-def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, after_the_lease):
+def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, next_term):
     task = queue.submit("poison", samples).task
     for life in range(config.max_deliveries):
-        claim = queue.claim(f"w{life}", 0)
+        claim = queue.claim(f"w{life}", 0, next_term())
         queue.update(task.id, TaskChange(error="MemoryError"), claim)
-        after_the_lease()
-    assert queue.claim("w-last", 0) is None
+    assert queue.claim("w-last", 0, next_term()) is None
     assert queue.get(task.id).error.endswith("last it said: MemoryError")
 
 
-def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, config, after_the_lease):
+def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, config, next_term):
     task = queue.submit("poison", samples).task
     for life in range(config.max_deliveries):
-        assert queue.claim(f"w{life}", 0).deliveries == life + 1
-        after_the_lease()
-    assert queue.claim("w-last", 0) is None
+        assert queue.claim(f"w{life}", 0, next_term()).deliveries == life + 1
+    assert queue.claim("w-last", 0, next_term()) is None
     failed = queue.get(task.id)
     assert failed.state is TaskState.FAILED
     assert "3 times" in failed.error
@@ -43,14 +41,14 @@ def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, con
     assert queue.claim("w1", 0).deliveries == 1
 
 
-def test_a_served_task_does_not_die_with_its_poisonous_neighbour(queue, samples, config, after_the_lease):
+def test_a_served_task_does_not_die_with_its_poisonous_neighbour(queue, samples, config, next_term):
     poison, innocent = (queue.submit(name, samples).task for name in ("poison", "innocent"))
     for life in range(config.max_deliveries):
-        queue.claim(f"w{life}", 0)
-        queue.claim(f"w{life}", 0)
+        token = next_term()
+        queue.claim(f"w{life}", 0, token)
+        queue.claim(f"w{life}", 0, token)
         queue.update(innocent.id, TaskChange(state=TaskState.SERVED))
-        after_the_lease()
-    claim = queue.claim("w-last", 0)
+    claim = queue.claim("w-last", 0, next_term())
     assert (claim.task.id, claim.deliveries) == (innocent.id, 1)
     assert queue.get(poison.id).state is TaskState.FAILED
 

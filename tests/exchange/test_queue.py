@@ -121,51 +121,69 @@ def test_an_unknown_task_is_named(queue, call, rest):
         getattr(queue, call)("nobody", *rest)
 
 
-def test_a_silent_worker_loses_its_task_and_is_told(queue, other, samples, after_the_lease):
+def test_who_takes_over_is_given_what_was_begun_before_what_waits(queue, other, samples, next_term):
+    begun = [queue.submit(f"t{i}", samples).task.id for i in range(2)]
+    before = next_term()
+    for _ in begun:
+        queue.claim("w1", 0, before)
+    waits = queue.submit("new", samples).task.id
+    heir = next_term()
+    assert [other.claim("w2", 0, heir).task.id for _ in range(3)] == [*begun, waits]
+
+
+def test_a_worker_whose_lease_another_holds_is_told_whatever_it_says(queue, other, samples, next_term):
+    """It may have been stopped for longer than its lease, and wake up before its heartbeat does."""
     queue.submit("pets", samples)
-    old = queue.claim("w1", 0)
-    assert other.claim("w2", 0) is None
-    after_the_lease()
-    new = other.claim("w2", 0)
-    assert (new.task.id, new.deliveries) == (old.task.id, 2)
-    for late in (queue.heartbeat, queue.finish, lambda claim: queue.fail(claim, "late")):
+    before = next_term()
+    old = queue.claim("w1", 0, before)
+    heir = next_term()
+    for late in (queue.finish, lambda claim: queue.fail(claim, "late")):
         with pytest.raises(LeaseLost):
             late(old)
     with pytest.raises(LeaseLost):
         queue.update(old.task.id, TaskChange(state=TaskState.CONSOLIDATED), old)
+    queue.release(old)
     assert queue.get(old.task.id).state is TaskState.LEARNING
+    new = other.claim("w2", 0, heir)
+    assert (new.task.id, new.deliveries) == (old.task.id, 2)
     other.finish(new)
 
 
-def test_a_heartbeat_keeps_a_task(queue, other, samples, after_the_lease):
-    queue.submit("pets", samples)
-    claim = queue.claim("w1", 0)
-    after_the_lease()
-    queue.heartbeat(claim)
-    assert other.claim("w2", 0) is None
-    queue.finish(claim)
+def test_a_worker_whose_lease_another_holds_is_given_nothing(queue, other, samples, next_term):
+    begun = queue.submit("begun", samples).task.id
+    before = next_term()
+    queue.claim("w1", 0, before)
+    heir = next_term()
+    waits = queue.submit("new", samples).task.id
+    with pytest.raises(LeaseLost):
+        queue.claim("w1", 0, before)
+    delivered = queue._read("w1", 0)  # asked for before the lease went to another, answered after
+    assert delivered is not None
+    with pytest.raises(LeaseLost):
+        queue._take("w1", before, *delivered)
+    assert [other.claim("w2", 0, heir).task.id for _ in range(2)] == [begun, waits]
 
 
-def test_a_worker_is_not_handed_what_it_holds(queue, samples, after_the_lease):
-    """After an outage it may ask for more work before its heartbeats are through."""
+def test_a_term_is_given_what_the_one_before_it_in_the_same_process_left(queue, samples, next_term):
+    task = queue.submit("pets", samples).task.id
+    queue.claim("w1", 0, next_term())
+    assert queue.claim("w1", 0, next_term()).task.id == task
+
+
+def test_a_worker_is_not_handed_what_it_holds(queue, samples):
     queue.submit("pets", samples)
     claim = queue.claim("w1", 0)
-    after_the_lease()
     assert queue.claim("w1", 0) is None
-    queue.heartbeat(claim)
     queue.finish(claim)
 
 
-def test_a_delivery_whose_answer_was_lost_is_repeated_to_the_same_worker(queue, samples, after_the_lease):
+def test_a_delivery_whose_answer_was_lost_is_repeated_to_the_same_worker(queue, samples):
     queue.submit("pets", samples)
     assert queue._read("w1", 0)
-    after_the_lease()
     assert queue.claim("w1", 0).deliveries == 2
 
 
-def test_a_task_whose_end_did_not_reach_redis_is_delivered_again(
-    queue, samples, after_the_lease, monkeypatch
-):
+def test_a_task_whose_end_did_not_reach_redis_is_delivered_again(queue, samples, monkeypatch):
     queue.submit("pets", samples)
     claim = queue.claim("w1", 0)
 
@@ -176,7 +194,6 @@ def test_a_task_whose_end_did_not_reach_redis_is_delivered_again(
         patch.setattr(queue, "run", unreachable)
         with pytest.raises(ExchangeUnavailable):
             queue.finish(claim)
-    after_the_lease()
     again = queue.claim("w1", 0)
     assert (again.task.id, again.deliveries) == (claim.task.id, 2)
 
@@ -195,7 +212,6 @@ def test_ending_twice_is_no_error(queue, samples):
     queue.finish(claim)
     queue.fail(claim, "too late")
     queue.release(claim)
-    queue.heartbeat(claim)
     assert queue.get(claim.task.id).error is None
 
 

@@ -51,19 +51,17 @@ def test_what_was_taken_back_can_be_ordered_to_be_forgotten_again(queue, samples
     assert queue.depth() == 0
 
 
-def test_an_order_to_forget_survives_its_worker(queue, other, forgetting, after_the_lease):
-    queue.claim("doomed", 0)
-    after_the_lease()
-    assert other.claim("heir", 0).task.state is TaskState.FORGETTING
+def test_an_order_to_forget_survives_its_worker(queue, other, forgetting, next_term):
+    queue.claim("doomed", 0, next_term())
+    assert other.claim("heir", 0, next_term()).task.state is TaskState.FORGETTING
 
 
 def test_a_task_that_cannot_be_forgotten_stays_learned_and_says_why(
-    queue, other, forgetting, config, after_the_lease
+    queue, other, forgetting, config, next_term
 ):
     for life in range(config.max_deliveries):
-        queue.claim(f"w{life}", 0)
-        after_the_lease()
-    assert other.claim("w-last", 0) is None
+        queue.claim(f"w{life}", 0, next_term())
+    assert other.claim("w-last", 0, next_term()) is None
     failed = queue.get(forgetting.id)
     assert failed.state is TaskState.CONSOLIDATED
     assert "not forgotten" in failed.error
@@ -85,14 +83,14 @@ def test_a_task_removed_while_it_is_learned_is_withdrawn_and_forgotten(queue, sa
 
 
 def test_what_a_dead_worker_was_learning_is_not_learned_again_when_it_is_to_be_forgotten(
-    queue, other, samples, after_the_lease
+    queue, other, samples, next_term
 ):
     task = queue.submit("pets", samples).task
-    queue.claim("doomed", 0)
+    queue.claim("doomed", 0, next_term())
     queue.remove(task.id)
-    after_the_lease()
-    assert other.claim("heir", 0).task.state is TaskState.FORGETTING
-    assert other.claim("heir", 0) is None
+    heir = next_term()
+    assert other.claim("heir", 0, heir).task.state is TaskState.FORGETTING
+    assert other.claim("heir", 0, heir) is None
     assert other.depth() == 1
 
 
@@ -100,7 +98,7 @@ def test_a_task_cancelled_just_after_its_delivery_is_skipped(queue, samples):
     task = queue.submit("pets", samples).task
     delivered = queue._read("w1", 0)
     queue.remove(task.id)
-    assert queue._take("w1", *delivered) is None
+    assert queue._take("w1", None, *delivered) is None
     assert queue.depth() == 0
 
 

@@ -31,6 +31,7 @@ from model.backbone import load_backbone
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
 from trainer import fast_path
+from trainer.claims import Claims
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.heartbeat import Heartbeat
 from trainer.images import load_task
@@ -135,9 +136,10 @@ class Bench:
         lease = Lease(self.queue.redis, QUEUE.prefix, QUEUE.lease_s)
         token = lease.acquire()
         assert token is not None
-        with Heartbeat(self.queue, lease, token) as heartbeat:
+        claims = Claims(self.queue, token, config)
+        with Heartbeat(lease, token) as heartbeat:
             shelves = Shelves.open(self.root)
-            yield Term(network, self.queue, self.registry, shelves, heartbeat, config, threading.Event())
+            yield Term(network, claims, self.registry, shelves, heartbeat, threading.Event())
         lease.release(token)
 
     def process(self, learner: LearnerConfig, consumer: str) -> ForkServerProcess:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from exchange.blobs import BlobStore
 from exchange.errors import LeaseLost
 from exchange.lease import Lease
-from exchange.queue import QueueConfig, TaskQueue
 from exchange.redis_keys import DEFAULT_PREFIX, Keys
 from trainer.heartbeat import Heartbeat
 
 
-def test_a_lease_that_can_never_be_renewed_is_lost_and_not_silently_forgotten(
-    redis: Redis, tmp_path: Path
-) -> None:
+def test_a_lease_that_can_never_be_renewed_is_lost_and_not_silently_forgotten(redis: Redis) -> None:
     lease = Lease(redis, ttl_s=0.1)
     token = lease.acquire()
     assert token is not None
-    with (
-        capture_logs() as lines,
-        Heartbeat(TaskQueue(redis, BlobStore(tmp_path), QueueConfig()), lease, token) as beat,
-    ):
+    with capture_logs() as lines, Heartbeat(lease, token) as beat:
         beat.check()
         key = Keys(DEFAULT_PREFIX).lease_token
         with redis.pipeline(transaction=True) as pipe:  # a beat in between would find the lease lost

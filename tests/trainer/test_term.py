@@ -13,6 +13,7 @@ from trainer.promotion import Promotion
 from trainer.task import Task
 
 from .bench import Bench
+from .conftest import stripes
 
 
 def test_a_task_does_not_wait_while_the_one_before_it_is_measured(
@@ -57,3 +58,23 @@ def test_training_on_what_is_no_longer_served_is_abandoned_though_nothing_else_a
             term.look_up(pending, built_on)
         assert term.claims.pending == (pending,)
         assert set(term.knowledge.serving.labels) == set(second.labels)
+
+
+def test_what_a_trainer_had_served_is_never_missing_after_another_took_over(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    with bench.term() as term:  # and ends with nothing given back, as in a crash
+        for task in (first, second):
+            bench.submit(task)
+            term.accept_waiting(block_ms=0)
+        before = bench.registry.current()
+    new = bench.submit(stripes("t3", ("fox", "gnu"), seed=2))
+    with bench.term() as term:
+        term.accept_waiting(block_ms=0)
+        assert [pending.task.id for pending in term.claims.pending][-1] == new
+        term.consolidation.consolidate(term.claims.pending[0])
+    assert before is not None
+    known = set(bench.registry.shelf.manifest(before).labels)
+    later = [manifest for manifest in bench.registry.manifests() if manifest.version > before]
+    assert len(later) == 2, "a fast version of the new task, a consolidated one of the oldest"
+    assert all(known | {"fox", "gnu"} == set(manifest.labels) for manifest in later)
