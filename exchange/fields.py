@@ -10,8 +10,9 @@ from exchange.records import TaskChange, TaskRecord, TaskState
 FIXED_FIELDS = frozenset({"id", "name", "images", "labels", "created_at"})
 """Never change, and are not repeated in every event."""
 
-HIDDEN_FIELDS = frozenset({"samples", "entry", "dead", "order"})
-"""What the queue itself knows a task by: its list of samples, and its entries in the streams."""
+HIDDEN_FIELDS = frozenset({"samples", "entry", "dead", "order", "deaths"})
+"""What the queue itself knows of a task: its list of samples, its entries in the streams, and how often a trainer died
+at it."""
 
 _METRIC = "metric:"
 _LONGEST_ERROR = 2000

@@ -64,7 +64,7 @@ class QueueConfig:
     lease_s: float = 15.0
     """A trainer that has not renewed its lease for this long counts as dead."""
     max_deliveries: int = 3
-    """A task that was handed out this often and never came to an end becomes a dead letter."""
+    """A task at which a trainer died or stalled this often becomes a dead letter."""
     idempotency_ttl_s: int = 86_400
     """How long an idempotency key is remembered."""
     dead_letters: int = 1000
@@ -134,7 +134,7 @@ class TaskQueue(TaskReader):
 
         Waits up to `block_ms` milliseconds for one (0: not at all), then returns None. `consumer` must be unique to
         this process. lease_token: of its lease, which lets no other work here; None for a worker that is the only one.
-        Tasks that were delivered too often, or whose list of samples is damaged, are failed on the way.
+        Tasks that killed too many workers, or whose list of samples is damaged, are failed on the way.
         Raises `LeaseLost` when that token is not the newest one, and `BlobUnreadable` while the disk cannot give such a
         list; nothing is claimed then.
         """
@@ -147,6 +147,14 @@ class TaskQueue(TaskReader):
             if not found and left_ms <= 0:
                 return None
 
+    def work_on(self, claims: Sequence[Claim], lease_token: int) -> None:
+        """Notes what is worked on from now on, in place of what was.
+
+        Should the holder of the lease die or stall meanwhile, that counts against these tasks, and against no others.
+        """
+        tasks = [claim.task.id for claim in claims]
+        self.run(lua.WORK_ON, "", tasks=tasks, **_fence(lease_token))
+
     def finish(self, claim: Claim) -> None:
         """Acknowledges a task for good. When that fails it is delivered again. Raises `LeaseLost`."""
         self._let_go(lua.FINISH, claim)
@@ -157,7 +165,7 @@ class TaskQueue(TaskReader):
         self._let_go(lua.FAIL, claim, reason=told, dead_letters=self.config.dead_letters)
 
     def release(self, claim: Claim) -> None:
-        """Gives a task back, as if it had not been delivered; another worker gets it at once."""
+        """Gives a task back; whoever asks next gets it."""
         self._let_go(lua.RELEASE, claim)
 
     def update(self, task_id: str, change: TaskChange, claim: Claim | None = None) -> TaskRecord:
@@ -202,7 +210,7 @@ class TaskQueue(TaskReader):
     def run(self, script: str, task_id: str, *, extra_key: str = "", **arguments: object) -> Any:
         """Runs a script of `exchange.queue_lua` on a task, with what it names as its arguments; texts are UTF-8."""
         names, config = self.keys, self.config
-        keys = [names.queue, names.dead, names.tasks, names.lease_token]
+        keys = [names.queue, names.dead, names.tasks, names.lease_token, names.working]
         keys += [names.task(task_id), names.events(task_id), *([extra_key] if extra_key else [])]
         common = {"events": config.events, "event_ttl_s": config.event_ttl_s}
         with reaching_redis():
@@ -212,7 +220,14 @@ class TaskQueue(TaskReader):
     def _reclaim(self, consumer: str, lease_token: int | None) -> tuple[str, str] | None:
         """Takes over an entry that was delivered and is not held; its id and its task's. Raises `LeaseLost`."""
         held = [entry for entry, token in self._held.items() if token == lease_token]
-        status, *found = self.run(lua.RECLAIM, "", consumer=consumer, held=held, **_fence(lease_token))
+        status, *found = self.run(
+            lua.RECLAIM,
+            "",
+            consumer=consumer,
+            held=held,
+            task_prefix=self.keys.task(""),
+            **_fence(lease_token),
+        )
         if status == b"lost":
             raise _superseded()
         return (found[0].decode(), read_fields(found[1])["task"]) if found else None

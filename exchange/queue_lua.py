@@ -1,9 +1,10 @@
 """What the queue does in Redis all at once or not at all, as Lua. Redis runs one script at a time.
 
-`TaskQueue.run` puts what they share before each. Each gets the same six keys (queue, dead letters, index, the token of
-the trainer's lease, the task's hash, its events) and one argument, a JSON object, here `a`: `events` and `event_ttl_s`
-of the settings, and what the comment above the script names; "of the claim" are `entry`, `consumer`, `deliveries` and
-`lease_token`. The client may send a script again when an answer is lost, so each must be safe to run twice.
+`TaskQueue.run` puts what they share before each. Each gets the same seven keys (queue, dead letters, index, the token
+of the trainer's lease, what is worked on, the task's hash, its events) and one argument, a JSON object, here `a`:
+`events` and `event_ttl_s` of the settings, and what the comment above the script names; "of the claim" are `entry`,
+`consumer`, `deliveries` and `lease_token`. The client may send a script again when an answer is lost, so each must be
+safe to run twice.
 """
 
 from collections.abc import Iterable
@@ -26,7 +27,7 @@ local TAKEN_BACK = {_set(state for state in TaskState if state.taken_back)}
 """
 
 SHARED += """
-local queue, dead, index, lease_token, task, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local queue, dead, index, lease_token, working, task, events = unpack(KEYS, 1, 7)
 local a = cjson.decode(ARGV[1])
 local REACHED = {served = true, consolidated = true, forgotten = true}
 
@@ -122,10 +123,10 @@ end
 """
 
 # task, name, images, labels, samples: what is kept of the task. capacity.
-# digest, idempotency_ttl_s, task_prefix: with an idempotency key alone, whose own key comes seventh. It is free again
+# digest, idempotency_ttl_s, task_prefix: with an idempotency key alone, whose own key comes eighth. It is free again
 # once its task was taken back: who submits the same afterwards wants it learned.
 SUBMIT = """
-local idempotency = KEYS[7]
+local idempotency = KEYS[8]
 if redis.call('EXISTS', task) == 1 then return {'created', record()} end
 if a.digest then
   local first, body = unpack(redis.call('HMGET', idempotency, 'task', 'digest'))
@@ -151,9 +152,19 @@ return {'created', record()}
 
 # Only one worker at a time has any business here, so whatever was delivered and is not held by this one is its to take:
 # others that had it are dead or were superseded, and what it was given itself came in an answer that never arrived.
-# consumer, lease_token; held: the entries that it holds.
+# What was being worked on under another lease is what its holder died or stalled at. That counts against the task; all
+# else that a trainer holds, served or half learned, is not to blame.
+# consumer, lease_token, task_prefix; held: the entries that it holds.
 RECLAIM = """
 if superseded() then return {'lost'} end
+local marked = redis.call('HGETALL', working)
+for i = 1, #marked, 2 do
+  if marked[i + 1] ~= a.lease_token then
+    local culprit = a.task_prefix .. marked[i]
+    if redis.call('EXISTS', culprit) == 1 then redis.call('HINCRBY', culprit, 'deaths', 1) end
+    redis.call('HDEL', working, marked[i])
+  end
+end
 local held = {}
 for _, entry in ipairs(a.held) do held[entry] = true end
 local delivered = redis.pcall('XPENDING', queue, GROUP, '-', '+', 1000 + #a.held)
@@ -169,25 +180,18 @@ end
 return {'none'}
 """
 
-# A worker also holds tasks that are served already and wait to be consolidated. When the one it is learning kills it,
-# those that wait are not to blame, so their delivery is not counted: otherwise one poison task would take all its
-# neighbours to the dead letters.
 # entry, consumer, lease_token, max_deliveries, dead_letters.
 TAKE = """
 if superseded() then return {'lost'} end
 local entry, most = a.entry, a.max_deliveries
 local name, deliveries = holder(entry)
 if name ~= a.consumer then return {'skip'} end
-local state, samples, last = unpack(redis.call('HMGET', task, 'state', 'samples', 'error'))
+local state, samples, last, deaths = unpack(redis.call('HMGET', task, 'state', 'samples', 'error', 'deaths'))
 if not state or ENDED[state] or outdated(entry) then
   remove(entry)
   return {'skip'}
 end
-if state == 'served' and deliveries > 1 then
-  deliveries = deliveries - 1
-  redis.call('XCLAIM', queue, GROUP, name, 0, entry, 'RETRYCOUNT', deliveries, 'JUSTID')
-end
-if deliveries > most then
+if tonumber(deaths or '0') >= most then
   local reason = 'its worker died or stalled ' .. most .. ' times while working on it'
   give_up(entry, last and reason .. '; last it said: ' .. last or reason)
   return {'skip'}
@@ -208,6 +212,15 @@ announce()
 return {'ok', record()}
 """
 
+# What is worked on from now on, in place of what was: should the trainer die, that counts against these and no others.
+# lease_token; tasks: their ids.
+WORK_ON = """
+if superseded() then return 0 end
+redis.call('DEL', working)
+for _, id in ipairs(a.tasks) do redis.call('HSET', working, id, a.lease_token) end
+return 1
+"""
+
 # Of the claim.
 FINISH = """
 if whose() == 'theirs' then return {'lost'} end
@@ -226,7 +239,6 @@ return {'ok'}
 # Of the claim.
 RELEASE = """
 if whose() ~= 'mine' then return {'ok'} end
-redis.call('XCLAIM', queue, GROUP, a.consumer, 0, a.entry, 'RETRYCOUNT', a.deliveries - 1, 'JUSTID')
 local state = redis.call('HGET', task, 'state')
 if state == 'learning' then enter('queued') end
 if state == 'consolidating' then enter('served') end
@@ -247,7 +259,7 @@ if state == 'queued' or state == 'failed' then
 elseif state ~= 'forgetting' and (a.again or state ~= 'forgotten' and state ~= 'cancelled') then
   local order = redis.call('XADD', queue, '*', 'task', a.task, 'samples', '')
   redis.call('HSET', task, 'order', order)
-  redis.call('HDEL', task, 'error')
+  redis.call('HDEL', task, 'error', 'deaths')
   enter('forgetting')
 end
 return {'ok', record()}
@@ -273,7 +285,7 @@ if state == 'queued' then return {'ok', record()} end
 if state ~= 'failed' or not letter then return {'no'} end
 if redis.call('XLEN', queue) >= a.capacity then return {'full'} end
 if redis.call('XDEL', dead, letter) == 0 then return {'no'} end  -- the oldest letters are dropped
-redis.call('HDEL', task, 'dead', 'error')
+redis.call('HDEL', task, 'dead', 'error', 'deaths')
 redis.call('HSET', task, 'progress', '0')
 enqueue(id, samples)
 enter('queued')

@@ -134,7 +134,7 @@ class Claim:
     entry_id: str
     consumer: str
     deliveries: int
-    """How often this task has been handed out, this time included."""
+    """How often this task has been handed out, this time included; tells its claims apart."""
     lease_token: int | None = None
     """Of the lease that it was claimed under, and holds with; None where no lease was."""
 

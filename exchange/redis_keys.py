@@ -18,6 +18,11 @@ class Keys:
         return f"{self.prefix}:queue"
 
     @property
+    def working(self) -> str:
+        """Hash: the tasks being worked on right now, by id, and the token of the lease under which they are."""
+        return f"{self.prefix}:working"
+
+    @property
     def dead(self) -> str:
         """Stream of failed tasks that can be tried again."""
         return f"{self.prefix}:dead"

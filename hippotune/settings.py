@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         Positive, Part.COMMON, Doc("Seconds of silence after which a trainer counts as dead.")
     ] = None
     queue_max_deliveries: Annotated[
-        Count, Part.COMMON, Doc("Times a task is handed out before it counts as poisonous.")
+        Count, Part.COMMON, Doc("Times a trainer may die at a task before it is set aside.")
     ] = None
     queue_idempotency_ttl_s: Annotated[
         Count, Part.COMMON, Doc("Seconds an idempotency key is remembered.")

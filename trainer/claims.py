@@ -49,6 +49,7 @@ class Claims:
     def __init__(self, queue: TaskQueue, lease_token: int, config: TrainerConfig) -> None:
         self.queue, self.lease_token, self.config = queue, lease_token, config
         self._held: dict[str, Claim] = {}
+        self._working: tuple[Claim, ...] = ()
         self._pending: list[Pending] = []
         self._corrections: list[Correction] = []
 
@@ -115,21 +116,43 @@ class Claims:
         self.queue.update(claim.task.id, change, claim)
 
     @contextlib.contextmanager
-    def last_words(self, claim: Claim) -> Iterator[None]:
-        """Record the exception on the task before the trainer crashes, so that its dead letter shows the cause.
+    def working_on(self, *claims: Claim) -> Iterator[None]:
+        """Inside, a crash counts against these tasks alone, and not against the work that they may interrupt.
 
-        A task that was withdrawn meanwhile is given up: the order to forget it follows.
+        An exception that ends the trainer is recorded on them first, so that a dead letter shows the cause.
         """
+        interrupted = self._working
+        self._turn_to(claims)
+        try:
+            yield
+        except (ExchangeError, Stopping, Abandoned):
+            self._turn_to(interrupted)
+            raise
+        except Exception as error:
+            if self._working is claims:  # else it came out of work that interrupted this one
+                self._record(error)
+            raise
+        self._turn_to(interrupted)
+
+    def _turn_to(self, claims: tuple[Claim, ...]) -> None:
+        self._working = claims
+        with contextlib.suppress(
+            ExchangeUnavailable
+        ):  # a crash meanwhile goes uncounted, or counts against another
+            self.queue.work_on(claims, self.lease_token)
+
+    def _record(self, error: Exception) -> None:
+        for claim in self._working:
+            with contextlib.suppress(ExchangeError):
+                self.report(claim, TaskChange(error=f"{type(error).__name__}: {told_of(error)}"))
+
+    @contextlib.contextmanager
+    def unless_withdrawn(self, claim: Claim) -> Iterator[None]:
+        """Inside, a task that is found to have been withdrawn is given up: the order to forget it follows."""
         try:
             yield
         except TaskWithdrawn:
             self.acknowledge(claim)
-        except (ExchangeError, Stopping, Abandoned):
-            raise
-        except Exception as error:
-            with contextlib.suppress(ExchangeError):
-                self.report(claim, TaskChange(error=f"{type(error).__name__}: {told_of(error)}"))
-            raise
 
     def finish(self, claim: Claim, metrics: Mapping[str, float], version: int | None) -> None:
         """Report a task as learned for good, and acknowledge it."""

@@ -55,8 +55,7 @@ class Consolidation:
 
     def consolidate(self, pending: Pending) -> None:
         """Learn a task for good and serve the result in place of its fast version. Raises Stopping, Abandoned."""
-        with self.claims.last_words(pending.claim):
-            # Before the first step: should that kill this trainer, the queue counts the delivery.
+        with self.claims.working_on(pending.claim), self.claims.unless_withdrawn(pending.claim):
             with contextlib.suppress(ExchangeUnavailable):
                 self.claims.report(pending.claim, TaskChange(TaskState.CONSOLIDATING))
             started, built_on = time.monotonic(), self.knowledge.base.state

@@ -50,7 +50,7 @@ class Corrections:
         for correction in fresh:
             if correction.claim.task.id not in held:
                 continue
-            with self.claims.last_words(correction.claim):
+            with self.claims.unless_withdrawn(correction.claim):
                 self.claims.report(correction.claim, TaskChange(TaskState.SERVED, version=version))
         knowledge.lineage.prune(self.config.keep_versions)
 
@@ -67,6 +67,6 @@ class Corrections:
             knowledge.rebase()
             return
         for correction in kept:
-            with self.claims.last_words(correction.claim):
+            with self.claims.unless_withdrawn(correction.claim):
                 self.claims.finish(correction.claim, {}, version)
         knowledge.lineage.prune(self.config.keep_versions)

@@ -53,7 +53,7 @@ class Knowledge:
         """Start again from the version that is served now."""
         self.base = self.lineage.load()
         for claim in self.claims.waiting:
-            with self.claims.last_words(claim):
+            with self.claims.unless_withdrawn(claim):
                 self.finish_if_known(claim)
         self.rebuild()
         log.info("building on another version", version=self.base.version)

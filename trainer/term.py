@@ -87,7 +87,8 @@ class Term:
         """Learn every waiting task with the fast head: first a part of each, then the rest of one after another."""
         self.accept_arrivals(block_ms)
         while not self.stop.is_set() and (unfinished := self.claims.unfinished):
-            with self.claims.last_words(unfinished.claim):
+            claim = unfinished.claim
+            with self.claims.working_on(claim), self.claims.unless_withdrawn(claim):
                 self.fast_path.complete(unfinished, self.look_for_arrivals)
             self.accept_arrivals(block_ms=0)
 
@@ -98,7 +99,7 @@ class Term:
         """
         while not self.stop.is_set() and (claim := self.claims.take(block_ms)):
             block_ms = 0
-            with self.claims.last_words(claim):
+            with self.claims.working_on(claim), self.claims.unless_withdrawn(claim):
                 self.accept(claim)
         self.corrections.serve()
 

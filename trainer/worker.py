@@ -100,8 +100,8 @@ class Worker:
             claims.give_back()
         finally:
             # The heart beats no more: a beat now would renew the lease for a trainer that is gone.
-            # After any other error nothing is given back, so that the queue counts the delivery: a task that brings the
-            # trainer down three times is a dead letter, not a loop.
+            # After any other error nothing is given back, and the queue counts it against what was being worked on: a
+            # task that brings the trainer down three times is a dead letter, not a loop.
             with contextlib.suppress(ExchangeUnavailable):
                 self.lease.release(token)
 

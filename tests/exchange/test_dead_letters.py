@@ -1,5 +1,6 @@
 import pytest
 
+from exchange import queue_lua as lua
 from exchange.errors import (
     BlobMissing,
     NotRetryable,
@@ -17,19 +18,34 @@ def test_a_dead_letter_can_be_taken_off_the_list(queue, samples):
         queue.retry(task.id)
 
 
-def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, next_term):
+@pytest.fixture
+def die_at(queue, next_term):
+    """Begins a term, claims everything, reports on it in some state, and dies while working on one task of it."""
+
+    def live(task, state=TaskState.CONSOLIDATING, error=None):
+        token, claims = next_term(), []
+        while claim := queue.claim(f"w{token}", 0, token):
+            claims.append(claim)
+            queue.update(claim.task.id, TaskChange(state=state), claim)
+        [culprit] = [claim for claim in claims if claim.task.id == task]
+        queue.work_on([culprit], token)
+        queue.update(task, TaskChange(error=error), culprit)
+
+    return live
+
+
+def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, next_term, die_at):
     task = queue.submit("poison", samples).task
-    for life in range(config.max_deliveries):
-        claim = queue.claim(f"w{life}", 0, next_term())
-        queue.update(task.id, TaskChange(error="MemoryError"), claim)
+    for _ in range(config.max_deliveries):
+        die_at(task.id, error="MemoryError")
     assert queue.claim("w-last", 0, next_term()) is None
     assert queue.get(task.id).error.endswith("last it said: MemoryError")
 
 
-def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, config, next_term):
+def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, config, next_term, die_at):
     task = queue.submit("poison", samples).task
-    for life in range(config.max_deliveries):
-        assert queue.claim(f"w{life}", 0, next_term()).deliveries == life + 1
+    for _ in range(config.max_deliveries):
+        die_at(task.id)
     assert queue.claim("w-last", 0, next_term()) is None
     failed = queue.get(task.id)
     assert failed.state is TaskState.FAILED
@@ -38,19 +54,50 @@ def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, con
 
     again = queue.retry(task.id)
     assert (again.state, again.error) == (TaskState.QUEUED, None)
-    assert queue.claim("w1", 0).deliveries == 1
+    assert queue.claim("w1", 0).task.id == task.id
 
 
-def test_a_served_task_does_not_die_with_its_poisonous_neighbour(queue, samples, config, next_term):
+@pytest.mark.parametrize("state", [TaskState.LEARNING, TaskState.SERVED, TaskState.CONSOLIDATING])
+def test_a_task_does_not_die_with_its_poisonous_neighbour(queue, samples, config, next_term, die_at, state):
     poison, innocent = (queue.submit(name, samples).task for name in ("poison", "innocent"))
-    for life in range(config.max_deliveries):
-        token = next_term()
-        queue.claim(f"w{life}", 0, token)
-        queue.claim(f"w{life}", 0, token)
-        queue.update(innocent.id, TaskChange(state=TaskState.SERVED))
-    claim = queue.claim("w-last", 0, next_term())
-    assert (claim.task.id, claim.deliveries) == (innocent.id, 1)
+    for _ in range(config.max_deliveries):
+        die_at(poison.id, state)
+    token = next_term()
+    assert queue.claim("w-last", 0, token).task.id == innocent.id
+    assert queue.claim("w-last", 0, token) is None
     assert queue.get(poison.id).state is TaskState.FAILED
+
+
+def test_a_death_after_the_work_is_done_counts_against_nobody(queue, samples, config, next_term):
+    task = queue.submit("pets", samples).task
+    for _ in range(config.max_deliveries + 1):
+        token = next_term()
+        claim = queue.claim("w1", 0, token)
+        queue.work_on([claim], token)
+        queue.work_on([], token)
+    assert queue.get(task.id).state is TaskState.LEARNING
+
+
+def test_who_was_superseded_puts_no_blame_on_anybody(queue, samples, config, next_term):
+    """It works on until it is told: by then the task is another trainer's, which did not die at it."""
+    task = queue.submit("pets", samples).task
+    before = next_term()
+    claim = queue.claim("w1", 0, before)
+    for _ in range(config.max_deliveries + 1):
+        assert queue.claim("w2", 0, next_term()).task.id == task.id
+        queue.work_on([claim], before)
+
+
+def test_a_record_that_is_gone_does_not_come_back_by_blame(queue, samples, redis, next_term):
+    token = next_term()
+    queue.submit("pets", samples)
+    claim = queue.claim("w1", 0, token)
+    queue.work_on([claim], token)
+    queue.update(claim.task.id, TaskChange(state=TaskState.CONSOLIDATED), claim)
+    queue.finish(claim)
+    assert queue.run(lua.DROP, claim.task.id)
+    queue.claim("w2", 0, next_term())
+    assert not redis.exists(queue.keys.task(claim.task.id))
 
 
 def test_a_failed_task_keeps_its_reason(queue, samples):

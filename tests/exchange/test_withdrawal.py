@@ -60,13 +60,14 @@ def test_a_task_that_cannot_be_forgotten_stays_learned_and_says_why(
     queue, other, forgetting, config, next_term
 ):
     for life in range(config.max_deliveries):
-        queue.claim(f"w{life}", 0, next_term())
+        token = next_term()
+        queue.work_on([queue.claim(f"w{life}", 0, token)], token)
     assert other.claim("w-last", 0, next_term()) is None
     failed = queue.get(forgetting.id)
     assert failed.state is TaskState.CONSOLIDATED
     assert "not forgotten" in failed.error
     assert queue.remove(forgetting.id).error is None
-    assert queue.claim("w1", 0).deliveries == 1
+    assert queue.claim("w1", 0).task.id == forgetting.id
 
 
 def test_a_task_removed_while_it_is_learned_is_withdrawn_and_forgotten(queue, samples):

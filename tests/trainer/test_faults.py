@@ -182,7 +182,7 @@ def test_the_last_words_of_a_trainer_do_not_tell_where_a_file_lies(bench: Bench,
     with bench.term() as term:
         claim = term.claims.take(block_ms=0)
         assert claim is not None
-        with pytest.raises(PermissionError), term.claims.last_words(claim):
+        with pytest.raises(PermissionError), term.claims.working_on(claim):
             raise PermissionError(13, "Permission denied", str(bench.root / "epochs"))
         assert bench.queue.get(claim.task.id).error == "PermissionError: Permission denied"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from exchange.records import TaskState
+from exchange.records import TaskRecord, TaskState
+from trainer import fast_path
 from trainer import term as terms
 from trainer.claims import Abandoned
+from trainer.images import load_task
 from trainer.promotion import Promotion
 from trainer.task import Task
 
@@ -78,3 +81,38 @@ def test_what_a_trainer_had_served_is_never_missing_after_another_took_over(
     later = [manifest for manifest in bench.registry.manifests() if manifest.version > before]
     assert len(later) == 2, "a fast version of the new task, a consolidated one of the oldest"
     assert all(known | {"fox", "gnu"} == set(manifest.labels) for manifest in later)
+
+
+def test_a_task_in_training_is_not_to_blame_for_those_that_arrive_and_kill_its_trainer(
+    bench: Bench, first: Task, second: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examine, arrived, loaded = Promotion.examine, list[str](), set[str]()
+
+    def arriving(self: Promotion, *arguments: Any) -> Any:
+        if len(arrived) <= bench.queue.config.max_deliveries:
+            arrived.append(bench.submit(replace(second, id="heavy")))
+        return examine(self, *arguments)
+
+    def load(task: TaskRecord, *rest: Any) -> Task:
+        if task.name == "heavy" and task.id not in loaded:
+            loaded.add(task.id)
+            raise MemoryError("too large")
+        return load_task(task, *rest)
+
+    monkeypatch.setattr(terms, "LOOK_UP_S", 0)
+    monkeypatch.setattr(Promotion, "examine", arriving)
+    monkeypatch.setattr(fast_path, "load_task", load)
+    innocent = bench.submit(first)
+    for _ in range(bench.queue.config.max_deliveries + 1):
+        with bench.term() as term:
+            term.accept_waiting(block_ms=0)
+            [pending, *_] = term.claims.pending
+            with pytest.raises(MemoryError):
+                term.consolidation.consolidate(pending)
+        assert bench.queue.get(arrived[-1]).error == "MemoryError: too large"
+        assert bench.queue.get(innocent).error is None
+    with bench.term() as term:
+        term.accept_waiting(block_ms=0)
+        term.consolidation.consolidate(term.claims.pending[0])
+    assert bench.queue.get(innocent).state is TaskState.CONSOLIDATED
+    assert {bench.queue.get(task).state for task in arrived} == {TaskState.SERVED}
