@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
 from exchange.blobs import BlobStore
 from exchange.errors import BlobCorrupt, BlobMissing, PointerMoved
 from exchange.records import Claim, TaskChange, TaskState
@@ -41,10 +44,11 @@ class Corrections:
         if not fresh:
             return
         self.claims.add_corrections(fresh)
-        knowledge.hold(correct(self.learner, knowledge.serving, fresh))
-        served = knowledge.fast_tasks
-        again = all(correction.claim.task.id in served for correction in fresh)
-        version = knowledge.base.version if again else knowledge.serve_fast(knowledge.serving)
+        with self.working_on(fresh):
+            knowledge.hold(correct(self.learner, knowledge.serving, fresh))
+            served = knowledge.fast_tasks
+            again = all(correction.claim.task.id in served for correction in fresh)
+            version = knowledge.base.version if again else knowledge.serve_fast(knowledge.serving)
         # Somebody may have activated another version meanwhile: corrections that cannot be followed to it have failed.
         held = {correction.claim.task.id for correction in self.claims.corrections}
         for correction in fresh:
@@ -60,9 +64,11 @@ class Corrections:
         Each is remembered for as long as its record can be asked for.
         """
         kept, knowledge = self.claims.corrections, self.knowledge
-        state = learned(self.learner, knowledge.base.state, kept, self.config.keep_tasks)
         try:
-            version = knowledge.serve_consolidated(state, {}, taken={held.claim.task.id for held in kept})
+            with self.working_on(kept):
+                state = learned(self.learner, knowledge.base.state, kept, self.config.keep_tasks)
+                taken = {held.claim.task.id for held in kept}
+                version = knowledge.serve_consolidated(state, {}, taken)
         except PointerMoved:
             knowledge.rebase()
             return
@@ -70,3 +76,7 @@ class Corrections:
             with self.claims.unless_withdrawn(correction.claim):
                 self.claims.finish(correction.claim, {}, version)
         knowledge.lineage.prune(self.config.keep_versions)
+
+    def working_on(self, corrections: Sequence[Correction]) -> AbstractContextManager[None]:
+        """Inside, a crash counts against these together: they are computed in one."""
+        return self.claims.working_on(*(correction.claim for correction in corrections))
