@@ -119,7 +119,7 @@ def call(method: str, path: str, operation: Schema) -> list[str]:
         ("answer", "meaning", "content"), [[status, one["description"], answer(one)] for status, one in good]
     )
     for _, one in good:
-        for content in one["content"].values():
+        for content in one.get("content", {}).values():
             lines += example(content["example"]) if "example" in content else []
     bad = [status for status, _ in answers if int(status) >= 400]
     return [*lines, f"[Errors](#errors): {', '.join(bad)}.\n"] if bad else lines

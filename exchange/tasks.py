@@ -55,13 +55,19 @@ class TaskReader:
     def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
         """What happened to a task after the event `after`, oldest first; at most the next `_AT_ONCE`.
 
-        Raises `TaskNotFound`, and `ValueError` when `after` is no event's id.
+        Events are kept for a while only. Once they are gone, the task as it is stands for all of them, with an id by
+        the time of its last change. Raises `TaskNotFound`, and `ValueError` when `after` is no event's id.
         """
         if not _EVENT_ID.fullmatch(after):
             raise ValueError(f"after is {after!r}: must be the id of an event, like 0 or 1700000000000-0")
-        fixed = {name: value for name, value in self.fields(task_id).items() if name in FIXED_FIELDS}
+        fields, stream = self.fields(task_id), self.keys.events(task_id)
         with reaching_redis():
-            found: Any = self.redis.xread({self.keys.events(task_id): after}, count=_AT_ONCE)
+            found: Any = self.redis.xread({stream: after}, count=_AT_ONCE)
+            kept = bool(found) or bool(self.redis.exists(stream))
+        if not kept:
+            last = f"{int(float(fields['updated_at']) * 1000)}-0"
+            return [TaskEvent(last, task_from_fields(fields))] if _place(after) < _place(last) else []
+        fixed = {name: value for name, value in fields.items() if name in FIXED_FIELDS}
         entries = found[0][1] if found else []
         return [
             TaskEvent(event_id.decode(), task_from_fields(fixed | decode_fields(changed)))
@@ -89,3 +95,9 @@ class TaskReader:
         if not found:
             raise TaskNotFound(f"no task {task_id[:100]!r}")
         return decode_fields(found)
+
+
+def _place(event_id: str) -> tuple[int, int]:
+    """Where an event stands among others: milliseconds, and its number within one."""
+    milliseconds, _, number = event_id.partition("-")
+    return int(milliseconds), int(number or 0)

@@ -10,7 +10,7 @@ import anyio
 import orjson
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from exchange.errors import ExchangeError
@@ -39,6 +39,7 @@ async def stream_place(services: TheServices) -> AsyncIterator[None]:
     response_class=StreamingResponse,
     responses={
         **examples.answered("The task after each change.", examples.EVENT, media="text/event-stream"),
+        204: {"description": "It has ended, and nothing came after `Last-Event-ID`: do not connect again."},
         **documented(404, 422, 429, 503),
     },
     dependencies=[Depends(stream_place)],
@@ -49,13 +50,19 @@ async def follow(
     last_event_id: Annotated[
         str | None, Header(pattern="^[0-9]{1,19}(-[0-9]{1,19})?$", description="Go on after this event.")
     ] = None,
-) -> StreamingResponse:
-    """The task after each change, as server-sent events named `task`. Ends when the task has."""
+) -> Response:
+    """The task after each change, as server-sent events named `task`. Ends when the task has.
+
+    Events are kept for a day after the last one. Then one with the task as it is takes their place.
+    """
+    after = last_event_id or "0"
     # A buffering proxy, nginx among them, would hold events back.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(
-        changes(task, services, last_event_id or "0"), media_type="text/event-stream", headers=headers
-    )
+    if task.state.ended and not await to_thread.run_sync(services.queue_view.events, task.id, after):
+        return Response(
+            status_code=204, headers=headers
+        )  # an EventSource would connect again after any other end
+    return StreamingResponse(changes(task, services, after), media_type="text/event-stream", headers=headers)
 
 
 async def changes(task: TaskRecord, services: Services, after: str) -> AsyncIterator[bytes]:
@@ -67,7 +74,7 @@ async def changes(task: TaskRecord, services: Services, after: str) -> AsyncIter
     while not services.lifecycle.draining:
         try:
             found = await to_thread.run_sync(services.queue_view.events, task.id, after)
-            if not found and task.state.ended:  # its events are gone, or all told
+            if not found and task.state.ended:  # its record went since it was looked at
                 return
         except ExchangeError:
             return  # whoever still listens connects again, with Last-Event-ID

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from exchange.queue import QueueConfig, TaskQueue
@@ -23,6 +25,23 @@ def test_an_id_that_is_none_is_refused(queue, samples, after):
     task = queue.submit("pets", samples).task
     with pytest.raises(ValueError, match="after"):
         queue.events(task.id, after=after)
+
+
+def test_once_its_events_are_gone_a_task_is_told_as_it_is_until_it_changes(queue, samples, redis):
+    task = queue.submit("pets", samples).task
+    [first] = queue.events(task.id)
+    time.sleep(0.002)  # events of one millisecond are told apart by a count, which starts anew
+    queue.update(task.id, TaskChange(progress=0.5))
+    redis.delete(queue.keys.events(task.id))
+    [state] = queue.events(task.id)
+    assert state.task == queue.get(task.id)
+    assert queue.events(task.id, after=first.id) == [state]
+    assert queue.events(task.id, after=state.id) == []
+    assert queue.events(task.id, after=state.id.partition("-")[0]) == []
+    time.sleep(0.002)
+    queue.update(task.id, TaskChange(progress=0.75))
+    [change] = queue.events(task.id, after=state.id)
+    assert change.task.progress == 0.75
 
 
 def test_events_are_capped_and_expire(redis, blobs, samples):

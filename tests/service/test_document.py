@@ -46,7 +46,7 @@ def example(document: dict[str, Any], call: str, status: str = "200") -> Any:
 def test_every_success_has_an_example(document: dict[str, Any]) -> None:
     for call, operation in operations(document):
         for status, response in operation["responses"].items():
-            if int(status) < 300:
+            if int(status) < 300 and status != "204":  # which has no content
                 assert any("example" in content for content in response["content"].values()), (call, status)
 
 

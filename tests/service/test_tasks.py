@@ -294,9 +294,39 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
     with taught.client.stream("GET", f"/tasks/{task}/events") as late:
         assert "consolidated" in late.read().decode()
     past_all = {"Last-Event-ID": "9" * 19}
-    assert taught.client.get(f"/tasks/{task}/events", headers=past_all).status_code == 200
+    assert taught.client.get(f"/tasks/{task}/events", headers=past_all).status_code == 204
     for no_id in ("9" * 20, "1-" + "9" * 20, "$", "1-x"):
         assert taught.client.get(f"/tasks/{task}/events", headers={"Last-Event-ID": no_id}).status_code == 422
+
+
+def told(server: Running, task: str, after: str | None = None) -> tuple[int, list[str], str]:
+    """The status of a stream of events that ends, the states it tells, and the id of the last event."""
+    headers = {} if after is None else {"Last-Event-ID": after}
+    answer = server.client.get(f"/tasks/{task}/events", headers=headers)
+    lines = [line.partition(": ") for line in answer.text.splitlines()]
+    ids = [value for name, _, value in lines if name == "id"]
+    states = [orjson.loads(value)["state"] for name, _, value in lines if name == "data"]
+    return answer.status_code, states, (ids or [""])[-1]
+
+
+def test_who_comes_back_after_the_end_need_not_come_again(taught: Running) -> None:
+    task = submit(taught).json()["id"]
+    taught.client.delete(f"/tasks/{task}")
+    status, states, last = told(taught, task)
+    assert (status, states) == (200, ["queued", "cancelled"])
+    assert told(taught, task, last) == (204, [], "")
+
+
+def test_a_task_whose_events_are_gone_is_told_once_as_it_is(taught: Running) -> None:
+    task = submit(taught).json()["id"]
+    [queued] = taught.queue.events(task)
+    time.sleep(0.002)  # ids count milliseconds
+    taught.client.delete(f"/tasks/{task}")
+    taught.queue.redis.delete(taught.queue.keys.events(task))
+    status, states, last = told(taught, task)
+    assert (status, states) == (200, ["cancelled"])
+    assert told(taught, task, queued.id) == (200, ["cancelled"], last), "what was missed"
+    assert told(taught, task, last) == (204, [], "")
 
 
 def test_a_stream_that_stays_silent_is_kept_open(taught: Running, monkeypatch: pytest.MonkeyPatch) -> None:

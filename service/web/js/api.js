@@ -125,6 +125,7 @@ class TaskStream {
   async #read(path, onTask) {
     const headers = this.#last ? { "Last-Event-ID": this.#last } : {};
     const response = await call(path, { headers, signal: this.#abort.signal });
+    if (response.status === 204) return this.close(); // all is told
     let text = "";
     for await (const piece of pieces(response.body.pipeThrough(new TextDecoderStream()))) {
       const events = (text + piece).replaceAll("\r\n", "\n").split("\n\n");

@@ -221,3 +221,15 @@ def test_a_failed_task_says_why_and_a_queued_one_can_be_cancelled(chromium: Brow
         waiting.get_by_role("button", name="Cancel").click()
         expect(waiting.locator(".state")).to_have_text("cancelled")
     assert errors == []
+
+
+def test_a_stream_of_a_task_that_has_ended_is_not_opened_again_and_again(server: Running, page: Page) -> None:
+    task = server.queue.submit("pets", [Sample(server.services.blobs.put(picture()), "cat")]).task.id
+    server.queue.remove(task)
+    follow = """async id => {
+        const states = [];
+        const stream = (await import("./web/js/api.js")).follow(id, task => states.push(task.state));
+        while (!stream.closed) await new Promise(resume => setTimeout(resume, 50));
+        return states;
+    }"""
+    assert page.evaluate(follow, task) == ["queued", "cancelled"]
