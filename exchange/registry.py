@@ -66,12 +66,24 @@ class Registry:
             found: Any = self.redis.get(self.keys.pointer)
         return None if found is None else int(found)
 
+    def manifest(self, version: int) -> Manifest:
+        """What one version is, for who may ask before there is any: a store that is new is not one that is away.
+
+        Raises `VersionNotFound`, `VersionCorrupt` and `VersionUnreadable`.
+        """
+        try:
+            return self.shelf.manifest(version)
+        except VersionUnreadable:
+            if self.current() is None and not self.shelf.numbers():
+                raise VersionNotFound(f"no version {version}") from None
+            raise
+
     def activate(self, version: int) -> Manifest:
         """Points to a published version, older or newer; one that was a canary is none any more.
 
         Raises `VersionNotFound`, `VersionCorrupt` and `VersionUnreadable`.
         """
-        manifest = self.shelf.manifest(version)
+        manifest = self.manifest(version)
         if self._run(lua.ACTIVATE, version) == [b"unknown"]:
             raise VersionNotFound(f"version {version} was never published")
         return manifest
@@ -86,7 +98,7 @@ class Registry:
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}: must lie in 0..1")
         if share:
-            self.shelf.manifest(version)
+            self.manifest(version)
         status, *rest = self._run(lua.SET_CANARY, version, str(share))
         if status == b"unknown":
             raise VersionNotFound(f"version {version} was never published")
@@ -120,8 +132,16 @@ class Registry:
         return next((v for v in sorted(self.shelf.numbers(), reverse=True) if self._whole(v)), None)
 
     def manifests(self) -> list[Manifest]:
-        """All published versions, newest first; one whose manifest is damaged or cannot be read is left out."""
-        return [manifest for version in self._published() if (manifest := self._readable(version))]
+        """All published versions, newest first; one whose manifest is damaged or cannot be read is left out.
+
+        Raises `VersionUnreadable` where the folder cannot be listed or holds none of them: that is away, not empty.
+        """
+        published = self._published()
+        if published and not self.shelf.numbers():
+            raise VersionUnreadable(
+                "versions cannot be listed: the store holds none of those that were published"
+            )
+        return [manifest for version in published if (manifest := self._readable(version))]
 
     def known_tasks(self) -> set[str]:
         """Ids of all tasks that a published version knows. Raises `VersionUnreadable`."""

@@ -34,7 +34,7 @@ class Shelf:
         try:
             manifest = Manifest.from_json(self._manifest(version).read_bytes())
         except FileNotFoundError:
-            raise VersionNotFound(f"no version {version}{self._told_oldest(version)}") from None
+            raise self._missing(version) from None
         except OSError as error:
             raise VersionUnreadable(
                 f"the manifest of version {version} cannot be read: {error.strerror}"
@@ -45,10 +45,16 @@ class Shelf:
             raise VersionCorrupt(f"the manifest of version {version} is that of version {manifest.version}")
         return manifest
 
-    def _told_oldest(self, version: int) -> str:
-        """That a version is not kept any more, where it may have been there."""
-        oldest = min(self.numbers(), default=0)
-        return f": the oldest that is kept is {oldest}" if 0 < version < oldest else ""
+    def _missing(self, version: int) -> VersionNotFound | VersionUnreadable:
+        """What a manifest that is not there means: its version is not kept, or none is there. Raises the latter."""
+        numbers = self.numbers()
+        if not numbers:  # a volume that is not mounted has lost nothing
+            return VersionUnreadable(
+                f"the manifest of version {version} cannot be read: the store holds no version at all"
+            )
+        oldest = min(numbers)
+        told = f": the oldest that is kept is {oldest}" if 0 < version < oldest else ""
+        return VersionNotFound(f"no version {version}{told}")
 
     def check_backbone(self, backbone: BackboneRecord) -> None:
         """Raises `BackboneChanged` when versions lie here and none was learned on this one, `VersionUnreadable`."""

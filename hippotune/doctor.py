@@ -37,6 +37,9 @@ PACKAGES = (
 )
 OPTIONAL = {"onnxruntime": "cpu", "onnxscript": "cpu", "datasets": "data", "pyarrow": "data"}
 """Packages that an extra brings."""
+_KEY = "name a key with HIPPOTUNE_API_KEY"
+ADVICE = {401: _KEY, 403: _KEY, 503: "bring back what is away; the server goes on by itself"}
+"""On a server that refuses, by its status."""
 LITTLE_BYTES = 2 << 30
 SLOW_SYNC_MS = 20.0
 SLOW_PING_MS = 2.0
@@ -221,9 +224,7 @@ def server(settings: Settings) -> Finding:
             ready, served = client.ready(), [v.version for v in client.versions() if v.current]
         except Refused as error:
             told = f"{settings.url} is there and refuses: {error}"
-            keyless = error.status in (401, 403)
-            advice = "name a key with HIPPOTUNE_API_KEY" if keyless else "--url names another"
-            return Finding("server", Verdict.NOTE, told, advice)
+            return Finding("server", Verdict.NOTE, told, ADVICE.get(error.status, "--url names another"))
         except HippoTuneError as error:
             return Finding("server", Verdict.NOTE, str(error), "`hippotune up` starts one")
     answers = f"version {served[0]} answers" if served else "nothing learned yet"

@@ -100,12 +100,16 @@ class Services:
 
         Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
         """
-        version, snapshot = self.registry.current(), self.served.snapshot
-        if version is None:
-            return None
-        if snapshot is not None and snapshot.version == version:
-            return snapshot.manifest
-        return self.registry.shelf.manifest(version)
+        version = self.registry.current()
+        return None if version is None else self.manifest(version)
+
+    def manifest(self, version: int) -> Manifest:
+        """What a version is and knows; of the disk only where it is not in memory.
+
+        Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
+        """
+        loaded = self.served.loaded(version)
+        return self.registry.manifest(version) if loaded is None else loaded.manifest
 
     def require_open(self) -> None:
         """Raise Problem 503 while draining."""

@@ -96,6 +96,13 @@ class Served:
         self.snapshot: Snapshot | None = None
         self.canary: CanarySnapshot | None = None
 
+    def loaded(self, version: int) -> Snapshot | None:
+        """A version that is in memory, whatever became of its files: the one that is served, or the canary."""
+        serving, canary = self.snapshot, self.canary
+        if serving is not None and serving.version == version:
+            return serving
+        return canary.snapshot if canary is not None and canary.snapshot.version == version else None
+
     def at(self, bucket: float) -> Snapshot | None:
         """The version for a request of this bucket, 0 to 1; see `bucket_of`."""
         canary = self.canary

@@ -158,7 +158,11 @@ class Watcher:
 
     def _newest_but(self, refused: int) -> Snapshot | None:
         """Where nothing is served yet, the newest version before a refused one is better than none."""
-        for manifest in self._registry.manifests():
+        try:
+            manifests = self._registry.manifests()
+        except VersionUnreadable:  # nor does the disk give that one
+            return None
+        for manifest in manifests:
             if manifest.version < refused and (snapshot := self._load_or_refuse(manifest.version)):
                 return snapshot
         return None

@@ -81,7 +81,7 @@ def history(services: Services) -> VersionList:
 
 def view(services: Services, version: int) -> VersionView:
     """Raises VersionNotFound, VersionCorrupt and VersionUnreadable."""
-    return shown(services, services.registry.shelf.manifest(version))
+    return shown(services, services.manifest(version))
 
 
 def shown(services: Services, manifest: Manifest) -> VersionView:
@@ -95,7 +95,7 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
     """
     if share == 0:
         return end_canary(services, version)
-    require_fitting(services, services.registry.shelf.manifest(version))
+    require_fitting(services, services.registry.manifest(version))
     services.registry.shelf.verify(version, SERVING)
     if share is None:
         services.registry.activate(version)
@@ -110,11 +110,9 @@ def end_canary(services: Services, version: int) -> VersionView:
     Raises NotCanary, VersionNotFound, and once it has ended VersionCorrupt and VersionUnreadable, where nothing tells
     of it.
     """
-    loaded = services.served.canary
+    loaded = services.served.loaded(version)
     services.registry.set_canary(version, 0)
-    if loaded is not None and loaded.snapshot.version == version:
-        return shown(services, loaded.snapshot.manifest)
-    return view(services, version)
+    return view(services, version) if loaded is None else shown(services, loaded.manifest)
 
 
 def require_fitting(services: Services, manifest: Manifest) -> None:

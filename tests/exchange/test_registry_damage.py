@@ -140,3 +140,32 @@ def test_a_store_that_cannot_be_listed_is_not_an_empty_one(registry):
     registry.shelf.root.write_text("no folder")
     with pytest.raises(VersionUnreadable, match=r"^versions cannot be listed: Not a directory$"):
         registry.newest_on_disk()
+
+
+@pytest.mark.parametrize("mount_point", [True, False])
+def test_a_store_that_is_away_has_lost_no_version(registry, mount_point):
+    publish_chain(registry, ["consolidated", "fast"])
+    away = registry.shelf.root.rename(registry.shelf.root.with_name("away"))
+    if mount_point:
+        registry.shelf.root.mkdir()
+    for ask in (
+        registry.manifests,
+        registry.known_tasks,
+        lambda: registry.prune(keep=1),
+        lambda: registry.manifest(2),
+        lambda: registry.activate(1),
+        lambda: registry.set_canary(1, 0.5),
+    ):
+        with pytest.raises(VersionUnreadable, match=r"the store holds no"):
+            ask()
+    away.rename(registry.shelf.root)
+    assert [manifest.version for manifest in registry.manifests()] == [2, 1]
+
+
+def test_a_store_that_is_new_is_not_away(registry):
+    assert registry.manifests() == []
+    assert registry.known_tasks() == set()
+    assert registry.prune(keep=1) == []
+    for ask in (registry.manifest, registry.activate, lambda version: registry.set_canary(version, 0.5)):
+        with pytest.raises(VersionNotFound, match=r"^no version 1$"):
+            ask(1)

@@ -18,9 +18,11 @@ import httpx
 import pytest
 from typer.main import get_command
 
+from hippotune import doctor
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask
 from hippotune.main import application
+from hippotune.settings import Settings
 from model.merging import LEAST_KEEP
 from tests.hippotune.conftest import ROOT, Up, clean_environment, hippotune
 
@@ -117,6 +119,21 @@ def test_whether_the_loop_is_alive_is_told_to_people_and_to_prometheus(server: U
         told = re.search(rf"^hippotune_trainer_{figure} (\S+)$", scraped, re.MULTILINE)
         assert told is not None
         assert math.isfinite(float(told[1])), figure
+
+
+def test_while_the_store_is_away_nobody_is_told_that_there_are_no_versions(server: Up) -> None:
+    folder = server.store / "versions"
+    away = folder.rename(server.store / "away")
+    try:
+        listed = hippotune("versions", "--url", server.address)
+        found = doctor.server(Settings(url=server.address))
+    finally:
+        away.rename(folder)
+    told = "503: versions cannot be listed: the store holds none of those that were published"
+    assert listed.returncode == 5
+    assert told in listed.stderr
+    assert told in found.found
+    assert "bring back" in found.advice
 
 
 def test_what_was_learned_is_forgotten_and_only_what_failed_is_tried_again(

@@ -190,9 +190,35 @@ def test_a_version_that_a_runtime_cannot_prepare_is_refused_and_not_tried_for_ev
         assert len(tries) == 1
 
 
+def test_while_the_store_is_away_what_answers_is_told_and_no_version_is_lost(config: ServiceConfig) -> None:
+    with running(config) as server:
+        idle, canary, served = (
+            server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version
+            for seed in range(3)
+        )
+        server.registry.set_canary(canary, 0.5)
+        wait_for(lambda: server.client.get("/versions").json()["canary"]["answering"])
+        folder = server.registry.shelf.root
+        away = folder.rename(folder.with_name("away"))
+        listed = server.client.get("/versions")
+        assert listed.status_code == 503
+        assert int(listed.headers["retry-after"]) >= 1
+        assert "versions cannot be listed" in listed.json()["detail"]
+        asked = {version: server.client.get(f"/versions/{version}") for version in (idle, canary, served)}
+        assert [answer.status_code for answer in asked.values()] == [503, 200, 200]
+        assert f"version {idle} cannot be read: the store holds no version" in asked[idle].json()["detail"]
+        assert asked[served].json()["serving"]
+        assert server.client.post(f"/versions/{idle}/activate").status_code == 503
+        away.rename(folder)
+        assert len(server.client.get("/versions").json()["versions"]) == 3
+
+
 def test_nobody_who_asks_is_told_where_the_store_lies(config: ServiceConfig) -> None:
     with running(config) as server:
-        version = server.serve(random_version(server.backbone, ("cat", "dog"))).version
+        version, _ = (
+            server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version
+            for seed in range(2)
+        )
         folder = server.registry.shelf.root
         folder.rename(folder.with_name("away"))
         folder.write_text("no folder")  # so that nothing in it can be read, by root either

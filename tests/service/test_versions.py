@@ -41,6 +41,8 @@ def test_history_and_rolling_back_and_forward(config: ServiceConfig) -> None:
         empty = server.client.get("/versions").json()
         assert (empty["current"], empty["serving"], empty["versions"]) == (None, None, [])
         assert empty["budget"] is None
+        assert server.client.get("/versions/1").status_code == 404
+        assert server.client.post("/versions/1/activate").status_code == 404
         nothing = server.client.post("/classify", content=picture(), headers=PNG)
         assert nothing.status_code == 409
         assert "nothing learned yet" in nothing.json()["detail"]
