@@ -56,6 +56,17 @@ class Output:
     trace: tuple[LayerTrace, ...]
 
 
+def joined(outputs: Sequence[Output]) -> Output:
+    """Passes without a trace as if they had been one."""
+    return Output(
+        scores=np.concatenate([each.scores for each in outputs]),
+        familiarity=np.concatenate([each.familiarity for each in outputs]),
+        steps=np.concatenate([each.steps for each in outputs]),
+        features=np.concatenate([each.features for each in outputs]),
+        trace=(),
+    )
+
+
 def as_taught(
     features: NDArray[np.float32], budgets: Sequence[Budget], full: Budget, slots: int
 ) -> NDArray[np.float32]:

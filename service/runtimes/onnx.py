@@ -24,7 +24,7 @@ from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.export import GraphKind, version_inputs
-from service.runtimes.base import Classifier, Output, Runtime, as_taught
+from service.runtimes.base import Classifier, Output, Runtime, as_taught, joined
 from service.runtimes.graphs import ExportFailed, Graphs
 from service.runtimes.torch import TorchRuntime
 
@@ -141,6 +141,13 @@ class OnnxClassifier:
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
         if explain:  # the graphs keep no trace
             return self._explainer.classify(pixels, budgets, explain)
+        if not self._rounded:
+            return self._pass(pixels, budgets)
+        # One by one: a pass rounds by the range of all that is in it, so that one image would round the others.
+        return joined([self._pass(pixels[row : row + 1], [budget]) for row, budget in enumerate(budgets)])
+
+    def _pass(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget]) -> Output:
+        """What the graphs answer, nothing explained."""
         pairs = self._pairs(budgets[0].keep)
         kind = self._kind(budgets, pairs)
         width = min(max(budget.topk for budget in budgets), max(self._slots, 1))

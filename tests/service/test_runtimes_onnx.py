@@ -128,7 +128,9 @@ def test_the_trace_comes_with_the_same_answer(onnx: OnnxRuntime, beside: TorchRu
     np.testing.assert_allclose(explained.scores, plain.scores, atol=1e-4)
 
 
-def test_eight_bits_answer_nearly_as_float32_does(beside: TorchRuntime, tmp_path: Path) -> None:
+def test_eight_bits_answer_nearly_as_float32_does_and_alone_as_together(
+    beside: TorchRuntime, tmp_path: Path
+) -> None:
     graphs = Graphs(BackboneSpec(), beside.identity, tmp_path, int8=True)
     path = graphs.path(LOOP, GraphKind.EVEN)
     export_in_int8(beside.backbone, LOOP, GraphKind.EVEN, path)
@@ -143,7 +145,10 @@ def test_eight_bits_answer_nearly_as_float32_does(beside: TorchRuntime, tmp_path
     assert not np.allclose(got, wanted, atol=1e-4)
     honest = OnnxClassifier(sessions, version, exact, beside.backbone.pairs, rounded=True)
     assert honest.name == "onnx cpu int8"
-    assert np.isnan(honest.classify(images(4), whole, explain=False).features).all()
+    together = honest.classify(images(4), whole, explain=False)
+    assert np.isnan(together.features).all()
+    alone = [honest.classify(image[None], whole[:1], explain=False).scores for image in images(4)]
+    np.testing.assert_array_equal(together.scores, np.concatenate(alone), "no image rounds another")
     np.testing.assert_array_equal(honest.classify(images(4), whole, explain=True).features, wanted)
 
 
