@@ -3,7 +3,8 @@
 uvicorn waits for the head of a request without end and buffers it without limit. Here a head has `HEAD_S` seconds
 and `MAX_HEAD` bytes, and a connection that waits for one may be closed to make room for another. It also waits without
 end for a client to take an answer; here one that takes too little for `TAKEN_S` seconds loses its connection, and with
-it its place among the event streams.
+it its place among the event streams. And its timer for idle connections ends with any byte of a body that was answered
+before it came; here it begins anew, and such a body is read on for `THROWN_S` seconds.
 
 What differs besides: a request that offers to speak another protocol keeps its body, trailers are no headers, there is
 one Host and no more, and of requests that came together each is answered before one of them is refused.
@@ -27,6 +28,8 @@ HEAD_S = 10.0
 TAKEN_S = 30.0
 LEAVING_S = 2.0
 """`TAKEN_S` once the server shuts down."""
+THROWN_S = 30.0
+"""Seconds for which what is left of a body is read once it was refused, and thrown away."""
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 100
 
@@ -63,6 +66,7 @@ class HttpConnection(HttpToolsProtocol):
         self._lobby = lobby
         self._timer: asyncio.TimerHandle | None = None
         self._until_taken: asyncio.TimerHandle | None = None
+        self._until_thrown: asyncio.TimerHandle | None = None
         self._in_head = True
         self._taken_s = TAKEN_S
         self._unused = 0
@@ -83,6 +87,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_until_taken()
+        self._stop_until_thrown()
         self.leave()
         super().connection_lost(exc)
         for cycle in self._unanswered:  # uvicorn tells the newest alone; others would write to what is closed
@@ -111,8 +116,11 @@ class HttpConnection(HttpToolsProtocol):
             return
         if self._unused > MAX_HEAD:
             self._refuse(too_large())
-        elif self._in_head and self._unused and self._timer is None:
-            self._await_head()
+        elif self._in_head and self._unused:
+            if self._timer is None:
+                self._await_head()
+        elif self._timer is None and not self._unanswered:
+            self._await_more()
 
     def _parse(self, data: bytes) -> None:
         """Raises HttpParserError.
@@ -183,6 +191,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._in_head, self._unused = True, 0
+        self._stop_until_thrown()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -194,6 +203,8 @@ class HttpConnection(HttpToolsProtocol):
             self._say(self._refusal)
         else:
             self._lobby.waiting[self] = None
+            if not self._in_head:  # its body was refused before all of it had come
+                self._until_thrown = self.loop.call_later(THROWN_S, self.transport.close)
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -217,6 +228,16 @@ class HttpConnection(HttpToolsProtocol):
         if self._until_taken is not None:
             self._until_taken.cancel()
             self._until_taken = None
+
+    def _stop_until_thrown(self) -> None:
+        if self._until_thrown is not None:
+            self._until_thrown.cancel()
+            self._until_thrown = None
+
+    def _await_more(self) -> None:
+        """As uvicorn does once all is answered: its timer ended with the byte that came."""
+        idle = self.timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, idle)
 
     def _await_head(self) -> None:
         self._timer = self.loop.call_later(HEAD_S, self._head_is_late)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import replace
 
 import pytest
 
 from service import http_connection, middleware, receive
+from service import server as server_module
 from service.config import ServiceConfig
 from tests.service.sockets import CHUNKED, HEAD, alive, all_of, connection, exchange, one_answer, problem_in
 from tests.service.support import Running, picture, random_version, running, wait_for
@@ -132,6 +134,48 @@ def test_who_never_sends_a_refused_body_is_not_waited_for(
     monkeypatch.setattr(middleware, "LINGER_S", 0.2)
     head = b"POST /classify?tmax=99 HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
     problem_in(exchange(server, head), 422)  # which comes with the end of the connection
+
+
+REFUSED = (
+    b"POST /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 1_000_000], ids=["nothing", "a byte", "all"])
+def test_a_connection_is_idle_whatever_came_of_a_body_that_was_refused_before(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, sent: int
+) -> None:
+    monkeypatch.setattr(server_module, "IDLE_S", 0.5)
+    with running(config) as server, connection(server) as open_socket:
+        open_socket.sendall(REFUSED)
+        problem_in(one_answer(open_socket), 415)
+        open_socket.sendall(bytes(sent))
+        assert all_of(open_socket) == b"", "the server closes"
+
+
+def test_a_request_follows_a_body_that_was_refused_before_it_came(server: Running) -> None:
+    with connection(server) as open_socket:
+        open_socket.sendall(REFUSED)
+        problem_in(one_answer(open_socket), 415)
+        open_socket.sendall(bytes(1_000_000) + HEAD + b"Connection: close\r\n\r\n")
+        assert all_of(open_socket).startswith(b"HTTP/1.1 200")
+
+
+def test_a_refused_body_without_end_is_not_read_for_ever(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "THROWN_S", 0.5)
+    with connection(server) as open_socket:
+        open_socket.sendall(REFUSED)
+        problem_in(one_answer(open_socket), 415)
+        with pytest.raises(ConnectionError):
+            trickle(open_socket, 200)
+
+
+def trickle(open_socket: socket.socket, size: int) -> None:
+    for _ in range(size):
+        open_socket.sendall(b"x")
+        time.sleep(0.05)
 
 
 def test_http_1_0_is_answered_and_closed(server: Running) -> None:
