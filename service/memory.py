@@ -71,11 +71,17 @@ class AnswerMemory:
         with self._lock:
             id_ = f"{self.owner}-{self._draw().hex()}"
             self._kept[id_] = entry
-            while self._kept and (
-                len(self._kept) > self._capacity or next(iter(self._kept.values()))[0] < now
-            ):
-                self._kept.popitem(last=False)
+            self._drop(now)
         return id_
+
+    def forget(self) -> None:
+        """Drop what is too old to be found, and would else stay until another answer is kept."""
+        with self._lock:
+            self._drop(monotonic())
+
+    def _drop(self, now: float) -> None:
+        while self._kept and (len(self._kept) > self._capacity or next(iter(self._kept.values()))[0] < now):
+            self._kept.popitem(last=False)
 
     def _draw(self) -> bytes:
         """Random bytes that were never drawn before."""
@@ -116,8 +122,9 @@ class SharedMemory:
         return Remembered.from_bytes(told) if told else None
 
     def _serve(self) -> None:
-        """Answer the other servers for as long as this one runs."""
+        """Answer the other servers, and forget in time, for as long as this one runs."""
         while not self._stop.is_set():
+            self.own.forget()
             try:
                 self._relay.answer(self.own.owner, self._tell)
             except ExchangeUnavailable as error:

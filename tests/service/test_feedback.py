@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import httpx
 import numpy as np
@@ -21,7 +22,7 @@ from service.config import ServiceConfig
 from service.memory import AnswerMemory, Remembered, SharedMemory
 from service.runtimes.base import as_taught
 from tests.service.conftest import LABELS
-from tests.service.support import Running, picture, problem, random_version, running
+from tests.service.support import Running, picture, problem, random_version, running, wait_for
 from trainer.config import LearnerConfig
 from trainer.learner import Learner
 
@@ -195,6 +196,20 @@ def test_memory_is_bounded_in_number_and_in_time() -> None:
     assert AnswerMemory(2, ttl_s=-1).keep(batch[0], "a") != memory.keep(batch[0], "a")
     brief = AnswerMemory(2, ttl_s=-1)
     assert brief.find(brief.keep(batch[0], "a")) is None
+
+
+def test_what_is_too_old_to_be_found_does_not_wait_for_another_answer_to_go(redis: Redis) -> None:
+    own = AnswerMemory(capacity=2, ttl_s=0.5)
+    found = own.find(own.keep(np.ones(4, dtype=np.float32), "a" * 64))
+    assert found is not None
+    kept = ref(found.features)
+    del found
+    memory = SharedMemory(own, Relay(redis))
+    memory.start()
+    try:
+        wait_for(lambda: kept() is None)
+    finally:
+        memory.stop()
 
 
 def test_a_question_that_makes_no_sense_ends_no_answering(redis: Redis) -> None:
