@@ -51,7 +51,7 @@ class Metrics:
         registry = self.registry
         self.requests = Histogram(
             "hippotune_request_duration_seconds",
-            "From the first byte of a request to the last of its answer.",
+            "From the end of a request's head to the last byte of its answer.",
             ("route", "code"),
             buckets=SECONDS,
             registry=registry,

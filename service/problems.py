@@ -100,7 +100,7 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """A field that was not accepted, its value as received but shortened, and what would have been."""
+    """A field that was not accepted, its value or what that is, shortened, and what would have been accepted."""
 
     field: str
     value: str | float | bool | None
@@ -129,7 +129,9 @@ class FieldErrorDocument(BaseModel):
 
     field: str = Field(description="Its name, or that of the header, file or part of the body.")
     value: str | bool | float | None = Field(
-        None, description="As received, but cut where it is long, and with ? for what cannot be printed."
+        None,
+        description='The value as received, or what was found instead: "2 labels" or, of an image, "is empty". '
+        "Cut where it is long, and with ? for what cannot be printed.",
     )
     allowed: str = Field(description='What would have been: "lie in 1..4".')
 
