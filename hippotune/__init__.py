@@ -4,7 +4,7 @@ The client needs httpx alone: importing it loads neither torch nor the service.
 """
 
 from hippotune.client import AsyncClient, Client
-from hippotune.errors import HippoTuneError, Refused, TaskFailed, Unanswered, Unreachable
+from hippotune.errors import HippoTuneError, Refused, TaskFailed, TaskUnfinished, Unanswered, Unreachable
 from hippotune.records import (
     Budget,
     Classification,
@@ -28,6 +28,7 @@ __all__ = [
     "Refused",
     "Task",
     "TaskFailed",
+    "TaskUnfinished",
     "Timings",
     "Unanswered",
     "Unreachable",

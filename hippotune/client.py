@@ -30,11 +30,11 @@ from hippotune.image_files import Image
 from hippotune.outcomes import Outcome, Tries
 from hippotune.packing import as_archive
 from hippotune.records import LOST, Classification, Task, Version
+from hippotune.waiting import Deadline
 
 T = TypeVar("T")
 
 URL = "http://127.0.0.1:8000"
-POLL_S = 0.2
 CHUNK = 1 << 20
 
 Source = str | PathLike[str] | Iterable[tuple[Image, str]]
@@ -97,18 +97,24 @@ class Client:
         """Queue a failed task again."""
         return self._run(calls.retry(task_id))
 
-    def watch(self, task_id: str) -> Iterator[Task]:
-        """A task each time it changed, until it ended."""
-        seen = None
+    def watch(self, task_id: str, timeout: float | None = None) -> Iterator[Task]:
+        """A task each time it changed, until it ended. Raises TaskUnfinished after `timeout` seconds.
+
+        That is looked at between two questions to the server, each of which has the patience of the client.
+        """
+        seen, deadline = None, Deadline(timeout)
         while seen is None or not seen.ended:
             if (task := self.task(task_id)) != seen:
                 yield (seen := task)
             else:
-                time.sleep(POLL_S)
+                time.sleep(deadline.pause(task))
 
-    def wait(self, task: Task | str) -> Task:
-        """Wait until a task is consolidated. Raises TaskFailed when it never will be."""
-        return _learned(list(self.watch(task if isinstance(task, str) else task.id))[-1])
+    def wait(self, task: Task | str, timeout: float | None = None) -> Task:
+        """Wait until a task is consolidated. Raises TaskFailed when it never will be, TaskUnfinished after `timeout`
+        seconds.
+        """
+        task_id = task if isinstance(task, str) else task.id
+        return _learned(list(self.watch(task_id, timeout))[-1])
 
     def versions(self) -> list[Version]:
         """All versions, newest first."""
@@ -209,18 +215,21 @@ class AsyncClient:
         """Queue a failed task again."""
         return await self._run(calls.retry(task_id))
 
-    async def watch(self, task_id: str) -> AsyncIterator[Task]:
-        """A task each time it changed, until it ended."""
-        seen = None
+    async def watch(self, task_id: str, timeout: float | None = None) -> AsyncIterator[Task]:
+        """A task each time it changed, until it ended. Raises TaskUnfinished after `timeout` seconds."""
+        seen, deadline = None, Deadline(timeout)
         while seen is None or not seen.ended:
             if (task := await self.task(task_id)) != seen:
                 yield (seen := task)
             else:
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(deadline.pause(task))
 
-    async def wait(self, task: Task | str) -> Task:
-        """Wait until a task is consolidated. Raises TaskFailed when it never will be."""
-        return _learned([seen async for seen in self.watch(task if isinstance(task, str) else task.id)][-1])
+    async def wait(self, task: Task | str, timeout: float | None = None) -> Task:
+        """Wait until a task is consolidated. Raises TaskFailed when it never will be, TaskUnfinished after `timeout`
+        seconds.
+        """
+        task_id = task if isinstance(task, str) else task.id
+        return _learned([seen async for seen in self.watch(task_id, timeout)][-1])
 
     async def versions(self) -> list[Version]:
         """All versions, newest first."""

@@ -64,3 +64,15 @@ class TaskFailed(HippoTuneError):
     def __reduce__(self) -> tuple[Any, ...]:
         """As for Refused."""
         return TaskFailed, (self.task,)
+
+
+class TaskUnfinished(HippoTuneError):
+    """A task was waited for as long as its caller would, and has not ended; it goes on."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        super().__init__(f"task {task.id} is still {task.state}; the time to wait for it is over")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As for Refused."""
+        return TaskUnfinished, (self.task,)

@@ -61,7 +61,8 @@ def application() -> typer.Typer:
     app = typer.Typer(
         no_args_is_help=True,
         help="Image classification that keeps learning: teach it over HTTP, ask it within a budget.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no server, 4 refused, 5 busy, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no server, 4 refused, 5 busy, 6 unfinished, "
+        "130 interrupted.",
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hippotune.errors import HippoTuneError, Refused, Unreachable
+from hippotune.errors import HippoTuneError, Refused, TaskUnfinished, Unreachable
 from hippotune.image_files import FilesLeftOut
 
 UNCUT = 10_000
@@ -31,6 +31,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     REFUSED = 4
     BUSY = 5
+    UNFINISHED = 6
     INTERRUPTED = 130
 
     @classmethod
@@ -40,7 +41,7 @@ class Exit(IntEnum):
             return cls.UNREACHABLE
         if isinstance(error, Refused):
             return cls.BUSY if error.busy else cls.REFUSED
-        return cls.FAILED
+        return cls.UNFINISHED if isinstance(error, TaskUnfinished) else cls.FAILED
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
 import typer
@@ -11,17 +11,21 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from hippotune import completion
 from hippotune.client import Client
-from hippotune.errors import HippoTuneError, TaskFailed
+from hippotune.errors import HippoTuneError, TaskFailed, TaskUnfinished
 from hippotune.flags import Json, with_settings
 from hippotune.listings import print_task, print_tasks, print_version, print_versions
 from hippotune.output import print_hint, print_json
 from hippotune.records import LOST, Task
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
+from hippotune.waiting import Deadline
 
 T = TypeVar("T")
 
 Wait = Annotated[bool, typer.Option("--wait", help="Return once it is consolidated; 1 if it never is.")]
+WaitS = Annotated[
+    float | None, typer.Option(min=0, help="The same, after so many seconds at most; 6 if it goes on.")
+]
 
 
 @with_settings(Part.CLIENT)
@@ -35,14 +39,16 @@ def feedback(
         ),
     ],
     wait: Wait = False,
+    wait_s: WaitS = None,
     as_json: Json = False,
 ) -> None:
     """Correct an answer without sending its image again."""
+    late = None
     with settings.client() as client:
         task = client.feedback(answer, label)
-        if wait:
-            task = watch(client, task)
-    print_outcome(task, as_json)
+        if wait or wait_s is not None:
+            [task], late = watch([task], client, wait_s)
+    print_outcome(task, as_json, late)
 
 
 @with_settings(Part.CLIENT)
@@ -81,14 +87,18 @@ def forget(
     wait: Annotated[
         bool, typer.Option("--wait", help="Return once it is forgotten; 1 if it cannot be.")
     ] = False,
+    wait_s: WaitS = None,
     as_json: Json = False,
 ) -> None:
     """Cancel a task that waits or has failed, or forget one that was learned."""
+    late = None
     with settings.client() as client:
         left = client.remove(task)
-        if wait:
-            left = watch(client, left)
+        if wait or wait_s is not None:
+            [left], late = watch([left], client, wait_s)
     _show(left, as_json, print_task)
+    if late is not None:
+        raise late
     if left.ended and left.state not in LOST:
         raise TaskFailed(left)
 
@@ -146,13 +156,28 @@ def _show(found: T, as_json: bool, print_it: Callable[[T], None]) -> None:
         print_it(found)
 
 
-def watch(client: Client, task: Task) -> Task:
+def watch(
+    tasks: Sequence[Task], client: Client, wait_s: float | None
+) -> tuple[list[Task], TaskUnfinished | None]:
+    """Tasks as they ended, or as they are once `wait_s` seconds are over, and the error that says so."""
+    seen: list[Task] = []
+    late, deadline = None, Deadline(wait_s)
+    for task in tasks:
+        try:
+            seen.append(client.task(task.id) if late else _followed(client, task, deadline.left_s()))
+        except TaskUnfinished as error:
+            seen.append(error.task)
+            late = error
+    return seen, late
+
+
+def _followed(client: Client, task: Task, wait_s: float | None) -> Task:
     """Follow a task to its end behind a progress bar on stderr. Who stops before that is told how to go on."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(task.state, total=1.0)
         try:
-            for seen in client.watch(task.id):
+            for seen in client.watch(task.id, wait_s):
                 progress.update(bar, description=seen.state, completed=seen.progress)
                 task = seen
         except (HippoTuneError, KeyboardInterrupt):
@@ -162,11 +187,13 @@ def watch(client: Client, task: Task) -> Task:
     return task
 
 
-def print_outcome(task: Task, as_json: bool) -> None:
-    """Raises TaskFailed for one that will never be learned."""
+def print_outcome(task: Task, as_json: bool, late: TaskUnfinished | None = None) -> None:
+    """Raises TaskFailed for one that will never be learned, and `late` for one that was waited for too long."""
     if as_json:
         print_json(task)
     else:
         print_task(task)
+    if late is not None:
+        raise late
     if task.state in LOST:
         raise TaskFailed(task)

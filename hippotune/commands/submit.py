@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from hippotune.client import Client
-from hippotune.commands.learning import Wait, print_outcome, watch
-from hippotune.errors import HippoTuneError, Refused, TaskFailed, Unanswered, unnumbered
+from hippotune.commands.learning import Wait, WaitS, print_outcome, watch
+from hippotune.errors import HippoTuneError, Refused, TaskFailed, TaskUnfinished, Unanswered, unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.image_files import NAMED, as_text
 from hippotune.listings import print_tasks
@@ -63,6 +63,7 @@ def submit(
         str | None, typer.Option(help="Idempotency key: the same key makes the same task.")
     ] = None,
     wait: Wait = False,
+    wait_s: WaitS = None,
     per_class: Annotated[int | None, typer.Option(min=1, help="Images of a label at most.")] = None,
     task_images: Annotated[
         int, typer.Option(min=1, help="Images a task; more make several tasks, cut between labels.")
@@ -78,8 +79,9 @@ def submit(
     """Hand in labelled images to be learned."""
     key = (
         key or uuid.uuid4().hex
-    )  # one for all the tasks of a source, so that all of it can be handed in again
+    )  # all the tasks of a source have it, so that all of it can be handed in again
     limits, chosen = TaskLimits(task_images, task_mb << 20, USUAL.labels), Chosen(per_class, skip_damaged)
+    late = None
     with settings.client() as client:
         try:
             handed_in = _all(_submitted(client, source, name, key, chosen, limits, data))
@@ -91,22 +93,27 @@ def submit(
                 print_hint("--skip-damaged leaves out images that are damaged")
             raise
         except Unanswered:
-            print_hint(
-                f"the same command with --key {key} asks what became of it, and hands in nothing twice"
-            )
+            print_hint(f"the same command with --key {key} finds it, and hands in nothing twice")
             raise
         except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(unnumbered(error), param_hint="SOURCE") from None
-        if wait:
-            handed_in = [watch(client, task) for task in handed_in]
+        if wait or wait_s is not None:
+            handed_in, late = watch(handed_in, client, wait_s)
     if len(handed_in) == 1:
-        print_outcome(handed_in[0], as_json)
-        return
-    if as_json:
-        print_json(handed_in)
+        print_outcome(handed_in[0], as_json, late)
     else:
-        print_tasks(handed_in)
-    if lost := [task for task in handed_in if task.state in LOST]:
+        _print_outcomes(handed_in, as_json, late)
+
+
+def _print_outcomes(tasks: Sequence[Task], as_json: bool, late: TaskUnfinished | None) -> None:
+    """Raises what `print_outcome` raises of one task."""
+    if as_json:
+        print_json(tasks)
+    else:
+        print_tasks(tasks)
+    if late is not None:
+        raise late
+    if lost := [task for task in tasks if task.state in LOST]:
         raise TaskFailed(lost[0])
 
 

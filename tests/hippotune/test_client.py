@@ -82,7 +82,7 @@ def test_a_task_comes_in_every_form(client: Client, tasks: list[DemoTask], tmp_p
     else:
         submitted = client.submit([(example.image, example.label) for example in task.train], name=form)
     assert (submitted.name, submitted.images, submitted.labels) == (form, len(task.train), ("2", "3"))
-    learned = client.wait(submitted)
+    learned = client.wait(submitted, timeout=100)
     assert learned.state == "consolidated"
     assert learned.id in {task.id for task in client.tasks()}
 

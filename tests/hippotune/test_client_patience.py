@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hippotune import AsyncClient, Client, Refused, Unanswered, Unreachable
+from hippotune import AsyncClient, Client, Refused, TaskUnfinished, Unanswered, Unreachable
 from hippotune.outcomes import Tries
 from tests.hippotune.conftest import hippotune
 
@@ -53,6 +53,9 @@ def answering(*answers: tuple[int, dict[str, str]] | None) -> Iterator[tuple[str
             self.wfile.write(body)
 
         def do_POST(self) -> None:
+            self.do_GET()
+
+        def do_DELETE(self) -> None:
             self.do_GET()
 
         def log_message(self, *told: object) -> None:
@@ -190,6 +193,39 @@ def test_the_command_line_tells_how_to_find_a_task_that_may_have_been_accepted(t
         assert late.returncode == 3
         found = re.search("with the idempotency key ([^ ]+)-2 makes no second one\n", late.stderr)
         assert found is not None
-        assert f"the same command with --key {found[1]} asks what became of it" in late.stderr
+        assert f"the same command with --key {found[1]} finds it, and hands in nothing twice" in late.stderr
         assert "hippotune up" not in late.stderr
     assert found[1] == "mine"
+
+
+@BOTH
+def test_a_task_is_waited_for_as_long_as_asked(kind: type[Client | AsyncClient]) -> None:
+    with answering() as (url, asked):
+        for seconds in (0, 0.3):
+            with pytest.raises(TaskUnfinished, match="task 1 is still queued") as caught:
+                call(kind, url, "wait", "1", seconds)
+            copy = pickle.loads(pickle.dumps(caught.value))
+            assert (str(copy), copy.task, copy.task.state) == (str(caught.value), caught.value.task, "queued")
+        before = len(asked)
+        with pytest.raises(ValueError, match="timeout is -1; it must be at least 0, or None"):
+            call(kind, url, "wait", "1", -1)
+        assert len(asked) == before
+
+
+def test_commands_wait_as_long_as_asked_and_tell_how_far_it_is(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        (tmp_path / "pets" / label / "0.png").write_bytes(PNG)
+    for *command, tasks in (
+        ("submit", tmp_path / "pets", 1),
+        ("submit", tmp_path / "pets", "--task-images", "1", 2),
+        ("feedback", "an answer", "a", 1),
+        ("forget", "1", 1),
+    ):
+        with answering() as (url, _):
+            late = hippotune(*command, "--wait-s", "0.3", "--json", "--url", url)
+        assert late.returncode == 6, late.stderr
+        told = json.loads(late.stdout)
+        assert [task["state"] for task in (told if tasks > 1 else [told])] == ["queued"] * tasks
+        assert "error: task 1 is still queued; the time to wait for it is over" in late.stderr
+        assert late.stderr.count("the task is not lost: `hippotune tasks 1` shows it") == 1

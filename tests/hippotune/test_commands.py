@@ -79,7 +79,7 @@ def test_classify(server: Up, digit: Path) -> None:
 
 def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     url = ("--url", server.address)
-    task = told(hippotune("submit", folder, "--wait", "--json", *url))
+    task = told(hippotune("submit", folder, "--wait-s", "100", "--json", *url))
     assert (task["name"], task["state"], task["labels"]) == ("two and three", "consolidated", ["2", "3"])
     assert told(hippotune("tasks", task["id"], "--json", *url))["id"] == task["id"]
     assert task["id"] in {item["id"] for item in told(hippotune("tasks", "--json", *url))}
