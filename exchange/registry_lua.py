@@ -19,13 +19,13 @@ local function move()
 end
 """
 
-# A version that is older than one published meanwhile is refused even if the pointer is back where it was:
-# its files may have been taken for leftovers.
+# A published version stays published, wherever the pointer has been moved since. One that is older than one published
+# meanwhile is refused even if the pointer is back where it was: its files may have been taken for leftovers.
 PUBLISH = (
     _MOVE
     + """
 local expected, token = ARGV[2], ARGV[3]
-if current == version then return {'ok'} end
+if redis.call('ZSCORE', published, version) then return {'ok'} end
 if token ~= '' and redis.call('GET', lease_token) ~= token then return {'lost'} end
 local newest = redis.call('ZREVRANGE', published, 0, 0)[1]
 if current ~= expected or (newest and tonumber(newest) > tonumber(version)) then return {'moved', current} end

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from exchange import registry_lua as lua
 from exchange.errors import (
     BackboneChanged,
     LeaseLost,
@@ -97,6 +98,38 @@ def test_a_slow_publisher_is_refused_after_a_newer_version_came_and_was_rolled_b
 
     with pytest.raises(PointerMoved):
         publish(registry, parent=1, files={"serving": meanwhile})
+
+
+@pytest.fixture
+def sent_again(registry, monkeypatch):
+    """Lets something happen between a script and the same once more, which the client sends if no answer came."""
+
+    def prepare(script, meanwhile):
+        run = registry._run
+
+        def run_twice(sent, *arguments):
+            answer = run(sent, *arguments)
+            if sent is not script:
+                return answer
+            monkeypatch.undo()
+            meanwhile()
+            return run(sent, *arguments)
+
+        monkeypatch.setattr(registry, "_run", run_twice)
+
+    return prepare
+
+
+@pytest.mark.parametrize("chosen", [1, 2])
+def test_publishing_is_no_less_done_and_a_roll_back_stays_where_the_answer_was_lost(
+    registry, sent_again, chosen
+):
+    publish_chain(registry, ["consolidated", "consolidated"])
+    sent_again(lua.PUBLISH, lambda: registry.activate(chosen))
+    assert publish(registry, parent=2).version == 3
+    assert registry.current() == chosen
+    assert [manifest.version for manifest in registry.manifests()] == [3, 2, 1]
+    registry.shelf.verify(3, "serving")
 
 
 def test_a_writer_that_fails_leaves_nothing(registry):
