@@ -71,6 +71,10 @@ class Keys:
         """Sorted set of the versions that were ever pointed at, by number."""
         return f"{self.prefix}:published"
 
+    def done(self, request: str) -> str:
+        """String: set for a minute once an activation, or a change of the canary, of this name was carried out."""
+        return f"{self.prefix}:done:{request}"
+
     @property
     def sequence(self) -> str:
         """Counter: the highest version number given out."""

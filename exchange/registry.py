@@ -3,6 +3,7 @@
 A version becomes visible in one step, the move of the pointer. Its files and its manifest are durable before.
 """
 
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -253,6 +254,7 @@ class Registry:
 
     def _run(self, script: str, *arguments: str | int) -> list[Any]:
         keys = [self.keys.pointer, self.keys.published, self.keys.lease_token, self.keys.canary]
+        keys += [self.keys.done(secrets.token_hex(8))]
         with reaching_redis():
             answer: list[Any] = self.redis.eval(script, len(keys), *keys, *arguments)
         return answer

@@ -7,8 +7,8 @@ redis.call('SET', KEYS[1], number)
 return number
 """
 
-_MOVE = """
-local pointer, published, lease_token, canary, version = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
+_SHARED = """
+local pointer, published, lease_token, canary, done, version = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1]
 local current = redis.call('GET', pointer) or ''
 
 local function move()
@@ -17,12 +17,22 @@ local function move()
   redis.call('PUBLISH', pointer, version)
   return {'ok'}
 end
+
+-- What somebody asked for and got is not done once more when it is sent again: others may have asked for more since.
+local function was_done()
+  return redis.call('EXISTS', done) == 1
+end
+
+local function note_done()
+  redis.call('SET', done, '', 'EX', 60)
+  return {'ok'}
+end
 """
 
 # A published version stays published, wherever the pointer has been moved since. One that is older than one published
 # meanwhile is refused even if the pointer is back where it was: its files may have been taken for leftovers.
 PUBLISH = (
-    _MOVE
+    _SHARED
     + """
 local expected, token = ARGV[2], ARGV[3]
 if redis.call('ZSCORE', published, version) then return {'ok'} end
@@ -34,34 +44,39 @@ return move()
 )
 
 ACTIVATE = (
-    _MOVE
+    _SHARED
     + """
+if was_done() then return {'ok'} end
 if not redis.call('ZSCORE', published, version) then return {'unknown'} end
 if redis.call('HGET', canary, 'version') == version then redis.call('DEL', canary) end  -- promoted
-if current == version then return {'ok'} end
-return move()
+if current ~= version then move() end
+return note_done()
 """
 )
 
 # The canary beside the version that is served, which would stay behind as the canary of whatever is taught next.
 # A share of nothing ends it.
-SET_CANARY = """
-local pointer, published, canary, version, share = KEYS[1], KEYS[2], KEYS[4], ARGV[1], ARGV[2]
+SET_CANARY = (
+    _SHARED
+    + """
+local share = ARGV[2]
+if was_done() then return {'ok'} end
 if not redis.call('ZSCORE', published, version) then return {'unknown'} end
 if tonumber(share) > 0 then
-  if redis.call('GET', pointer) == version then return {'served'} end
+  if current == version then return {'served'} end
   redis.call('HSET', canary, 'version', version, 'share', share)
-  return {'ok'}
+  return note_done()
 end
 local tried = redis.call('HGET', canary, 'version')
 if tried and tried ~= version then return {'other', tried} end
 redis.call('DEL', canary)
-return {'ok'}
+return note_done()
 """
+)
 
 # The other versions found on disk follow in ARGV.
 RECOVER = (
-    _MOVE
+    _SHARED
     + """
 if current ~= '' then return {'ok'} end
 for i = 2, #ARGV do redis.call('ZADD', published, ARGV[i], ARGV[i]) end

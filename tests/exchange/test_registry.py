@@ -105,17 +105,17 @@ def sent_again(registry, monkeypatch):
     """Lets something happen between a script and the same once more, which the client sends if no answer came."""
 
     def prepare(script, meanwhile):
-        run = registry._run
+        send = registry.redis.eval
 
-        def run_twice(sent, *arguments):
-            answer = run(sent, *arguments)
+        def send_twice(sent, *arguments):
+            answer = send(sent, *arguments)
             if sent is not script:
                 return answer
             monkeypatch.undo()
             meanwhile()
-            return run(sent, *arguments)
+            return send(sent, *arguments)
 
-        monkeypatch.setattr(registry, "_run", run_twice)
+        monkeypatch.setattr(registry.redis, "eval", send_twice)
 
     return prepare
 
@@ -130,6 +130,24 @@ def test_publishing_is_no_less_done_and_a_roll_back_stays_where_the_answer_was_l
     assert registry.current() == chosen
     assert [manifest.version for manifest in registry.manifests()] == [3, 2, 1]
     registry.shelf.verify(3, "serving")
+
+
+def test_what_is_published_after_an_activation_stays_where_the_answer_to_that_was_lost(registry, sent_again):
+    publish_chain(registry, ["consolidated", "consolidated"])
+    sent_again(lua.ACTIVATE, lambda: publish(registry, parent=1))
+    registry.activate(1)
+    assert registry.current() == 3
+    registry.activate(1)
+    assert registry.current() == 1
+
+
+def test_a_canary_that_was_ended_does_not_come_back_where_the_answer_to_its_start_was_lost(
+    registry, sent_again
+):
+    publish_chain(registry, ["consolidated", "consolidated"])
+    sent_again(lua.SET_CANARY, lambda: registry.set_canary(1, 0))
+    registry.set_canary(1, 0.5)
+    assert registry.canary() is None
 
 
 def test_a_writer_that_fails_leaves_nothing(registry):
