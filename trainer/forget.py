@@ -61,6 +61,7 @@ def without_classes(learner: Learner, state: LearnerState, task: str) -> Learner
         taught=without(state.taught, task),
         last=without(state.last, task),
         best=without(state.best, task),
+        corrected=tuple(correction for correction in state.corrected if correction != task),
     )
 
 

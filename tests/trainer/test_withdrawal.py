@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from exchange.records import Sample, TaskState
 from trainer.task import Task
 from trainer.withdrawal import remainder
@@ -35,6 +37,36 @@ def test_a_correction_of_long_ago_that_stays_is_not_said_to_be_forgotten(bench: 
     stays = bench.queue.get(made[0])
     assert stays.state is TaskState.CONSOLIDATED
     assert "not forgotten: a correction of a known label" in str(stays.error)
+
+
+def test_a_correction_whose_order_is_delivered_twice_is_forgotten(
+    bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with bench.term() as term:
+        bench.submit(first)
+        term.accept_waiting(block_ms=0)
+        term.consolidation.consolidate(term.claims.pending[0])
+        pools = term.knowledge.base.state.pools
+        [feature] = term.learner.extract(pools, first.pixels[:1])
+        blob = bench.queue.blobs.put(feature.numpy().tobytes())
+        sample = Sample(blob, "zebra", term.learner.space(pools))
+        made = bench.queue.submit("feedback", [sample]).task.id
+        term.accept_waiting(block_ms=0)
+        term.corrections.keep()
+        assert "zebra" in term.knowledge.base.state.labels
+        bench.queue.remove(made)
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.queue, "update", killed)  # once a version without it is published
+            with pytest.raises(KeyboardInterrupt):
+                term.accept_waiting(block_ms=0)
+    with bench.term() as term:
+        assert "zebra" not in term.knowledge.base.state.labels
+        term.accept_waiting(block_ms=0)
+    told = bench.queue.get(made)
+    assert (told.state, told.error) == (TaskState.FORGOTTEN, None)
 
 
 def test_a_forgotten_task_says_which_of_its_images_still_count(bench: Bench, first: Task) -> None:
