@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,8 +21,13 @@ from trainer.precision import training_precision
 from trainer.state import LearnerState
 from trainer.task import Task
 
+log = structlog.get_logger()
+
 FEATURE_LENGTH = 16.0
 """Length that features, which come with length one, are given before the linear head that teaches them."""
+
+EPOCH_FORMAT = 1
+"""Of what an `EpochState` holds: to be raised with all that makes older ones mean something else."""
 
 Progress = Callable[[float, dict[str, float]], None]
 """Called with the share done, 0..1, and figures such as the loss; may raise to abandon the work."""
@@ -108,9 +114,10 @@ class TaskTraining:
         Training ends with the last epoch, or with one that answered enough images rightly: more would move features
         and gain little. Raises Diverged.
         """
-        if resume is not None:
+        epoch = 0
+        if resume is not None and self.fits(resume):
             self.restore(resume)
-        epoch = resume.epoch if resume else 0
+            epoch = resume.epoch
         while epoch < self.epochs:
             generator = torch.Generator().manual_seed(epoch)
             order = torch.randperm(len(self.task.labels), generator=generator)
@@ -172,9 +179,24 @@ class TaskTraining:
                 tensors[f"adam.{name}/{key}"] = value.detach().clone()
         return EpochState(epoch, tensors)
 
+    def fits(self, state: EpochState) -> bool:
+        """Whether a snapshot is of the parameters trained here, which another release may name or shape otherwise."""
+        shapes = {f"parameter.{name}": parameter.shape for name, parameter in self.parameters.items()}
+        needed = set(shapes)
+        for name, parameter in self.parameters.items():
+            shapes |= {f"adam.{name}/{key}": parameter.shape for key in ("exp_avg", "exp_avg_sq")}
+            shapes[f"adam.{name}/step"] = torch.Size()
+        found = {name: tensor.shape for name, tensor in state.tensors.items()}
+        fits = needed <= set(found) and found.items() <= shapes.items()
+        if not fits:
+            log.warning(
+                "starting a task over", task=self.task.id, reason="its epochs are of other parameters"
+            )
+        return fits
+
     @torch.no_grad()
     def restore(self, state: EpochState) -> None:
-        """Continue from a snapshot of the same task under the same configuration; `Lineage.basis` tells."""
+        """Continue from a snapshot that fits, of the same task on the same basis; `Lineage.basis` tells."""
         for name, parameter in self.parameters.items():
             parameter.copy_(state.tensors[f"parameter.{name}"])
             prefix = f"adam.{name}/"

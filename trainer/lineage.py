@@ -22,6 +22,7 @@ from exchange.errors import (
 from exchange.records import LEARNER, SERVING, BackboneRecord, Draft, Manifest
 from exchange.registry import Registry
 from model.checkpoint import InvalidCheckpoint
+from trainer.epochs import EPOCH_FORMAT
 from trainer.learner import Learner
 from trainer.state import LearnerState
 
@@ -118,7 +119,7 @@ class Lineage:
         more: what else it depends on; its repr goes into the hash.
         """
         learner, pools = self.learner, state.pools
-        settings = self.backbone, learner.network.loop, learner.config, more
+        settings = EPOCH_FORMAT, self.backbone, learner.network.loop, learner.config, more
         learned = state.tasks, state.images, pools.slot_tasks
         digest = hashlib.sha256(repr((settings, learned)).encode())
         for tensor in (pools.keys, pools.values, pools.feedback):

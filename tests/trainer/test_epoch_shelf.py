@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from redis import Redis
 
 from exchange.registry import Registry
 from model.network import RetrievalViT
+from trainer import lineage as lineages
 from trainer.config import LearnerConfig, ValidationConfig
 from trainer.epoch_shelf import EpochShelf
 from trainer.epochs import EpochState
@@ -20,12 +22,39 @@ EPOCH = EpochState(2, {"weight": torch.ones(3)})
 
 
 def test_an_epoch_survives_the_disk(learner: Learner, first: Task, tmp_path: Path) -> None:
-    shelf, epochs = EpochShelf(tmp_path), []
+    shelf, epochs, left = EpochShelf(tmp_path), list[EpochState](), list[EpochState]()
     whole = learner.consolidate(learner.start(), first, on_epoch=epochs.append)
     shelf.saver("t1", "basis")(epochs[0])
-    again = learner.consolidate(learner.start(), first, resume=shelf.load("t1", "basis"))
+    again = learner.consolidate(learner.start(), first, None, left.append, shelf.load("t1", "basis"))
+    assert len(left) == len(epochs) - 1
     assert torch.equal(again.pools.keys, whole.pools.keys)
     assert torch.equal(again.features.sums, whole.features.sums)
+
+
+def renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.replace("classifier", "teacher"): tensor for name, tensor in tensors.items()}
+
+
+def reshaped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor[:1] if name.endswith("weight") else tensor for name, tensor in tensors.items()}
+
+
+def unlike_in_a_moment(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name: tensor[:1] if name.endswith("weight/exp_avg") else tensor for name, tensor in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("other", [renamed, reshaped, unlike_in_a_moment])
+def test_an_epoch_of_other_parameters_starts_the_task_over(
+    learner: Learner, first: Task, other: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> None:
+    """An upgrade may name or shape them otherwise."""
+    epochs = list[EpochState]()
+    whole = learner.consolidate(learner.start(), first, on_epoch=epochs.append)
+    resume = replace(epochs[0], tensors=other(epochs[0].tensors))
+    again = learner.consolidate(learner.start(), first, resume=resume)
+    assert torch.equal(again.pools.keys, whole.pools.keys)
 
 
 def test_an_epoch_counts_on_its_own_basis_alone(tmp_path: Path) -> None:
@@ -37,7 +66,7 @@ def test_an_epoch_counts_on_its_own_basis_alone(tmp_path: Path) -> None:
 
 
 def test_the_basis_is_the_backbone_the_settings_and_what_was_learned_before(
-    network: RetrievalViT, redis: Redis, first: Task, tmp_path: Path
+    network: RetrievalViT, redis: Redis, first: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = LearnerConfig(least_images=0, slots=4, epochs=1, least_steps=0, batch=8, settled=100)
     learner = Learner(network, config)
@@ -54,6 +83,9 @@ def test_the_basis_is_the_backbone_the_settings_and_what_was_learned_before(
         lineage.basis(start, ValidationConfig(share=0.2)),
         Lineage(lineage.registry, Learner(network, replace(config, lr=0.1))).basis(start, ValidationConfig()),
     ]
+    with monkeypatch.context() as patch:
+        patch.setattr(lineages, "EPOCH_FORMAT", 0)
+        bases.append(lineage.basis(start, ValidationConfig()))
     assert len(set(bases)) == len(bases)
     assert lineage.basis(learner.start(), ValidationConfig()) == bases[0]
 
