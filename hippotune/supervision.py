@@ -97,9 +97,18 @@ def end_with_stdin(end: Callable[[], None]) -> None:
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
+def end_with_terminal() -> None:
+    """Take SIGHUP, which a terminal sends when it is closed, for a SIGTERM; unless it is ignored, as `nohup` has it.
+
+    A SIGTERM is really raised: the server that runs meanwhile has a handler of its own for it, and none for SIGHUP.
+    """
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda _sign, _frame: signal.raise_signal(signal.SIGTERM))
+
+
 @contextmanager
 def until_asked_to_stop() -> Iterator[None]:
-    """Leave the context at the first SIGINT or SIGTERM; further ones do not disturb the cleaning up."""
+    """Leave the context at the first SIGINT, SIGTERM or SIGHUP; further ones do not disturb the cleaning up."""
     asked = (signal.SIGINT, signal.SIGTERM)
 
     def leave(_sign: int, _frame: FrameType | None) -> None:
@@ -108,6 +117,8 @@ def until_asked_to_stop() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = {sign: signal.signal(sign, leave) for sign in asked}
+    before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
+    end_with_terminal()
     try:
         with suppress(KeyboardInterrupt):
             yield

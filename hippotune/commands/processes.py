@@ -20,7 +20,13 @@ from hippotune import logs
 from hippotune.flags import Json, with_settings
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
-from hippotune.supervision import Supervisor, end_with_stdin, hippotune, until_asked_to_stop
+from hippotune.supervision import (
+    Supervisor,
+    end_with_stdin,
+    end_with_terminal,
+    hippotune,
+    until_asked_to_stop,
+)
 
 Lifeline = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 
@@ -72,6 +78,7 @@ def train(
     stop = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda _sign, _frame: stop.set())
+    end_with_terminal()
     if with_stdin:
         end_with_stdin(stop.set)
     from trainer.worker import run

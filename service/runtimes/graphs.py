@@ -153,7 +153,8 @@ def export_missing(
     partial: Path,
 ) -> None:
     """What the exporting process does. partial: a folder on the same disk for what is not whole yet."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends us
+    for sign in (signal.SIGINT, signal.SIGHUP):  # what a terminal sends is for the server, which ends us
+        signal.signal(sign, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # as an exception, so that temporary files go
     os.nice(niceness)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every constant that it leaves alone

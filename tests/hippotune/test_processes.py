@@ -83,15 +83,31 @@ def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
     assert not alive(pids(file)[0])
 
 
-def test_one_ctrl_c_stops_everything(start: Starter, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGHUP])
+def test_one_ctrl_c_or_a_closed_terminal_stops_everything(
+    start: Starter, tmp_path: Path, sign: signal.Signals
+) -> None:
     store = tmp_path / "store"
     with start(store) as running:
         started = family(running.process, store)
         assert len(started) >= 3, "server, trainer and Redis"
-        os.kill(running.process.pid, signal.SIGINT)
+        os.kill(running.process.pid, sign)
         assert running.process.wait(30) == 0
         assert [pid for pid in started if alive(pid)] == []
         assert family(running.process, store) == []
+
+
+def test_what_nohup_started_outlives_its_terminal() -> None:
+    program = (
+        "import signal; from hippotune.supervision import until_asked_to_stop\n"
+        "with until_asked_to_stop():\n"
+        "    for sign in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM):\n"
+        "        signal.raise_signal(sign); print('goes on after', sign.name)\n"
+        "print('ended')"
+    )
+    command = ["nohup", sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (ended.returncode, ended.stdout) == (0, "goes on after SIGHUP\nended\n")
 
 
 def test_no_garbage_is_searched_for_at_the_end() -> None:
@@ -210,7 +226,7 @@ def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
 def test_the_parts_share_a_redis_and_a_store(
     start: Starter, backbone: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """`serve` and `train` by hand against one Redis do what `up` does."""
+    """`serve` and `train` by hand against one Redis do what `up` does, and end with their terminal as it does."""
     shared = ("--store", str(tmp_path), *backbone, "--px", "32", "--threads", "1")
     with EmbeddedRedis(tmp_path / "redis") as redis:
         environment = clean_environment() | {"REDIS_URL": redis.url}
@@ -232,7 +248,7 @@ def test_the_parts_share_a_redis_and_a_store(
                 assert client.classify(task.test[0].image).label in ("0", "1")
         finally:
             for process in (server, trainer):
-                process.terminate()
+                process.send_signal(signal.SIGHUP)
             codes = [process.wait(30) for process in (server, trainer)]
             server.stdout.close()
     assert codes == [0, 0]

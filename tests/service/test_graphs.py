@@ -42,13 +42,15 @@ def test_a_product_that_would_enlarge_what_rounding_does_stays_in_float32() -> N
     assert steep_nodes(onnx.helper.make_model(graph)) == ["second"]
 
 
-def test_the_exporting_process_leaves_an_interrupt_to_the_server() -> None:
-    """A terminal sends Ctrl-C to both; the traceback of this one hid what the server said on its way out."""
+@pytest.mark.parametrize("sign", ["SIGINT", "SIGHUP"])
+def test_the_exporting_process_leaves_to_the_server_what_a_terminal_sends(sign: str) -> None:
+    """Both get it; the traceback of this one hid what the server said on its way out."""
     code = (
         "import os, signal; from pathlib import Path\n"
         "from model.spec import BackboneSpec; from model.deliberation import LoopConfig\n"
         "from service.runtimes.graphs import export_missing\n"
-        "export_missing(BackboneSpec(), LoopConfig(), [], False, 0, Path()); os.kill(os.getpid(), signal.SIGINT)"
+        "export_missing(BackboneSpec(), LoopConfig(), [], False, 0, Path())\n"
+        f"os.kill(os.getpid(), signal.{sign})"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
