@@ -5,8 +5,10 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -109,7 +111,7 @@ class EmbeddedRedis:
             raise ExchangeUnavailable(f"another process runs a Redis in {self.data_dir}") from None
 
     def _stop_orphan(self) -> None:
-        """Stops a server whose parent was killed: it still writes the file that ours is to read."""
+        """Stops a server that outlived its parent: it still writes the file that ours is to read."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if not self._listening():
@@ -127,15 +129,25 @@ class EmbeddedRedis:
             "appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction",
         }  # fmt: skip
         options = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        # A session of its own: Ctrl-C must not stop it before those who still talk to it.
-        return subprocess.Popen(  # noqa: S603
-            [str(server), *options],
-            cwd=self.data_dir,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        reader, writer = os.pipe()
+        ours = os.fdopen(writer, "wb")
+        try:
+            with os.fdopen(reader, "rb") as theirs:
+                # A session of its own: Ctrl-C must not stop it before those who still talk to it.
+                child = subprocess.Popen(  # noqa: S603
+                    [str(server), *options],
+                    cwd=self.data_dir,
+                    stdin=theirs,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+                _end_with_writer(theirs, child.pid)
+        except BaseException:
+            ours.close()
+            raise
+        child.stdin = ours
+        return child
 
     def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_S
@@ -160,6 +172,17 @@ class EmbeddedRedis:
             return self.log.read_text(errors="replace").strip().rsplit("\n", 1)[-1] or f"see {self.log}"
         except FileNotFoundError:
             return f"it wrote no {self.log}"
+
+
+def _end_with_writer(reader: IO[bytes], pid: int) -> None:
+    """Have a process that never reads its stdin end once nobody holds the other end of that pipe, however it ended.
+
+    The kernel sends it a SIGTERM then. Only Linux lets the signal be chosen; elsewhere it outlives a killed parent.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGTERM)
+        fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(reader, fcntl.F_SETFL, os.O_ASYNC)
 
 
 def find_server() -> Path:

@@ -80,22 +80,39 @@ def test_one_directory_has_one_server(tmp_path):
         EmbeddedRedis(tmp_path).start()
 
 
-def test_a_server_whose_parent_was_killed_is_replaced(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells it")
+@pytest.mark.parametrize("again", [False, True], ids=["as started first", "as started again"])
+def test_it_ends_when_its_parent_is_killed(tmp_path, again):
     program = (
-        "import sys, time, pathlib; from exchange.embedded import EmbeddedRedis\n"
-        "server = EmbeddedRedis(pathlib.Path(sys.argv[1])); server.start()\n"
-        "print(server.pid, flush=True); time.sleep(60)"
+        "import os, signal, sys, time, pathlib; from exchange.embedded import EmbeddedRedis\n"
+        "server = EmbeddedRedis(pathlib.Path(sys.argv[1])); server.start(); first = server.pid\n"
+        "if int(sys.argv[2]):\n"
+        "    os.kill(first, signal.SIGKILL)\n"
+        "    while server.pid == first: time.sleep(0.01)\n"
+        "print('pid', server.pid, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as parent:
-        orphan = int(parent.stdout.readline())
+    command = [sys.executable, "-c", program, str(tmp_path), str(int(again))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        told = next(line for line in parent.stdout if line.startswith("pid "))  # the others are its log
+        redis = int(told.split()[1])
+        assert alive(redis)
         parent.kill()
-    assert alive(orphan)
-    with EmbeddedRedis(tmp_path) as server:
-        assert server.pid != orphan
-        deadline = time.monotonic() + 5
-        while alive(orphan) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not alive(orphan)
+    deadline = time.monotonic() + 20
+    while alive(redis):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_server_that_outlived_its_parent_is_replaced(tmp_path):
+    socket = EmbeddedRedis(tmp_path).socket
+    options = ["--port", "0", "--unixsocket", socket, "--dir", tmp_path, "--appendonly", "yes"]
+    orphan = subprocess.Popen([find_server(), *options], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not socket.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with EmbeddedRedis(tmp_path):
+        assert orphan.wait(20) == 0
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_it(redis_server):

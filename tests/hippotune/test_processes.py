@@ -150,13 +150,13 @@ def test_a_killed_trainer_and_a_killed_redis_come_back(start: Starter, tmp_path:
         assert family(running.process, store) == []
 
 
-def test_the_trainer_ends_when_up_is_killed(start: Starter, tmp_path: Path) -> None:
+def test_trainer_and_redis_end_when_up_is_killed(start: Starter, tmp_path: Path) -> None:
     store = tmp_path / "store"
     with start(store) as running:
-        trainer = trainer_of(running.process, store)
-        assert alive(trainer)
+        left = (trainer_of(running.process, store), redis_of(running.process, store))
+        assert all(left), "0 would be this process and all beside it"
         running.process.kill()
-        until(lambda: not alive(trainer))
+        until(lambda: not any(map(alive, left)))
 
 
 def test_a_part_alone_asks_for_its_redis(tmp_path: Path) -> None:
