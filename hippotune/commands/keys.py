@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +14,7 @@ import typer
 
 from hippotune.flags import Json
 from hippotune.output import counted, print_json, print_table
-from service.api_keys import Role, create, parse
+from service.api_keys import ApiKey, Role, create, parse
 
 Name = Annotated[str, typer.Option(help="Whose key it is: letters, digits and _ . @ -")]
 File = Annotated[
@@ -49,13 +51,7 @@ def new(
     """Make a key and print it, this once; only its hash is kept. A running server reads it within a second."""
     secret, key = create(name, role)
     if file is not None:
-        known = file.read_text(encoding="utf-8") if file.exists() else ""
-        if name in {other.name for other in parse(known, str(file))}:
-            freed = f"`hippotune keys revoke --name {name} --file {shlex.quote(str(file))}`"
-            raise ValueError(
-                f"{file} already holds a key named {name}: take another --name, or first {freed}"
-            )
-        _replace(file, known + ("\n" if known and not known.endswith("\n") else "") + key.line() + "\n")
+        _add(file, key)
     if as_json:
         print_json({"key": secret, "line": key.line(), "file": file})
         return
@@ -76,15 +72,41 @@ def list_keys(file: File, as_json: Json = False) -> None:
 
 def revoke(name: Name, file: File, as_json: Json = False) -> None:
     """Take a key out of a file; a running server refuses it within a second."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    left = [line for line in lines if name not in {key.name for key in parse(line, str(file))}]
-    if left == lines:
-        raise typer.BadParameter(f"{file} holds no key of that name", param_hint="--name")
-    _replace(file, "".join(f"{line}\n" for line in left))
+    with _alone_with(file):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        left = [line for line in lines if name not in {key.name for key in parse(line, str(file))}]
+        if left == lines:
+            raise typer.BadParameter(f"{file} holds no key of that name", param_hint="--name")
+        _replace(file, "".join(f"{line}\n" for line in left))
     if as_json:
         print_json({"name": name, "file": file})
     else:
         typer.echo(f"{name} is no longer in {file}.")
+
+
+def _add(file: Path, key: ApiKey) -> None:
+    """Raises ValueError when the file holds a key of that name."""
+    with _alone_with(file):
+        known = file.read_text(encoding="utf-8") if file.exists() else ""
+        if key.name in {other.name for other in parse(known, str(file))}:
+            freed = f"`hippotune keys revoke --name {key.name} --file {shlex.quote(str(file))}`"
+            raise ValueError(
+                f"{file} already holds a key named {key.name}: take another --name, or first {freed}"
+            )
+        _replace(file, known + ("\n" if known and not known.endswith("\n") else "") + key.line() + "\n")
+
+
+@contextmanager
+def _alone_with(file: Path) -> Iterator[None]:
+    """No other command changes the file meanwhile, so that none undoes what it did not read.
+
+    The lock is on a file beside it, which stays: the file itself is replaced, and with it a lock on it.
+    """
+    import fcntl  # here, since every command imports this file, and Windows has none
+
+    with file.with_name(f".{file.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _replace(file: Path, text: str) -> None:

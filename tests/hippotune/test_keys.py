@@ -13,8 +13,10 @@ import pytest
 
 from exchange.embedded import EmbeddedRedis
 from hippotune import AsyncClient, Client, doctor
+from hippotune.commands import keys
 from hippotune.errors import Refused
 from hippotune.settings import Settings
+from service.api_keys import Role, parse
 from tests.hippotune.conftest import ROOT, clean_environment, hippotune
 
 OPEN = ("serve", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--host", "0.0.0.0")
@@ -49,7 +51,22 @@ def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None
         entry["name"] for entry in json.loads(hippotune("keys", "list", "--file", file, "--json").stdout)
     ] == ["ops"]
     assert hippotune("keys", "revoke", "--name", "ci", "--file", file).returncode == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["keys"], "no draft is left behind"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".keys.lock", "keys"], (
+        "no draft is left behind"
+    )
+
+
+def test_keys_made_and_revoked_at_once_undo_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    old, fresh = [f"old{number}" for number in range(12)], [f"new{number}" for number in range(12)]
+    for name in old:
+        keys.new(name, [Role.CLASSIFY], file)
+    with ThreadPoolExecutor(24) as together:
+        revoked = [together.submit(keys.revoke, name, file) for name in old]
+        made = [together.submit(keys.new, name, [Role.CLASSIFY], file) for name in fresh]
+    for each in (*revoked, *made):
+        each.result()
+    assert sorted(key.name for key in parse(file.read_text(), "")) == sorted(fresh)
 
 
 @pytest.mark.parametrize("more", [(), ("--api-keys", "")])
