@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +18,40 @@ ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 
 
 @dataclass(frozen=True)
+class Matcher:
+    """What a metric's label must be."""
+
+    name: str
+    op: promql_parser.MatchOp
+    value: str
+
+    def fits(self, value: str) -> bool:
+        operators = promql_parser.MatchOp
+        if self.op in (operators.Re, operators.NotRe):
+            return (re.fullmatch(self.value, value) is not None) == (self.op == operators.Re)
+        return (self.value == value) == (self.op == operators.Equal)
+
+
+@dataclass(frozen=True)
 class Selector:
     """A metric as an expression asks for it.
 
     labels: names it is matched, grouped or joined by.
-    equal: values it must have.
+    matchers: which of its series are asked for.
     """
 
     name: str
     labels: frozenset[str]
-    equal: dict[str, str]
+    matchers: tuple[Matcher, ...]
+
+    @property
+    def equal(self) -> dict[str, str]:
+        """Values that labels must have."""
+        return {m.name: m.value for m in self.matchers if m.op == promql_parser.MatchOp.Equal}
+
+    def takes(self, **labels: str) -> bool:
+        """Whether a series of these labels is among those asked for."""
+        return all(matcher.fits(labels.get(matcher.name, "")) for matcher in self.matchers)
 
 
 def dashboard() -> dict[str, Any]:
@@ -58,10 +83,9 @@ def selectors(text: str) -> list[Selector]:
 def walk(node: Any, labels: frozenset[str]) -> Iterator[Selector]:
     """labels: what the expressions around this one group and join by."""
     if isinstance(node, promql_parser.VectorSelector):
-        matchers = node.matchers.matchers
+        matchers = tuple(Matcher(found.name, found.op, found.value) for found in node.matchers.matchers)
         names = {matcher.name for matcher in matchers}
-        equal = {m.name: m.value for m in matchers if m.op == promql_parser.MatchOp.Equal}
-        yield Selector(node.name, labels | names, equal)
+        yield Selector(node.name, labels | names, matchers)
     elif isinstance(node, promql_parser.MatrixSelector):
         yield from walk(node.vector_selector, labels)
     elif isinstance(node, promql_parser.AggregateExpr):
