@@ -100,7 +100,7 @@ def classification(
     answer = {
         "id": id_,
         "predictions": predictions(snapshot, scored.output.scores[scored.row], wanted),
-        "familiarity": known(scored.output.familiarity[scored.row]),
+        "familiarity": number_or_none(scored.output.familiarity[scored.row]),
         "version": snapshot.version,
         "budget": scored.budget,
         "steps": scored.output.steps[scored.row].tolist(),
@@ -111,7 +111,7 @@ def classification(
     return answer
 
 
-def known(value: np.float32) -> float | None:
+def number_or_none(value: np.float32) -> float | None:
     """A number, None for NaN."""
     return None if np.isnan(value) else float(value)
 

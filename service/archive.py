@@ -34,7 +34,7 @@ ENTRY = b"PK\x01\x02"
 """How each entry of a zip's directory begins."""
 END = b"PK\x05\x06"
 """How the record begins that ends a zip: where its directory is, how large, and a comment."""
-HEADERS, HEADERS_AN_ENTRY = 64 * 1024, 4 * 1024
+HEADER_ROOM, HEADER_ROOM_AN_ENTRY = 64 * 1024, 4 * 1024
 """Bytes of headers that a tar may have once, and for each entry besides: tarfile makes an object of every few of them.
 An entry has 512, and where names are long or times exact a kilobyte or two more."""
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
@@ -168,13 +168,13 @@ def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
     if file.read(6).startswith(COMPRESSED):
         raise refused("body", "compressed", "be a plain tar: images are compressed already")
     file.seek(0)
-    headers = Headers(file)
+    reader = HeaderReader(file)
     try:
-        archive = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115 - nothing to close
+        archive = tarfile.open(fileobj=reader, mode="r:")  # noqa: SIM115 - nothing to close
         for seen, info in enumerate(archive):
             if seen > FILES_AN_IMAGE * config.max_task_images:
                 raise refused("body", "more entries", f"hold at most {config.max_task_images} images", 413)
-            headers.room += HEADERS_AN_ENTRY
+            reader.room += HEADER_ROOM_AN_ENTRY
             info.pax_headers = {}  # tarfile keeps every entry, and a kilobyte may hold a hundred of these
             archive.pax_headers = {}  # those of all entries: any may add to them, and each gets a copy
             if not wanted(info.name, info.isdir()):
@@ -186,14 +186,14 @@ def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
         raise Problem(422, f"body is no sound tar archive: {error}") from error
 
 
-class Headers(io.BufferedIOBase):
+class HeaderReader(io.BufferedIOBase):
     """A tar as tarfile reads it in search of entries: nothing but headers, and of these no more than there is room for.
 
     One that says so is read whole, however large, and made into objects of many times its size.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.room = file, HEADERS
+        self._file, self.room = file, HEADER_ROOM
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return self._file.seek(offset, whence)
@@ -206,7 +206,7 @@ class Headers(io.BufferedIOBase):
         asked = self.room + 1 if size is None or size < 0 else size
         self.room -= asked
         if self.room < 0:
-            most = f"need at most {HEADERS_AN_ENTRY} bytes an entry"
+            most = f"need at most {HEADER_ROOM_AN_ENTRY} bytes an entry"
             raise refused("headers in the archive", "larger", most, 413)
         return self._file.read(asked)
 

@@ -53,7 +53,10 @@ def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArra
 
 
 def problem(status: int, field: str, finding: str, allowed: str) -> Problem:
-    """The same words in the detail for people and in the field error for programs."""
+    """The same words in the detail for people and in the field error for programs.
+
+    `problems.refused` repeats the value that was sent; of an image a finding stands there instead.
+    """
     return Problem(status, f"{field} {finding}; it must {allowed}", FieldError(field, finding, allowed))
 
 
