@@ -81,11 +81,11 @@ def family(process: subprocess.Popen[Any], store: Path) -> list[int]:
             continue
         try:
             state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-            told = (entry / "cmdline").read_text() + (entry / "environ").read_text()
+            told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
             cwd = str((entry / "cwd").readlink())
         except OSError:
             continue
-        ours = str(store) in told or cwd.startswith(str(store)) or int(entry.name) == process.pid
+        ours = os.fsencode(store) in told or cwd.startswith(str(store)) or int(entry.name) == process.pid
         if ours and state != "Z" and int(entry.name) != os.getpid():
             found.append(int(entry.name))
     return found
@@ -95,10 +95,10 @@ def process_of(process: subprocess.Popen[Any], store: Path, command: str) -> int
     """Pid of the one of its family that runs `hippotune COMMAND`, 0 while there is none."""
     for pid in family(process, store):
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if command in words:
+        if command.encode() in words:
             return pid
     return 0
 
