@@ -164,13 +164,13 @@ def task(task_id: str) -> Call[Task]:
     return Call("GET", _task_path(task_id), _task)
 
 
-def tasks() -> Call[list[Task]]:
-    """The newest `MOST_TASKS` tasks, newest first."""
+def tasks(state: str | None = None, limit: int = MOST_TASKS) -> Call[list[Task]]:
+    """The newest tasks, newest first; of one state, those of the newest `MOST_TASKS`."""
     return Call(
         "GET",
         "/tasks",
         lambda answer: [Task.parse(item) for item in answer.json()["tasks"]],
-        params={"limit": str(MOST_TASKS)},
+        params={"limit": str(limit)} | ({} if state is None else {"state": state}),
     )
 
 

@@ -23,7 +23,7 @@ from typing import BinaryIO, Self, TypeVar, Unpack
 import httpx
 
 from hippotune import calls
-from hippotune.calls import Ask, Call
+from hippotune.calls import MOST_TASKS, Ask, Call
 from hippotune.checks import header_value, patience, server_address
 from hippotune.errors import TaskFailed
 from hippotune.image_files import Image
@@ -85,9 +85,9 @@ class Client:
         """One task as it stands."""
         return self._run(calls.task(task_id))
 
-    def tasks(self) -> list[Task]:
-        """The newest 1000 tasks, newest first."""
-        return self._run(calls.tasks())
+    def tasks(self, state: str | None = None, limit: int = MOST_TASKS) -> list[Task]:
+        """The newest tasks, newest first; with `state`, those of the newest 1000 that are in it."""
+        return self._run(calls.tasks(state, limit))
 
     def remove(self, task_id: str) -> Task:
         """Cancel a task that waits or has failed; have one that was learned forgotten: `watch` it until it is."""
@@ -203,9 +203,9 @@ class AsyncClient:
         """One task as it stands."""
         return await self._run(calls.task(task_id))
 
-    async def tasks(self) -> list[Task]:
-        """The newest 1000 tasks, newest first."""
-        return await self._run(calls.tasks())
+    async def tasks(self, state: str | None = None, limit: int = MOST_TASKS) -> list[Task]:
+        """The newest tasks, newest first; with `state`, those of the newest 1000 that are in it."""
+        return await self._run(calls.tasks(state, limit))
 
     async def remove(self, task_id: str) -> Task:
         """Cancel a task that waits or has failed; have one that was learned forgotten: `watch` it until it is."""

@@ -28,6 +28,8 @@ TOPK = "Slots recalled a step."
 KEEP = "Share of image tokens kept apart, 0.5 to 1; less is faster."
 BUDGET_MS = "Answer within so many milliseconds if that can be, with the largest keep that does."
 REPEATED = " Repeat to compare."
+SHOWN = 3
+"""Labels of an answer in the table, unless told otherwise."""
 USUAL = (Ask(tmax=1), Ask(tmax=4))
 """What `bench` compares unless told otherwise."""
 
@@ -46,6 +48,7 @@ def classify(
         list[str] | None,
         typer.Option(autocompletion=completion.labels, help="Choose among these labels only; repeatable."),
     ] = None,
+    top: Annotated[int | None, typer.Option(help="Labels in an answer, best first.")] = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Show which slot each step recalled most; --json tells all of them."),
@@ -61,6 +64,7 @@ def classify(
         budget_ms=budget_ms,
         timeout_ms=timeout_ms,
         labels=label or None,
+        top=top,
         explain=explain or None,
     )
     with settings.client() as client:
@@ -70,7 +74,7 @@ def classify(
     if as_json:
         print_json([told(path, each) for path, each in found])
     elif answers:
-        print_answers(answers)
+        print_answers(answers, top or SHOWN)
         for path, answer in answers if explain else ():
             print_trace(str(path), answer.trace or ())
     for failure in failures[:-1]:
@@ -156,8 +160,8 @@ def granted(budgets: Sequence[Budget]) -> str:
     return f"tmax {budgets[-1].tmax}, epsilon {budgets[-1].epsilon:g}, topk {budgets[-1].topk}, keep {kept}"
 
 
-def print_answers(answers: Sequence[tuple[Path, Classification]]) -> None:
-    """A line an image; the title tells what answered all of them."""
+def print_answers(answers: Sequence[tuple[Path, Classification]], shown: int = SHOWN) -> None:
+    """A line an image, with this many labels; the title tells what answered all of them."""
     versions = sorted({answer.version for _, answer in answers})  # several where a canary is tried
     named = f"{'version' if len(versions) == 1 else 'versions'} {', '.join(map(str, versions))}"
     print_table(
@@ -169,7 +173,7 @@ def print_answers(answers: Sequence[tuple[Path, Classification]]) -> None:
                 answer.label or "(knows no class yet)",
                 f"{answer.predictions[0].score:.3f}" if answer.predictions else "",
                 "" if answer.familiarity is None else f"{answer.familiarity:.3f}",
-                ", ".join(f"{p.label} {p.score:.2f}" for p in answer.predictions[1:3]),
+                ", ".join(f"{p.label} {p.score:.2f}" for p in answer.predictions[1:shown]),
                 " ".join(map(str, answer.steps)),
                 f"{answer.timings_ms.total:.1f}",
             ]

@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from exchange.records import TaskState
 from hippotune import completion
+from hippotune.calls import MOST_TASKS
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError, TaskFailed, TaskUnfinished
 from hippotune.flags import Json, with_settings
@@ -56,16 +58,22 @@ def tasks(
     settings: Settings,
     task: Annotated[
         str | None,
-        typer.Argument(autocompletion=completion.tasks, help="Id of one task; else the newest 1000."),
+        typer.Argument(autocompletion=completion.tasks, help="Id of one task; else the newest."),
     ] = None,
+    state: Annotated[
+        TaskState | None, typer.Option(help=f"Only tasks in this state, of the newest {MOST_TASKS}.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_TASKS, help="Most tasks listed.")] = MOST_TASKS,
     as_json: Json = False,
 ) -> None:
     """List tasks, newest first."""
+    if task is not None and (state is not None or limit != MOST_TASKS):
+        raise typer.BadParameter("one task is named; --state and --limit are for lists", param_hint="TASK")
     with settings.client() as client:
         if task is not None:
             _show(client.task(task), as_json, print_task)
         else:
-            _show(client.tasks(), as_json, print_tasks)
+            _show(client.tasks(state, limit), as_json, print_tasks)
 
 
 @with_settings(Part.CLIENT)

@@ -85,6 +85,10 @@ def test_a_task_comes_in_every_form(client: Client, tasks: list[DemoTask], tmp_p
     learned = client.wait(submitted, timeout=100)
     assert learned.state == "consolidated"
     assert learned.id in {task.id for task in client.tasks()}
+    [newest] = client.tasks(limit=1)
+    assert newest.id == learned.id
+    assert learned.id in {task.id for task in client.tasks("consolidated")}
+    assert learned.id not in {task.id for task in client.tasks("failed")}
 
 
 def test_labels_may_hold_what_a_path_may_not(client: Client, tasks: list[DemoTask]) -> None:
@@ -159,6 +163,8 @@ def test_the_async_twin_does_the_same(server: Up, tasks: list[DemoTask], tmp_pat
             again = await client.submit(pairs, idempotency_key="async")
             assert (await client.task(again.id)).id == again.id
             assert again.id in {task.id for task in await client.tasks()}
+            [newest] = await client.tasks("consolidated", limit=1)
+            assert newest.state == "consolidated"
             images = [example.image for example in tasks[3].test]
             answers = await asyncio.gather(*(client.classify(image, tmax=1) for image in images))
             assert all(set(answer.steps) == {1} for answer in answers)

@@ -77,6 +77,17 @@ def test_classify(server: Up, digit: Path) -> None:
         )
 
 
+def test_an_answer_has_as_many_labels_as_asked_for(server: Up, digit: Path) -> None:
+    arguments = ("classify", digit, "--url", server.address)
+    (usual,) = told(hippotune(*arguments, "--json"))
+    best, second, *_ = usual["answer"]["predictions"]
+    (asked,) = told(hippotune(*arguments, "--top", "1", "--json"))
+    assert asked["answer"]["predictions"] == [best]
+    after = f"{second['label']} {second['score']:.2f}"
+    assert after in hippotune(*arguments, "--top", "2").stdout
+    assert after not in hippotune(*arguments, "--top", "1").stdout
+
+
 def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     url = ("--url", server.address)
     task = told(hippotune("submit", folder, "--wait-s", "100", "--json", *url))
@@ -84,6 +95,11 @@ def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     assert told(hippotune("tasks", task["id"], "--json", *url))["id"] == task["id"]
     assert task["id"] in {item["id"] for item in told(hippotune("tasks", "--json", *url))}
     assert "two and three" in hippotune("tasks", *url).stdout
+    [newest] = told(hippotune("tasks", "--state", "consolidated", "--limit", "1", "--json", *url))
+    assert newest["id"] == task["id"]
+    assert told(hippotune("tasks", "--state", "failed", "--json", *url)) == []
+    for wrong in (("--state", "lost"), ("--limit", "0"), (task["id"], "--state", "failed")):
+        assert hippotune("tasks", *wrong, *url).returncode == 2
 
     versions = told(hippotune("versions", "--json", *url))
     newest = versions[0]["version"]
