@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from hippotune.checks import header_value
+from hippotune import checks
 from hippotune.errors import Unreachable
 from hippotune.image_files import Image, image_bytes, media_type, part_name
 from hippotune.outcomes import Outcome, lost, not_ours, refused
@@ -219,8 +219,8 @@ def ready() -> Call[bool]:
 
 
 def _task_path(task_id: str) -> str:
-    """An id may be anything that somebody typed."""
-    return f"/tasks/{quote(task_id, safe='')}"
+    """An id may be anything that somebody typed. Raises ValueError for nothing."""
+    return f"/tasks/{quote(checks.task_id(task_id), safe='')}"
 
 
 def _task(response: httpx.Response) -> Task:
@@ -251,4 +251,4 @@ def _parts(field: str, images: Iterable[Image]) -> tuple[tuple[str, tuple[str, b
 
 def _idempotent(key: str | None) -> dict[str, str]:
     """A key made here already makes retries of this one call safe; a caller's own key spans processes."""
-    return {"Idempotency-Key": header_value("an idempotency key", key or uuid.uuid4().hex)}
+    return {"Idempotency-Key": checks.header_value("an idempotency key", key or uuid.uuid4().hex)}

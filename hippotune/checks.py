@@ -14,6 +14,13 @@ def header_value(name: str, value: str) -> str:
     return value
 
 
+def task_id(value: str) -> str:
+    """The id as it is. Raises ValueError for one that no path can name: nothing, or what a path leaves out."""
+    if value in ("", ".", ".."):
+        raise ValueError(f"{value!r} is no id of a task")
+    return value
+
+
 def server_address(url: str) -> str:
     """The address as it is. Raises ValueError for one that no server can have."""
     try:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from exchange.records import TaskState
 from hippotune import completion
 from hippotune.calls import MOST_TASKS
+from hippotune.checks import task_id
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError, TaskFailed, TaskUnfinished
 from hippotune.flags import Json, with_settings
@@ -27,6 +28,19 @@ T = TypeVar("T")
 Wait = Annotated[bool, typer.Option("--wait", help="Return once it is consolidated; 1 if it never is.")]
 WaitS = Annotated[
     float | None, typer.Option(min=0, help="The same, after so many seconds at most; 6 if it goes on.")
+]
+
+
+def _named(task: str | None) -> str | None:
+    """An id as it was typed. Raises typer.BadParameter for what is none, as of a variable of a script that is empty."""
+    try:
+        return None if task is None else task_id(task)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; `hippotune tasks` lists them") from None
+
+
+TaskId = Annotated[
+    str, typer.Argument(autocompletion=completion.tasks, callback=_named, help="Id of the task.")
 ]
 
 
@@ -58,7 +72,9 @@ def tasks(
     settings: Settings,
     task: Annotated[
         str | None,
-        typer.Argument(autocompletion=completion.tasks, help="Id of one task; else the newest."),
+        typer.Argument(
+            autocompletion=completion.tasks, callback=_named, help="Id of one task; else the newest."
+        ),
     ] = None,
     state: Annotated[
         TaskState | None, typer.Option(help=f"Only tasks in this state, of the newest {MOST_TASKS}.")
@@ -79,7 +95,7 @@ def tasks(
 @with_settings(Part.CLIENT)
 def retry(
     settings: Settings,
-    task: Annotated[str, typer.Argument(autocompletion=completion.tasks, help="Id of the task.")],
+    task: TaskId,
     as_json: Json = False,
 ) -> None:
     """Queue a failed task again."""
@@ -91,7 +107,7 @@ def retry(
 @with_settings(Part.CLIENT)
 def forget(
     settings: Settings,
-    task: Annotated[str, typer.Argument(autocompletion=completion.tasks, help="Id of the task.")],
+    task: TaskId,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return once it is forgotten; 1 if it cannot be.")
     ] = False,

@@ -150,3 +150,6 @@ def test_an_id_is_one_part_of_a_path(client: Client) -> None:
         with pytest.raises(Refused) as caught:
             client.remove(odd)
         assert caught.value.status == 404
+    for none in ("", ".", ".."):
+        with pytest.raises(ValueError, match="is no id of a task"):
+            client.remove(none)

@@ -293,6 +293,10 @@ def test_a_wrong_command_line_is_2(server: Up, tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "--retries" in wrong.stderr
     assert "HIPPOTUNE_RETRIES" in wrong.stderr
+    for command in (("forget",), ("tasks",), ("tasks", "retry")):
+        nothing = hippotune(*command, "", "--url", server.address)
+        assert nothing.returncode == 2
+        assert "'' is no id of a task; `hippotune tasks` lists them" in nothing.stderr
     empty = hippotune("submit", tmp_path, "--url", server.address)
     assert empty.returncode == 2
     assert "holds no image" in empty.stderr
