@@ -68,7 +68,7 @@ class Keys:
 
     @property
     def published(self) -> str:
-        """Sorted set of the versions that were ever pointed at, by number."""
+        """Sorted set of the versions that were ever pointed at, or found on disk, by number."""
         return f"{self.prefix}:published"
 
     def done(self, request: str) -> str:

@@ -128,6 +128,20 @@ class Registry:
             self._run(lua.RECOVER, newest, *(version for version in older if self._sound(version)))
         return self.current()
 
+    def readmit(self) -> list[int]:
+        """For a Redis older than the store: publishes again what lies whole on disk above all that it knows.
+
+        Returns these versions, oldest first. The pointer stays; but they can be activated, and are pruned like others,
+        not as leftovers of crashes. A version that a crash kept from being published comes in the same way: it is
+        another one to go back to. Nobody may be publishing meanwhile. Raises `VersionUnreadable`.
+        """
+        known = max(self._published(), default=0)
+        unknown = [v for v in sorted(self.shelf.numbers()) if v > known and self._whole(v)]
+        if unknown:
+            with reaching_redis():
+                self.redis.zadd(self.keys.published, {str(version): version for version in unknown})
+        return unknown
+
     def newest_on_disk(self) -> int | None:
         """The newest whole version; needs no Redis. Raises `VersionUnreadable`."""
         return next((v for v in sorted(self.shelf.numbers(), reverse=True) if self._whole(v)), None)

@@ -87,6 +87,10 @@ class Worker:
         try:
             with heartbeat:
                 self.registry.recover()
+                if newer := self.registry.readmit():
+                    log.warning(
+                        "Redis is older than the store: newer versions are listed again", versions=newer
+                    )
                 shelves = Shelves.open(self.config.store)
                 term = Term(self.network, claims, self.registry, shelves, heartbeat, stop)
                 base = term.knowledge.base

@@ -113,6 +113,56 @@ def test_recovering_changes_nothing_where_there_is_a_pointer(registry):
     assert registry.recover() == 1
 
 
+@pytest.fixture
+def restored(redis):
+    """Puts Redis back to what it was when this was called."""
+
+    def remember():
+        kept = {key: redis.dump(key) for key in redis.scan_iter()}
+
+        def restore():
+            redis.flushall()
+            for key, value in kept.items():
+                redis.restore(key, 0, value)
+
+        return restore
+
+    return remember
+
+
+def test_what_is_newer_than_a_restored_redis_is_kept_and_can_be_activated(registry, restored):
+    publish_chain(registry, ["consolidated", "consolidated"])
+    restore = restored()
+    for parent in (2, 3, 4):
+        publish(registry, parent, "consolidated", consolidated=(f"t{parent}",))
+    registry.shelf.path(4, "serving").write_bytes(b"torn")
+    restore()
+    assert registry.readmit() == [3, 5]
+    assert registry.readmit() == []
+    assert registry.current() == 2
+    assert publish(registry, 2).version == 6
+    registry.prune(keep=20)
+    assert [manifest.version for manifest in registry.manifests()] == [6, 5, 3, 2, 1]
+    assert {"t2", "t4"} <= registry.known_tasks()
+    registry.activate(5)
+    assert registry.current() == 5
+
+
+def test_a_version_found_again_can_still_be_published_by_who_wrote_it(registry, monkeypatch):
+    """A trainer that was stopped just before it moved the pointer, and wakes up while another one begins."""
+    publish(registry)
+    move = registry._move
+
+    def late(*arguments):
+        assert registry.readmit() == [2]
+        move(*arguments)
+
+    monkeypatch.setattr(registry, "_move", late)
+    assert publish(registry, 1, lease_token=0).version == 2
+    registry.shelf.verify(2, "serving")
+    assert registry.current() == 1
+
+
 def test_a_number_is_never_given_out_twice(registry, redis):
     publish_chain(registry, ["fast", "fast"])
     (registry.shelf.root / ".000007.partial").mkdir()

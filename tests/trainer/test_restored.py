@@ -12,6 +12,7 @@ from trainer.restored import restore_records
 from trainer.task import Task
 
 from .bench import Bench
+from .conftest import stripes
 
 
 def learned(bench: Bench, *tasks: Task) -> list[str]:
@@ -71,3 +72,26 @@ def test_no_more_records_are_restored_than_are_kept(bench: Bench, first: Task, s
     with bench.term() as term:
         restore_records(bench.queue, bench.registry, term.knowledge.base, 1)
     assert [task.id for task in bench.queue.newest()] == [two]
+
+
+def test_what_was_learned_since_the_copy_of_a_restored_redis_stays(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    redis = bench.queue.redis
+    with bench.trainer():
+        bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED)
+    kept = {key: redis.dump(key) for key in redis.scan_iter()}
+    with bench.trainer():
+        newer = bench.wait_for(bench.submit(second), TaskState.CONSOLIDATED)
+    redis.flushdb()
+    for key, value in kept.items():
+        redis.restore(key, 0, value)  # type: ignore[arg-type]
+    with bench.trainer():
+        third = bench.wait_for(bench.submit(stripes("t3", ("fox", "gnu"), seed=2)), TaskState.CONSOLIDATED)
+    assert newer.version is not None
+    assert newer.version in [manifest.version for manifest in bench.registry.manifests()]
+    bench.registry.activate(newer.version)
+    with bench.trainer():
+        bench.wait_for(bench.submit(first), TaskState.CONSOLIDATED)
+    assert newer.id in bench.state().tasks
+    assert third.id not in bench.state().tasks
