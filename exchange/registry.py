@@ -23,7 +23,7 @@ from exchange.errors import (
 )
 from exchange.records import Canary, Draft, Manifest
 from exchange.redis_keys import DEFAULT_PREFIX, Keys
-from exchange.shelf import Shelf, Writer
+from exchange.shelf import Shelf, Stamp, Writer
 
 
 class Registry:
@@ -34,6 +34,8 @@ class Registry:
 
     def __init__(self, redis: Redis, root: Path, prefix: str = DEFAULT_PREFIX) -> None:
         self.redis, self.shelf, self.keys = redis, Shelf(root), Keys(prefix)
+        self._listed: dict[int, tuple[Stamp | None, Manifest]] = {}
+        """What `manifests` last found."""
 
     def publish(self, draft: Draft, files: Mapping[str, Writer], lease_token: int | None = None) -> Manifest:
         """Makes a new version and points to it, if the pointer is at its parent (None: nowhere yet).
@@ -149,6 +151,7 @@ class Registry:
     def manifests(self) -> list[Manifest]:
         """All published versions, newest first; one whose manifest is damaged or cannot be read is left out.
 
+        What was read before is read again only where the file is another one: who asks again and again pays little.
         Raises `VersionUnreadable` where the folder cannot be listed or holds none of them: that is away, not empty.
         """
         published = self._published()
@@ -156,7 +159,8 @@ class Registry:
             raise VersionUnreadable(
                 "versions cannot be listed: the store holds none of those that were published"
             )
-        return [manifest for version in published if (manifest := self._readable(version))]
+        self._listed = listed = {v: found for v in published if (found := self._stamped(v))}
+        return [manifest for _, manifest in listed.values()]
 
     def known_tasks(self) -> set[str]:
         """Ids of all tasks that a published version knows. Raises `VersionUnreadable`."""
@@ -223,6 +227,13 @@ class Registry:
             lineage.append(manifest)
             following = manifest.below if manifest.kind == "fast" else None
         return lineage
+
+    def _stamped(self, version: int) -> tuple[Stamp | None, Manifest] | None:
+        stamp, known = self.shelf.stamp(version), self._listed.get(version)
+        if known is not None and stamp is not None and stamp == known[0]:
+            return known
+        manifest = self._readable(version)
+        return None if manifest is None else (stamp, manifest)
 
     def _readable(self, version: int) -> Manifest | None:
         try:

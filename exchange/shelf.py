@@ -13,6 +13,8 @@ from exchange.records import BackboneRecord, FileRecord, Manifest
 Writer = Callable[[Path], None]
 """Writes one file of a version under the path it is given."""
 
+Stamp = tuple[int, int, int]
+
 _NUMBERED = re.compile(r"\.?([0-9]{6,})\.")
 _ROLE = re.compile(r"[a-z_]+")
 
@@ -44,6 +46,14 @@ class Shelf:
         if manifest.version != version:
             raise VersionCorrupt(f"the manifest of version {version} is that of version {manifest.version}")
         return manifest
+
+    def stamp(self, version: int) -> Stamp | None:
+        """Another one as soon as its manifest is another file; None where the disk does not tell."""
+        try:
+            found = self._manifest(version).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _missing(self, version: int) -> VersionNotFound | VersionUnreadable:
         """What a manifest that is not there means: its version is not kept, or none is there. Raises the latter."""

@@ -26,6 +26,7 @@ from service.cpus import available_cpus
 from service.document import App
 from service.engine import Engine
 from service.guard import KeyGuard, OriginGuard
+from service.kept import KeptBodies
 from service.lifecycle import Lifecycle
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
@@ -186,6 +187,7 @@ def assembled(
         task_decoders=InTurns(decoders, max(1, threads - 1)),
         submissions=CapacityLimiter(config.max_submissions),
         streams=CapacityLimiter(config.max_event_streams),
+        kept=KeptBodies(),
         patient=CapacityLimiter(PATIENT),
     )
 

@@ -96,6 +96,7 @@ VERSIONS = VersionList(
 )
 EVENT = f"id: 1767225609400-0\nevent: task\ndata: {CONSOLIDATED.model_dump_json()}\n\n"
 METRICS = 'hippotune_queue_depth 0.0\nhippotune_version_info{version="4"} 1.0\n'
+ETAG = {"ETag": {"description": "Names this answer.", "schema": {"type": "string"}}}
 LOCATION = {"Location": {"description": "Where to follow the task.", "schema": {"type": "string"}}}
 
 

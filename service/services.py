@@ -18,6 +18,7 @@ from exchange.registry import Registry
 from exchange.tasks import TaskReader
 from service.config import ServiceConfig
 from service.engine import Engine
+from service.kept import KeptBodies
 from service.lifecycle import Lifecycle
 from service.memory import SharedMemory
 from service.metrics import Metrics
@@ -53,6 +54,7 @@ class Services:
     decoders: threads that decode images, and parse what would hold up the event loop.
     task_decoders: the way of tasks' images to those threads.
     submissions, streams: places for POST /tasks and for event streams.
+    kept: answers that many ask for again and again.
     patient: threads of calls that wait for a Redis that does not answer; no others are taken from what only looks.
     """
 
@@ -76,6 +78,7 @@ class Services:
     task_decoders: InTurns
     submissions: CapacityLimiter
     streams: CapacityLimiter
+    kept: KeptBodies
     patient: CapacityLimiter
 
     @property

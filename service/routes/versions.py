@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from exchange.records import SERVING, BackboneRecord, Manifest
-from model.merging import LEAST_KEEP
-from service import examples
+from service import examples, history
 from service.problems import Problem, documented
 from service.query import only
-from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
+from service.records import VersionList, VersionView
 from service.services import Services, TheServices
 
 router = APIRouter(prefix="/versions", tags=["versions"])
@@ -24,15 +23,26 @@ Share = Annotated[
         ge=0, le=1, allow_inf_nan=False, description="Share of requests, chosen by a hash of their images."
     ),
 ]
+KnownAnswer = Annotated[
+    str | None, Header(description="The `ETag` of the answer that is known: 304 if it still is.")
+]
 
 
 @router.get(
     "",
     summary="All versions",
-    responses={**examples.answered("What answers, and the history.", examples.VERSIONS), **documented(503)},
+    response_model=VersionList,
+    responses={
+        **examples.answered("What answers, and the history.", examples.VERSIONS, headers=examples.ETAG),
+        304: {"description": "It is what `If-None-Match` names."},
+        **documented(422, 503),
+    },
 )
-async def list_versions(services: TheServices) -> VersionList:
-    return await to_thread.run_sync(history, services)
+async def list_versions(
+    request: Request, services: TheServices, if_none_match: KnownAnswer = None
+) -> Response:
+    """Who asks again and again should name the answer they have, as browsers do by themselves."""
+    return await to_thread.run_sync(history.answer, services, request.app.version, if_none_match)
 
 
 @router.get(
@@ -63,20 +73,6 @@ async def activate(version: Number, services: TheServices, canary: Share = None)
     without a share, and ends with a share of 0: then the answer is 409 where another version is the canary.
     """
     return await to_thread.run_sync(point_to, services, version, canary, limiter=services.patient)
-
-
-def history(services: Services) -> VersionList:
-    registry, serving = services.registry_view, services.serving_version
-    current = registry.current()
-    return VersionList(
-        current=current,
-        serving=serving,
-        canary=canary_view(services),
-        runtime=services.runtime_name,
-        budget=serving_budget(services),
-        refused=[RefusalView(version=r.version, reason=r.reason) for r in services.watcher.refusals],
-        versions=[VersionView.of(manifest, current, serving) for manifest in registry.manifests()],
-    )
 
 
 def view(services: Services, version: int) -> VersionView:
@@ -121,27 +117,3 @@ def require_fitting(services: Services, manifest: Manifest) -> None:
     if here != manifest.backbone:
         told = f"version {manifest.version} was learned on {manifest.backbone}; this server runs {here}"
         raise Problem(409, told)
-
-
-def canary_view(services: Services) -> CanaryView | None:
-    canary, loaded = services.registry_view.canary(), services.served.canary
-    if canary is None:
-        return None
-    answering = loaded is not None and loaded.snapshot.version == canary.version
-    return CanaryView(version=canary.version, share=canary.share, answering=answering)
-
-
-def serving_budget(services: Services) -> BudgetView | None:
-    snapshot = services.served.snapshot
-    if snapshot is None:
-        return None
-    default = snapshot.loop.budget
-    return BudgetView(
-        tmax=snapshot.loop.tmax,
-        topk=snapshot.most_slots,
-        default_tmax=default.tmax,
-        default_epsilon=default.epsilon,
-        default_topk=default.topk,
-        default_keep=default.keep,
-        least_keep=LEAST_KEEP,
-    )

@@ -31,6 +31,30 @@ def test_a_damaged_manifest_is_noticed_and_the_others_are_listed(registry):
     assert [manifest.version for manifest in registry.manifests()] == [2]
 
 
+def test_what_was_listed_before_is_read_again_only_where_it_is_another_file(registry, monkeypatch):
+    publish_chain(registry, ["fast", "fast"])
+    read, manifest = [], registry.shelf.manifest
+
+    def noted(version):
+        read.append(version)
+        return manifest(version)
+
+    monkeypatch.setattr(registry.shelf, "manifest", noted)
+    both = registry.manifests()
+    assert registry.manifests() == both
+    assert read == [2, 1]
+    path = registry.shelf.root / "000001.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    assert registry.manifests() == both[:1]
+    path.write_bytes(whole)
+    assert registry.manifests() == both
+    publish(registry, 2)
+    del read[:]
+    assert registry.manifests()[1:] == both
+    assert read == [3]
+
+
 def test_a_manifest_that_the_disk_does_not_give_is_not_taken_for_damaged(registry):
     publish(registry)
     manifest = registry.shelf.root / "000001.json"

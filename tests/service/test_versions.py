@@ -27,6 +27,7 @@ from model.checkpoint import Checkpoint
 from model.spec import BackboneSpec
 from service.app import create_app
 from service.config import ServiceConfig
+from service.records import VersionList
 from service.runtimes.base import Classifier, Output
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
@@ -67,6 +68,42 @@ def test_history_and_rolling_back_and_forward(config: ServiceConfig) -> None:
         text = server.client.get("/metrics").text
         assert f'hippotune_version_info{{version="{second}"}} 1.0' in text
         assert f'version="{first}"' not in text
+
+
+def test_who_has_the_list_of_versions_is_sent_it_again_only_once_it_changed(config: ServiceConfig) -> None:
+    with running(config) as server:
+        first, second = (
+            server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version
+            for seed in range(2)
+        )
+
+        def asked(known: str = "") -> httpx.Response:
+            return server.client.get("/versions", headers={"If-None-Match": known} if known else {})
+
+        def changed(known: str) -> str:
+            wait_for(lambda: asked(known).status_code == 200)
+            return asked().headers["etag"]
+
+        answer = asked()
+        etag = answer.headers["etag"]
+        assert VersionList.model_validate(answer.json()).model_dump() == answer.json()
+        assert answer.headers["cache-control"] == "no-cache"
+        for known in (etag, f'"another", W/{etag}', "*"):
+            same = asked(known)
+            assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+        assert asked('"another"').content == answer.content
+        server.registry.set_canary(first, 0.5)
+        wait_for(lambda: (canary := asked().json()["canary"]) and canary["answering"])
+        tried = changed(etag)
+        server.registry.set_canary(first, 0)
+        wait_for(lambda: server.services.served.canary is None)
+        assert asked(etag).status_code == 304, "all is as it was"
+        server.registry.activate(first)
+        wait_for(lambda: serving(server) == first)
+        back = changed(etag)
+        server.serve(random_version(server.backbone, ("cat", "dog"), seed=3))
+        assert len({etag, tried, back, changed(back)}) == 4
+        assert [version["version"] for version in asked().json()["versions"]] == [second + 1, second, first]
 
 
 def numbered(server: Running, number: int) -> Checkpoint:

@@ -1,0 +1,80 @@
+"""GET /versions: what answers, and every version there is to go back or forward to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from exchange.records import Manifest
+from model.merging import LEAST_KEEP
+from service.kept import etag_of, names
+from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
+from service.services import Services
+
+HEADERS = {"Cache-Control": "no-cache"}
+"""Browsers ask again each time, naming what they have."""
+
+
+def answer(services: Services, release: str, if_none_match: str | None) -> Response:
+    """The list as JSON; 304 where the client has it. Raises ExchangeUnavailable and VersionUnreadable.
+
+    Pages ask for it every few seconds, and it may be megabytes: of thousands of labels in each of twenty versions. So
+    all that decides it, down to which versions are listed, is looked at each time, and the rest only when that changed.
+    release: of this server; a newer one may write more.
+    """
+    registry = services.registry_view
+    listed = VersionList(
+        current=registry.current(),
+        serving=services.serving_version,
+        canary=canary_view(services),
+        runtime=services.runtime_name,
+        budget=serving_budget(services),
+        refused=[RefusalView(version=r.version, reason=r.reason) for r in services.watcher.refusals],
+        versions=[],
+    ).model_dump()
+    manifests = registry.manifests()
+    etag = etag_of(release, listed, [(manifest.version, manifest.created_at) for manifest in manifests])
+    headers = {**HEADERS, "ETag": etag}
+    if names(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    body = services.kept.body("versions", etag, lambda: written(listed, manifests))
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def written(listed: dict[str, Any], manifests: Sequence[Manifest]) -> bytes:
+    """A `VersionList` as JSON. Of so many labels pydantic would make a copy each."""
+    versions = [entry(manifest, listed["current"], listed["serving"]) for manifest in manifests]
+    return orjson.dumps({**listed, "versions": versions})
+
+
+def entry(manifest: Manifest, current: int | None, serving: int | None) -> dict[str, Any]:
+    """A `VersionView`."""
+    told = {name: getattr(manifest, name) for name in VersionView.model_fields if hasattr(manifest, name)}
+    return {**told, "current": manifest.version == current, "serving": manifest.version == serving}
+
+
+def canary_view(services: Services) -> CanaryView | None:
+    canary, loaded = services.registry_view.canary(), services.served.canary
+    if canary is None:
+        return None
+    answering = loaded is not None and loaded.snapshot.version == canary.version
+    return CanaryView(version=canary.version, share=canary.share, answering=answering)
+
+
+def serving_budget(services: Services) -> BudgetView | None:
+    snapshot = services.served.snapshot
+    if snapshot is None:
+        return None
+    default = snapshot.loop.budget
+    return BudgetView(
+        tmax=snapshot.loop.tmax,
+        topk=snapshot.most_slots,
+        default_tmax=default.tmax,
+        default_epsilon=default.epsilon,
+        default_topk=default.topk,
+        default_keep=default.keep,
+        least_keep=LEAST_KEEP,
+    )
