@@ -199,15 +199,17 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps a small task gets at least.")
     ] = None
     enough: Annotated[
-        Share, Part.TRAINER, Doc("Training stops once this share of the images is answered rightly.")
+        Share,
+        Part.TRAINER,
+        Doc("Training stops after those steps once this share of the images is answered rightly."),
     ] = None
     few_classes: Annotated[
         Annotated[int, Field(ge=0)] | None,
         Part.TRAINER,
         Doc("A task of fewer classes trains slots by telling its images apart too; 0: none does."),
     ] = None
-    few_steps: Annotated[
-        Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps such a task gets at least.")
+    vary: Annotated[
+        bool | None, Part.TRAINER, Doc("Show images in ever new crops and light while slots train.")
     ] = None
     mirror: Annotated[Share, Part.TRAINER, Doc("Share of images mirrored while slots train.")] = None
     batch: Annotated[Count, Part.TRAINER, Doc("Images in each training step.")] = None

@@ -24,10 +24,12 @@ class LearnerConfig:
         little else, yet settle the pools: such a task is learned by the head alone, and the next may bring slots.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
-    enough: training ends early after an epoch that answered this share of the images correctly; above 1 it never does.
-    few_classes, few_steps: a task of fewer classes than this has its images told from each other as well, in crops and
-        changing light (`trainer.views`), and is given at least so many updates, whatever it answers by then. So one
-        class alone brings slots too. By default no task is.
+    enough: once it has, training ends early after an epoch that answered this share of the images correctly; above 1 it
+        never does.
+    few_classes: a task of fewer classes than this has its images told from each other as well, in all its epochs,
+        whatever it answers by then. So one class alone brings slots too. By default no task does.
+    vary: whether images are seen in ever new crops and light while slots train (`trainer.views`); where they are told
+        from each other, they are in any case. What slots are fitted to is then less of these very images.
     mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots. A rate
@@ -51,10 +53,10 @@ class LearnerConfig:
     outweigh: float = 4.0
     least_images: int = 16
     epochs: int = 5
-    least_steps: int = 50
+    least_steps: int = 100
     enough: float = 1.0
     few_classes: int = 0
-    few_steps: int = 100
+    vary: bool = True
     mirror: float = 0.5
     batch: int = 16
     lr: float = 0.003
@@ -71,8 +73,7 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         check_least(self, 1, "slots", "batch", *([] if self.bptt is None else ["bptt"]))
         check_least(self, 0, "settled", "least_images", "epochs", "least_steps", "sketch", "seed")
-        check_least(self, 0, "few_classes", "few_steps")
-        check_least(self, 0, "outweigh", "enough", "lambda_orth", "lambda_ent", "drift_weight")
+        check_least(self, 0, "few_classes", "outweigh", "enough", "lambda_orth", "lambda_ent", "drift_weight")
         check_positive(self, "value_scale", "lr", "later_lr", "drift_ridge")
         check_positive(self, *([] if self.shrinkage is None else ["shrinkage"]))
         check_share(self, "mirror")

@@ -111,8 +111,8 @@ class TaskTraining:
     ) -> Pools:
         """Train to the end and return the grown pools.
 
-        Training ends with the last epoch, or with one that answered enough images rightly: more would move features
-        and gain little. Raises Diverged.
+        Training ends with the last epoch, or with one that answered enough images rightly, once the least updates
+        were made: more would move features and gain little. Raises Diverged.
         """
         epoch = 0
         if resume is not None and self.fits(resume):
@@ -130,7 +130,9 @@ class TaskTraining:
                 right += figures["train_accuracy"] * len(rows)
                 if progress:
                     progress((epoch + (step + 1) / self.steps) / self.epochs, figures)
-            epoch = self.epochs if self.lesson.ends(right / len(order)) else epoch + 1
+            epoch += 1
+            if epoch * self.steps >= self.lesson.least_steps and self.lesson.ends(right / len(order)):
+                epoch = self.epochs
             if on_epoch:
                 on_epoch(self.snapshot(epoch))
         return self.pools.freeze(self.task.id).to("cpu")

@@ -50,24 +50,29 @@ class Lesson(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClassLesson:
-    """Classes alone. targets: [n], the class of each image."""
+    """Classes alone.
+
+    targets: [n], the class of each image.  vary: whether images are shown in ever new crops and light.
+    """
 
     task: Task
-    places: Tensor
+    places: Tensor | None
     targets: Tensor
     outputs: int
     least_steps: int
     enough: float
+    vary: bool
 
     @classmethod
     def of(cls, task: Task, places: Tensor, config: LearnerConfig) -> ClassLesson:
         """places: [n, F], of all images of the task."""
         classes = tuple(dict.fromkeys(task.labels))
         targets = label_rows(task.labels, classes)
-        return cls(task, places, targets, len(classes), config.least_steps, config.enough)
+        known = None if config.vary else places
+        return cls(task, known, targets, len(classes), config.least_steps, config.enough, config.vary)
 
-    def shown(self, pixels: Tensor, _: torch.Generator) -> Tensor:
-        return pixels
+    def shown(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        return varied(pixels, generator) if self.vary else pixels
 
     def judge(self, logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         return judged(logits, self.targets.to(logits.device)[rows])
@@ -95,7 +100,7 @@ class ImageLesson:
         classes, order = tuple(dict.fromkeys(task.labels)), interleaved(task.labels).tolist()
         every = -(-len(order) // EXEMPLARS)
         chosen = task.pick(sorted({*order[: len(classes)], *order[::every]}))
-        return cls(chosen, label_rows(chosen.labels, classes), max(config.least_steps, config.few_steps))
+        return cls(chosen, label_rows(chosen.labels, classes), config.least_steps)
 
     @property
     def outputs(self) -> int:

@@ -17,7 +17,7 @@ NAN, INF = float("nan"), float("inf")
     [
         *((LearnerConfig, name, (0, -1)) for name in ("slots", "batch", "bptt")),
         *((LearnerConfig, name, (-1,)) for name in ("settled", "epochs", "least_steps", "sketch", "seed")),
-        *((LearnerConfig, name, (-1,)) for name in ("few_classes", "few_steps")),
+        (LearnerConfig, "few_classes", (-1,)),
         *(
             (LearnerConfig, name, (-0.1, NAN, INF))
             for name in ("enough", "lambda_orth", "lambda_ent", "drift_weight")
@@ -45,7 +45,6 @@ def test_what_switches_something_off_is_allowed() -> None:
         epochs=0,
         least_steps=0,
         few_classes=0,
-        few_steps=0,
         enough=2.0,
         mirror=0,
         sketch=0,
@@ -57,6 +56,8 @@ def test_what_switches_something_off_is_allowed() -> None:
 
 @pytest.mark.parametrize("record", [LearnerConfig, ValidationConfig])
 def test_every_number_is_looked_at(record: Any) -> None:
-    for name in record.__dataclass_fields__:
+    for name, field in record.__dataclass_fields__.items():
+        if field.type == "bool":
+            continue
         with pytest.raises(ValueError, match=f"^{name} is nan"):
             record(**{name: NAN})

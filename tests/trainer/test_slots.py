@@ -74,7 +74,7 @@ def test_the_images_of_a_class_that_is_alone_are_told_from_each_other(
     network: RetrievalViT, first: Task
 ) -> None:
     alone = Task("t1", first.pixels[::4], ("ant",) * len(first.pixels[::4]))
-    learner = Learner(network, LearnerConfig(least_images=0, slots=4, batch=9, few_classes=8, few_steps=60))
+    learner = Learner(network, LearnerConfig(least_images=0, slots=4, batch=9, few_classes=8, least_steps=60))
     losses: list[float] = []
     state = learner.consolidate(learner.start(), alone, lambda _, figures: losses.append(figures["loss"]))
     assert len(losses) == 60
@@ -136,23 +136,33 @@ def test_of_many_images_of_few_classes_some_of_each_are_chosen(
     assert len(training.task.labels) <= 4 + 3
 
 
-@pytest.mark.parametrize(("few_classes", "steps"), [(4, 20), (3, 10)])
-def test_few_classes_are_seen_varied_and_to_the_last_step(
-    network: RetrievalViT, first: Task, few_classes: int, steps: int
+@pytest.mark.parametrize(("few_classes", "vary"), [(4, False), (3, True), (3, False)])
+def test_what_training_shows_and_when_it_ends(
+    network: RetrievalViT, first: Task, few_classes: int, vary: bool
 ) -> None:
     config = LearnerConfig(
-        slots=4, epochs=1, least_steps=10, enough=0, few_classes=few_classes, few_steps=20, batch=8, mirror=0
+        slots=4, epochs=1, least_steps=10, enough=0, few_classes=few_classes, vary=vary, batch=8, mirror=0
     )
     before = Learner(network, config).extract(Learner(network, config).start().pools, first.pixels)
     training = TaskTraining(network, config, Learner(network, config).start(), first, before)
     rows, unmirrored = torch.arange(8), torch.zeros(8, dtype=torch.bool)
     shown = training.seen(rows, unmirrored, torch.Generator().manual_seed(0))
-    varied = few_classes > len(set(first.labels))
-    assert torch.equal(shown, first.pixels[:8]) != varied
-    assert training.epochs * training.steps == steps
-    epochs: list[EpochState] = []
-    training.run(on_epoch=epochs.append)
-    assert len(epochs) == (training.epochs if varied else 1), "any accuracy is enough"
+    told_apart = few_classes > len(set(first.labels))
+    assert torch.equal(shown, first.pixels[:8]) == (not vary and not told_apart)
+    assert training.lesson.places is None or torch.equal(training.lesson.places, before)
+    assert (training.lesson.places is None) == (vary or told_apart), "where images lie as shown is not known"
+    assert training.epochs * training.steps == 10
+
+
+def test_training_ends_early_only_after_the_least_steps(network: RetrievalViT, first: Task) -> None:
+    config = LearnerConfig(slots=4, epochs=9, least_steps=10, enough=0, batch=8)
+    for few_classes, ended in ((0, 2), (4, 9)):
+        learner = Learner(network, replace(config, few_classes=few_classes))
+        before = learner.extract(learner.start().pools, first.pixels)
+        training, epochs = TaskTraining(network, learner.config, learner.start(), first, before), []
+        training.run(on_epoch=lambda state, epochs=epochs: epochs.append(state.epoch))
+        assert training.steps == 5
+        assert (len(epochs), epochs[-1]) == (ended, 9), "any accuracy is enough, of classes"
 
 
 def test_features_are_held_the_less_the_fewer_images_came_before(
@@ -216,8 +226,7 @@ def test_keeping_features_in_place_makes_them_drift_less(
             slots=4,
             epochs=3,
             few_classes=few_classes,
-            few_steps=20,
-            least_steps=0,
+            least_steps=20,
             batch=8,
             settled=100,
             drift_weight=weight,
@@ -235,9 +244,7 @@ def test_keeping_features_in_place_makes_them_drift_less(
 def test_images_told_apart_are_told_apart_as_well_after_an_interruption(
     network: RetrievalViT, alone: Task
 ) -> None:
-    config = LearnerConfig(
-        least_images=0, slots=4, epochs=2, least_steps=0, batch=8, few_classes=8, few_steps=0
-    )
+    config = LearnerConfig(least_images=0, slots=4, epochs=2, least_steps=0, batch=8, few_classes=8)
     learner, epochs = Learner(network, config), list[EpochState]()
     whole = learner.consolidate(learner.start(), alone, on_epoch=epochs.append)
     resumed = learner.consolidate(learner.start(), alone, resume=epochs[0])

@@ -20,6 +20,7 @@ from trainer.config import LearnerConfig
 from trainer.epochs import passes
 from trainer.precision import training_precision
 from trainer.task import Task
+from trainer.views import varied
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class TrainedConfig:
     body: what is trained between pixels and features.
     lr, head_lr: of the body and of the head.  optimizer: adam, or sgd with momentum 0.9.
     masked: cross-entropy over the classes of the task at hand alone, so that old ones are never pushed down.
-    mirror: share of images seen mirrored, as our learner does.  epochs, least_steps, batch: as for every method.
+    vary, mirror: whether images are seen in ever new crops and light, and the share of them seen mirrored, as our
+        learner does.  epochs, least_steps, batch: as for every method.
     """
 
     body: FullConfig | LoraConfig | PromptConfig = field(default_factory=FullConfig)
@@ -37,6 +39,7 @@ class TrainedConfig:
     head_lr: float = 1e-3
     optimizer: str = "adam"
     masked: bool = True
+    vary: bool = LearnerConfig().vary
     mirror: float = LearnerConfig().mirror
     epochs: int = LearnerConfig().epochs
     least_steps: int = LearnerConfig().least_steps
@@ -115,6 +118,7 @@ class Trained:
             for rows in order.split(self.config.batch):
                 pixels = task.pixels[rows]
                 pixels = torch.where(mirrored[rows].view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+                pixels = varied(pixels, generator) if self.config.vary else pixels
                 pixels = pixels.to(self.setting.device)
                 with training_precision(self.setting.device):
                     loss = self.loss(pixels, targets[rows.to(targets.device)], present)

@@ -80,6 +80,21 @@ def test_a_small_task_is_passed_over_until_it_made_so_many_updates(setting: Sett
         assert replace(FEW, epochs=2, least_steps=least_steps, batch=4).shown(8) == 8 * passes
 
 
+@pytest.mark.parametrize("vary", [True, False])
+def test_peers_see_images_as_our_learner_does(setting: Setting, vary: bool) -> None:
+    task, seen = noise("a", ("ant", "bee") * 2), []
+    config = TrainedConfig(LoraConfig(), vary=vary, mirror=0, epochs=2, least_steps=0, batch=4)
+
+    class Watched(Trained):
+        def loss(self, pixels: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+            seen.append(pixels.sum(dim=(1, 2, 3)).sort().values)
+            return super().loss(pixels, *rest)
+
+    Watched(config, setting).learn(task, Unwatched())
+    as_they_are = task.pixels.sum(dim=(1, 2, 3)).sort().values
+    assert [torch.equal(each, as_they_are) for each in seen] == [not vary] * 2
+
+
 def test_low_rank_updates_start_as_the_plain_transformer(setting: Setting) -> None:
     pixels = noise("a", ("ant",) * 2).pixels
     body, plain = Lora(LoraConfig(), setting), setting.backbone
