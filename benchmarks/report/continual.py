@@ -35,9 +35,10 @@ PROBABILITIES = ("hippotune", "joint", "slca", "lora", "der", *PAPERS)
 INTRODUCTION = """# Learning quality
 
 Every method learns the same tasks in the same order from the same pixels, on the same DeiT-Tiny (supervised on
-ImageNet-1k), with the same batches, crops, light, share of images mirrored and passes: five, and more of a small task,
-until it made 100 updates. The prompt methods make five passes of any task, since after more of them DualPrompt answered
-fewer validation images correctly in the end (`passes-dualprompt-*.json` among the results). Class order is
+ImageNet-1k), with the same batches and share of images mirrored, and sees images in ever new crops and light. It makes
+five passes, and more of a small task, until it made 100 updates. The prompt methods alone make five passes of any task
+and see images as they are, since neither more passes nor other views gained them anything on validation images
+(`passes-dualprompt-*.json` and `views-coda-*.json` among the results). Class order is
 `numpy.random.default_rng(1993 + seed).permutation(100)`, which is not the order that papers use; a seed also sets
 first parameters and projections.
 
@@ -49,9 +50,9 @@ Nothing was chosen on test images, but not everything was chosen with equal care
 of `ranpac` and of `slca` come from small grids on images cut from CIFAR-100's training data
 (`python -m benchmarks.continual.tune`), those of `lora`, `der` and `finetune` from nowhere but experience.
 `hippotune`'s head and settings were developed on such images over a long time. CUB-100 had no part in that, for any of
-them. Some rows were made by revision 4fe1d5e, before peers were looked after better: `slca` in `quick` and `cub` trains
-at 1e-4 in place of 2e-5, `ranpac` in `cub`, `full` and the scenarios other than `trial` takes the lambda of the last
-task.
+them. Older rows saw images as they are, and small tasks for 50 updates: all in `cub`, `full` and the scenarios, and in
+`quick` all but `hippotune`. In `cub`, `full` and the scenarios other than `trial`, `ranpac` takes the lambda of the
+last task, and in `cub` `slca` trains at 1e-4 in place of 2e-5.
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `few`, `cub` or `full`; `--parts ablations`), drawn
 by `python -m benchmarks.report`.
@@ -92,9 +93,9 @@ methods trained in place from the parameters being trained. Those could serve th
 ends* asks nothing but finished states. How fast methods learn is measured side by side by
 `python -m benchmarks.continual.speed`.
 
-A task is some 160 updates in `quick`, 95 in `cub` and 52 in `few`, or 20 for prompts. That is little for prompts, which
-start at random, and far from the whole data sets and larger backbones of the papers: compare rows here with each other,
-not with figures printed there.
+A task is some 160 updates in `quick`, 95 in `cub` and 100 in `few`, or 20 for prompts. That is little for prompts,
+which start at random, and far from the whole data sets and larger backbones of the papers: compare rows here with each
+other, not with figures printed there.
 """
 
 LOOP = """The loop inside, layer by layer: entropy of the weights of the first and of the last step in nats, share of

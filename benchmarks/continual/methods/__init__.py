@@ -38,7 +38,8 @@ class Recipe:
     fills_up: bool = True
 
 
-# Prompts that tasks share make five passes of a small task, too: see benchmarks/results/continual/passes-*.json.
+# Prompts make five passes of a small task, too, and see images as they are, since more passes and other views gained
+# nothing on validation images: see passes-*.json and views-*.json in benchmarks/results/continual.
 RECIPES = {
     "hippotune": Recipe(HippoTune, HippoTuneConfig(), "learner.", "learner.seed"),
     "hippotune-fast": Recipe(HippoTune, HippoTuneConfig(fast_only=True), "learner.", "learner.seed"),
@@ -49,7 +50,7 @@ RECIPES = {
     "lora": Recipe(Trained, TrainedConfig(LoraConfig(), lr=1e-3, head_lr=1e-2)),
     "slca": Recipe(Aligned, AlignedConfig(), "trained."),
     "der": Recipe(Replayed, ReplayedConfig(), "trained."),
-    "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=1e-2), fills_up=False),
-    "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=1e-1, head_lr=1e-2), fills_up=False),
-    "coda": Recipe(Trained, TrainedConfig(CODA_PROMPT, lr=1e-2, head_lr=1e-2), fills_up=False),
+    "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=1e-2, vary=False), fills_up=False),
+    "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=1e-1, head_lr=1e-2, vary=False), fills_up=False),
+    "coda": Recipe(Trained, TrainedConfig(CODA_PROMPT, lr=1e-2, head_lr=1e-2, vary=False), fills_up=False),
 }
