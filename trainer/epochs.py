@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from trainer.precision import training_precision
 from trainer.state import LearnerState
 from trainer.task import Task
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)  # structlog is not there where a benchmark learns
 
 FEATURE_LENGTH = 16.0
 """Length that features, which come with length one, are given before the linear head that teaches them."""
@@ -118,6 +118,8 @@ class TaskTraining:
         if resume is not None and self.fits(resume):
             self.restore(resume)
             epoch = resume.epoch
+        elif resume is not None:
+            log.warning("task %s starts over: its epochs are of other parameters", self.task.id)
         while epoch < self.epochs:
             generator = torch.Generator().manual_seed(epoch)
             order = torch.randperm(len(self.task.labels), generator=generator)
@@ -189,12 +191,7 @@ class TaskTraining:
             shapes |= {f"adam.{name}/{key}": parameter.shape for key in ("exp_avg", "exp_avg_sq")}
             shapes[f"adam.{name}/step"] = torch.Size()
         found = {name: tensor.shape for name, tensor in state.tensors.items()}
-        fits = needed <= set(found) and found.items() <= shapes.items()
-        if not fits:
-            log.warning(
-                "starting a task over", task=self.task.id, reason="its epochs are of other parameters"
-            )
-        return fits
+        return needed <= set(found) and found.items() <= shapes.items()
 
     @torch.no_grad()
     def restore(self, state: EpochState) -> None:

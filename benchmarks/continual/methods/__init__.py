@@ -51,6 +51,8 @@ RECIPES = {
     "slca": Recipe(Aligned, AlignedConfig(), "trained."),
     "der": Recipe(Replayed, ReplayedConfig(), "trained."),
     "l2p": Recipe(Trained, TrainedConfig(L2P, lr=3e-3, head_lr=1e-2, vary=False), fills_up=False),
-    "dualprompt": Recipe(Trained, TrainedConfig(DUAL_PROMPT, lr=1e-1, head_lr=1e-2, vary=False), fills_up=False),
+    "dualprompt": Recipe(
+        Trained, TrainedConfig(DUAL_PROMPT, lr=1e-1, head_lr=1e-2, vary=False), fills_up=False
+    ),
     "coda": Recipe(Trained, TrainedConfig(CODA_PROMPT, lr=1e-2, head_lr=1e-2, vary=False), fills_up=False),
 }
