@@ -61,6 +61,11 @@ class Pools:
     def to(self, device: torch.device | str) -> Pools:
         return Pools(self.keys.to(device), self.values.to(device), self.feedback.to(device), self.slot_tasks)
 
+    def same(self, other: Pools) -> bool:
+        """Whether an image has the same features under both: the same slots and feedback, whoever brought them."""
+        pairs = (self.keys, other.keys), (self.values, other.values), (self.feedback, other.feedback)
+        return self is other or all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
     def without(self, task: str) -> Pools:
         """The same pools with one task's slots removed."""
         keep = torch.tensor([i for i, owner in enumerate(self.slot_tasks) if owner != task], dtype=torch.long)

@@ -1,13 +1,21 @@
-"""What was last made of each task, for as long as somebody holds the task: it saves time, and decides nothing."""
+"""What was last made of each task, for as long as somebody holds the task: it saves time, and decides nothing.
+
+Held-out images come from disk anew whenever they are measured, so these are known again by their pixels.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
 from model.pools import Pools
 from trainer.task import Task
+
+MEASURED_UNDER = 2
+"""Pools whose features of held-out images are kept: new slots may be left out again once they were measured."""
 
 
 class FeatureCache:
@@ -17,6 +25,7 @@ class FeatureCache:
         self._features: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
         self._parts: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
+        self._measured: list[tuple[Pools, dict[bytes, Tensor]]] = []
 
     def part(self, task: Task, rows: Tensor) -> Task:
         """The images `rows` [n] bool of a task: the same object as the last time, if these are the same."""
@@ -28,7 +37,7 @@ class FeatureCache:
     def features(self, pools: Pools, task: Task) -> Tensor | None:
         """Features [n, F] of a task's images, if the last that were taken were under these pools."""
         last = self._features.get(task)
-        return last[1] if last is not None and last[0] is pools else None
+        return last[1] if last is not None and last[0].same(pools) else None
 
     def keep(self, pools: Pools, task: Task, features: Tensor) -> Tensor:
         """Remember features [n, F] of a task's images in place of earlier ones; returns them."""
@@ -48,3 +57,17 @@ class FeatureCache:
         rows, part = self._begun.get(task, (None, None))
         features = None if part is None else self.features(pools, part)
         return None if rows is None or features is None else (rows, features)
+
+    def measured(self, pools: Pools) -> dict[bytes, Tensor]:
+        """Features [F] of the images last measured under some pools, by `image_names`."""
+        return next((features for kept, features in self._measured if kept.same(pools)), {})
+
+    def keep_measured(self, pools: Pools, features: dict[bytes, Tensor]) -> None:
+        """Remember features [F] of the images measured under some pools, in place of those measured before."""
+        others = [entry for entry in self._measured if not entry[0].same(pools)]
+        self._measured = [(pools, features), *others][:MEASURED_UNDER]
+
+
+def image_names(pixels: Tensor) -> Sequence[bytes]:
+    """A name for each image [n, 3, px, px] uint8: a hash of its pixels."""
+    return [hashlib.sha256(image.contiguous().numpy()).digest() for image in pixels]

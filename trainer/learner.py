@@ -27,7 +27,7 @@ from model.pools import Pools
 from model.usual import Spread, Usual, measure_usual, solve_familiarity
 from trainer.config import LearnerConfig
 from trainer.epochs import Diverged, EpochState, Progress, TaskTraining
-from trainer.feature_cache import FeatureCache
+from trainer.feature_cache import FeatureCache, image_names
 from trainer.state import Drift, LearnerState
 from trainer.task import Task, interleaved
 
@@ -189,6 +189,23 @@ class Learner:
                 between()
             features[rows] = self.extract(pools, task.pixels[rows])
         return self.cache.keep(pools, task, features)
+
+    def measured(self, pools: Pools, pixels: Tensor, between: Between = None) -> Tensor:
+        """Features [n, F] of all images that are measured at once, pixels [n, 3, px, px] on the CPU.
+
+        Those that were measured the last time, too, do not pass the backbone again.  between: called before each batch.
+        """
+        names, known = image_names(pixels), self.cache.measured(pools)
+        features = {name: known[name] for name in names if name in known}
+        left = [row for row, name in enumerate(names) if name not in features]
+        for start in range(0, len(left), self.config.batch):
+            if between:
+                between()
+            rows = left[start : start + self.config.batch]
+            for row, found in zip(rows, self.extract(pools, pixels[rows]), strict=True):
+                features[names[row]] = found.clone()  # a view would keep its whole batch in memory
+        self.cache.keep_measured(pools, features)
+        return torch.stack([features[name] for name in names])
 
     @torch.inference_mode()
     def extract(self, pools: Pools, pixels: Tensor) -> Tensor:

@@ -158,25 +158,37 @@ def validate(
     now, kept, images, earlier = {}, {}, 0, 0
     labels, known = state.labels, frozenset(known)
     old = torch.tensor([label in known for label in labels], dtype=torch.bool)
-    tasks = measured(state, shelf, config.images)
-    for task in tasks:
-        held_out = shelf.load(task)
-        if held_out is None or not set(held_out.labels) <= set(labels):
-            continue
-        sample = held_out.pick(interleaved(held_out.labels)[: config.images // len(tasks)].tolist())
-        batches = []
-        for pixels in sample.pixels.split(learner.config.batch):
-            if between:
-                between()
-            batches.append(learner.extract(state.pools, pixels))
-        logits = state.head.logits_of_many(torch.cat(batches))
+    samples = samples_of(state, shelf, config.images)
+    for sample, features in zip(samples, features_of(samples, learner, state, between), strict=True):
+        logits = state.head.logits_of_many(features)
         targets = label_rows(sample.labels, labels)
-        now[task] = accuracy(logits, targets)
+        now[sample.id] = accuracy(logits, targets)
         images += len(targets)
-        if task in state.last:
-            kept[task] = accuracy(logits.masked_fill(~old, -torch.inf), targets)
+        if sample.id in state.last:
+            kept[sample.id] = accuracy(logits.masked_fill(~old, -torch.inf), targets)
             earlier += len(targets)
     return Report(now, kept, state.last, state.best, earlier, images)
+
+
+def samples_of(state: LearnerState, shelf: ValidationShelf, most: int) -> list[Task]:
+    """What is measured of each task, oldest first: at most about so many images in all."""
+    tasks, samples = measured(state, shelf, most), []
+    for task in tasks:
+        held_out = shelf.load(task)
+        if held_out is not None and set(held_out.labels) <= set(state.labels):
+            samples.append(held_out.pick(interleaved(held_out.labels)[: most // len(tasks)].tolist()))
+    return samples
+
+
+def features_of(
+    samples: Sequence[Task], learner: Learner, state: LearnerState, between: Between
+) -> Sequence[Tensor]:
+    """Features [n, F] of each sample under the pools of a state."""
+    if not samples:
+        return ()
+    pixels = torch.cat([sample.pixels for sample in samples])
+    features = learner.measured(state.pools, pixels, between)
+    return features.split([len(sample.labels) for sample in samples])
 
 
 def measured(state: LearnerState, shelf: ValidationShelf, most: int) -> list[str]:

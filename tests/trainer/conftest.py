@@ -15,6 +15,7 @@ from model.backbone import Backbone
 from model.deliberation import LoopConfig
 from model.moments import label_rows
 from model.network import RetrievalViT
+from model.pools import Pools
 from trainer.config import LearnerConfig
 from trainer.corrected_features import Correction
 from trainer.learner import Learner
@@ -63,6 +64,20 @@ def first() -> Task:
 @pytest.fixture
 def second() -> Task:
     return stripes("t2", ("dog", "elk"), seed=1)
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images pass the backbone at a time to have their features taken."""
+    counts: list[int] = []
+    extract = Learner.extract
+
+    def counted(self: Learner, pools: Pools, pixels: Tensor) -> Tensor:
+        counts.append(len(pixels))
+        return extract(self, pools, pixels)
+
+    monkeypatch.setattr(Learner, "extract", counted)
+    return counts
 
 
 @pytest.fixture(scope="session")

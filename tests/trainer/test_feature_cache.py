@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
+from pathlib import Path
 from weakref import ref
 
 import torch
 
 from trainer.feature_cache import FeatureCache
 from trainer.learner import Learner
+from trainer.state import LearnerState
 from trainer.task import Task
 
 
@@ -18,8 +20,17 @@ def test_features_are_those_of_one_task_under_the_same_pools(learner: Learner, f
     assert cache.features(pools, first) is None
     assert cache.keep(pools, first, features) is features
     assert cache.features(pools, first) is features
-    assert cache.features(learner.start().pools, first) is None
+    assert cache.features(replace(pools, feedback=2 * pools.feedback), first) is None
     assert cache.features(pools, replace(first)) is None
+
+
+def test_pools_read_from_disk_again_are_the_same(learner: Learner, first: Task, tmp_path: Path) -> None:
+    state, cache = learner.consolidate(learner.start(), first), learner.cache
+    state.save(tmp_path / "state")
+    loaded = LearnerState.load(tmp_path / "state")
+    assert cache.features(loaded.pools, first) is cache.features(state.pools, first) is not None
+    moved = replace(loaded.pools, values=loaded.pools.values + 1e-3)
+    assert cache.features(moved, first) is None
 
 
 def test_a_part_is_the_same_object_while_it_is_the_same_images(first: Task) -> None:

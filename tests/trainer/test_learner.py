@@ -203,15 +203,17 @@ def test_images_and_labels_come_in_pairs(first: Task) -> None:
         replace(first, labels=first.labels[:2])
 
 
-def test_each_image_passes_the_backbone_once(network: RetrievalViT, first: Task) -> None:
-    batches = []
-    learner = Learner(network, LearnerConfig(epochs=0, batch=12), pause=lambda: batches.append(1))
+def test_each_image_passes_the_backbone_once(network: RetrievalViT, first: Task, passed: list[int]) -> None:
+    learner = Learner(network, LearnerConfig(epochs=0, batch=12))
     fast = learner.learn_fast(learner.start(), first)
-    assert len(batches) == 3
+    assert passed == [12] * 3
     assert same(learner.consolidate(fast, first), learner.learn_fast(fast, first).having_learned("t1", ()))
-    assert len(batches) == 3
-    learner.learn_fast(learner.start(), first)
-    assert len(batches) == 6, "other pools, other features"
+    assert passed == [12] * 3
+    start = learner.start()
+    learner.learn_fast(start, first)
+    assert passed == [12] * 3, "pools that hold the same"
+    learner.learn_fast(replace(start, pools=replace(start.pools, feedback=-start.pools.feedback)), first)
+    assert passed == [12] * 6, "other pools, other features"
 
 
 def test_a_correction_leaves_scores_as_sure_where_each_class_had_one_image(learner: Learner) -> None:

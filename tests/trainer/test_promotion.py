@@ -47,6 +47,21 @@ def test_slots_that_cost_too_much_are_left_out_and_a_task_that_brings_none_is_re
         assert [line["event"] for line in lines] == ["new slots left out"] * tried
 
 
+def test_no_image_passes_the_backbone_to_measure_again_after_corrections_and_forgetting(
+    promotion: Promotion, examined: LearnerState, first: Task, second: Task, passed: list[int]
+) -> None:
+    learner = promotion.learner
+    features = learner.extract(examined.pools, first.pixels[:3])
+    corrected = learned(learner, examined, [correction(learner, examined, features, *first.labels[:3])], 1)
+    both = learner.adopt(corrected, second)
+    passed.clear()
+    state, report = promotion.examine(corrected, both, second)
+    assert report.held_out_images == 36
+    left, _ = promotion.forget(state, "t2")
+    promotion.examine(left, learner.adopt(left, second), second)
+    assert passed == []
+
+
 def test_harm_that_corrections_did_is_not_put_on_the_next_task(
     promotion: Promotion, examined: LearnerState, first: Task, second: Task
 ) -> None:

@@ -125,6 +125,43 @@ def test_classes_that_are_new_take_nothing_from_what_was_kept(
     assert report.lost == 0
 
 
+def test_a_held_out_image_passes_the_backbone_once_under_the_same_pools(
+    learner: Learner, first: Task, tmp_path: Path, passed: list[int]
+) -> None:
+    shelf, state = ValidationShelf(tmp_path / "held_out"), learner.adopt(learner.start(), first)
+    shelf.save(first)
+    passed.clear()
+    report = validate(learner, state, shelf, TENTH, state.labels)
+    assert sum(passed) == 36
+    state.save(tmp_path / "state")
+    assert validate(learner, LearnerState.load(tmp_path / "state"), shelf, TENTH, state.labels) == report
+    assert sum(passed) == 36
+    fewer = validate(learner, state, shelf, ValidationConfig(images=6), state.labels)
+    assert (fewer.held_out_images, sum(passed)) == (6, 36)
+    validate(learner, state, shelf, TENTH, state.labels)
+    assert sum(passed) == 36 + 30, "only what was measured last is kept"
+
+
+def test_a_held_out_image_that_changed_or_lies_elsewhere_is_looked_at(
+    learner: Learner, first: Task, tmp_path: Path, passed: list[int]
+) -> None:
+    shelf, state = ValidationShelf(tmp_path), learner.adopt(learner.start(), first)
+    shelf.save(first)
+    before = validate(learner, state, shelf, TENTH, state.labels)
+    passed.clear()
+    shelf.save(replace(first, pixels=torch.cat([first.pixels[12:13], 255 - first.pixels[1:]])))
+    changed = validate(learner, state, shelf, TENTH, state.labels)
+    assert sum(passed) == 35
+    assert changed.now["t1"] < before.now["t1"]
+    shelf.save(first)
+    elsewhere = learner.consolidate(state, replace(first, id="t2"))
+    passed.clear()
+    validate(learner, elsewhere, shelf, TENTH, state.labels)
+    assert sum(passed) == 36
+    validate(learner, state, shelf, TENTH, state.labels)
+    assert sum(passed) == 36 + 35, "not again what was measured before slots were tried"
+
+
 def measured_tasks(
     learner: Learner, state: LearnerState, shelf: ValidationShelf, tasks: list[str], images: int
 ) -> Report:
