@@ -137,5 +137,5 @@ def contradicting_images(pending: Pending, built_on: LearnerState) -> int:
 def repeated_images(pending: Pending, built_on: LearnerState) -> int:
     """How many of a task's images were not learned again: they had been under the same label, or came twice."""
     task = pending.task
-    known = int((~built_on.known.new(task.labels, task.digests)).sum())
+    known = int((~built_on.known_of(task.labels).new(task.labels, task.digests)).sum())
     return known + len(pending.claim.samples) - len(task.labels) - len(task.held_out)

@@ -106,7 +106,7 @@ class FastPath:
             before = before.having_seen(pending.task)  # more than is served where that is a part
         learned, known = (
             set((~seen.new(labels, digests)).nonzero().squeeze(1).tolist())
-            for seen in (before.seen, before.known)
+            for seen in (before.seen, before.known_of(labels))
         )
         kept, held = hold_out(labels, self.config.validation, learned, known - learned)
         kept.sort(key=known.__contains__)  # what is new in one piece, of which no copy is needed

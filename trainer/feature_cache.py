@@ -7,24 +7,38 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
+from model.calibration import Sharpness
 from model.pools import Pools
+from model.usual import Usual
 from trainer.task import Task
 
 MEASURED_UNDER = 2
 """Pools whose features of held-out images are kept: new slots may be left out again once they were measured."""
 
 
+class Said(NamedTuple):
+    """What a task's images say of a head, each left out: how sure it may be, and how strange images usually look."""
+
+    sharpness: Sharpness
+    usual: Usual
+
+
 class FeatureCache:
-    """The features last taken of each task, and what of it was new, so that each image passes the backbone once."""
+    """The features last taken of each task, and what of it was new, so that each image passes the backbone once.
+
+    Also what each said of the last head that it judged.
+    """
 
     def __init__(self) -> None:
         self._features: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
         self._parts: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
+        self._said: WeakKeyDictionary[Task, tuple[Pools, Said]] = WeakKeyDictionary()
         self._measured: list[tuple[Pools, dict[bytes, Tensor]]] = []
 
     def part(self, task: Task, rows: Tensor) -> Task:
@@ -57,6 +71,15 @@ class FeatureCache:
         rows, part = self._begun.get(task, (None, None))
         features = None if part is None else self.features(pools, part)
         return None if rows is None or features is None else (rows, features)
+
+    def said(self, pools: Pools, task: Task) -> Said | None:
+        """What a task's images last said of a head, if that was under these pools."""
+        last = self._said.get(task)
+        return last[1] if last is not None and last[0].same(pools) else None
+
+    def keep_said(self, pools: Pools, task: Task, said: Said) -> None:
+        """Remember what a task's images said of a head, in place of earlier sayings."""
+        self._said[task] = pools, said
 
     def measured(self, pools: Pools) -> dict[bytes, Tensor]:
         """Features [F] of the images last measured under some pools, by `image_names`."""

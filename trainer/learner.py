@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import reduce
 from itertools import chain
 
 import torch
@@ -27,7 +28,7 @@ from model.pools import Pools
 from model.usual import Spread, Usual, measure_usual, solve_familiarity
 from trainer.config import LearnerConfig
 from trainer.epochs import Diverged, EpochState, Progress, TaskTraining
-from trainer.feature_cache import FeatureCache, image_names
+from trainer.feature_cache import FeatureCache, Said, image_names
 from trainer.state import Drift, LearnerState
 from trainer.task import Task, interleaved
 
@@ -81,16 +82,30 @@ class Learner:
         Weight and bias are the same for any order of tasks and images; how sharp scores are depends on it a little.
         Images that the state knows under the same label are not added again.
         """
-        return self.learn_all_fast(state, [task])
+        new = self.unseen(state, task)
+        return state if new is None else self.taken_in(state, [new], {})
 
     def learn_all_fast(self, state: LearnerState, tasks: Sequence[Task]) -> LearnerState:
-        """Add several tasks to the head alone, and solve it once; weight and bias are those of one by one."""
-        taken = {}
+        """Add several tasks to the head alone, and solve it once; weight and bias are those of one by one.
+
+        A task that was learned before, under the same pools, need not judge this head: what it said then counts. Else
+        each consolidation would have every task that waits judge the new head.
+        """
+        parts, seen = [], state
         for task in tasks:
-            if new := self.unseen(state, task):
-                taken[task.id] = self.described(state.pools, new), new.labels
-                state = state.having_seen(new)
-        return self.absorb(state, taken) if taken else state
+            if new := self.unseen(seen, task):
+                parts.append(new)
+                seen = seen.having_seen(new)
+        said = {part.id: known for part in parts if (known := self.cache.said(state.pools, part))}
+        return self.taken_in(state, parts, said) if parts else state
+
+    def taken_in(self, state: LearnerState, parts: Sequence[Task], said: Mapping[str, Said]) -> LearnerState:
+        """The state with the head of tasks whose images are all new.  said: of some of them by id, see `absorb`."""
+        taken = {part.id: (self.described(state.pools, part), part.labels) for part in parts}
+        learned = self.absorb(reduce(LearnerState.having_seen, parts, state), taken, said)
+        for part in parts:
+            self.cache.keep_said(state.pools, part, Said(learned.judged[part.id], learned.usual[part.id]))
+        return learned
 
     def consolidate(
         self,
@@ -133,7 +148,7 @@ class Learner:
 
         None where there is none. As long as the task lives and it is the same images, it is the same part.
         """
-        new = state.known.new(task.labels, task.digests)
+        new = state.known_of(task.labels).new(task.labels, task.digests)
         if new.all():
             return task
         return self.cache.part(task, new) if new.any() else None
@@ -223,17 +238,26 @@ class Learner:
         budgets = BudgetBatch.repeat(self.network.loop.budget, len(pixels), pixels.device)
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
-    def absorb(self, state: LearnerState, seen: Mapping[str, tuple[Tensor, tuple[str, ...]]]) -> LearnerState:
+    def absorb(
+        self,
+        state: LearnerState,
+        seen: Mapping[str, tuple[Tensor, tuple[str, ...]]],
+        said: Mapping[str, Said] | None = None,
+    ) -> LearnerState:
         """Add features [n, F] and labels of tasks, by id, to the statistics, and solve the head anew.
 
         Each of the tasks says how sharp that head is (`fit_sharpness`) and how strange images usually look to it
-        (`measure_usual`), judged by its own images as if they had been left out.
+        (`measure_usual`), judged by its own images as if they had been left out.  said: of some of them, what they said
+        of a head before, which counts instead.
         """
         taken, named = zip(*seen.values(), strict=True)
         found = self.solve(state.features.observe(torch.cat(taken), tuple(chain.from_iterable(named))))
         spread, known = Spread.of(found), found.moments.labels
         judged, usual = dict(state.judged), dict(state.usual)
         for task, (features, labels) in seen.items():
+            if said and task in said:
+                judged[task], usual[task] = said[task]
+                continue
             rows = label_rows(labels, known)
             judged[task] = fit_sharpness(found, features, rows)
             usual[task] = measure_usual(found, spread, features, rows)

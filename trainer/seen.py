@@ -58,6 +58,10 @@ class Seen:
                 added.setdefault(label, [self.images.get(label, NO_DIGESTS)]).append(digests)
         return Seen({**self.images, **{label: torch.cat(parts).unique() for label, parts in added.items()}})
 
+    def only(self, labels: Collection[str]) -> Seen:
+        """These of some labels."""
+        return Seen({label: self.images[label] for label in self.images.keys() & labels})
+
     def without(self, labels: Collection[str]) -> Seen:
         """These without the images of some labels."""
         return Seen({label: digests for label, digests in self.images.items() if label not in labels})

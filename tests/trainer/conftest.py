@@ -12,10 +12,13 @@ from torch import Tensor
 
 from exchange.records import Claim, Sample, TaskRecord, TaskState
 from model.backbone import Backbone
+from model.calibration import Sharpness
 from model.deliberation import LoopConfig
+from model.head import Discriminant
 from model.moments import label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
+from trainer import learner as learner_
 from trainer.config import LearnerConfig
 from trainer.corrected_features import Correction
 from trainer.learner import Learner
@@ -77,6 +80,20 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return extract(self, pools, pixels)
 
     monkeypatch.setattr(Learner, "extract", counted)
+    return counts
+
+
+@pytest.fixture
+def judges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of how many images each task is that judges a head."""
+    counts: list[int] = []
+    fit = learner_.fit_sharpness
+
+    def counted(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
+        counts.append(len(features))
+        return fit(found, features, rows)
+
+    monkeypatch.setattr(learner_, "fit_sharpness", counted)
     return counts
 
 

@@ -82,6 +82,26 @@ def test_tasks_learned_together_give_the_head_of_one_after_another_and_take_one_
     assert together.head.sharpness == pytest.approx(together.sharpness.ratio * assumed, rel=1e-3)
 
 
+def test_of_tasks_that_wait_only_those_judge_a_head_whose_features_or_images_are_new(
+    learner: Learner, first: Task, second: Task, judges: list[int]
+) -> None:
+    third, begun = stripes("t3", ("fox", "gnu"), seed=2), second.pick(range(0, 24, 2))
+    fast = reduce(learner.learn_fast, [first, begun], learner.start())
+    base = learner.adopt(learner.start(), first)
+    judges.clear()
+    served = learner.learn_all_fast(base, [begun, third])
+    assert judges == [len(third.labels)]
+    assert served.judged["t2"] == fast.judged["t2"]
+    assert served.usual["t2"] == fast.usual["t2"]
+    torch.testing.assert_close(served.head.weight[:, :5], learner.learn_fast(fast, third).head.weight[:, :5])
+    judges.clear()
+    learner.learn_all_fast(base, [second, third])
+    assert judges == [len(second.labels)], "served in part until now"
+    judges.clear()
+    learner.learn_all_fast(learner.consolidate(learner.start(), first), [second, third])
+    assert judges == [36, 24, 24], "elsewhere once slots were trained"
+
+
 def test_a_long_task_is_begun_with_every_class_and_no_image_is_looked_at_again(
     learner: Learner, first: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:

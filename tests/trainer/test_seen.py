@@ -108,6 +108,16 @@ def test_what_was_held_out_is_not_learned_later(learner: Learner, first: Task) -
     assert learner.adopt(state, replace(first, id="t2")).images == 18
 
 
+def test_what_is_known_of_some_labels_is_told_without_the_others(learner: Learner, first: Task) -> None:
+    first = numbered(first)
+    part, _ = first.pick([*range(0, 36, 2), *range(1, 36, 2)]).split(18)
+    state = learner.adopt(learner.start(), part)
+    known = state.known_of(("ant", "dog"))
+    assert set(known.images) == {"ant"}
+    assert known.images["ant"].equal(state.known.images["ant"])
+    assert len(known) == 12
+
+
 def test_an_image_of_a_forgotten_label_can_be_taught_again(
     learner: Learner, first: Task, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from model.checkpoint import Checkpoint
 from model.head import Discriminant
 from model.moments import ClassMoments
 from model.network import RetrievalViT
+from trainer.config import LearnerConfig
 from trainer.learner import Learner
 from trainer.task import Task
 
@@ -99,6 +100,22 @@ def test_each_of_many_waiting_tasks_takes_as_few_solves_as_one_alone(
             bench.wait_for(task, TaskState.CONSOLIDATED)
     # Each is served fast, learned for good, and served with those that still wait.
     assert len(solved) <= 3 * len(tasks)
+
+
+def test_a_backlog_is_drained_with_one_task_judging_a_head_at_a_time(
+    bench: Bench, first: Task, second: Task, judges: list[int]
+) -> None:
+    tasks = [first, second, stripes("t3", ("fox", "gnu"), seed=2)]
+    with bench.term() as term:
+        term.learner.config = LearnerConfig(epochs=0)
+        for task in tasks:
+            bench.submit(task)
+        term.accept_waiting(block_ms=0)
+        judges.clear()
+        while term.claims.pending:
+            term.consolidation.consolidate(term.claims.pending[0])
+    assert judges == [33, 22, 22], "less those held out"
+    assert set(bench.state().judged) == set(bench.state().usual) == set(bench.state().tasks)
 
 
 def test_what_is_unfinished_at_a_stop_goes_back_and_is_finished_later(bench: Bench, first: Task) -> None:
