@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from model.head import Discriminant, separation
-from model.left_out import judged_rows, left_out_logits
+from model.left_out import LeftOut, left_out_logits
 
 REACH, HALVINGS = 12.0, 12
 """A ratio lies within 2^-REACH..2^REACH, and is found to 2^(REACH / 2^HALVINGS), a fifth of a per cent."""
@@ -50,20 +50,13 @@ class Sharpness:
         return Sharpness(self.ratio ** (1 - share) * newer.ratio**share, weight)
 
 
-def fit_sharpness(discriminant: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
-    """The sharpness of least cross-entropy for features [n, F] of the classes `rows` [n], each image left out.
-
-    discriminant: solved from the moments of these features and all others.  If `judged_rows` finds no image to judge,
-    the weight is 0.
-    """
-    judged = judged_rows(discriminant, rows)
-    if not len(judged):
+def fit_sharpness(discriminant: Discriminant, left_out: LeftOut) -> Sharpness:
+    """The sharpness of least cross-entropy for some images, each left out. Without any, the weight is 0."""
+    if not len(left_out):
         return Sharpness()
     assumed = assumed_sharpness(discriminant.moments.means, discriminant.weight)
-    logits = assumed * left_out_logits(discriminant, features[judged], rows[judged])
-    return Sharpness(
-        fitted_ratio(logits, rows[judged]), len(judged) * discriminant.moments.counts.sum().item()
-    )
+    ratio = fitted_ratio(assumed * left_out_logits(discriminant, left_out), left_out.rows)
+    return Sharpness(ratio, len(left_out) * discriminant.moments.counts.sum().item())
 
 
 def fitted_ratio(logits: Tensor, targets: Tensor) -> float:

@@ -21,6 +21,33 @@ LEAST_JUDGED = 0.5
 """Share of classes with an image to spare, of a head that is judged: those of fewer would speak for all the others."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Images that judge a discriminant, each as if that had been solved without it.  m images, C classes.
+
+    features: [m, F], all of them in the moments.  rows: [m], their classes, each of two images or more.
+    distances: [m, C], see `left_out_distances`.
+    """
+
+    features: Tensor
+    rows: Tensor
+    distances: Tensor
+
+    @classmethod
+    def of(cls, discriminant: Discriminant, features: Tensor, rows: Tensor) -> LeftOut:
+        """Those to leave out of images [n, F] of the classes `rows` [n], see `judged_rows`.
+
+        discriminant: solved from the moments of these and all others.
+        """
+        judged = judged_rows(discriminant, rows)
+        features, rows = features[judged], rows[judged]
+        return cls(features, rows, left_out_distances(discriminant, features, rows))
+
+    def __len__(self) -> int:
+        """m, 0 where no image can be judged."""
+        return len(self.rows)
+
+
 def judged_rows(discriminant: Discriminant, rows: Tensor) -> Tensor:
     """Which of n images, of the classes `rows` [n], to leave out: their numbers [m], `MOST` at most.
 
@@ -38,22 +65,20 @@ def judged_rows(discriminant: Discriminant, rows: Tensor) -> Tensor:
     return judged
 
 
-def left_out_logits(discriminant: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
-    """Logits [n, C], up to a constant an image, of the discriminant solved without the image they are of.
-
-    features: [n, F], all of them in the moments.  rows: [n], their classes, each of two images or more.
+def left_out_logits(discriminant: Discriminant, left_out: LeftOut) -> Tensor:
+    """Logits [m, C], up to a constant an image, of the discriminant solved without the image they are of.
 
     Lambda, the degrees of freedom and the shared covariance that classes exceed stay as they are with the image. Of the
     volumes and gains of the classes' own covariances, only those of the image's class are computed anew.
     """
-    linear, covariances = left_out_linear(discriminant, features, rows), discriminant.covariances
+    linear, covariances = left_out_linear(discriminant, left_out), discriminant.covariances
     if covariances is None:
         return linear
-    sketches, whole = OwnSketches.of(discriminant, rows), []
+    sketches, whole = OwnSketches.of(discriminant, left_out.rows), []
     for logits, images, own in zip(
         linear.split(IMAGES_AT_ONCE),
-        features.split(IMAGES_AT_ONCE),
-        rows.unsqueeze(1).split(IMAGES_AT_ONCE),
+        left_out.features.split(IMAGES_AT_ONCE),
+        left_out.rows.unsqueeze(1).split(IMAGES_AT_ONCE),
         strict=True,
     ):
         volumes, gains = left_out_own(discriminant, sketches, images, own.squeeze(1))
@@ -64,15 +89,14 @@ def left_out_logits(discriminant: Discriminant, features: Tensor, rows: Tensor) 
     return torch.cat(whole)
 
 
-def left_out_linear(discriminant: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
-    """The linear part of `left_out_logits` [n, C]: minus half a squared distance to each mean, and the allowances."""
-    return discriminant.allowance(discriminant.moments.counts) - 0.5 * left_out_distances(
-        discriminant, features, rows
-    )
+def left_out_linear(discriminant: Discriminant, left_out: LeftOut) -> Tensor:
+    """The linear part of `left_out_logits` [m, C]: minus half a squared distance to each mean, and the allowances."""
+    return discriminant.allowance(discriminant.moments.counts) - 0.5 * left_out.distances
 
 
 def left_out_distances(discriminant: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
-    """Squared Mahalanobis distances [n, C] to all class means; arguments and what is left out as in `left_out_logits`.
+    """Squared Mahalanobis distances [n, C] of features [n, F] of the classes `rows` [n] to all class means, each image
+    left out as in `left_out_logits`.
 
     With M = Sigma + Lambda, r = x - mu_y, n_y images of its class and f degrees of freedom, leaving x out takes
     t r r^T with t = n_y / (n_y - 1) / f from the covariance and makes r n_y / (n_y - 1) as long. So, by Sherman and

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model.familiarity import PROBED, Familiarity
 from model.head import Discriminant
-from model.left_out import judged_rows, left_out_distances
+from model.left_out import LeftOut
 from model.moments import probes
 
 AXES = 256
@@ -190,17 +190,15 @@ def solve_familiarity(discriminant: Discriminant, spread: Spread | None, usual: 
     return Familiarity(*(part.float() for part in parts))
 
 
-def measure_usual(discriminant: Discriminant, spread: Spread | None, features: Tensor, rows: Tensor) -> Usual:
-    """What is usual of images of the classes `rows` [n] with features [n, F], each of them left out.
+def measure_usual(discriminant: Discriminant, spread: Spread | None, left_out: LeftOut) -> Usual:
+    """What is usual of some images, each of them left out.
 
-    discriminant: solved from the moments of these features and all others.  spread: of it.  Empty without a spread, or
-    if `judged_rows` finds no image to judge.
+    spread: of the discriminant.  Empty without a spread, or without an image.
     """
-    judged = judged_rows(discriminant, rows)
-    if spread is None or not len(judged):
+    if spread is None or not len(left_out):
         return Usual()
-    near, relative = spread.distances(left_out_distances(discriminant, features[judged], rows[judged]))
+    near, relative = spread.distances(left_out.distances)
     scaled = torch.stack(
         [(near / discriminant.error).clamp_min(LEAST).log(), relative / spread.information], dim=1
     )
-    return Usual.of(scaled, len(judged) * discriminant.moments.counts.sum().item())
+    return Usual.of(scaled, len(left_out) * discriminant.moments.counts.sum().item())

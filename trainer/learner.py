@@ -22,6 +22,7 @@ from model.calibration import assumed_sharpness, fit_sharpness
 from model.checkpoint import Checkpoint, feature_space
 from model.deliberation import Memory
 from model.head import Discriminant
+from model.left_out import LeftOut
 from model.moments import ClassMoments, fit_drift, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
@@ -258,9 +259,9 @@ class Learner:
             if said and task in said:
                 judged[task], usual[task] = said[task]
                 continue
-            rows = label_rows(labels, known)
-            judged[task] = fit_sharpness(found, features, rows)
-            usual[task] = measure_usual(found, spread, features, rows)
+            left_out = LeftOut.of(found, features, label_rows(labels, known))
+            judged[task] = fit_sharpness(found, left_out)
+            usual[task] = measure_usual(found, spread, left_out)
         return self.headed(replace(state, judged=judged, usual=usual), found, spread)
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:

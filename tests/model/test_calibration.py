@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.calibration import PULL, Sharpness, assumed_sharpness, fit_sharpness, fitted_ratio
 from model.head import Discriminant, Head
-from model.left_out import MOST
+from model.left_out import MOST, LeftOut
 from model.moments import ClassMoments, label_rows
 
 SHRINKAGE = 0.1
@@ -38,7 +38,8 @@ def solved(moments: ClassMoments) -> Discriminant:
 
 
 def fit(moments: ClassMoments, vectors: Tensor, rows: Tensor) -> Sharpness:
-    return fit_sharpness(solved(moments), vectors, rows)
+    found = solved(moments)
+    return fit_sharpness(found, LeftOut.of(found, vectors, rows))
 
 
 def sharpened(found: Discriminant, said: Sharpness) -> Head:
@@ -66,7 +67,7 @@ def test_covariances_of_classes_own_are_judged_too() -> None:
     moments, rows = learned(taught, tuple(f"class {i}" for i in range(CLASSES) for _ in range(per_class)))
     whole, off = solved(moments), {}
     for judged in (whole, replace(whole, covariances=None)):
-        head = sharpened(whole, fit_sharpness(judged, taught, rows))
+        head = sharpened(whole, fit_sharpness(judged, LeftOut.of(judged, taught, rows)))
         sure, answers = head.logits_of_many(asked).softmax(dim=1).max(dim=1)
         off[judged is whole] = (sure.mean() - (answers == rows).float().mean()).abs().item()
     assert off[True] < 0.03 < off[False]

@@ -13,6 +13,7 @@ from torch import Tensor
 from model import usual
 from model.familiarity import PROBED, Familiarity
 from model.head import Discriminant
+from model.left_out import LeftOut
 from model.moments import ClassMoments, label_rows
 from model.usual import EXPECTED, Spread, Usual, measure_usual, solve_familiarity
 
@@ -40,7 +41,7 @@ def taught(per_class: int = 40, classes: int = CLASSES) -> tuple[Familiarity, Di
     vectors = around(centres(classes), per_class, seed=1)
     found, rows = solved(vectors, per_class)
     spread = Spread.of(found)
-    measure = solve_familiarity(found, spread, measure_usual(found, spread, vectors, rows))
+    measure = solve_familiarity(found, spread, measure_usual(found, spread, LeftOut.of(found, vectors, rows)))
     assert measure is not None
     return measure, found
 
@@ -140,7 +141,7 @@ def test_a_new_class_of_few_images_is_seldom_strange_beside_classes_of_many() ->
     moments = ClassMoments.empty(DIM).observe(vectors, labels)
     found, rows = Discriminant.of(moments, 1.0), label_rows(labels, moments.labels)
     spread = Spread.of(found)
-    measure = solve_familiarity(found, spread, measure_usual(found, spread, vectors, rows))
+    measure = solve_familiarity(found, spread, measure_usual(found, spread, LeftOut.of(found, vectors, rows)))
     assert measure is not None
     unseen = around(means[-1:], 400, seed=9)
     assert share_below(measure, unseen, 0.01) < 0.05
@@ -151,7 +152,7 @@ def test_rounding_does_not_matter_where_images_of_a_class_are_nearly_alike() -> 
     vectors = centres(CLASSES).repeat_interleave(5, dim=0) + 1e-3 * around(torch.zeros(1, DIM), 40, seed=1)
     found, rows = solved(vectors, 5)
     spread = Spread.of(found)
-    measure = solve_familiarity(found, spread, measure_usual(found, spread, vectors, rows))
+    measure = solve_familiarity(found, spread, measure_usual(found, spread, LeftOut.of(found, vectors, rows)))
     assert measure is not None
     exact = Familiarity(*(part.double() for part in measure.parts().values()))
     torch.testing.assert_close(measure.of(vectors), exact.of(vectors.double()).float(), rtol=0, atol=0.05)
@@ -161,7 +162,7 @@ def test_rounding_does_not_matter_where_images_of_a_class_are_nearly_alike() -> 
 def test_nothing_is_told_of_one_class_or_of_too_few_images(classes: int, per_class: int) -> None:
     vectors = around(centres(classes), per_class, seed=1)
     found, rows = solved(vectors, per_class)
-    said = measure_usual(found, Spread.of(found), vectors, rows)
+    said = measure_usual(found, Spread.of(found), LeftOut.of(found, vectors, rows))
     assert said == Usual()
     assert solve_familiarity(found, Spread.of(found), said) is None
     assert found.head().familiar(vectors).isnan().all()

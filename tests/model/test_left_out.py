@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model.covariances import CLOSEST, own_directions
 from model.head import Discriminant
-from model.left_out import left_out_linear, left_out_logits
+from model.left_out import LeftOut, left_out_distances, left_out_linear, left_out_logits
 from model.moments import ClassMoments, label_rows
 from model.shrinkage import ridge
 
@@ -38,10 +38,16 @@ def without(row: int, vectors: Tensor, labels: tuple[str, ...]) -> ClassMoments:
     return observed(vectors[others], tuple(labels[i] for i in others))
 
 
+def left_out_all(found: Discriminant, vectors: Tensor, rows: Tensor) -> LeftOut:
+    """More than are judged where there are many."""
+    return LeftOut(vectors, rows, left_out_distances(found, vectors, rows))
+
+
 def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
     vectors, labels = images(per_class=6, seed=1)
     moments = observed(vectors, labels)
-    found = left_out_linear(solved(moments), vectors, label_rows(labels, moments.labels))
+    whole = solved(moments)
+    found = left_out_linear(whole, left_out_all(whole, vectors, label_rows(labels, moments.labels)))
     added = ridge(moments.covariance, moments.freedom, SHRINKAGE).diag()
     for row in (0, 7, 29):
         left = without(row, vectors, labels)
@@ -49,8 +55,8 @@ def test_leaving_an_image_out_gives_what_solving_without_it_would() -> None:
         off = vectors[row].double() - left.means  # [C, d]
         distances = (off * torch.linalg.solve(covariance, off.mT).mT).sum(dim=1)
         own = label_rows(labels, moments.labels)[row]
-        expected = solved(moments).allowance(moments.counts) - 0.5 * distances
-        expected[own] += 0.5 * solved(moments).error * (1 / 5 - 1 / 6)  # its mean is one of five, not six
+        expected = whole.allowance(moments.counts) - 0.5 * distances
+        expected[own] += 0.5 * whole.error * (1 / 5 - 1 / 6)  # its mean is one of five, not six
         torch.testing.assert_close(found[row].log_softmax(dim=0), expected.log_softmax(dim=0))
 
 
@@ -59,7 +65,8 @@ def test_the_covariance_of_its_own_class_is_solved_without_it(per_class: int) ->
     vectors, labels = images(per_class, seed=1)
     moments = observed(vectors, labels)
     whole, rows = solved(moments), label_rows(labels, moments.labels)
-    found, linear = left_out_logits(whole, vectors, rows), left_out_linear(whole, vectors, rows)
+    left_out = left_out_all(whole, vectors, rows)
+    found, linear = left_out_logits(whole, left_out), left_out_linear(whole, left_out)
     worked_out = 0
     for row in range(0, len(labels), 7):
         own, left = rows[row], without(row, vectors, labels)
@@ -83,7 +90,7 @@ def test_an_image_that_its_class_was_solved_from_would_seem_closer_to_it() -> No
     moments = observed(vectors, labels)
     whole, rows = solved(moments), label_rows(labels, moments.labels)
     column = rows.unsqueeze(1)
-    left = left_out_logits(whole, vectors, rows).log_softmax(dim=1).gather(1, column)
+    left = left_out_logits(whole, left_out_all(whole, vectors, rows)).log_softmax(dim=1).gather(1, column)
     seen = whole.head().logits(vectors).log_softmax(dim=1).gather(1, column)
     assert left.mean() < seen.mean()
 
@@ -101,7 +108,8 @@ def test_classes_that_moved_were_forgotten_or_come_again_are_still_judged() -> N
     for before in (carried, all_but_one, none):
         after = before.observe(more, names)
         rows = label_rows(names, after.labels)
-        found = left_out_logits(solved(after), more, rows)
-        assert torch.isfinite(found).all()
-        own = left_out_linear(solved(after), more, rows).gather(1, rows.unsqueeze(1))
+        whole = solved(after)
+        left_out = left_out_all(whole, more, rows)
+        assert torch.isfinite(left_out_logits(whole, left_out)).all()
+        own = left_out_linear(whole, left_out).gather(1, rows.unsqueeze(1))
         assert (own <= 0).all(), "half a squared distance, negated"

@@ -15,6 +15,7 @@ from model.backbone import Backbone
 from model.calibration import Sharpness
 from model.deliberation import LoopConfig
 from model.head import Discriminant
+from model.left_out import LeftOut
 from model.moments import label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
@@ -89,9 +90,9 @@ def judges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     fit = learner_.fit_sharpness
 
-    def counted(found: Discriminant, features: Tensor, rows: Tensor) -> Sharpness:
-        counts.append(len(features))
-        return fit(found, features, rows)
+    def counted(found: Discriminant, left_out: LeftOut) -> Sharpness:
+        counts.append(len(left_out))
+        return fit(found, left_out)
 
     monkeypatch.setattr(learner_, "fit_sharpness", counted)
     return counts

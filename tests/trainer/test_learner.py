@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model import left_out
 from model.calibration import assumed_sharpness
 from model.head import Discriminant
 from model.moments import ClassMoments
@@ -80,6 +81,22 @@ def test_tasks_learned_together_give_the_head_of_one_after_another_and_take_one_
     )  # the last one knew all of them either way
     assumed = assumed_sharpness(together.features.means, together.head.weight)
     assert together.head.sharpness == pytest.approx(together.sharpness.ratio * assumed, rel=1e-3)
+
+
+def test_images_are_left_out_once_for_all_that_a_task_says(
+    learner: Learner, first: Task, second: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, distances = [], left_out.left_out_distances
+
+    def counted(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
+        left.append(len(features))
+        return distances(found, features, rows)
+
+    monkeypatch.setattr(left_out, "left_out_distances", counted)
+    learned = learner.learn_all_fast(learner.start(), [first, second])
+    assert left == [36, 24]
+    assert [said.weight for said in learned.judged.values()] == [36 * 60, 24 * 60]
+    assert [said.images for said in learned.usual.values()] == [36, 24]
 
 
 def test_of_tasks_that_wait_only_those_judge_a_head_whose_features_or_images_are_new(
