@@ -25,6 +25,7 @@ Shapes: C classes, F channels, S columns of a sketch, R = min(DIRECTIONS, S) dir
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -52,16 +53,21 @@ class ClassCovariances:
     offsets: Tensor
 
     @classmethod
-    def solve(cls, moments: ClassMoments, cholesky: Tensor) -> tuple[ClassCovariances, Tensor]:
+    def solve(
+        cls, moments: ClassMoments, cholesky: Tensor, pause: Callable[[], None] = lambda: None
+    ) -> tuple[ClassCovariances, Tensor]:
         """The covariances of all classes, and the volumes v_c [C] that they pay.
 
-        cholesky: [F, F], L lower triangular with L L^T = Sigma.
+        cholesky: [F, F], L lower triangular with L L^T = Sigma.  pause: called before each `CLASSES_AT_ONCE` classes.
         """
         lower = cholesky.float()  # its condition is but the root of the covariance's
         parts = zip(
             moments.scatter.split(CLASSES_AT_ONCE), moments.counts.float().split(CLASSES_AT_ONCE), strict=True
         )
-        solved = [own_directions(scatter, counts, lower) for scatter, counts in parts]
+        solved = []
+        for scatter, counts in parts:
+            pause()
+            solved.append(own_directions(scatter, counts, lower))
         directions, volumes = (torch.cat(part) for part in zip(*solved, strict=True))
         offsets = directions @ moments.means.float().unsqueeze(-1)
         return cls(directions, offsets.squeeze(-1)), volumes

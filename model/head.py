@@ -24,6 +24,7 @@ that too, and better, at a fraction of the size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -111,13 +112,18 @@ class Discriminant:
     volumes: Tensor
 
     @classmethod
-    def of(cls, moments: ClassMoments, shrinkage: float | None = None) -> Discriminant:
-        """Solve moments, with the ridge that `regularised` finds, or that of a given shrinkage."""
-        solved = regularised(moments, shrinkage)
+    def of(
+        cls, moments: ClassMoments, shrinkage: float | None = None, pause: Callable[[], None] = lambda: None
+    ) -> Discriminant:
+        """Solve moments, with the ridge that `regularised` finds, or that of a given shrinkage.
+
+        pause: called between pieces of it that may take seconds each; may raise to abandon the work.
+        """
+        solved = regularised(moments, shrinkage, pause)
         known = moments, solved.cholesky, solved.weight(moments.means), solved.error
         if not moments.scatter.shape[2]:
             return cls(*known, None, torch.zeros_like(moments.counts))
-        covariances, volumes = ClassCovariances.solve(moments, solved.cholesky)
+        covariances, volumes = ClassCovariances.solve(moments, solved.cholesky, pause)
         return cls(*known, covariances, volumes.double())
 
     @property

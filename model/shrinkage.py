@@ -29,7 +29,7 @@ Shapes: F channels, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,7 +82,11 @@ class Regularised:
     ) -> Regularised:
         """With Lambda as `ridge` gives it for the same arguments. One factorisation, O(F^3)."""
         added = ridge(covariance, freedom, shrinkage, prior)
-        cholesky = torch.linalg.cholesky(covariance + added.diag())
+        spread = covariance.clone()
+        spread.diagonal().add_(
+            added
+        )  # of a wide backbone, another matrix for a sum would be hundreds of megabytes
+        cholesky = torch.linalg.cholesky(spread)
         # Hutchinson's estimate of a trace (Communications in Statistics 1989): all F less that of Lambda's part.
         random = probes(len(covariance), TRACE_PROBES)
         hidden = torch.linalg.solve_triangular(cholesky, added.sqrt().unsqueeze(1) * random, upper=False)
@@ -118,32 +122,40 @@ def between_pairs(inner: Tensor) -> Tensor:
     return own.unsqueeze(1) + own - inner - inner.mT
 
 
-def regularised(moments: ClassMoments, shrinkage: float | None = None) -> Regularised:
+def regularised(
+    moments: ClassMoments, shrinkage: float | None = None, pause: Callable[[], None] = lambda: None
+) -> Regularised:
     """Their covariance with the ridge of the given shrinkage; without one, with the ridge of the fewest expected
     errors.
 
     If hardly any class has two images, the covariance of the class means is used instead.
+    pause: called before each factorisation, which takes seconds on a wide backbone; may raise to abandon the work.
     """
     covariance, freedom = moments.covariance, moments.freedom
+
+    def tried(share: float, prior: float = DRAWN_PRIOR) -> Regularised:
+        pause()
+        return Regularised.of(covariance, freedom, share, prior)
+
     classes = len(moments.labels)
     if classes > 1 and moments.counts.sum() - classes < min(SPARE_SHARE * classes, SPARE):
         return between(moments.means, USUAL_SHARE if shrinkage is None else shrinkage)
-    best = Regularised.of(covariance, freedom, USUAL_SHARE if shrinkage is None else shrinkage)
+    best = tried(USUAL_SHARE if shrinkage is None else shrinkage)
     if shrinkage is not None or classes < 2 or freedom < LEAST_FREEDOM:
         return best
     rows = compared(moments.labels)
     means, counts = moments.means[rows], moments.counts[rows]
     prior, least = DRAWN_PRIOR, best.log_expected_errors(means, counts)
-    own = Regularised.of(covariance, freedom, USUAL_SHARE, OWN_PRIOR)
+    own = tried(USUAL_SHARE, OWN_PRIOR)
     if (errors := own.log_expected_errors(means, counts)) < least + LEAST_SAVING:
         best, prior, least = own, OWN_PRIOR, errors
     share = USUAL_SHARE
     while share > LEAST_SHARE:
         share /= 2
-        tried = Regularised.of(covariance, freedom, share, prior)
-        if (errors := tried.log_expected_errors(means, counts)) >= least + LEAST_SAVING:
+        halved = tried(share, prior)
+        if (errors := halved.log_expected_errors(means, counts)) >= least + LEAST_SAVING:
             break  # they fall to the least and rise again
-        best, least = tried, errors
+        best, least = halved, errors
     return best
 
 

@@ -37,6 +37,9 @@ KEPT_DRIFTS = 8
 """Consolidations that a feature can be followed over: each adds a map [F, F] to the state."""
 
 
+OBSERVED = 1024
+"""Images added to the moments at once: a second of work on a wide backbone."""
+
 Between = Callable[[], None] | None
 """Called between batches of images; may raise to abandon the work."""
 
@@ -48,9 +51,12 @@ class Learner:
     """
 
     def __init__(
-        self, network: RetrievalViT, config: LearnerConfig, pause: Callable[[], None] | None = None
+        self, network: RetrievalViT, config: LearnerConfig, pause: Callable[[], None] = lambda: None
     ) -> None:
-        """pause: called before each batch of images whose features are taken; may raise to abandon the work."""
+        """pause: called between pieces of work that take seconds at most; may raise to abandon the work.
+
+        Such are batches of images whose features are taken, and steps of solving the head.
+        """
         self.network = network
         self.config = config
         self.pause = pause
@@ -133,6 +139,7 @@ class Learner:
         after = self.described(pools, new)
         if not after.isfinite().all():  # no loss comes after the last update to show that it was one too many
             raise Diverged("features under the trained slots are not finite")
+        self.pause()
         drift = fit_drift(before, after, self.config.drift_ridge)
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
@@ -234,8 +241,7 @@ class Learner:
 
     def features(self, memories: Sequence[Memory], pixels: Tensor) -> Tensor:
         """One batch of them, pixels [B, 3, px, px] where the network is -> [B, F] on the CPU."""
-        if self.pause:
-            self.pause()
+        self.pause()
         budgets = BudgetBatch.repeat(self.network.loop.budget, len(pixels), pixels.device)
         return F.normalize(self.network(pixels, memories, budgets).vectors.float().cpu(), dim=-1)
 
@@ -252,13 +258,14 @@ class Learner:
         of a head before, which counts instead.
         """
         taken, named = zip(*seen.values(), strict=True)
-        found = self.solve(state.features.observe(torch.cat(taken), tuple(chain.from_iterable(named))))
+        found = self.solve(self.observed(state.features, torch.cat(taken), tuple(chain.from_iterable(named))))
         spread, known = Spread.of(found), found.moments.labels
         judged, usual = dict(state.judged), dict(state.usual)
         for task, (features, labels) in seen.items():
             if said and task in said:
                 judged[task], usual[task] = said[task]
                 continue
+            self.pause()
             left_out = LeftOut.of(found, features, label_rows(labels, known))
             judged[task] = fit_sharpness(found, left_out)
             usual[task] = measure_usual(found, spread, left_out)
@@ -266,7 +273,15 @@ class Learner:
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F], of no task, to the statistics, and solve the head anew. They judge nothing."""
-        return self.resolved(state, state.features.observe(features, labels))
+        return self.resolved(state, self.observed(state.features, features, labels))
+
+    def observed(self, moments: ClassMoments, features: Tensor, labels: tuple[str, ...]) -> ClassMoments:
+        """The moments with labelled features [n, F], `OBSERVED` of them at a time."""
+        for start in range(0, len(labels), OBSERVED):
+            self.pause()
+            rows = slice(start, start + OBSERVED)
+            moments = moments.observe(features[rows], labels[rows])
+        return moments
 
     def resolved(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
         """The state with other moments, and the head solved from them; what tasks said of earlier ones stays."""
@@ -285,7 +300,7 @@ class Learner:
 
     def solve(self, moments: ClassMoments) -> Discriminant:
         """What the head is made of, with the shrinkage configured, or found."""
-        return Discriminant.of(moments, self.config.shrinkage)
+        return Discriminant.of(moments, self.config.shrinkage, self.pause)
 
     def space(self, pools: Pools) -> str:
         """Where features under some pools lie; see `feature_space`."""

@@ -19,7 +19,7 @@ from model.left_out import LeftOut
 from model.moments import label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
-from trainer import learner as learner_
+from trainer import learner as learners
 from trainer.config import LearnerConfig
 from trainer.corrected_features import Correction
 from trainer.learner import Learner
@@ -88,13 +88,13 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def judges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Of how many images each task is that judges a head."""
     counts: list[int] = []
-    fit = learner_.fit_sharpness
+    fit = learners.fit_sharpness
 
     def counted(found: Discriminant, left_out: LeftOut) -> Sharpness:
         counts.append(len(left_out))
         return fit(found, left_out)
 
-    monkeypatch.setattr(learner_, "fit_sharpness", counted)
+    monkeypatch.setattr(learners, "fit_sharpness", counted)
     return counts
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from model import left_out
+from model import covariances, left_out
 from model.calibration import assumed_sharpness
 from model.head import Discriminant
 from model.moments import ClassMoments
 from model.network import RetrievalViT
 from model.pools import Pools
+from trainer import learner as learners
 from trainer.config import LearnerConfig
 from trainer.epochs import Diverged, EpochState
 from trainer.learner import Learner
@@ -233,6 +236,45 @@ def test_it_may_be_abandoned_before_any_batch_of_images(network: RetrievalViT, f
     with pytest.raises(Abandoned):
         learner.learn_fast(learner.start(), first)
     assert batches == 3
+
+
+def test_it_may_be_abandoned_between_the_steps_of_solving_a_head(
+    learner: Learner, first: Task, second: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes seconds on a wide backbone, and a trainer that is asked to stop is given twenty."""
+    happened: list[str] = []
+
+    def noted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (happened.append(what), function(*arguments))[1]
+
+    for place, name in (
+        (torch.linalg, "cholesky"),
+        (covariances, "own_directions"),
+        (learners, "fit_drift"),
+        (learners, "fit_sharpness"),
+        (ClassMoments, "observe"),
+    ):
+        monkeypatch.setattr(place, name, noted(name, getattr(place, name)))
+    monkeypatch.setattr(learner, "pause", lambda: happened.append("pause"))
+    monkeypatch.setattr(learners, "OBSERVED", 20)
+    learner.consolidate(learner.adopt(learner.start(), first), second)
+    steps = [what for what in happened if what != "pause"]
+    assert steps.count("cholesky") >= 4
+    assert steps.count("observe") == 4, "of 36 and 24 images, 20 at a time"
+    assert set(steps) == {"cholesky", "own_directions", "fit_drift", "fit_sharpness", "observe"}
+    assert all(happened[place - 1] == "pause" for place, what in enumerate(happened) if what != "pause")
+
+
+def test_moments_of_many_images_are_the_same_whatever_their_number_at_once(
+    learner: Learner, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = learner.learn_fast(learner.start(), first)
+    monkeypatch.setattr(learners, "OBSERVED", 5)
+    apart = learner.learn_fast(learner.start(), replace(first))
+    assert apart.labels == at_once.labels
+    torch.testing.assert_close(apart.features.gram, at_once.features.gram)
+    torch.testing.assert_close(apart.features.scatter, at_once.features.scatter, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(apart.head.weight, at_once.head.weight, rtol=1e-4, atol=1e-4)
 
 
 def test_images_and_labels_come_in_pairs(first: Task) -> None:
