@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor
 
 from model.calibration import Sharpness
 from model.pools import Pools
 from model.usual import Usual
+from trainer.state import LearnerState
 from trainer.task import Task
 
 MEASURED_UNDER = 2
@@ -31,7 +32,7 @@ class Said(NamedTuple):
 class FeatureCache:
     """The features last taken of each task, and what of it was new, so that each image passes the backbone once.
 
-    Also what each said of the last head that it judged.
+    Also what each said of the last head that it judged, and the head that it was served with alone.
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,9 @@ class FeatureCache:
         self._parts: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
         self._said: WeakKeyDictionary[Task, tuple[Pools, Said]] = WeakKeyDictionary()
+        self._learned: WeakKeyDictionary[Task, tuple[ref[LearnerState], ref[LearnerState]]] = (
+            WeakKeyDictionary()
+        )
         self._measured: list[tuple[Pools, dict[bytes, Tensor]]] = []
 
     def part(self, task: Task, rows: Tensor) -> Task:
@@ -80,6 +84,15 @@ class FeatureCache:
     def keep_said(self, pools: Pools, task: Task, said: Said) -> None:
         """Remember what a task's images said of a head, in place of earlier sayings."""
         self._said[task] = pools, said
+
+    def learned(self, state: LearnerState, task: Task) -> LearnerState | None:
+        """What `keep_learned` was told of this very state and task, for as long as somebody holds both states."""
+        before, after = self._learned.get(task, (None, None))
+        return after() if before is not None and after is not None and before() is state else None
+
+    def keep_learned(self, state: LearnerState, task: Task, learned: LearnerState) -> None:
+        """Remember what a state became by learning a task fast."""
+        self._learned[task] = ref(state), ref(learned)
 
     def measured(self, pools: Pools) -> dict[bytes, Tensor]:
         """Features [F] of the images last measured under some pools, by `image_names`."""

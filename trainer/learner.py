@@ -90,7 +90,7 @@ class Learner:
         Images that the state knows under the same label are not added again.
         """
         new = self.unseen(state, task)
-        return state if new is None else self.taken_in(state, [new], {})
+        return state if new is None else self.alone(state, new)
 
     def learn_all_fast(self, state: LearnerState, tasks: Sequence[Task]) -> LearnerState:
         """Add several tasks to the head alone, and solve it once; weight and bias are those of one by one.
@@ -104,7 +104,18 @@ class Learner:
                 parts.append(new)
                 seen = seen.having_seen(new)
         said = {part.id: known for part in parts if (known := self.cache.said(state.pools, part))}
+        if len(parts) == 1 and not said:
+            return self.alone(state, parts[0])
         return self.taken_in(state, parts, said) if parts else state
+
+    def alone(self, state: LearnerState, part: Task) -> LearnerState:
+        """The state with the head of a task whose images are all new.
+
+        A task that is consolidated by the head alone, with nothing else on top, takes the head that is served already.
+        """
+        learned = self.cache.learned(state, part) or self.taken_in(state, [part], {})
+        self.cache.keep_learned(state, part, learned)
+        return learned
 
     def taken_in(self, state: LearnerState, parts: Sequence[Task], said: Mapping[str, Said]) -> LearnerState:
         """The state with the head of tasks whose images are all new.  said: of some of them by id, see `absorb`."""

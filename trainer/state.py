@@ -34,7 +34,7 @@ class Drift:
     map: Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class LearnerState:
     """Pools, and what the head is solved from. C classes, F channels that the head reads.
 

@@ -16,7 +16,7 @@ from model.calibration import Sharpness
 from model.deliberation import LoopConfig
 from model.head import Discriminant
 from model.left_out import LeftOut
-from model.moments import label_rows
+from model.moments import ClassMoments, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
 from trainer import learner as learners
@@ -96,6 +96,20 @@ def judges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(learners, "fit_sharpness", counted)
     return counts
+
+
+@pytest.fixture
+def solved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many classes each head is of that is solved."""
+    classes: list[int] = []
+    solve = Learner.solve
+
+    def counted(self: Learner, moments: ClassMoments) -> Discriminant:
+        classes.append(len(moments.labels))
+        return solve(self, moments)
+
+    monkeypatch.setattr(Learner, "solve", counted)
+    return classes
 
 
 @pytest.fixture(scope="session")

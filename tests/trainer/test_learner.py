@@ -60,16 +60,8 @@ def test_the_fast_head_is_the_same_in_any_order_of_tasks(learner: Learner, first
 
 
 def test_tasks_learned_together_give_the_head_of_one_after_another_and_take_one_solve(
-    network: RetrievalViT, first: Task, second: Task
+    learner: Learner, first: Task, second: Task, solved: list[int]
 ) -> None:
-    solved: list[int] = []
-
-    class Counting(Learner):
-        def solve(self, moments: ClassMoments) -> Discriminant:
-            solved.append(len(moments.labels))
-            return super().solve(moments)
-
-    learner = Counting(network, LearnerConfig())
     again = replace(second, id="t3", labels=("elk", "fox") * (len(second.labels) // 2))
     apart = reduce(learner.learn_fast, [first, second, again], learner.start())
     solved.clear()
@@ -84,6 +76,21 @@ def test_tasks_learned_together_give_the_head_of_one_after_another_and_take_one_
     )  # the last one knew all of them either way
     assumed = assumed_sharpness(together.features.means, together.head.weight)
     assert together.head.sharpness == pytest.approx(together.sharpness.ratio * assumed, rel=1e-3)
+
+
+def test_the_same_task_on_the_same_state_is_solved_once_as_long_as_somebody_holds_what_came_of_it(
+    learner: Learner, first: Task, second: Task, solved: list[int]
+) -> None:
+    start = learner.start()
+    fast = learner.learn_fast(start, first)
+    assert learner.adopt(start, first) == fast.having_learned("t1", first.labels)
+    assert solved == [3]
+    learner.learn_fast(fast, second)
+    learner.learn_fast(start, replace(first))
+    learner.learn_fast(learner.start(), first)
+    assert solved == [3, 5, 3, 3], "another state, another task"
+    learner.adopt(start, first)
+    assert solved == [3, 5, 3, 3, 3]
 
 
 def test_images_are_left_out_once_for_all_that_a_task_says(

@@ -15,8 +15,6 @@ from exchange.lease import Lease
 from exchange.records import Sample, TaskState
 from model.backbone import load_backbone
 from model.checkpoint import Checkpoint
-from model.head import Discriminant
-from model.moments import ClassMoments
 from model.network import RetrievalViT
 from trainer.config import LearnerConfig
 from trainer.learner import Learner
@@ -85,21 +83,31 @@ def test_no_more_tasks_are_held_than_memory_is_meant_for(bench: Bench, first: Ta
 
 
 def test_each_of_many_waiting_tasks_takes_as_few_solves_as_one_alone(
-    bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, first: Task, solved: list[int]
 ) -> None:
-    solve, solved = Learner.solve, []
-
-    def counted(self: Learner, moments: ClassMoments) -> Discriminant:
-        solved.append(len(moments.labels))
-        return solve(self, moments)
-
-    monkeypatch.setattr(Learner, "solve", counted)
     tasks = [bench.submit(replace(first.pick([row]), id=f"t{row}")) for row in range(6)]
     with bench.trainer(FAST):
         for task in tasks:
             bench.wait_for(task, TaskState.CONSOLIDATED)
     # Each is served fast, learned for good, and served with those that still wait.
     assert len(solved) <= 3 * len(tasks)
+
+
+def test_a_task_alone_is_learned_for_good_with_the_head_that_is_served_already(
+    bench: Bench, first: Task, second: Task, solved: list[int]
+) -> None:
+    with bench.term() as term:
+        term.learner.config = LearnerConfig(epochs=0)
+        for task, classes in ((first, 3), (second, 5)):
+            bench.submit(task)
+            term.accept_waiting(block_ms=0)
+            served = term.knowledge.serving
+            term.consolidation.consolidate(term.claims.pending[0])
+            learned = term.knowledge.base.state
+            assert solved.count(classes) == len(solved), "one head"
+            assert (learned.head, learned.features) == (served.head, served.features)
+            solved.clear()
+    assert bench.state().tasks == learned.tasks
 
 
 def test_a_backlog_is_drained_with_one_task_judging_a_head_at_a_time(
