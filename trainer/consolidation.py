@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -65,23 +65,28 @@ class Consolidation:
                 self.claims.finish(pending.claim, figures, self.knowledge.base.version)
                 return
             self.promotion.shelf.leave_out(pending.task.id, built_on.seen)
-            state, trained = self.train(pending, new)
+
+            def between() -> None:
+                self.look_up(pending, built_on)
+
+            state, trained = self.train(pending, new, between)
             try:
-                state, report = self.promotion.examine(
-                    built_on, state, pending.task, lambda: self.look_up(pending, built_on)
-                )
+                state, report = self.promotion.examine(built_on, state, pending.task, between)
             except Refused as error:
                 self.refuse(pending, str(error))
                 return
             figures |= trained | report.metrics | diagnosed(self.learner, state.pools, pending.task)
             figures["seconds_to_consolidate"] = time.monotonic() - started
+            self.knowledge.foresee(state, {pending.task.id}, between)
             self.promote(pending, state, figures)
 
-    def train(self, pending: Pending, new: Task) -> tuple[LearnerState, dict[str, float]]:
+    def train(
+        self, pending: Pending, new: Task, between: Callable[[], None]
+    ) -> tuple[LearnerState, dict[str, float]]:
         """The base state with a task learned for good, and the figures of its last training step.
 
         Training goes on after the last finished epoch if there is one.
-        new: the part of the task that the base state does not know.
+        new: the part of the task that the base state does not know.  between: called where no training step is made.
         """
         task, built_on = pending.task, self.knowledge.base.state
         figures: dict[str, float] = {}
@@ -93,7 +98,8 @@ class Consolidation:
 
         on_epoch, resume = self.epochs.saver(task.id, basis), self.epochs.load(task.id, basis)
         try:
-            return self.learner.consolidate(built_on, task, progress, on_epoch, resume), figures
+            state = self.learner.consolidate(built_on, task, progress, on_epoch, resume, between)
+            return state, figures
         except Diverged:
             log.warning("training diverged, slots left out", task=task.id)
             return self.learner.adopt(built_on, task), figures

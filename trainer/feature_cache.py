@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor
@@ -18,8 +18,10 @@ from model.usual import Usual
 from trainer.state import LearnerState
 from trainer.task import Task
 
-MEASURED_UNDER = 2
-"""Pools whose features of held-out images are kept: new slots may be left out again once they were measured."""
+Made = TypeVar("Made")
+
+POOLS = 2
+"""Pools whose features of an image are kept: those built on, and those with new slots that may be left out again."""
 
 
 class Said(NamedTuple):
@@ -36,7 +38,7 @@ class FeatureCache:
     """
 
     def __init__(self) -> None:
-        self._features: WeakKeyDictionary[Task, tuple[Pools, Tensor]] = WeakKeyDictionary()
+        self._features: WeakKeyDictionary[Task, list[tuple[Pools, Tensor]]] = WeakKeyDictionary()
         self._parts: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[Task, tuple[Tensor, Task]] = WeakKeyDictionary()
         self._said: WeakKeyDictionary[Task, tuple[Pools, Said]] = WeakKeyDictionary()
@@ -53,13 +55,13 @@ class FeatureCache:
         return last[1]
 
     def features(self, pools: Pools, task: Task) -> Tensor | None:
-        """Features [n, F] of a task's images, if the last that were taken were under these pools."""
-        last = self._features.get(task)
-        return last[1] if last is not None and last[0].same(pools) else None
+        """Features [n, F] of a task's images under some pools, if those are among the last they were taken under."""
+        taken = self._features.get(task, [])
+        return next((features for kept, features in taken if kept.same(pools)), None)
 
     def keep(self, pools: Pools, task: Task, features: Tensor) -> Tensor:
-        """Remember features [n, F] of a task's images in place of earlier ones; returns them."""
-        self._features[task] = pools, features
+        """Remember features [n, F] of a task's images under some pools; returns them."""
+        self._features[task] = newest(pools, features, self._features.get(task, []))
         self._begun.pop(task, None)
         return features
 
@@ -100,8 +102,12 @@ class FeatureCache:
 
     def keep_measured(self, pools: Pools, features: dict[bytes, Tensor]) -> None:
         """Remember features [F] of the images measured under some pools, in place of those measured before."""
-        others = [entry for entry in self._measured if not entry[0].same(pools)]
-        self._measured = [(pools, features), *others][:MEASURED_UNDER]
+        self._measured = newest(pools, features, self._measured)
+
+
+def newest(pools: Pools, made: Made, before: Sequence[tuple[Pools, Made]]) -> list[tuple[Pools, Made]]:
+    """What was made under some pools, and before it under others: of as many as are kept, newest first."""
+    return [(pools, made), *(entry for entry in before if not entry[0].same(pools))][:POOLS]
 
 
 def image_names(pixels: Tensor) -> Sequence[bytes]:

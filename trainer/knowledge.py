@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import structlog
@@ -73,11 +73,27 @@ class Knowledge:
 
         taken: ids of those that the base knows already.
         """
-        claims = self.claims
-        tasks = [pending.shown for pending in claims.pending if pending.task.id not in taken]
-        corrections = [held for held in claims.corrections if held.claim.task.id not in taken]
-        state = self.learner.learn_all_fast(self.base.state, tasks)
+        corrections = [held for held in self.claims.corrections if held.claim.task.id not in taken]
+        state = self.learner.learn_all_fast(self.base.state, self.shown(taken))
         self.hold(correct(self.learner, state, self.followed(state, corrections)), taken)
+
+    def shown(self, taken: Collection[str] = ()) -> list[Task]:
+        """What is served of the tasks that wait, less those `taken`, oldest first."""
+        return [pending.shown for pending in self.claims.pending if pending.task.id not in taken]
+
+    def foresee(self, state: LearnerState, taken: Collection[str], between: Callable[[], None]) -> None:
+        """Take the features of all that waits as `rebuild` would once a state is the base, so that it takes none.
+
+        Other work may be done in between as long as the state is not the base yet.
+        taken: as for `rebuild`.  between: called before each batch of images; what arrives in it is described, too.
+        """
+        if state.pools is self.base.state.pools:
+            return
+        done: set[Task] = set()
+        while left := [part for part in self.learner.parts(state, self.shown(taken)) if part not in done]:
+            for part in left:
+                self.learner.described(state.pools, part, between)
+            done.update(left)
 
     def unseen(self, pending: Pending) -> Task | None:
         """What of a task that waits neither the base nor those before it know; see `Learner.unseen`."""

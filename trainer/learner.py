@@ -98,11 +98,7 @@ class Learner:
         A task that was learned before, under the same pools, need not judge this head: what it said then counts. Else
         each consolidation would have every task that waits judge the new head.
         """
-        parts, seen = [], state
-        for task in tasks:
-            if new := self.unseen(seen, task):
-                parts.append(new)
-                seen = seen.having_seen(new)
+        parts = self.parts(state, tasks)
         said = {part.id: known for part in parts if (known := self.cache.said(state.pools, part))}
         if len(parts) == 1 and not said:
             return self.alone(state, parts[0])
@@ -132,6 +128,7 @@ class Learner:
         progress: Progress | None = None,
         on_epoch: Callable[[EpochState], None] | None = None,
         resume: EpochState | None = None,
+        between: Between = None,
     ) -> LearnerState:
         """Learn a task for good, starting from the state before it (not from its fast version).
 
@@ -139,15 +136,15 @@ class Learner:
         before to those after (`fit_drift`); else by `adopt`.
 
         progress may raise to abandon the task.  on_epoch receives what `resume` takes to continue after that epoch
-        as if never interrupted.  Raises Diverged.
+        as if never interrupted.  between: called before each batch whose features are taken.  Raises Diverged.
         """
         new = self.unseen(state, task)
         if new is None or not self.trains_pools(state, new):
             return self.adopt(state, task)
-        before = self.described(state.pools, new)
+        before = self.described(state.pools, new, between)
         training = TaskTraining(self.network, self.config, state, new, before)
         pools = training.run(progress, on_epoch, resume)
-        after = self.described(pools, new)
+        after = self.described(pools, new, between)
         if not after.isfinite().all():  # no loss comes after the last update to show that it was one too many
             raise Diverged("features under the trained slots are not finite")
         self.pause()
@@ -171,6 +168,15 @@ class Learner:
         if new.all():
             return task
         return self.cache.part(task, new) if new.any() else None
+
+    def parts(self, state: LearnerState, tasks: Sequence[Task]) -> list[Task]:
+        """What of each task neither a state nor the tasks before it know; see `unseen`."""
+        parts = []
+        for task in tasks:
+            if new := self.unseen(state, task):
+                parts.append(new)
+                state = state.having_seen(new)
+        return parts
 
     def trains_pools(self, state: LearnerState, task: Task) -> bool:
         """Whether a task brings slots.

@@ -59,11 +59,11 @@ class Promotion:
             raise Refused(reason)
         return report
 
-    def forget(self, state: LearnerState, task: str) -> tuple[LearnerState, Report]:
+    def forget(self, state: LearnerState, task: str, between: Between = None) -> tuple[LearnerState, Report]:
         """The state without a task; its slots stay where other tasks have come to rest on them."""
-        left = without_classes(self.learner, self.judged(state), task)
+        left = without_classes(self.learner, self.judged(state, between), task)
         bare = without_slots(left, task)
-        before, after = (self.report(one, left.labels) for one in (left, bare))
+        before, after = (self.report(one, left.labels, between) for one in (left, bare))
         if rests_on(state, task, before, after):
             log.warning("other tasks need the slots of a forgotten one, they stay", task=task)
             return before.noted(left), before

@@ -2,7 +2,7 @@
 
 Tasks are learned fast as they arrive and consolidated one after another. Of several that wait, each is served in part
 before the rest of any is learned. A task that arrives while another is being consolidated does not wait: its fast
-version is learned in between, at the next training step or the next batch of held-out images. Only a consolidated task
+version is learned in between, at the next training step or the next batch of images. Only a consolidated task
 is acknowledged; until then a crash hands it to the next trainer, which starts from the version being served and from
 the last finished epoch. An order to forget a task is carried out as soon as it is taken from the queue, which waits
 while as many tasks are pending as memory is meant for.
@@ -61,6 +61,7 @@ class Term:
         self.consolidation = Consolidation(knowledge, claims, promotion, shelves.epochs, config, self.look_up)
         self.withdrawal = Withdrawal(knowledge, claims, queue, promotion, shelves)
         self.looked_up = 0.0
+        self.orders: list[Claim] = []
 
     def run(self) -> None:
         """Work until asked to stop. Raises ExchangeError, which ends the term."""
@@ -104,7 +105,7 @@ class Term:
         self.corrections.serve()
 
     def look_for_arrivals(self) -> None:
-        """Between two batches of images of a task that is served in part: let no other wait for the rest of it."""
+        """Between two batches of images, of a task served in part or of those measured: let no other wait for them."""
         if time.monotonic() - self.looked_up >= LOOK_UP_S:
             self.accept_arrivals(block_ms=0)
             self.looked_up = time.monotonic()
@@ -112,12 +113,24 @@ class Term:
     def accept(self, claim: Claim) -> None:
         """Bring a claim to where it belongs; one that was learned before a crash, and delivered again, to its end."""
         if claim.task.state is TaskState.FORGETTING:
-            self.corrections.serve()
-            self.withdrawal.forget(claim)
+            self.forget(claim)
             return
         self.knowledge.catch_up()
         if not self.knowledge.finish_if_known(claim):
             (self.corrections if claim.corrects else self.fast_path).accept(claim)
+
+    def forget(self, claim: Claim) -> None:
+        """Carry out an order to forget a task, and then, one after another, those that arrive meanwhile."""
+        self.orders.append(claim)
+        if len(self.orders) > 1:
+            return
+        try:
+            for order in self.orders:
+                with self.claims.working_on(order), self.claims.unless_withdrawn(order):
+                    self.corrections.serve()
+                    self.withdrawal.forget(order, self.look_for_arrivals)
+        finally:
+            self.orders.clear()
 
     def look_up(
         self,

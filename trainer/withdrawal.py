@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -47,10 +47,11 @@ class Withdrawal:
         self.promotion, self.shelves = promotion, shelves
         self.lost_withdrawn = False
 
-    def forget(self, claim: Claim) -> None:
+    def forget(self, claim: Claim, between: Callable[[], None]) -> None:
         """Serve a version that does not know a task, then say so. Once done, doing it again does nothing.
 
         A correction of a label that was known before is in the sums of its class, and stays: the task says so.
+        between: called between batches of images that are measured; may take in and serve other tasks.
         """
         task, knowledge = claim.task.id, self.knowledge
         for held in self.claims.waiting:
@@ -65,12 +66,16 @@ class Withdrawal:
             return
         kept = kept_labels(state, task) if task in state.tasks else ()
         if task in state.tasks:
-            state, report = self.promotion.forget(state, task)
+            left, report = self.promotion.forget(state, task, between)
+            knowledge.foresee(left, (), between)
+            if knowledge.base.state is not state:  # somebody activated another version meanwhile
+                self.forget(claim, between)
+                return
             try:
-                knowledge.serve_consolidated(state, report.metrics)
+                knowledge.serve_consolidated(left, report.metrics)
             except PointerMoved:
                 knowledge.rebase()
-                self.forget(claim)
+                self.forget(claim, between)
                 return
         elif task in knowledge.fast_tasks:
             knowledge.withdraw()
