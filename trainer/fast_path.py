@@ -108,6 +108,6 @@ class FastPath:
             set((~seen.new(labels, digests)).nonzero().squeeze(1).tolist())
             for seen in (before.seen, before.known_of(labels))
         )
-        kept, held = hold_out(labels, self.config.validation, learned, known - learned)
+        kept, held = hold_out(labels, digests, self.config.validation, learned, known - learned)
         kept.sort(key=known.__contains__)  # what is new in one piece, of which no copy is needed
         return [samples[row] for row in kept + held], len(kept)

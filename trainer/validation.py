@@ -79,19 +79,20 @@ class Report:
 
 def hold_out(
     labels: Sequence[str],
+    digests: Tensor,
     config: ValidationConfig,
     learned: Collection[int] = frozenset(),
     held_before: Collection[int] = frozenset(),
 ) -> tuple[list[int], list[int]]:
     """Split a task's rows in what is learned and what is held out, the same way every time it is delivered.
 
-    Of each class `share` is held out, rounded down, at most `per_class`; classes too small for one give none.
+    Of each class `share` is held out, rounded down, at most `per_class`; classes too small for one give none. Digests
+    [n] of images are random, so those of the lowest are as good as drawn; and which they are is up to no other class.
 
     learned, held_before: rows that are known, since the task repeats others. They count for the share, so that a folder
         that grows a little a time adds to what is held out; at most half of what is new of a class does.
     """
-    generator = torch.Generator().manual_seed(0)
-    held: list[int] = []
+    held, names = list[int](), digests.tolist()
     for every in rows_by_label(labels).values():
         new = [row for row in every if row not in learned and row not in held_before]
         count = min(int(len(every) * config.share), config.per_class) - sum(
@@ -99,8 +100,7 @@ def hold_out(
         )
         if len(new) < len(every):
             count = min(count, len(new) // 2)
-        order = torch.randperm(len(new), generator=generator)[: max(0, count)]
-        held += [new[place] for place in order.tolist()]
+        held += sorted(new, key=names.__getitem__)[: max(0, count)]
     return sorted(set(range(len(labels))) - set(held)), sorted(held)
 
 
