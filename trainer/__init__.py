@@ -14,5 +14,6 @@ the queue and waits, `Knowledge` (knowledge.py) the state learned for good and t
 the versions that these are loaded from and published as. `Shelves` (shelves.py) keep files of single tasks.
 
 The learning itself knows nothing of queues: `Learner` (learner.py) makes of a `LearnerState` (state.py) and a `Task`
-(task.py) the next state; one task's training is `TaskTraining` (epochs.py), forgetting one is in forget.py.
+(task.py) the next state, from features that it takes as a `Describer` (describer.py); one task's training is
+`TaskTraining` (epochs.py), forgetting one is in forget.py.
 """

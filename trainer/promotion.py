@@ -8,8 +8,9 @@ import structlog
 
 from model.checkpoint import InvalidCheckpoint
 from trainer.config import ValidationConfig
+from trainer.describer import Between
 from trainer.forget import rests_on, without_classes, without_slots
-from trainer.learner import Between, Learner
+from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.task import Task
 from trainer.validation import Report, ValidationShelf, validate

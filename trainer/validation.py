@@ -15,7 +15,8 @@ from torch import Tensor
 from model.checkpoint import InvalidCheckpoint, read_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
-from trainer.learner import Between, Learner
+from trainer.describer import Between
+from trainer.learner import Learner
 from trainer.seen import NO_DIGESTS, Seen, rows_by_label
 from trainer.state import LearnerState
 from trainer.task import Task, interleaved
