@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
@@ -139,19 +138,24 @@ def test_a_stop_finishes_what_is_under_way_and_ends_event_streams(config: Servic
         server.serve(random_version(server.backbone, ("cat", "dog")))
         made = server.client.post("/tasks", files={"files": ("a", picture())}, data={"labels": ["cat"]})
         held = threading.Event()
-        server.services.engine.call(lambda: held.wait(5) and None)
+        server.services.engine.call(lambda: held.wait(20) and None)
 
         def slow() -> None:
             ends.append(httpx.post(f"{server.url}/classify", content=picture(), headers=PNG).status_code)
 
+        following = threading.Event()
+
         def follow() -> None:
             with httpx.stream("GET", f"{server.url}/tasks/{made.json()['id']}/events") as stream:
-                ends.append(len(stream.read()) > 0)
+                for _ in stream.iter_bytes():
+                    following.set()
+            ends.append(following.is_set())
 
         threads = [threading.Thread(target=work) for work in (slow, follow)]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        assert following.wait(20)
+        wait_for(lambda: server.services.metrics.queue_depth._value.get() == 1)
         server.services.lifecycle.draining = True
         assert server.client.get("/readyz").status_code == 503
         assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 503
