@@ -7,6 +7,6 @@ Start with `routes.classify` and follow a request: `receive`, `decode`, `scoring
     a request       routes, query, receive, decode, problems
     images to learn uploads, archive, layouts, submit, turns
     an answer       scoring, engine, tickets, pace, runtimes, answers, trace, memory
-    versions        watcher, snapshot
+    versions        watcher, snapshot, history, kept
     descriptions    document, examples, records, inference_tensors
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def test_every_value_asked_for_can_occur(app: FastAPI) -> None:
         "stage": set(STAGES),
         "reason": set(REASONS.values()),
         "job": {"hippotune", "prometheus"},
+        "code": {str(int(status)) for status in HTTPStatus},
         "le": {str(bound) for bound in FAMILIARITIES},
     }
     for where, text in expressions():
