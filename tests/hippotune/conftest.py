@@ -127,6 +127,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return ("--backbone", "test_vit2", "--weights", str(path))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _terminal() -> None:
+    """Let what tests start hear of a closed terminal, even if they were themselves started by nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 Starter = Callable[[Path], "contextmanager[Up]"]
 
 
