@@ -189,8 +189,11 @@ def version(number: int) -> Call[Version]:
     return Call("GET", f"/versions/{number}", lambda answer: Version.parse(answer.json()))
 
 
-def versions() -> Call[list[Version]]:
-    """Versions, newest first: the one that answers is `current`, the canary has its share as `canary`."""
+def versions(labels: bool) -> Call[list[Version]]:
+    """Versions, newest first: the one that answers is `current`, the canary has its share as `canary`.
+
+    labels: with all that each knows.
+    """
 
     def parse(response: httpx.Response) -> list[Version]:
         answer = response.json()
@@ -202,7 +205,7 @@ def versions() -> Call[list[Version]]:
             for each in answer["versions"]
         ]
 
-    return Call("GET", "/versions", parse)
+    return Call("GET", "/versions", parse, params={} if labels else {"labels": "false"})
 
 
 def activate(number: int, canary: float | None) -> Call[Version]:

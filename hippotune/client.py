@@ -116,9 +116,9 @@ class Client:
         task_id = task if isinstance(task, str) else task.id
         return _learned(list(self.watch(task_id, timeout))[-1])
 
-    def versions(self) -> list[Version]:
-        """All versions, newest first."""
-        return self._run(calls.versions())
+    def versions(self, labels: bool = True) -> list[Version]:
+        """All versions, newest first; without `labels` each only counts what it knows, which may be much."""
+        return self._run(calls.versions(labels))
 
     def version(self, number: int) -> Version:
         """What one version knows."""
@@ -231,9 +231,9 @@ class AsyncClient:
         task_id = task if isinstance(task, str) else task.id
         return _learned([seen async for seen in self.watch(task_id, timeout)][-1])
 
-    async def versions(self) -> list[Version]:
-        """All versions, newest first."""
-        return await self._run(calls.versions())
+    async def versions(self, labels: bool = True) -> list[Version]:
+        """All versions, newest first; without `labels` each only counts what it knows, which may be much."""
+        return await self._run(calls.versions(labels))
 
     async def version(self, number: int) -> Version:
         """What one version knows."""

@@ -25,8 +25,8 @@ def versions(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """Numbers of versions."""
 
     def offers(client: Client) -> Iterable[Offer]:
-        for version in client.versions():
-            yield str(version.version), f"{version.kind}, {len(version.labels)} labels"
+        for version in client.versions(labels=False):
+            yield str(version.version), f"{version.kind}, {version.label_count} labels"
 
     return _asked(ctx, incomplete, offers)
 
@@ -35,7 +35,8 @@ def labels(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """Labels that the version which answers knows."""
 
     def offers(client: Client) -> Iterable[Offer]:
-        return ((label, "") for version in client.versions() if version.current for label in version.labels)
+        current = [version.version for version in client.versions(labels=False) if version.current]
+        return ((label, "") for number in current for label in client.version(number).labels)
 
     return _asked(ctx, incomplete, offers)
 

@@ -221,7 +221,7 @@ def server(settings: Settings) -> Finding:
     """A running server is not needed to be well."""
     with Client(settings.url, api_key=settings.api_key, timeout=5.0, retries=0) as client:
         try:
-            ready, served = client.ready(), [v.version for v in client.versions() if v.current]
+            ready, served = client.ready(), [v.version for v in client.versions(labels=False) if v.current]
         except Refused as error:
             told = f"{settings.url} is there and refuses: {error}"
             return Finding("server", Verdict.NOTE, told, ADVICE.get(error.status, "--url names another"))

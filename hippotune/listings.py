@@ -41,7 +41,7 @@ def print_tasks(found: Sequence[Task]) -> None:
                 task.name,
                 task.state if task.ended else f"{task.state} {task.progress:.0%}",
                 task.images,
-                _some(task.labels),
+                _some(task.labels, len(task.labels)),
                 task.version if task.version is not None else "",
                 moment(task.created_at),
             ]
@@ -73,8 +73,7 @@ def print_version(version: Version) -> None:
 
 
 def print_versions(found: Sequence[Version]) -> None:
-    """A line each, with what it knows beyond its parent."""
-    known = {version.version: set(version.labels) for version in found}
+    """A line each, with what it knows beyond the one before it."""
     print_table(
         counted(len(found), "version"),
         ["version", "", "kind", "labels", "new", "accuracy", "forgetting", "slots", "published"],
@@ -83,8 +82,8 @@ def print_versions(found: Sequence[Version]) -> None:
                 version.version,
                 _state(version),
                 version.kind,
-                len(version.labels),
-                _some([name for name in version.labels if name not in known.get(version.parent or 0, ())]),
+                version.label_count,
+                _some(version.new_labels, version.new_label_count),
                 _measured(version.metrics),
                 _percent(version.metrics.get("forgetting")),
                 version.slots,
@@ -119,6 +118,7 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:z.1%}"
 
 
-def _some(labels: Sequence[str]) -> str:
-    rest = len(labels) - LISTED
+def _some(labels: Sequence[str], count: int) -> str:
+    """count: how many there are, if not all of them are given."""
+    rest = count - len(labels[:LISTED])
     return ", ".join(labels[:LISTED]) + (f" and {rest} more" if rest > 0 else "")

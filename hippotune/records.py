@@ -171,7 +171,10 @@ class Version:
 
     kind: "fast" (its newest tasks are in the head only) or "consolidated" (all learned for good).
     consolidated, fast: ids of the tasks learned fully, and in the head only.
-    current: whether the pointer is at it.  canary: the share of requests that it is tried on; in a list alone.
+    label_count: how many labels it knows, be they left out of `labels` or not.
+    current: whether the pointer is at it.
+    canary: the share of requests that it is tried on.  new_label_count: how many labels the version before it does not
+        know.  new_labels: the first of those. In a list alone.
     """
 
     version: int
@@ -185,11 +188,15 @@ class Version:
     metrics: Mapping[str, float] = field(default_factory=dict)
     current: bool = False
     canary: float | None = None
+    label_count: int = 0
+    new_label_count: int = 0
+    new_labels: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """From the JSON of a version."""
-        tuples = {name: tuple(answer[name]) for name in ("labels", "consolidated", "fast")}
+        answer = {"new_labels": (), "label_count": len(answer["labels"]), **answer}
+        tuples = {name: tuple(answer[name]) for name in ("labels", "consolidated", "fast", "new_labels")}
         return cls(**_known(cls, answer) | tuples)
 
 

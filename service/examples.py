@@ -12,6 +12,7 @@ from service.records import (
     BackboneView,
     BudgetView,
     FileView,
+    ListedVersion,
     TaskList,
     TaskView,
     VersionList,
@@ -92,7 +93,9 @@ VERSIONS = VersionList(
         least_keep=0.5,
     ),
     refused=[],
-    versions=[VERSION],
+    versions=[
+        ListedVersion(**VERSION.model_dump(), label_count=2, new_label_count=2, new_labels=["rose", "tulip"])
+    ],
 )
 EVENT = f"id: 1767225609400-0\nevent: task\ndata: {CONSOLIDATED.model_dump_json()}\n\n"
 METRICS = 'hippotune_queue_depth 0.0\nhippotune_version_info{version="4"} 1.0\n'

@@ -16,14 +16,16 @@ from service.services import Services
 
 HEADERS = {"Cache-Control": "no-cache"}
 """Browsers ask again each time, naming what they have."""
+NEW_LABELS = 10
+"""Labels of a version that are listed as new."""
 
 
-def answer(services: Services, release: str, if_none_match: str | None) -> Response:
+def answer(services: Services, labels: bool, release: str, if_none_match: str | None) -> Response:
     """The list as JSON; 304 where the client has it. Raises ExchangeUnavailable and VersionUnreadable.
 
     Pages ask for it every few seconds, and it may be megabytes: of thousands of labels in each of twenty versions. So
     all that decides it, down to which versions are listed, is looked at each time, and the rest only when that changed.
-    release: of this server; a newer one may write more.
+    labels: with all that each version knows.  release: of this server; a newer one may write more.
     """
     registry = services.registry_view
     listed = VersionList(
@@ -36,24 +38,43 @@ def answer(services: Services, release: str, if_none_match: str | None) -> Respo
         versions=[],
     ).model_dump()
     manifests = registry.manifests()
-    etag = etag_of(release, listed, [(manifest.version, manifest.created_at) for manifest in manifests])
+    etag = etag_of(
+        release, labels, listed, [(manifest.version, manifest.created_at) for manifest in manifests]
+    )
     headers = {**HEADERS, "ETag": etag}
     if names(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    body = services.kept.body("versions", etag, lambda: written(listed, manifests))
+    body = services.kept.body(("versions", labels), etag, lambda: written(listed, manifests, labels))
     return Response(body, headers=headers, media_type="application/json")
 
 
-def written(listed: dict[str, Any], manifests: Sequence[Manifest]) -> bytes:
+def written(listed: dict[str, Any], manifests: Sequence[Manifest], labels: bool) -> bytes:
     """A `VersionList` as JSON. Of so many labels pydantic would make a copy each."""
-    versions = [entry(manifest, listed["current"], listed["serving"]) for manifest in manifests]
+    versions = [
+        {
+            **entry(manifest, predecessor(manifest, manifests)),
+            **({} if labels else {"labels": []}),
+            "current": manifest.version == listed["current"],
+            "serving": manifest.version == listed["serving"],
+        }
+        for manifest in manifests
+    ]
     return orjson.dumps({**listed, "versions": versions})
 
 
-def entry(manifest: Manifest, current: int | None, serving: int | None) -> dict[str, Any]:
-    """A `VersionView`."""
+def entry(manifest: Manifest, before: Manifest | None) -> dict[str, Any]:
+    """A `ListedVersion`, but for what the pointer decides."""
+    known = set(before.labels) if before else set()
+    new = [label for label in manifest.labels if label not in known]
     told = {name: getattr(manifest, name) for name in VersionView.model_fields if hasattr(manifest, name)}
-    return {**told, "current": manifest.version == current, "serving": manifest.version == serving}
+    counts = {"label_count": len(manifest.labels), "new_label_count": len(new)}
+    return {**told, **counts, "new_labels": new[:NEW_LABELS]}
+
+
+def predecessor(manifest: Manifest, manifests: Sequence[Manifest]) -> Manifest | None:
+    """Of manifests, newest first, the one to tell what is new in another."""
+    older = [other for other in manifests if other.version < manifest.version]
+    return next((other for other in older if other.version == manifest.parent), next(iter(older), None))
 
 
 def canary_view(services: Services) -> CanaryView | None:

@@ -85,6 +85,17 @@ class VersionView(BaseModel):
         return cls(**asdict(manifest), current=version == current, serving=version == serving)
 
 
+class ListedVersion(VersionView):
+    """A version as one of many: what is new in it is told, so that its labels can be left out."""
+
+    labels: list[str] = Field(description="In the order of the head's outputs; none with `labels=false`.")
+    label_count: int = Field(description="How many labels it knows.")
+    new_label_count: int = Field(
+        description="How many of them its parent does not know, or the newest older version where that is not listed."
+    )
+    new_labels: list[str] = Field(description="The first ten of those.")
+
+
 class BudgetView(BaseModel):
     """What a request gets that asks for nothing (`default_...`), and the most that it may ask."""
 
@@ -121,4 +132,4 @@ class VersionList(BaseModel):
     runtime: str = Field(description="What computes the answers of the version served, and why, in words.")
     budget: BudgetView | None = Field(description="Of the version this server answers with.")
     refused: list[RefusalView] = Field(description="Versions this server was pointed to and could not serve.")
-    versions: list[VersionView] = Field(description="Newest first.")
+    versions: list[ListedVersion] = Field(description="Newest first.")

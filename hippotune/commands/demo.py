@@ -95,7 +95,7 @@ def _run(console: Console, address: str, tasks: list[DemoTask], budgets: tuple[i
     with Client(address, retries=0) as client:
         with Stage(console) as stage:
             report = Demo(client, tasks, stage).run(sorted(set(budgets)))
-        current = next(version.version for version in client.versions() if version.current)
+        current = next(version.version for version in client.versions(labels=False) if version.current)
     show(console, tasks, report, current)
     return report
 

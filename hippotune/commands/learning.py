@@ -141,7 +141,7 @@ def versions(
         if version is not None:
             _show(client.version(version), as_json, print_version)
         else:
-            _show(client.versions(), as_json, print_versions)
+            _show(client.versions(labels=as_json), as_json, print_versions)
 
 
 @with_settings(Part.CLIENT)

@@ -23,6 +23,10 @@ Share = Annotated[
         ge=0, le=1, allow_inf_nan=False, description="Share of requests, chosen by a hash of their images."
     ),
 ]
+WithLabels = Annotated[
+    bool,
+    Query(description="With the `labels` of each version; else they are empty, and counted all the same."),
+]
 KnownAnswer = Annotated[
     str | None, Header(description="The `ETag` of the answer that is known: 304 if it still is.")
 ]
@@ -39,10 +43,15 @@ KnownAnswer = Annotated[
     },
 )
 async def list_versions(
-    request: Request, services: TheServices, if_none_match: KnownAnswer = None
+    request: Request, services: TheServices, labels: WithLabels = True, if_none_match: KnownAnswer = None
 ) -> Response:
-    """Who asks again and again should name the answer they have, as browsers do by themselves."""
-    return await to_thread.run_sync(history.answer, services, request.app.version, if_none_match)
+    """Who asks again and again should name the answer they have, as browsers do by themselves.
+
+    With thousands of labels the list has megabytes: leave them out with `labels=false`, and read those of one version
+    at `/versions/{version}`.
+    """
+    release: str = request.app.version
+    return await to_thread.run_sync(history.answer, services, labels, release, if_none_match)
 
 
 @router.get(

@@ -126,6 +126,10 @@ def test_versions_roll_back_and_forward(client: Client) -> None:
     assert client.activate(oldest.version).version == oldest.version
     assert [v.version for v in client.versions() if v.current] == [oldest.version]
     assert client.version(oldest.version).labels == ("0", "1")
+    assert client.version(oldest.version).label_count == 2
+    assert newest.label_count == len(newest.labels)
+    short = client.versions(labels=False)[0]
+    assert (short.version, short.labels, short.label_count) == (newest.version, (), newest.label_count)
     client.activate(newest.version)
 
 

@@ -48,6 +48,17 @@ def test_accuracy_tells_on_how_many_images_it_rests(capsys: pytest.CaptureFixtur
         assert re.findall(r"[\d.]+%.*?(?=  |$)", line) == ([told] if told else [])
 
 
+def test_what_is_new_in_a_version_is_named_as_far_as_there_is_room(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = tuple("abcdefghij")
+    listed = Version(2, "fast", (), (), (), 1, label_count=1234, new_label_count=1000, new_labels=names)
+    print_versions([listed])
+    told = capsys.readouterr().out
+    assert "1234" in told
+    assert "a, b, c, d, e, f and 994 more" in told
+
+
 def test_an_error_is_one_line_where_nobody_reads_along(capsys: pytest.CaptureFixture[str]) -> None:
     print_error("word " * 100)
     assert capsys.readouterr().err.count("\n") == 1

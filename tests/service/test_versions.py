@@ -106,6 +106,30 @@ def test_who_has_the_list_of_versions_is_sent_it_again_only_once_it_changed(conf
         assert [version["version"] for version in asked().json()["versions"]] == [second + 1, second, first]
 
 
+def test_what_is_new_in_a_version_is_told_with_its_labels_or_without(config: ServiceConfig) -> None:
+    many = [f"many{number}" for number in range(12)]
+    with running(config) as server:
+        for labels in (("cat", "dog"), ("cat", "dog", "emu"), ("cat", "dog", "emu", *many)):
+            server.serve(random_version(server.backbone, labels))
+        server.registry.prune(keep=1)
+        server.serve(random_version(server.backbone, ("cat", "emu", *many, "fox")))
+        whole, short = (
+            server.client.get("/versions", params=params).json() for params in ({}, {"labels": "false"})
+        )
+        assert [version.pop("labels") for version in short["versions"]] == [[], []]
+        known = [version.pop("labels") for version in whole["versions"]]
+        assert short == whole
+        assert known == [["cat", "emu", *many, "fox"], ["cat", "dog", "emu", *many]]
+        told = [
+            (version["label_count"], version["new_label_count"], version["new_labels"])
+            for version in short["versions"]
+        ]
+        assert told == [(15, 1, ["fox"]), (15, 15, ["cat", "dog", "emu", *many[:7]])]
+        answers = [server.client.get("/versions", params={"labels": word}) for word in ("true", "false")]
+        assert answers[0].headers["etag"] != answers[1].headers["etag"]
+        assert server.client.get("/versions?labels=many").status_code == 422
+
+
 def numbered(server: Running, number: int) -> Checkpoint:
     """A version that knows only labels that end in its number: an answer that mixes two versions shows it."""
     labels = [f"{name}{number}" for name in "abc"]

@@ -34,7 +34,7 @@ world.start();
 
 function showStatus() {
   const { serving } = world;
-  const classes = serving ? count(serving.labels.length, "class", "classes") : "nothing learned yet";
+  const classes = serving ? count(serving.label_count, "class", "classes") : "nothing learned yet";
   byId("status").textContent = serving ? `version ${serving.version}, ${classes}` : classes;
   byId("status").dataset.state = serving ? "ready" : "empty";
 }

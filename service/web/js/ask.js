@@ -73,7 +73,7 @@ export class Ask extends EventTarget {
     this.#version = version;
     if (this.image) this.#ask();
     else if (!serving) tell(byId("ask-message"), KNOWS_NOTHING);
-    else tell(byId("ask-message"), `It knows ${count(serving.labels.length, "class", "classes")}. Show it something.`);
+    else tell(byId("ask-message"), `It knows ${count(serving.label_count, "class", "classes")}. Show it something.`);
   }
 
   #limit() {

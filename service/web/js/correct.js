@@ -1,12 +1,13 @@
 // The right label for the answer on show: the server still has its features, the image need not be sent again, unless
 // it was asked within a budget of its own, whose features teach nothing.
 
-import { classify, correct } from "./api.js";
+import { classify, correct, json } from "./api.js";
 import { byId, h, tell } from "./dom.js";
 
 export class Correct {
   #id = null; // of the answer
   #image = null;
+  #known = null; // version whose labels are offered
 
   constructor(world, ask) {
     this.world = world;
@@ -27,9 +28,18 @@ export class Correct {
     byId("correct").hidden = false;
   }
 
-  #know() {
-    const labels = this.world.serving?.labels ?? [];
-    byId("known-labels").replaceChildren(...labels.map((label) => h("option", { value: label })));
+  /** Offers the labels of the version that answers. There may be thousands, so they are asked for once. */
+  async #know() {
+    const version = this.world.serving?.version ?? null;
+    if (version === this.#known) return;
+    this.#known = version;
+    try {
+      const { labels } = version === null ? { labels: [] } : await json(`versions/${version}`);
+      if (version !== this.#known) return; // another one answers since
+      byId("known-labels").replaceChildren(...labels.map((label) => h("option", { value: label })));
+    } catch {
+      if (version === this.#known) this.#known = null; // again with the next change
+    }
   }
 
   async #send(label) {

@@ -62,5 +62,8 @@ export class Listing {
   }
 }
 
-export const listed = (labels) =>
-  labels.slice(0, NAMED).join(", ") + (labels.length > NAMED ? ` and ${labels.length - NAMED} more` : "");
+/** The first of some labels. most: how many to name; of: how many there are, where these are not all. */
+export function listed(labels, { most = NAMED, of = labels.length } = {}) {
+  const named = labels.slice(0, most);
+  return named.join(", ") + (of > named.length ? ` and ${of - named.length} more` : "");
+}

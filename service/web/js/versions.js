@@ -14,11 +14,11 @@ export class Versions {
   }
 
   #version(version) {
-    const [number, news] = [version.version, this.#news(version)];
+    const { version: number, new_labels: news, new_label_count: of } = version;
     const refused = this.world.versions.refused.find((refusal) => refusal.version === number);
     const canary = this.world.versions.canary?.version === number ? this.world.versions.canary : null;
     const choices = version.serving || canary ? [] : this.#choices(version, refused);
-    const facts = [count(version.labels.length, "class", "classes"), count(version.slots, "slot")];
+    const facts = [count(version.label_count, "class", "classes"), count(version.slots, "slot")];
     if ("accuracy" in version.metrics) facts.push(`accuracy ${percent(version.metrics.accuracy)}`);
     if ("forgetting" in version.metrics) facts.push(`forgetting ${percent(version.metrics.forgetting)}`);
     return h("li", { class: `version ${version.kind}`, value: number, "aria-current": version.serving ? "true" : null },
@@ -30,7 +30,7 @@ export class Versions {
         version.serving ? h("span", { class: "state serving" }, "answering") : null,
         choices.length ? h("span", { class: "choices" }, ...choices) : null),
       h("p", { class: "note" }, facts.join(" · ")),
-      news.length ? h("p", { class: "news clamped", title: news.join(", ") }, `learned ${listed(news)}`) : null,
+      of ? h("p", { class: "news clamped", title: listed(news, { most: of, of }) }, `learned ${listed(news, { of })}`) : null,
       refused ? h("p", { class: "message error" }, refused.reason) : null,
       this.listing.trouble(number));
   }
@@ -45,12 +45,5 @@ export class Versions {
       class: "quiet", "aria-label": `Canary: try version ${version} on ${percent(FIRST_SHARE)} of the requests`,
     });
     return loading ? [use] : [canary, use];
-  }
-
-  /** Labels that this version knows and its parent does not. */
-  #news(version) {
-    const parent = this.world.versions.versions.find((other) => other.version === version.parent);
-    const known = new Set(parent?.labels ?? []);
-    return version.labels.filter((label) => !known.has(label));
   }
 }

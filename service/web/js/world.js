@@ -24,7 +24,7 @@ export class World extends EventTarget {
 
   async refresh() {
     try {
-      const [listed, versions] = await Promise.all([json("tasks?limit=200"), json("versions")]);
+      const [listed, versions] = await Promise.all([json("tasks?limit=200"), json("versions?labels=false")]);
       const seen = JSON.stringify([listed, versions]);
       if (seen === this.#seen) return;
       this.#seen = seen;

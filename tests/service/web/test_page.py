@@ -6,7 +6,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, expect
 
-from tests.service.support import Running
+from tests.service.conftest import LABELS
+from tests.service.support import Running, wait_for
 from tests.service.web.chromium import opened
 from tests.service.web.test_ask import answered, show
 
@@ -113,10 +114,22 @@ def test_speed_is_drawn_from_what_was_really_asked(page: Page) -> None:
     expect(throughput).to_contain_text("answers so far", timeout=PATIENCE_MS)
 
 
+def test_what_it_asks_for_again_and_again_is_sent_once(chromium: Browser, server: Running) -> None:
+    with opened(chromium, server.url) as (page, errors):
+        expect(page.locator("#versions")).to_contain_text("6 classes")
+        offered = page.locator("#known-labels option")
+        expect(offered).to_have_count(len(LABELS))
+        assert [option.get_attribute("value") for option in offered.all()] == list(LABELS)
+        same = 'hippotune_request_duration_seconds_count{code="304",route="/versions"}'
+        wait_for(lambda: same in server.client.get("/metrics").text)
+        expect(page.locator("#versions")).to_contain_text("learned bee, cat")
+    assert errors == []
+
+
 def test_a_server_that_is_gone_is_told(chromium: Browser, server: Running) -> None:
     with opened(chromium, server.url) as (page, _):
         expect(page.locator("#status")).to_contain_text("6 classes")
-        page.route("**/versions", lambda route: route.abort())
+        page.route("**/versions?*", lambda route: route.abort())
         expect(page.locator("#status")).to_have_text("The server cannot be reached.", timeout=PATIENCE_MS)
-        page.unroute("**/versions")
+        page.unroute("**/versions?*")
         expect(page.locator("#status")).to_contain_text("6 classes", timeout=PATIENCE_MS)
