@@ -37,6 +37,10 @@ Every error is a [problem document](#problemdocument) (RFC 9457): `detail` is fo
 the field, its value and what is allowed. Under `/v2` it is `{"error": "..."}`, as that protocol has it.
 What is no sound HTTP has no path yet, and gets a problem document whatever it was meant for.
 
+Every answer carries `X-Request-ID`, by which [the server's log](operating.md#the-log) names the request: the id that
+the request brought in that header, if it is printable and has at most 128 characters, else a new one. Where the server
+is at fault (5xx), the problem document repeats it as `request_id`.
+
 A client that closes its side of the connection before it has the answer counts as gone, even where it reads on: its
 images are not computed, and it is sent nothing. A task that had come whole by then is learned all the same.
 """

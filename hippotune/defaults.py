@@ -40,6 +40,7 @@ DEFAULTS = {
     "feedback_ttl_s": "3600.0",
     "open_metrics": "false",
     "insecure": "false",
+    "access_log": "false",
     "keep_versions": "20",
     "keep_tasks": "10000",
     "max_pending_mb": "2048",

@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     insecure: Annotated[
         bool | None, Part.SERVER, Doc("Without keys, let anybody who reaches the address do anything.")
     ] = None
+    access_log: Annotated[
+        bool | None, Part.SERVER, Doc("Log every request, not only those that were refused.")
+    ] = None
 
     consumer: Annotated[
         str, Part.TRAINER, Doc("This trainer's name among those of one queue; else its host and process.")

@@ -3,7 +3,7 @@
 Start with `routes.classify` and follow a request: `receive`, `decode`, `scoring`, `engine`, `runtimes`, `answers`.
 
     the process     server, app, services, config, lifecycle, cpus, metrics
-    a connection    http_connection, middleware, guard, api_keys
+    a connection    http_connection, middleware, access, guard, api_keys
     a request       routes, query, receive, decode, problems
     images to learn uploads, archive, layouts, submit, turns
     an answer       scoring, engine, tickets, pace, runtimes, answers, trace, memory

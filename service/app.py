@@ -20,6 +20,7 @@ from exchange.registry import Registry
 from exchange.relay import Relay
 from exchange.tasks import TaskReader
 from service import problems
+from service.access import AccessLog
 from service.api_keys import Keyring
 from service.config import ServiceConfig
 from service.cpus import available_cpus
@@ -43,7 +44,8 @@ from service.watcher import Watcher, warm
 
 DESCRIPTION = (
     "Image classification that keeps learning. `POST /tasks` teaches it labelled images, `POST /classify` "
-    "asks it, with a budget per request. Errors are problem documents (RFC 9457)."
+    "asks it, with a budget per request. Errors are problem documents (RFC 9457). Every answer carries `X-Request-ID`: "
+    "the request's own, if that is printable and has at most 128 characters, else a new one."
 )
 
 
@@ -106,7 +108,7 @@ def wrap(app: FastAPI, config: ServiceConfig, keys: Keyring, metrics: Metrics) -
         app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
     else:
         app.add_middleware(OriginGuard, insecure=config.insecure, metrics=metrics)
-    app.add_middleware(RequestMetrics, metrics=metrics)
+    app.add_middleware(RequestMetrics, metrics=metrics, access=AccessLog(config.access_log))
     app.add_middleware(ProtocolErrors)
     app.add_middleware(Lingering)
 

@@ -51,6 +51,7 @@ class ServiceConfig:
     api_keys: the same lines, separated by white space.
     open_metrics: /metrics needs no key.
     insecure: without keys, answer to any name and address.
+    access_log: log each request; else those that are refused.
     """
 
     redis_url: str
@@ -83,6 +84,7 @@ class ServiceConfig:
     api_keys: str = ""
     open_metrics: bool = False
     insecure: bool = False
+    access_log: bool = False
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:

@@ -60,7 +60,7 @@ class Guard(ABC):
             try:
                 self.check(scope)
             except Problem as problem:
-                await answer(self.metrics, problem)(scope, receive, send)
+                await answer(self.metrics, problem, scope)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

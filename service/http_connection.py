@@ -19,10 +19,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from service.access import HEADER, RequestIds
 from service.metrics import Metrics
-from service.problems import Problem, answer, refused
+from service.problems import REQUEST_ID, Problem, answer, refused
+
+log = structlog.get_logger(__name__)
 
 HEAD_S = 10.0
 TAKEN_S = 30.0
@@ -44,10 +48,14 @@ class HeadRefused(Exception):
 
 @dataclass(slots=True)
 class Lobby:
-    """The connections of a server that wait for a request, longest first. most: open connections of all kinds."""
+    """The connections of a server that wait for a request, longest first. most: open connections of all kinds.
+
+    ids: those of requests, whichever connection they come by.
+    """
 
     most: int
     metrics: Metrics
+    ids: RequestIds = field(default_factory=RequestIds)
     waiting: dict[HttpConnection, None] = field(default_factory=dict)
 
     def make_room(self) -> bool:
@@ -170,7 +178,10 @@ class HttpConnection(HttpToolsProtocol):
         self._lobby.waiting.pop(self, None)
         self._in_head, self._unused = False, 0
         self._check_head()
+        id_ = self.scope[REQUEST_ID] = self._lobby.ids.of(self.headers)  # type: ignore[literal-required]
         super().on_headers_complete()
+        # Here, so that no answer is without: some are given outside of all that wraps the app.
+        self.cycle.default_headers = [*self.cycle.default_headers, (HEADER, id_.encode())]
         self._unanswered.append(self.cycle)
 
     def _check_head(self) -> None:
@@ -277,8 +288,11 @@ class HttpConnection(HttpToolsProtocol):
 
     def _say(self, problem: Problem) -> None:
         """Answer, and close."""
-        response = answer(self._lobby.metrics, problem)
-        lines = [b"%b: %b\r\n" % header for header in (*response.raw_headers, (b"connection", b"close"))]
+        id_ = self._lobby.ids.of(())
+        log.debug("connection refused", status=problem.status, reason=problem.reason, request_id=id_)
+        response = answer(self._lobby.metrics, problem, {REQUEST_ID: id_})
+        own = (HEADER, id_.encode()), (b"connection", b"close")
+        lines = [b"%b: %b\r\n" % header for header in (*response.raw_headers, *own)]
         self.transport.write(b"".join((STATUS_LINE[problem.status], *lines, b"\r\n", bytes(response.body))))
         self.transport.close()
 

@@ -13,8 +13,11 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import request_response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
+from service.access import AccessLog
 from service.metrics import Metrics
+from service.problems import REFUSED, REQUEST_ID
 
 BEGAN = "hippotune.began"
 LINGER_S = 5.0
@@ -22,17 +25,19 @@ LINGER_S = 5.0
 
 
 class RequestMetrics:
-    """Observes duration and status by route template; paths that no route takes count as one."""
+    """Observes duration and status by route template; paths that no route takes count as one. Lets the log name the
+    request, and tell of it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access: AccessLog) -> None:
         self.app = app
-        self.metrics = metrics
+        self.metrics, self.access = metrics, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began = scope[BEGAN] = perf_counter()
+        bind_contextvars(request_id=scope.get(REQUEST_ID))
         status = 500
 
         async def observed(message: Message) -> None:
@@ -45,7 +50,9 @@ class RequestMetrics:
             await self.app(scope, receive, observed)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self.metrics.requests.labels(route, status).observe(perf_counter() - began)
+            seconds = perf_counter() - began
+            self.metrics.requests.labels(route, status).observe(seconds)
+            self.access.ended(scope, status, seconds)
 
 
 class FastPath:
@@ -102,8 +109,8 @@ class HeadRequests:
         try:
             await self.app(asked, receive, head_alone)
         finally:
-            if "route" in asked:  # for the metrics
-                scope["route"] = asked["route"]
+            # For metrics and log.
+            scope.update({key: asked[key] for key in ("route", REFUSED) if key in asked})
 
 
 class Lingering:

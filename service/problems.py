@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import compile_path
+from starlette.types import Scope
 
 from exchange.errors import (
     BlobCorrupt,
@@ -43,6 +44,8 @@ SHOULD = re.compile(r"^\w+ should ")
 """How pydantic begins its messages."""
 CLIENT_GONE = 499
 """Status in logs and metrics of requests whose client left; never sent."""
+REQUEST_ID, REFUSED = "hippotune.request_id", "hippotune.refused"
+"""What stands in a request's scope: its `X-Request-ID`; why it was refused, for the log."""
 
 REASONS = {
     400: "malformed",
@@ -123,6 +126,11 @@ class Problem(Exception):
         self.errors = errors
         self.headers: Mapping[str, str] = headers or {}
 
+    @property
+    def reason(self) -> str:
+        """For the log: not what was sent, which may be a key in a wrong place."""
+        return "; ".join(f"{error.field} must {error.allowed}" for error in self.errors) or self.detail
+
 
 class FieldErrorDocument(BaseModel):
     """A field that was not accepted."""
@@ -144,6 +152,10 @@ class ProblemDocument(BaseModel):
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What was wrong and what is allowed.")
     errors: list[FieldErrorDocument] = Field(default=[], description="The fields that were not accepted.")
+    request_id: str | None = Field(
+        None,
+        description="With 5xx only: the answer's `X-Request-ID`, by which the server's log names the request.",
+    )
 
 
 def refused(field: str, value: Any, allowed: str, status: int = 422) -> Problem:
@@ -180,14 +192,15 @@ def schemas() -> dict[str, Any]:
     return {**schema.pop("$defs"), ProblemDocument.__name__: schema}
 
 
-def answer(metrics: Metrics, problem: Problem) -> Response:
-    """The problem document itself; counts the rejection."""
+def answer(metrics: Metrics, problem: Problem, scope: Scope) -> Response:
+    """The problem document of a request; counts the rejection, and notes the reason in the scope."""
     if problem.status in REASONS:
         metrics.rejected.labels(REASONS[problem.status]).inc()
-    return written(problem)
+    scope[REFUSED] = problem.reason
+    return written(problem, scope.get(REQUEST_ID))
 
 
-def written(problem: Problem) -> Response:
+def written(problem: Problem, request_id: str | None = None) -> Response:
     """The problem document itself."""
     status = problem.status
     document = {
@@ -197,6 +210,8 @@ def written(problem: Problem) -> Response:
         "detail": problem.detail,
         "errors": problem.errors,
     }
+    if status >= 500 and request_id is not None:
+        document["request_id"] = request_id
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
     return Response(orjson.dumps(document), status, {**headers, **problem.headers}, MEDIA_TYPE)
 
@@ -204,25 +219,26 @@ def written(problem: Problem) -> Response:
 def install(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error of `app` with a problem document and count the rejections."""
 
-    async def on_problem(_: Request, error: Exception) -> Response:
-        return answer(metrics, cast(Problem, error))
+    async def on_problem(request: Request, error: Exception) -> Response:
+        return answer(metrics, cast(Problem, error), request.scope)
 
     async def on_http(request: Request, error: Exception) -> Response:
-        return answer(metrics, unrouted(request, cast(HTTPException, error)))
+        return answer(metrics, unrouted(request, cast(HTTPException, error)), request.scope)
 
-    async def on_validation(_: Request, error: Exception) -> Response:
-        return answer(metrics, invalid(cast(RequestValidationError, error)))
+    async def on_validation(request: Request, error: Exception) -> Response:
+        return answer(metrics, invalid(cast(RequestValidationError, error)), request.scope)
 
-    async def on_exchange(_: Request, error: Exception) -> Response:
+    async def on_exchange(request: Request, error: Exception) -> Response:
         status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
-        return answer(metrics, Problem(status, told_of(error)))
+        return answer(metrics, Problem(status, told_of(error)), request.scope)
 
-    async def on_gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
+    async def on_gone(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
+        request.scope[REFUSED] = "the client left"
         return Response(status_code=CLIENT_GONE)
 
-    async def on_unexpected(_: Request, error: Exception) -> Response:
+    async def on_unexpected(request: Request, error: Exception) -> Response:
         reason = f"unexpected {type(error).__name__}; the server's log has the rest"
-        return answer(metrics, Problem(500, reason))
+        return answer(metrics, Problem(500, reason), request.scope)
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http)
