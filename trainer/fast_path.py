@@ -1,12 +1,15 @@
 """The fast path of a claimed task: loaded, some of it held out, and the rest served by the head alone.
 
 Of a task of many images a part is served first, of each class some. So no task waits until all images of those before
-it have passed the backbone: the rest of each is learned once no other waits.
+it have passed the backbone: the rest of each is learned once no other waits. Several are served with one version where
+they come faster than versions are made.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 
@@ -23,7 +26,7 @@ from trainer.validation import ValidationShelf, hold_out
 
 
 class FastPath:
-    """One claimed task at a time, which waits to be completed and consolidated from then on."""
+    """Takes claimed tasks, which wait to be completed and consolidated from then on."""
 
     def __init__(
         self,
@@ -35,28 +38,34 @@ class FastPath:
     ) -> None:
         self.knowledge, self.claims, self.blobs = knowledge, claims, blobs
         self.learner, self.validation, self.config = knowledge.learner, validation, config
+        self.fresh: list[Claim] = []
+        self.since = self.took_s = 0.0
 
     def accept(self, claim: Claim) -> None:
-        """Load a task, learn it fast, in part if it has many images, and serve that. Raises what `load` raises."""
+        """Load a task and learn it fast, in part if it has many images, to be served with others that come along.
+
+        Raises what `load` raises.
+        """
         self.claims.report(claim, TaskChange(TaskState.LEARNING))
         task = self.load(claim)
         if task is None:
             return
         knowledge = self.knowledge
-        new = self.learner.unseen(knowledge.serving, task)
+        new = self.learner.unseen(reduce(LearnerState.having_seen, self.unserved, knowledge.serving), task)
         if new is None or task.id in knowledge.fast_tasks:
             # Nothing in it is new; or the trainer before this one served it, and a version published now would lack
             # what else that one served.
+            self.serve()
             self.claims.add(Pending(claim, task))
             knowledge.hold(self.learner.learn_fast(knowledge.serving, task))
             self.claims.report(claim, TaskChange(TaskState.SERVED, version=knowledge.base.version))
             return
         part = self.learner.begun(knowledge.serving.pools, new)
         self.claims.add(Pending(claim, task, None if part is new else part))
-        self.serve(claim, self.learner.learn_fast(knowledge.serving, part))
+        self.note(claim)
 
     def complete(self, pending: Pending, between: Callable[[], None]) -> None:
-        """Learn the rest of a task that is served in part, and serve all of it.
+        """Learn the rest of a task that is served in part, for all of it to be served.
 
         between: called between batches of images; may take in and serve other tasks, or take this one back.
         """
@@ -67,15 +76,49 @@ class FastPath:
         if pending not in self.claims.pending:
             return
         self.claims.show_all(pending)
-        knowledge.rebuild()
-        self.serve(pending.claim, knowledge.serving)
+        self.note(pending.claim)
 
-    def serve(self, claim: Claim, state: LearnerState) -> None:
-        """Serve a state that knows a task, if only in part, and say so."""
-        version = self.knowledge.serve_fast(state)
-        if claim in self.claims.waiting:  # somebody may have activated a version that knows it for good
-            self.claims.report(claim, TaskChange(TaskState.SERVED, version=version))
-        self.knowledge.lineage.prune(self.config.keep_versions)
+    def note(self, claim: Claim) -> None:
+        """Have a task served, as far as it is shown, with the next version."""
+        if not self.fresh:
+            self.since = time.monotonic()
+        self.fresh.append(claim)
+
+    @property
+    def unserved(self) -> list[Task]:
+        """What is shown of the tasks that are to be served with the next version."""
+        return [pending.shown for pending in self.claims.pending if pending.claim in self.fresh]
+
+    @property
+    def due(self) -> bool:
+        """Whether the first of these has waited for others as long as it takes to serve any: the last version did."""
+        return time.monotonic() - self.since >= self.took_s
+
+    def serve(self) -> None:
+        """Serve what was learned since the last time, in one version, and say so: each costs more than a task does."""
+        fresh, knowledge = [claim for claim in self.fresh if claim in self.claims.waiting], self.knowledge
+        if fresh:
+            began = time.monotonic()
+            with self.claims.working_on(*fresh):
+                version = knowledge.serve_fast(self.learned())
+            for claim in fresh:
+                if (
+                    claim in self.claims.waiting
+                ):  # somebody may have activated a version that knows it for good
+                    with self.claims.unless_withdrawn(claim):
+                        self.claims.report(claim, TaskChange(TaskState.SERVED, version=version))
+            knowledge.lineage.prune(self.config.keep_versions)
+            self.took_s = time.monotonic() - began
+        self.fresh = []
+
+    def learned(self) -> LearnerState:
+        """What is to be served next."""
+        knowledge = self.knowledge
+        knowledge.catch_up()
+        if any(claim.task.id in knowledge.on_top for claim in self.fresh):  # in part until now
+            knowledge.rebuild()
+            return knowledge.serving
+        return self.learner.learn_all_fast(knowledge.serving, self.unserved)
 
     def load(self, claim: Claim) -> Task | None:
         """A task's images, each once, without those held out; None, after reporting why, when it cannot be learned.

@@ -92,16 +92,26 @@ class Term:
             with self.claims.working_on(claim), self.claims.unless_withdrawn(claim):
                 self.fast_path.complete(unfinished, self.look_for_arrivals)
             self.accept_arrivals(block_ms=0)
+        self.fast_path.serve()
 
     def accept_arrivals(self, block_ms: int) -> None:
-        """Serve a part at least of every waiting task, one after another, and all waiting corrections at once.
+        """Serve a part at least of every waiting task, and all waiting corrections at once.
 
         Orders to forget are carried out as they come.
         """
+        arrived = False
         while not self.stop.is_set() and (claim := self.claims.take(block_ms)):
-            block_ms = 0
+            arrived, block_ms = True, 0
             with self.claims.working_on(claim), self.claims.unless_withdrawn(claim):
                 self.accept(claim)
+            if self.fast_path.due:
+                self.fast_path.serve()
+        if arrived or self.fast_path.due:
+            self.serve()
+
+    def serve(self) -> None:
+        """Serve all that was accepted."""
+        self.fast_path.serve()
         self.corrections.serve()
 
     def look_for_arrivals(self) -> None:
@@ -127,7 +137,7 @@ class Term:
         try:
             for order in self.orders:
                 with self.claims.working_on(order), self.claims.unless_withdrawn(order):
-                    self.corrections.serve()
+                    self.serve()
                     self.withdrawal.forget(order, self.look_for_arrivals)
         finally:
             self.orders.clear()

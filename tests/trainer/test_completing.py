@@ -8,14 +8,16 @@ from functools import partialmethod
 import pytest
 
 from exchange.errors import LeaseLost
-from exchange.records import TaskState
+from exchange.records import Claim, Sample, TaskState
 from trainer import term as terms
 from trainer.fast_path import FastPath
+from trainer.knowledge import Knowledge
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.task import Task
 
 from .bench import Bench
+from .conftest import stripes
 
 FIRST = ("ant", "bee", "cow")
 BOTH = (*FIRST, "dog", "elk")
@@ -29,17 +31,28 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task is served as soon as it was taken up."""
+    monkeypatch.setattr(FastPath, "due", True)
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a version takes so long that all tasks that wait come together."""
+    monkeypatch.setattr(FastPath, "due", False)
+
+
+@pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
-    """Of each state that the fast path serves, how many images of each class it knows."""
+    """Of each state that is served fast, how many images of each class it knows."""
     states: list[dict[str, int]] = []
-    serve = FastPath.serve
+    serve = Knowledge.serve_fast
 
-    def noted(self: FastPath, claim: object, *rest: object) -> None:
-        [state] = (given for given in rest if isinstance(given, LearnerState))
+    def noted(self: Knowledge, state: LearnerState) -> int:
         states.append(dict(zip(state.labels, map(int, state.features.counts.tolist()), strict=True)))
-        serve(self, claim, *rest)  # type: ignore[arg-type]
+        return serve(self, state)
 
-    monkeypatch.setattr(FastPath, "serve", noted)
+    monkeypatch.setattr(Knowledge, "serve_fast", noted)
     return states
 
 
@@ -55,6 +68,7 @@ def before_completing(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
     monkeypatch.setattr(FastPath, "complete", acting)
 
 
+@pytest.mark.usefixtures("alone")
 def test_every_task_that_waits_is_served_in_part_before_the_rest_of_any_is_learned(
     bench: Bench, first: Task, second: Task, served: list[dict[str, int]]
 ) -> None:
@@ -70,6 +84,7 @@ def test_every_task_that_waits_is_served_in_part_before_the_rest_of_any_is_learn
     assert served[3] == dict.fromkeys(BOTH, 11)
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_task_that_arrives_while_another_is_completed_does_not_wait_for_it(
     bench: Bench, first: Task, second: Task, served: list[dict[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +97,7 @@ def test_a_task_that_arrives_while_another_is_completed_does_not_wait_for_it(
     assert served[3] == dict.fromkeys(BOTH, 11)
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_task_that_is_taken_back_while_it_is_completed_leaves_nothing(
     bench: Bench, first: Task, second: Task, served: list[dict[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +131,7 @@ def test_a_task_whose_trainer_ends_after_a_part_of_it_was_served_is_learned_as_a
     assert dict(zip(state.labels, state.features.counts.tolist(), strict=True)) == dict.fromkeys(BOTH, 11)
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_task_that_repeats_one_served_in_part_counts_no_image_twice(
     bench: Bench, first: Task, served: list[dict[str, int]]
 ) -> None:
@@ -123,3 +140,94 @@ def test_a_task_that_repeats_one_served_in_part_counts_no_image_twice(
         term.accept_waiting(block_ms=0)
         assert term.claims.unfinished is None
     assert served[-1] == dict.fromkeys(FIRST, 11)
+
+
+@pytest.mark.usefixtures("together")
+def test_tasks_that_come_faster_than_versions_are_made_are_served_with_one(
+    bench: Bench, first: Task, second: Task, served: list[dict[str, int]], solved: list[int]
+) -> None:
+    third = stripes("t3", ("fox", "gnu"), seed=2)
+    with bench.term() as term:
+        tasks = [bench.submit(task) for task in (first, second, third)]
+        term.accept_waiting(block_ms=0)
+        assert [bench.queue.get(task).state for task in tasks] == [TaskState.SERVED] * 3
+        whole = bench.registry.current()
+        assert [bench.queue.get(task).version for task in tasks] == [whole] * 3
+        assert whole is not None
+        assert bench.registry.shelf.manifest(whole).fast == tuple(tasks)
+    assert [sum(state.values()) for state in served] == [3 * 8, 7 * 11]
+    assert solved == [7, 7]
+
+
+@pytest.mark.usefixtures("together")
+def test_images_that_come_twice_before_they_are_served_count_once(
+    bench: Bench, first: Task, served: list[dict[str, int]]
+) -> None:
+    with bench.term() as term:
+        one, two = bench.submit(first), bench.submit(first)
+        term.accept_waiting(block_ms=0)
+        assert [bench.queue.get(task).state for task in (one, two)] == [TaskState.SERVED] * 2
+    assert served[-1] == dict.fromkeys(FIRST, 11)
+
+
+@pytest.mark.usefixtures("together")
+def test_a_task_that_is_taken_back_before_it_is_served_is_never_served(
+    bench: Bench, first: Task, second: Task, served: list[dict[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = FastPath.accept
+    with bench.term() as term:
+        one, two = bench.submit(first), bench.submit(second)
+
+        def taken_back(self: FastPath, claim: Claim) -> None:
+            accept(self, claim)
+            if claim.task.id == two:
+                bench.queue.remove(one)
+
+        monkeypatch.setattr(FastPath, "accept", taken_back)
+        term.accept_waiting(block_ms=0)
+        assert set(term.knowledge.serving.labels) == set(second.labels)
+    assert bench.queue.get(one).state is TaskState.FORGOTTEN
+    assert served[-1] == {"dog": 11, "elk": 11}
+
+
+@pytest.mark.usefixtures("together")
+def test_tasks_whose_trainer_ends_before_they_are_served_are_learned_by_the_next(
+    bench: Bench, first: Task, second: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise LeaseLost("another trainer has taken over")
+
+    with bench.term() as term, monkeypatch.context() as patch:
+        patch.setattr(FastPath, "serve", end)
+        tasks = bench.submit(first), bench.submit(second)
+        with pytest.raises(LeaseLost):
+            term.accept_waiting(block_ms=0)
+        assert bench.registry.current() is None
+        for claim in term.claims.waiting:
+            bench.queue.release(claim)
+    with bench.trainer():
+        for task in tasks:
+            bench.wait_for(task, TaskState.CONSOLIDATED)
+    state = bench.state()
+    assert dict(zip(state.labels, state.features.counts.tolist(), strict=True)) == dict.fromkeys(BOTH, 11)
+
+
+@pytest.mark.usefixtures("together")
+def test_a_correction_comes_after_the_tasks_that_were_taken_up_before_it(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    with bench.term() as term:
+        bench.submit(first)
+        term.accept_waiting(block_ms=0)
+        pools = term.knowledge.base.state.pools
+        [feature] = term.learner.extract(pools, first.pixels[:1])
+        blob = bench.queue.blobs.put(feature.numpy().tobytes())
+        two = bench.submit(second)
+        label = bench.queue.submit("feedback", [Sample(blob, "ant", term.learner.space(pools))]).task.id
+        term.accept_waiting(block_ms=0)
+        assert dict(zip(BOTH, term.knowledge.serving.features.counts.tolist(), strict=True)) == {
+            **dict.fromkeys(BOTH, 11),
+            "ant": 12,
+        }
+        for task in (two, label):
+            assert bench.queue.get(task).state is TaskState.SERVED

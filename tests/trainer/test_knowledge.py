@@ -93,13 +93,13 @@ def test_a_task_ends_when_such_a_version_is_activated_while_it_is_learned_fast(
     bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, known = crash_before_acknowledging(bench, first, monkeypatch)
-    learn: Callable[..., Any] = Learner.learn_fast
+    learn: Callable[..., Any] = Learner.learn_all_fast
 
     def activating(*arguments: Any, **more: Any) -> Any:
         bench.registry.activate(known)
         return learn(*arguments, **more)
 
-    monkeypatch.setattr(Learner, "learn_fast", activating)
+    monkeypatch.setattr(Learner, "learn_all_fast", activating)
     with bench.term() as term:
         term.accept_waiting(block_ms=0)
         assert not term.claims.pending
