@@ -3,7 +3,8 @@
 The client needs httpx alone: importing it loads neither torch nor the service.
 """
 
-from hippotune.client import AsyncClient, Client
+from hippotune.async_client import AsyncClient
+from hippotune.client import Client
 from hippotune.errors import HippoTuneError, Refused, TaskFailed, TaskUnfinished, Unanswered, Unreachable
 from hippotune.records import (
     Budget,

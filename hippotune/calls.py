@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypedDict, TypeVar
 from urllib.parse import quote
@@ -21,9 +22,14 @@ from hippotune.records import Classification, Task, Version
 
 T = TypeVar("T")
 
+URL = "http://127.0.0.1:8000"
+"""Where a server listens that was told nothing else."""
 MIB = 1 << 20
 MOST_TASKS = 1000
 """The server lists no more at once."""
+
+TaskSource = str | PathLike[str] | Iterable[tuple[Image, str]]
+"""What a task is made of: a folder `label/image`, a zip or tar of one, or (image, label) pairs."""
 
 
 class Ask(TypedDict, total=False):
@@ -153,9 +159,10 @@ def submit_archive(archive: Path, media: str, name: str, key: str | None) -> Cal
     )
 
 
-def feedback(answer: str, label: str) -> Call[Task]:
-    """What an answered image really showed. Naturally idempotent: the answer's id is the key."""
-    body = json.dumps({"id": answer, "label": label}).encode()
+def feedback(answer: Classification | str, label: str) -> Call[Task]:
+    """What an answered image, or the id of its answer, really showed. Naturally idempotent: the id is the key."""
+    id_ = answer if isinstance(answer, str) else answer.id
+    body = json.dumps({"id": id_, "label": label}).encode()
     return Call("POST", "/feedback", _task, headers={"Content-Type": "application/json"}, body=body)
 
 

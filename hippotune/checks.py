@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import httpx
 
@@ -41,3 +42,9 @@ def patience(timeout: float | None, retries: int) -> tuple[float | None, int]:
     if retries < 0:
         raise ValueError(f"retries is {retries}; it must be at least 0")
     return timeout, retries
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    """The header that tells a key, HIPPOTUNE_API_KEY if None; none for no key. Raises ValueError for what is none."""
+    key = (api_key or os.environ.get("HIPPOTUNE_API_KEY", "")).strip()  # a file's line ends with a newline
+    return {"Authorization": f"Bearer {header_value('an API key', key)}"} if key else {}

@@ -16,8 +16,9 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typing_extensions import Doc
 
+from hippotune.calls import URL
 from hippotune.checks import server_address
-from hippotune.client import URL, Client
+from hippotune.client import Client
 from hippotune.setting_types import Count, Part, Positive, Share, Weight, of_redis, split, who_am_i
 
 if TYPE_CHECKING:

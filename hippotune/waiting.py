@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from hippotune.errors import TaskUnfinished
-from hippotune.records import Task
+from hippotune.errors import TaskFailed, TaskUnfinished
+from hippotune.records import LOST, Task
 
 POLL_S = 0.2
 
@@ -28,3 +28,10 @@ class Deadline:
         if left == 0:
             raise TaskUnfinished(task)
         return POLL_S if left is None else min(POLL_S, left)
+
+
+def learned(task: Task) -> Task:
+    """The task as it is. Raises TaskFailed for one that never will be learned."""
+    if task.state in LOST:
+        raise TaskFailed(task)
+    return task

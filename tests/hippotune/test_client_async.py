@@ -70,7 +70,7 @@ class HeldUp:
 @pytest.fixture
 def held_up(monkeypatch: pytest.MonkeyPatch) -> HeldUp:
     held_up = HeldUp()
-    monkeypatch.setattr("hippotune.client.as_archive", held_up.as_archive)
+    monkeypatch.setattr("hippotune.async_client.as_archive", held_up.as_archive)
     return held_up
 
 
