@@ -29,6 +29,7 @@ from service.engine import Engine
 from service.guard import KeyGuard, OriginGuard
 from service.kept import KeptBodies
 from service.lifecycle import Lifecycle
+from service.loading import warm
 from service.memory import AnswerMemory, SharedMemory
 from service.metrics import Metrics
 from service.middleware import FastPath, HeadRequests, Lingering, ProtocolErrors, RequestMetrics, route_of
@@ -40,7 +41,7 @@ from service.runtimes.load import load_runtime
 from service.services import Services
 from service.snapshot import Served
 from service.turns import InTurns
-from service.watcher import Watcher, warm
+from service.watcher import Watcher
 
 DESCRIPTION = (
     "Image classification that keeps learning. `POST /tasks` teaches it labelled images, `POST /classify` "

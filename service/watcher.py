@@ -1,4 +1,4 @@
-"""Follows the version pointer: loads and checks a version, warms a new loop, then swaps one reference.
+"""Follows the version pointer: has a version made ready, then swaps one reference.
 
 A version that fails on the way is reported and never served; the one before it stays. Redis may go away for
 as long as it likes: the watcher keeps trying, more slowly, and the version in memory keeps answering.
@@ -13,15 +13,14 @@ from time import monotonic, perf_counter
 
 import structlog
 
-from exchange.errors import ExchangeUnavailable, VersionNotFound, VersionUnreadable, told_of
+from exchange.errors import ExchangeUnavailable, VersionUnreadable, told_of
 from exchange.moves import Moves
-from exchange.records import SERVING, Canary, Manifest
+from exchange.records import Canary
 from exchange.registry import Registry
-from model.checkpoint import Checkpoint
-from model.deliberation import LoopConfig
 from service.engine import Engine
+from service.loading import MISSING, Loader
 from service.metrics import Metrics
-from service.runtimes.base import Classifier, Runtime, fault_of, grey_images, passes_of
+from service.runtimes.base import Runtime
 from service.snapshot import CanarySnapshot, Served, Snapshot
 
 log = structlog.get_logger(__name__)
@@ -29,18 +28,9 @@ log = structlog.get_logger(__name__)
 WAIT_S = 1.0
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
-WARM_UP_S = 120.0
-READ_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Pauses between attempts to read a version, before it is refused: a shared disk may show files after the pointer."""
 AGAIN_S = 30.0
 """After so long a version refused because the disk did not give it is tried again: some take a minute to show one."""
 KEPT_REFUSALS = 20
-MISSING = (VersionNotFound, VersionUnreadable, OSError)
-"""What the disk does not give, or not yet. Unlike damage, this may pass by itself."""
-
-
-class VersionRefused(Exception):
-    """A version cannot be served; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +47,17 @@ class Watcher:
     def __init__(
         self, registry: Registry, runtime: Runtime, engine: Engine, served: Served, metrics: Metrics
     ) -> None:
-        self._registry = registry
-        self._runtime = runtime
-        self._engine = engine
-        self._served = served
-        self._metrics = metrics
+        self._registry, self._runtime = registry, runtime
+        self._served, self._metrics = served, metrics
         self._stop = threading.Event()
+        self._loader = Loader(registry.shelf, runtime, engine, self._stop)
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.refusals: tuple[Refusal, ...] = ()
         self.unserved: Refusal | None = None
         """Why nothing is served though the registry points to a version; None where something is."""
+        self._followed: int | None = None
+        """The version that the registry pointed to when it was followed last."""
         self._canary: Canary | None = None
-        self._warmed: set[tuple[LoopConfig, bool]] = set()
-        """See `passes_of`."""
         self._again: float | None = None
         """`monotonic` time at which to try again what the disk did not give; None while it gave everything."""
         self.caught_up = False
@@ -94,36 +82,40 @@ class Watcher:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        with closing(Moves(self._registry)) as moves:
-            self._follow_moves(moves)
-
-    def _follow_moves(self, moves: Moves) -> None:
-        seen: int | None = None
         retry_s = FIRST_RETRY_S
-        while not self._stop.is_set():
-            try:
-                if self._again is not None and monotonic() > self._again:
-                    seen = self._again = None
-                    # A canary that answers needs no second try, and has to be remembered for its end to be noticed.
-                    if self._served.canary is None:
-                        self._canary = None
-                pointer = (
-                    moves.wait(seen, WAIT_S) if self.caught_up or self.lost else self._registry.current()
-                )
-                if pointer is not None and pointer != seen:
-                    self._follow(pointer)
-                    seen = pointer
-                self._follow_canary()
-                if not self.caught_up:
-                    self._catch_up(pointer)
-                if retry_s > FIRST_RETRY_S:
-                    log.info("following the registry again")
-                retry_s = FIRST_RETRY_S
-            except Exception as error:  # nothing may end this thread
-                if retry_s == FIRST_RETRY_S:
-                    log.warning("cannot follow the registry, trying on", reason=str(error))
-                self._stop.wait(retry_s)
-                retry_s = min(2 * retry_s, LAST_RETRY_S)
+        with closing(Moves(self._registry)) as moves:
+            while not self._stop.is_set():
+                try:
+                    self._look(moves)
+                except Exception as error:  # nothing may end this thread
+                    if retry_s == FIRST_RETRY_S:
+                        log.warning("cannot follow the registry, trying on", reason=str(error))
+                    self._stop.wait(retry_s)
+                    retry_s = min(2 * retry_s, LAST_RETRY_S)
+                else:
+                    if retry_s > FIRST_RETRY_S:
+                        log.info("following the registry again")
+                    retry_s = FIRST_RETRY_S
+
+    def _look(self, moves: Moves) -> None:
+        """Wait for the pointer to move, up to `WAIT_S`, and follow it and the canary. Raises ExchangeUnavailable."""
+        if self._again is not None and monotonic() > self._again:
+            self._try_again()
+        waits = self.caught_up or self.lost
+        pointer = moves.wait(self._followed, WAIT_S) if waits else self._registry.current()
+        if pointer is not None and pointer != self._followed:
+            self._follow(pointer)
+            self._followed = pointer
+        self._follow_canary()
+        if not self.caught_up:
+            self._catch_up(pointer)
+
+    def _try_again(self) -> None:
+        """Follow once more what was followed already: the disk did not give all of it."""
+        self._followed = self._again = None
+        # A canary that answers needs no second try, and has to be remembered for its end to be noticed.
+        if self._served.canary is None:
+            self._canary = None
 
     def _catch_up(self, pointer: int | None) -> None:
         """Let requests come, unless what was learned is still to be recovered. Raises VersionUnreadable."""
@@ -193,7 +185,7 @@ class Watcher:
     def _load_or_refuse(self, version: int) -> Snapshot | None:
         """A version ready to answer; None for one that cannot, which is reported. Raises ExchangeUnavailable."""
         try:
-            snapshot = self._load(version)
+            snapshot = self._loader.load(version)
         except ExchangeUnavailable:
             raise
         except Exception as error:  # exporters and runtimes raise what they like, and would again
@@ -213,46 +205,3 @@ class Watcher:
         self.refusals = (*self.refusals, refusal)[-KEPT_REFUSALS:]
         serving = self._served.snapshot.version if self._served.snapshot else None
         log.error("version refused", version=refusal.version, reason=refusal.reason, serving=serving)
-
-    def _load(self, version: int) -> Snapshot:
-        """A version read, checked and warmed. Raises whatever says that it cannot be."""
-        manifest, checkpoint = self._read_patiently(version)
-        check_agreement(manifest, checkpoint)
-        classifier = self._runtime.prepare(checkpoint)
-        passes = passes_of(checkpoint)
-        if passes not in self._warmed:
-            warmed = self._engine.call(lambda: warm(classifier, checkpoint, self._runtime.identity.px))
-            warmed.result(WARM_UP_S)
-            self._warmed.add(passes)
-        return Snapshot.of(manifest, checkpoint, classifier)
-
-    def _read_patiently(self, version: int) -> tuple[Manifest, Checkpoint]:
-        """What lies on the disk of a version. Raises what the last reading raised; damage at once."""
-        for pause_s in READ_PAUSES_S:
-            try:
-                return self._read(version)
-            except MISSING as error:
-                log.warning("version cannot be read, trying on", version=version, reason=str(error))
-            if self._stop.wait(pause_s):
-                break
-        return self._read(version)
-
-    def _read(self, version: int) -> tuple[Manifest, Checkpoint]:
-        shelf = self._registry.shelf
-        shelf.verify(version, SERVING)
-        return shelf.manifest(version), Checkpoint.load(shelf.path(version, SERVING))
-
-
-def check_agreement(manifest: Manifest, checkpoint: Checkpoint) -> None:
-    """Raise VersionRefused when a manifest promises other contents than its file holds."""
-    if manifest.labels != checkpoint.labels:
-        raise VersionRefused("the manifest and the file name different labels")
-    if manifest.slots != checkpoint.pools.slots:
-        raise VersionRefused(f"the manifest counts {manifest.slots} slots, the file {checkpoint.pools.slots}")
-
-
-def warm(classifier: Classifier, checkpoint: Checkpoint, px: int) -> None:
-    """One real forward pass, in the engine's thread. Raises VersionRefused unless it gives probabilities."""
-    output = classifier.classify(grey_images(px), [checkpoint.loop.budget], explain=False)
-    if (fault := fault_of(output, len(checkpoint.labels))) is not None:
-        raise VersionRefused(f"warm-up gave {fault}")

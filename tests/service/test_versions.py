@@ -27,11 +27,11 @@ from model.checkpoint import Checkpoint
 from model.spec import BackboneSpec
 from service.app import create_app
 from service.config import ServiceConfig
+from service.loading import warm
 from service.records import VersionList
 from service.runtimes.base import Classifier, Output
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
-from service.watcher import warm
 from tests.service.support import Running, picture, random_version, running, serving, wait_for
 
 PNG = {"Content-Type": "image/png"}
@@ -305,7 +305,7 @@ def test_a_server_is_not_ready_before_what_the_store_holds_was_recovered(config:
 def test_a_server_is_not_ready_while_the_store_gives_it_no_version_to_serve(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.watcher.READ_PAUSES_S", ())
+    monkeypatch.setattr("service.loading.READ_PAUSES_S", ())
     monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
     with running(config) as server:
         version = server.publish(random_version(server.backbone, ("cat", "dog"))).version
@@ -369,7 +369,7 @@ def test_a_pass_is_warmed_once_and_not_for_each_version(
         warmed.append(checkpoint.pools.slots)
         warm(classifier, checkpoint, px)
 
-    monkeypatch.setattr("service.watcher.warm", note)
+    monkeypatch.setattr("service.loading.warm", note)
     with running(config) as server:
         for slots, seed in ((0, 1), (12, 2), (12, 3), (24, 4)):
             server.serve(random_version(server.backbone, ("cat", "dog"), slots, seed))
