@@ -18,9 +18,10 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from service.config import ServiceConfig
+from service.inspection import MOST_LISTED, short, unlearnable
 from service.layouts import LAYOUT, Member, labelled
 from service.problems import Problem, refused
-from service.uploads import MOST_LISTED, Upload, short, unlearnable
+from service.uploads import Upload
 
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)

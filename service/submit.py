@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from exchange.blobs import name_of
 from exchange.records import Sample, TaskRecord, TaskState
 from exchange.repeats import require_same
+from service.inspection import inspected, while_open
 from service.services import Services
-from service.uploads import Upload, check, cleaned, default_name, while_open
+from service.uploads import Upload, cleaned, default_name
 
 
 def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | None) -> TaskRecord:
@@ -20,7 +21,7 @@ def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | 
     name = name or default_name([upload.label for upload in uploads])
     if key is not None and (task := made_before(services, uploads, name, key)) is not None:
         return task
-    checked = check(uploads, services.px, services.config, services.lifecycle, services.task_decoders)
+    checked = inspected(uploads, services.px, services.config, services.lifecycle, services.task_decoders)
     # `submit` decides; asking before saves storing the images of a task that will be refused.
     services.queue.require_room(key)
     blobs = services.blobs.put_many(upload.read() for upload in while_open(checked, services.lifecycle))

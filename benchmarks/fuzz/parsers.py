@@ -29,13 +29,14 @@ from service.config import ServiceConfig
 from service.decode import decode
 from service.guard import presented
 from service.inference_tensors import parse as parse_tensors
+from service.inspection import inspected
 from service.lifecycle import Lifecycle
 from service.problems import Problem, invalid, written
 from service.query import ClassifyQuery
 from service.receive import file_parts, read_form, spool_body
 from service.routes.feedback import Feedback
 from service.routes.inference import query_of
-from service.uploads import check, check_text
+from service.text import check_text
 
 PX = 32
 CONFIG = ServiceConfig(
@@ -158,7 +159,7 @@ def infer(data: bytes) -> None:
 def archive(data: bytes, media_type: str) -> None:
     """As POST /tasks does: every member is read and decoded."""
     with ThreadPoolExecutor(1) as decoders:
-        check(unpack(io.BytesIO(data), len(data), media_type, CONFIG), PX, CONFIG, Lifecycle(), decoders)
+        inspected(unpack(io.BytesIO(data), len(data), media_type, CONFIG), PX, CONFIG, Lifecycle(), decoders)
 
 
 def request(data: bytes, headers: list[tuple[bytes, bytes]], query_string: bytes = b"") -> Request:

@@ -19,7 +19,7 @@ from service.query import only
 from service.receive import read_body
 from service.records import TaskView
 from service.services import Services, TheServices
-from service.uploads import MAX_LABEL, PRINTABLE, check_text
+from service.text import MAX_LABEL, PRINTABLE, check_text
 
 router = APIRouter(tags=["tasks"])
 

@@ -26,13 +26,15 @@ from exchange.records import Manifest, TaskRecord, TaskState
 from service import examples
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.config import MIB
+from service.inspection import MOST_LISTED
 from service.problems import RETRY_AFTER_S, Problem, documented, refused
 from service.query import only
 from service.receive import declared_bytes, file_parts, media_type, read_form, spool_body
 from service.records import MOST_TASKS, TaskList, TaskView
 from service.services import Services, TheServices, place
 from service.submit import submit
-from service.uploads import MAX_LABEL, MAX_LABELS_BYTES, MOST_LISTED, PRINTABLE, Upload, check_text, pair
+from service.text import MAX_LABEL, PRINTABLE, check_text
+from service.uploads import MAX_LABELS_BYTES, Upload, pair
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.problems import Problem
-from service.uploads import PRINTABLE, check_text
+from service.text import PRINTABLE, check_text
 from tests.service.support import Running, bare_jpeg, flat_png, many_scans, picture, problem
 
 pytestmark = pytest.mark.usefixtures("unharmed")

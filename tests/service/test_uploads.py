@@ -14,10 +14,11 @@ import pytest
 
 from service.config import ServiceConfig
 from service.decode import decode
+from service.inspection import inspected
 from service.lifecycle import Lifecycle
 from service.problems import Problem
 from service.scoring import INLINE_BYTES
-from service.uploads import Upload, check
+from service.uploads import Upload
 from tests.service.support import PX, Running, archived, flat_png, picture, running, wait_for, zipped
 
 
@@ -121,7 +122,7 @@ def test_images_that_cannot_be_learned_are_not_kept_to_be_told(
 
     damaged = [Upload("a", "cat", lambda: Watched(picture()[:-200])) for _ in range(10)]
     with pytest.raises(Problem, match="10 of 10 images") as refused:
-        check(damaged, PX, config, Lifecycle(), decoders)
+        inspected(damaged, PX, config, Lifecycle(), decoders)
     assert len(refused.value.errors) == len(gone) == 10
 
 
@@ -135,7 +136,7 @@ def costly_decoding(monkeypatch: pytest.MonkeyPatch, ends_with: Problem | None =
         if ends_with is not None:
             raise ends_with
 
-    monkeypatch.setattr("service.uploads.decode", costly)
+    monkeypatch.setattr("service.inspection.decode", costly)
     return looked_at
 
 
@@ -144,17 +145,17 @@ def test_images_that_cannot_be_decoded_count_towards_the_time_and_memory_that_is
 ) -> None:
     looked_at = costly_decoding(monkeypatch, Problem(422, "damaged"))
     with pytest.raises(Problem, match="images that took") as refused:
-        check(uploads([b""] * 50), PX, replace(config, max_task_check_s=0.1), Lifecycle(), decoders)
+        inspected(uploads([b""] * 50), PX, replace(config, max_task_check_s=0.1), Lifecycle(), decoders)
     assert refused.value.status == 413
     assert len(looked_at) <= 6
 
     def short(*_: Any) -> None:
         raise Problem(422, "damaged") if looked_at.pop() else MemoryError
 
-    monkeypatch.setattr("service.uploads.decode", short)
+    monkeypatch.setattr("service.inspection.decode", short)
     looked_at[:] = ["", "damaged"]
     with pytest.raises(MemoryError):
-        check(uploads([b""] * 50), PX, config, Lifecycle(), decoders)
+        inspected(uploads([b""] * 50), PX, config, Lifecycle(), decoders)
 
 
 def test_flat_images_of_few_bytes_cannot_keep_a_place_busy(
@@ -163,20 +164,20 @@ def test_flat_images_of_few_bytes_cannot_keep_a_place_busy(
     looked_at = costly_decoding(monkeypatch)
     config = replace(config, max_task_check_s=0.1)
     with pytest.raises(Problem, match="take at most 0") as refused:
-        check(uploads([flat_png(100)] * 50), PX, config, Lifecycle(), decoders)
+        inspected(uploads([flat_png(100)] * 50), PX, config, Lifecycle(), decoders)
     assert refused.value.status == 413
     assert "it must take at most 0.1 s and one for each MiB" in refused.value.detail
     assert len(looked_at) <= 6
     large = bytes(100 * 1024)  # 0.1 s each
-    assert len(check(uploads([large] * 20), PX, config, Lifecycle(), decoders)) == 20
+    assert len(inspected(uploads([large] * 20), PX, config, Lifecycle(), decoders)) == 20
 
 
 def test_a_processor_that_others_keep_busy_is_not_the_tasks_fault(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, decoders: Executor
 ) -> None:
-    monkeypatch.setattr("service.uploads.decode", lambda *_: time.sleep(0.02))
+    monkeypatch.setattr("service.inspection.decode", lambda *_: time.sleep(0.02))
     config = replace(config, max_task_check_s=0.1)
-    assert len(check(uploads([picture()] * 10), PX, config, Lifecycle(), decoders)) == 10
+    assert len(inspected(uploads([picture()] * 10), PX, config, Lifecycle(), decoders)) == 10
 
 
 def test_images_of_many_tasks_are_decoded_where_all_others_are(
@@ -193,7 +194,7 @@ def test_images_of_many_tasks_are_decoded_where_all_others_are(
         files = [("files", (str(index), picture(10 * seed + index))) for index in range(3)]
         return taught.client.post("/tasks", files=files, data={"labels": ["cat"] * 3}).status_code
 
-    monkeypatch.setattr("service.uploads.decode", noting)
+    monkeypatch.setattr("service.inspection.decode", noting)
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(submit, range(4))) == {202}
     assert decoders == ["decode_0"] * 12  # the server has one thread
@@ -219,7 +220,7 @@ def test_a_request_waits_for_no_image_of_a_task_that_is_not_being_decoded(
         files = [("files", (str(index), picture(10 * seed + index))) for index in range(3)]
         return taught.client.post("/tasks", files=files, data={"labels": [str(seed)] * 3}).status_code
 
-    monkeypatch.setattr("service.uploads.decode", slow)
+    monkeypatch.setattr("service.inspection.decode", slow)
     monkeypatch.setattr("service.scoring.decode", slow)
     monkeypatch.setattr("service.uploads.check_together", noting)
     large, engine = picture(size=(120, 120)), taught.services.engine
@@ -246,7 +247,7 @@ def test_a_stop_waits_for_no_task_that_takes_long_to_look_through(
         looked_at.append(args[-1])
         time.sleep(0.05)
 
-    monkeypatch.setattr("service.uploads.decode", slow)
+    monkeypatch.setattr("service.inspection.decode", slow)
     files = [("files", (str(index), picture())) for index in range(400)]  # 20 s
     with ThreadPoolExecutor() as pool:
         with running(config) as server:
