@@ -45,6 +45,10 @@ class TaskWithdrawn(ExchangeError):
     """The task is to be forgotten: whoever learns it drops it and says nothing more about it."""
 
 
+class OrderGiven(ExchangeError):
+    """An order to rename or forget a class cannot be cancelled: it is being carried out, or was."""
+
+
 class NotRetryable(ExchangeError):
     """The task is not among the dead letters."""
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from exchange.records import TaskChange, TaskRecord, TaskState
+from exchange.records import TaskChange, TaskRecord, TaskState, change_from_json
 
-FIXED_FIELDS = frozenset({"id", "name", "images", "labels", "created_at"})
+FIXED_FIELDS = frozenset({"id", "name", "images", "labels", "created_at", "change"})
 """Never change, and are not repeated in every event."""
 
 HIDDEN_FIELDS = frozenset({"samples", "entry", "dead", "order", "deaths"})
@@ -68,6 +68,7 @@ def task_from_fields(fields: Mapping[str, str]) -> TaskRecord:
         version=int(fields["version"]) if "version" in fields else None,
         served_at=_time(fields, "served_at"),
         consolidated_at=_time(fields, "consolidated_at"),
+        change=change_from_json(fields["change"]) if "change" in fields else None,
     )
 
 

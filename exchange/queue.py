@@ -25,6 +25,7 @@ from exchange.errors import (
     BlobUnreadable,
     LeaseLost,
     NotRetryable,
+    OrderGiven,
     QueueFull,
     TaskNotFound,
     TaskWithdrawn,
@@ -40,16 +41,18 @@ from exchange.fields import (
 from exchange.handling import handling
 from exchange.records import (
     Claim,
+    LabelChange,
     Sample,
     Submitted,
     TaskChange,
     TaskRecord,
     TaskState,
+    change_to_json,
     samples_from_json,
     samples_to_json,
 )
 from exchange.redis_keys import DEFAULT_PREFIX, Keys
-from exchange.repeats import mismatch, request_digest
+from exchange.repeats import mismatch, order_digest, request_digest
 from exchange.tasks import GROUP, TaskReader
 
 
@@ -103,16 +106,30 @@ class TaskQueue(TaskReader):
         """
         self.blobs.require(sample.blob for sample in samples)
         listing = self.blobs.put(samples_to_json(tuple(samples)))
+        labels = [sample.label for sample in samples]
+        told = digest or request_digest(name, listing)
+        return self._accept(name, labels, idempotency_key, told, images=len(samples), samples=listing)
+
+    def order(self, change: LabelChange, idempotency_key: str | None = None) -> Submitted:
+        """Accepts an order to rename or forget a class: a task without images, for a trainer to carry out in its turn.
+
+        An idempotency key is as for `submit`. Raises `QueueFull` and `IdempotencyMismatch`.
+        """
+        kept = {"images": 0, "samples": "", "change": change_to_json(change).decode()}
+        return self._accept(change.name, change.labels, idempotency_key, order_digest(change), **kept)
+
+    def _accept(
+        self, name: str, labels: Sequence[str], idempotency_key: str | None, digest: str, **kept: Any
+    ) -> Submitted:
+        """Queues a task, or finds the one that the key has made. kept: what else is kept of it."""
         task_id, config = secrets.token_hex(8), self.config
         once: dict[str, Any] = {}
         if idempotency_key is not None:
-            once["extra_key"] = self.keys.idempotency(idempotency_key)
-            once["digest"] = digest or request_digest(name, listing)
+            once["extra_key"], once["digest"] = self.keys.idempotency(idempotency_key), digest
             once["idempotency_ttl_s"], once["task_prefix"] = config.idempotency_ttl_s, self.keys.task("")
-        labels = labels_to_field(sample.label for sample in samples)
         status, *rest = self.run(
-            lua.SUBMIT, task_id, task=task_id, name=name, images=len(samples), labels=labels, samples=listing,
-            capacity=config.capacity, **once,
+            lua.SUBMIT, task_id, task=task_id, name=name, labels=labels_to_field(labels), capacity=config.capacity,
+            **kept, **once,
         )  # fmt: skip
         if status == b"full":
             raise self._full()
@@ -185,9 +202,15 @@ class TaskQueue(TaskReader):
         """Cancels a task that waits or has failed, and orders any other one to be forgotten.
 
         The order is a delivery of its own: its claim has the state FORGETTING and no samples. A task that was cancelled
-        or forgotten before stays as it is, unless `again` asks for the order all the same. Raises `TaskNotFound`.
+        or forgotten before stays as it is, unless `again` asks for the order all the same. Raises `TaskNotFound`, and
+        `OrderGiven` for an order that no longer waits.
         """
         status, *rest = self.run(lua.REMOVE, task_id, task=task_id, again=again)
+        if status == b"given":
+            raise OrderGiven(
+                f"task {task_id} is an order that is being carried out, or was: activate an older version to undo it, "
+                "or rename a renamed class back"
+            )
         return self._answer(task_id, status, rest)
 
     def retry(self, task_id: str) -> TaskRecord:
@@ -197,7 +220,7 @@ class TaskQueue(TaskReader):
         longer all there, and `BlobUnreadable` while the disk cannot give them.
         """
         fields = self.fields(task_id)
-        if fields["state"] == TaskState.FAILED:
+        if fields["state"] == TaskState.FAILED and fields["samples"]:  # an order has none
             samples = samples_from_json(self.blobs.get(fields["samples"]))
             self.blobs.require(sample.blob for sample in samples)
         status, *rest = self.run(lua.RETRY, task_id, capacity=self.config.capacity)

@@ -122,7 +122,7 @@ local function give_up(entry, reason)
 end
 """
 
-# task, name, images, labels, samples: what is kept of the task. capacity.
+# task, name, images, labels, samples: what is kept of the task. change: of an order, in JSON. capacity.
 # digest, idempotency_ttl_s, task_prefix: with an idempotency key alone, whose own key comes eighth. It is free again
 # once its task was taken back: who submits the same afterwards wants it learned.
 SUBMIT = """
@@ -140,6 +140,7 @@ if redis.call('XLEN', queue) >= a.capacity then return {'full'} end
 local time = now()
 redis.call('HSET', task, 'id', a.task, 'name', a.name, 'state', 'queued', 'images', a.images, 'labels', a.labels,
            'progress', '0', 'created_at', time, 'samples', a.samples)
+if a.change then redis.call('HSET', task, 'change', a.change) end
 redis.call('ZADD', index, time, a.task)
 enqueue(a.task, a.samples)
 if a.digest then
@@ -180,6 +181,7 @@ end
 return {'none'}
 """
 
+# An order stays queued until it is carried out, and so can be cancelled although a trainer holds it.
 # entry, consumer, lease_token, max_deliveries, dead_letters.
 TAKE = """
 if superseded() then return {'lost'} end
@@ -196,14 +198,14 @@ if tonumber(deaths or '0') >= most then
   give_up(entry, last and reason .. '; last it said: ' .. last or reason)
   return {'skip'}
 end
-if state == 'queued' then enter('learning') end
+if state == 'queued' and redis.call('HEXISTS', task, 'change') == 0 then enter('learning') end
 return {'taken', deliveries, state == 'forgetting' and '' or samples, record()}
 """
 
 # changes: fields and their new values, all texts. Of the claim, if it is by one.
 UPDATE = """
 if redis.call('EXISTS', task) == 0 then return {'missing'} end
-if a.entry and outdated(a.entry) then return {'withdrawn'} end
+if a.entry and (outdated(a.entry) or redis.call('HGET', task, 'state') == 'cancelled') then return {'withdrawn'} end
 if a.entry and whose() ~= 'mine' then return {'lost'} end
 -- What went wrong on the way is no error of a task that got there.
 if REACHED[a.changes.state] then redis.call('HDEL', task, 'error') end
@@ -245,17 +247,20 @@ if state == 'consolidating' then enter('served') end
 return {'ok'}
 """
 
-# A task that nobody was given yet is taken out; one that was is forgotten by a trainer, which gets the order as a
-# stream entry of its own: as durable, and delivered as often, as a task to learn.
+# A task that nobody was given yet is taken out, and so is an order that waits for its turn; one that no longer waits
+# cannot be taken back. Any other task is forgotten by a trainer, which is told so by a stream entry of its own: as
+# durable, and delivered as often, as a task to learn.
 # task; again: whether one that was taken back before is forgotten too.
 REMOVE = """
-local state, entry, letter = unpack(redis.call('HMGET', task, 'state', 'entry', 'dead'))
+local state, entry, letter, change = unpack(redis.call('HMGET', task, 'state', 'entry', 'dead', 'change'))
 if not state then return {'missing'} end
 if state == 'queued' or state == 'failed' then
   remove(entry)
   if letter then redis.call('XDEL', dead, letter) end
   redis.call('HDEL', task, 'dead')
   enter('cancelled')
+elseif change then
+  if state ~= 'cancelled' then return {'given'} end
 elseif state ~= 'forgetting' and (a.again or state ~= 'forgotten' and state ~= 'cancelled') then
   local order = redis.call('XADD', queue, '*', 'task', a.task, 'samples', '')
   redis.call('HSET', task, 'order', order)

@@ -60,6 +60,25 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelChange:
+    """What an order does to one class: calls it by another label, or forgets it."""
+
+    label: str
+    becomes: str | None
+    """Its new label; another class that has it already is merged with this one. None: the class is forgotten."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All that it names."""
+        return (self.label,) if self.becomes is None else (self.label, self.becomes)
+
+    @property
+    def name(self) -> str:
+        """What its order is called."""
+        return f"forget: {self.label}" if self.becomes is None else f"rename: {self.label} -> {self.becomes}"
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRecord:
     """What is known about a task. Times are Unix seconds by the clock of the Redis server."""
 
@@ -79,6 +98,8 @@ class TaskRecord:
     """The newest version that knows this task."""
     served_at: float | None
     consolidated_at: float | None
+    change: LabelChange | None = None
+    """What it does to a class that is known, of an order, which brings no images; None of every other task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +215,8 @@ class Draft:
     slots: int
     metrics: Mapping[str, float]
     base: int | None = None
+    images: tuple[int, ...] | None = None
+    taught: Mapping[str, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +240,10 @@ class Manifest:
     """By role."""
     base: int | None = None
     """Of a fast version, the consolidated one that learning goes on from; 0 for none. None where it was not noted."""
+    images: tuple[int, ...] | None = None
+    """Of each label, how many images are in the sums of its class. None where it was not noted."""
+    taught: Mapping[str, tuple[int, ...]] | None = None
+    """Of each task that taught a label, by id: the places of those labels in `labels`. None where it was not noted."""
 
     def __post_init__(self) -> None:
         require_finite(self.metrics)
@@ -246,6 +273,15 @@ class Canary:
 
     version: int
     share: float
+
+
+def change_to_json(change: LabelChange) -> bytes:
+    return orjson.dumps(change)
+
+
+def change_from_json(data: bytes | str) -> LabelChange:
+    change: LabelChange = _reader(LabelChange).validate_json(data)
+    return change
 
 
 def samples_to_json(samples: tuple[Sample, ...]) -> bytes:

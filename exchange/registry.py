@@ -51,6 +51,7 @@ class Registry:
                 manifest = Manifest(
                     version, draft.parent, time.time(), draft.kind, draft.backbone, draft.labels, draft.consolidated,
                     draft.fast, draft.slots, dict(draft.metrics), self.shelf.write(version, files, staging), draft.base,
+                    draft.images, draft.taught,
                 )  # fmt: skip
                 self.shelf.write_manifest(manifest, staging)
             except BaseException:
@@ -196,8 +197,9 @@ class Registry:
         """Of versions, newest first, those that make room for others to go back to.
 
         A fast one, once two consolidated ones are newer. And, from then on, a consolidated one whose neighbours know
-        the same tasks, so that it differs from them by corrections only: otherwise many corrections, each with a
-        version of its own, would push out everything from the time before them. Raises `VersionUnreadable`.
+        the same tasks, so that it differs from them by corrections and by what classes are called only: otherwise many
+        of these, each with a version of its own, would push out everything from the time before them.
+        Raises `VersionUnreadable`.
         """
         sound = [manifest for version in published if (manifest := self._sound(version))]
         consolidated = [manifest for manifest in sound if manifest.kind == "consolidated"]

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 
 from exchange.blobs import name_of
 from exchange.errors import IdempotencyMismatch
-from exchange.records import Made, Sample, samples_to_json
+from exchange.records import LabelChange, Made, Sample, change_to_json, samples_to_json
 
 
 def request_digest(name: str, listing: str) -> str:
     """Tells requests apart. listing: the name of the blob that lists the samples."""
     return hashlib.sha256(f"{name}\n{listing}".encode()).hexdigest()
+
+
+def order_digest(change: LabelChange) -> str:
+    """Tells orders apart, and from tasks with images."""
+    return hashlib.sha256(b"order\n" + change_to_json(change)).hexdigest()
 
 
 def require_same(made: Made, name: str, samples: Sequence[Sample]) -> None:

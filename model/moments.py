@@ -82,8 +82,7 @@ class ClassMoments:
     def _scattered(self, vectors: Tensor, rows: Tensor, grown: int) -> Tensor:
         """The scatters once vectors [n, F] of the classes `rows` [n] are added, with `grown` more classes.
 
-        Those about the mean of all, from those about two means of k and m vectors that are a gap g apart: the sum of
-        both and k m / (k + m) g g^T (Chan, Golub & LeVeque, The American Statistician 1983).
+        Those about the mean of all, from those about the means of what was known and of what comes: see `apart`.
         """
         width, columns = self.scatter.shape[1:]
         scatter = torch.cat([self.scatter, self.scatter.new_zeros(grown, width, columns)])
@@ -92,14 +91,34 @@ class ClassMoments:
         by, means = probes(width, columns), self.means
         for row in rows.unique().tolist():
             own = vectors[rows == row]
-            apart = [own - own.mean(dim=0)]
+            parts = [own - own.mean(dim=0)]
             if row < len(self.labels):
-                known, new = self.counts[row], len(own)
-                gap = own.mean(dim=0, keepdim=True) - means[row]
-                apart.append((known * new / (known + new)).sqrt() * gap)
-            for part in apart:
+                new = torch.tensor(len(own), dtype=torch.float64)
+                parts.append(apart(self.counts[row], new, own.mean(dim=0) - means[row]))
+            for part in parts:
                 scatter[row] += (part.mT @ (part @ by)).float()
         return scatter
+
+    def renamed(self, label: str, becomes: str) -> ClassMoments:
+        """The moments with a class called by a label that no other has, and at its place."""
+        return replace(self, labels=tuple(becomes if known == label else known for known in self.labels))
+
+    def merged(self, label: str, into: str) -> ClassMoments:
+        """The moments with the vectors of one class counted as another's, as if all had come under that label.
+
+        Raises ValueError for a class that is not known.
+        """
+        gone, stays = self.labels.index(label), self.labels.index(into)
+        kept = [row for row in range(len(self.labels)) if row != gone]
+        sums, counts, scatter = self.sums.clone(), self.counts.clone(), self.scatter.clone()
+        sums[stays] += sums[gone]
+        counts[stays] += counts[gone]
+        scatter[stays] += scatter[gone]
+        if columns := scatter.shape[2]:
+            part = apart(self.counts[stays], self.counts[gone], self.means[gone] - self.means[stays])
+            scatter[stays] += (part.mT @ (part @ probes(self.width, columns))).float()
+        labels = tuple(self.labels[row] for row in kept)
+        return ClassMoments(self.gram, sums[kept], counts[kept], scatter[kept], labels)
 
     def without(self, labels: frozenset[str]) -> ClassMoments:
         """Forget classes: their means go. The covariance stays, since it is shared and no part of it is theirs alone.
@@ -136,6 +155,15 @@ class ClassMoments:
         sums = self.sums + self.counts.unsqueeze(1) * moved
         there = replace(self, sums=sums)
         return replace(there, gram=self.gram - self.between + there.between)
+
+
+def apart(one: Tensor, other: Tensor, gap: Tensor) -> Tensor:
+    """[1, F], the vector v whose v^T v the scatter of two groups has beyond those of each alone: sqrt(k m / (k + m)) g.
+
+    one, other: [], k and m, vectors in each.  gap: [F], g, from mean to mean. Chan, Golub & LeVeque, The American
+    Statistician 1983.
+    """
+    return ((one * other / (one + other)).sqrt() * gap).unsqueeze(0)
 
 
 def probes(width: int, columns: int) -> Tensor:

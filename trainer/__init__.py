@@ -7,7 +7,8 @@
 * when none arrives, `Consolidation` (consolidation.py) trains slots for the oldest that waits, `Promotion`
   (promotion.py) measures on held-out images whether they may be served;
 * what people corrected goes through `Corrections` (corrections.py), as features and not as images
-  (corrected_features.py); an order to forget a task is carried out by `Withdrawal` (withdrawal.py).
+  (corrected_features.py); an order to forget a task is carried out by `Withdrawal` (withdrawal.py), one to rename or
+  forget a class by `Relabelling` (relabelling.py).
 
 All of them share three objects, each the only one that changes what it owns: `Claims` (claims.py) what was taken from
 the queue and waits, `Knowledge` (knowledge.py) the state learned for good and the one served, `Lineage` (lineage.py)
@@ -15,5 +16,5 @@ the versions that these are loaded from and published as. `Shelves` (shelves.py)
 
 The learning itself knows nothing of queues: `Learner` (learner.py) makes of a `LearnerState` (state.py) and a `Task`
 (task.py) the next state, from features that it takes as a `Describer` (describer.py); one task's training is
-`TaskTraining` (epochs.py), forgetting one is in forget.py.
+`TaskTraining` (epochs.py), forgetting one is in forget.py, renaming and forgetting a class in relabel.py.
 """

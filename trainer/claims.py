@@ -10,7 +10,7 @@ import structlog
 
 from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost, TaskWithdrawn, told_of
 from exchange.queue import TaskQueue
-from exchange.records import Claim, TaskChange, TaskState
+from exchange.records import Claim, LabelChange, TaskChange, TaskState
 from trainer.corrected_features import Correction
 from trainer.process import TrainerConfig
 from trainer.task import Task
@@ -43,6 +43,18 @@ class Pending:
         return self.part or self.task
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A claimed order to rename or forget a class, waiting for its turn.
+
+    change: what it does.  after: ids of the tasks that were sent before it and waited when it came.
+    """
+
+    claim: Claim
+    change: LabelChange
+    after: frozenset[str]
+
+
 class Claims:
     """Owns everything claimed under one lease, and what of it waits to be learned for good."""
 
@@ -52,6 +64,7 @@ class Claims:
         self._working: tuple[Claim, ...] = ()
         self._pending: list[Pending] = []
         self._corrections: list[Correction] = []
+        self._orders: list[Order] = []
 
     @property
     def pending(self) -> tuple[Pending, ...]:
@@ -67,6 +80,17 @@ class Claims:
     def corrections(self) -> tuple[Correction, ...]:
         """Corrections that wait to be learned for good, oldest first."""
         return tuple(self._corrections)
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """Orders that wait for their turn, oldest first."""
+        return tuple(self._orders)
+
+    @property
+    def due(self) -> Order | None:
+        """The oldest order, once no task that was sent before it waits any more."""
+        waiting = {pending.task.id for pending in self._pending}
+        return next((order for order in self._orders[:1] if not order.after & waiting), None)
 
     @property
     def waiting(self) -> list[Claim]:
@@ -90,6 +114,11 @@ class Claims:
     def add_corrections(self, corrections: Iterable[Correction]) -> None:
         """Let corrections wait to be learned for good."""
         self._corrections.extend(corrections)
+
+    def add_order(self, claim: Claim, change: LabelChange) -> None:
+        """Let an order wait for its turn."""
+        after = frozenset(pending.task.id for pending in self._pending)
+        self._orders.append(Order(claim, change, after))
 
     def take(self, block_ms: int) -> Claim | None:
         """The next task, held from now on; None when there is none within `block_ms` milliseconds. Raises LeaseLost.
@@ -174,4 +203,5 @@ class Claims:
         task = claim.task.id
         self._pending = [pending for pending in self._pending if pending.task.id != task]
         self._corrections = [held for held in self._corrections if held.claim.task.id != task]
+        self._orders = [order for order in self._orders if order.claim.task.id != task]
         self._held.pop(claim.entry_id, None)

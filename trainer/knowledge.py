@@ -154,8 +154,10 @@ class Knowledge:
 
     def publish(self, metrics: dict[str, float], *, consolidated: bool) -> int:
         """Publish the fast state, and build on that version from now on. Raises what `Lineage.publish` raises."""
+        labels = {claim.task.id: claim.task.labels for claim in self.claims.waiting}
+        fast = {task: labels.get(task, ()) for task in self.on_top}
         manifest = self.lineage.publish(
-            self.base, self.serving, self.on_top, metrics, consolidated, self.claims.lease_token
+            self.base, self.serving, fast, metrics, consolidated, self.claims.lease_token
         )
         saved = manifest.version if consolidated else self.base.consolidated
         self.base = Base(self.base.state, manifest.version, saved)

@@ -166,7 +166,7 @@ class Learner(Describer):
         """
         images, config = len(task.labels), self.config
         telling = images >= config.least_images and (len(set(task.labels)) > 1 or config.few_classes > 1)
-        taught = len(state.pool_labels)
+        taught = state.pool_classes
         # How many classes a task had that was forgotten is forgotten too; all that is known rests on its slots.
         settled = taught >= config.settled or not set(state.pools.slot_tasks) <= set(state.tasks)
         outweighed = state.pools.slots > 0 and images >= config.outweigh * state.images

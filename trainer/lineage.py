@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -87,13 +87,14 @@ class Lineage:
         self,
         base: Base,
         serving: LearnerState,
-        fast: Iterable[str],
+        fast: Mapping[str, Sequence[str]],
         metrics: dict[str, float],
         consolidated: bool,
         lease_token: int,
     ) -> Manifest:
         """Publish `serving` for the servers and, when a task was consolidated, the base state beside it.
 
+        fast: of the tasks that only the head knows, by id, the labels of each.
         Raises PointerMoved when another version was activated since `base` was loaded, LeaseLost when another
         trainer has taken over.
         """
@@ -110,6 +111,8 @@ class Lineage:
             slots=serving.pools.slots,
             metrics=metrics,
             base=None if consolidated else base.consolidated or 0,
+            images=tuple(round(count) for count in serving.features.counts.tolist()),
+            taught=places({**base.state.taught, **fast}, serving.labels),
         )
         return self.registry.publish(draft, files, lease_token)
 
@@ -120,7 +123,7 @@ class Lineage:
         """
         learner, pools = self.learner, state.pools
         settings = EPOCH_FORMAT, self.backbone, learner.network.loop, learner.config, more
-        learned = state.tasks, state.images, pools.slot_tasks
+        learned = state.tasks, state.labels, state.images, pools.slot_tasks
         digest = hashlib.sha256(repr((settings, learned)).encode())
         for tensor in (pools.keys, pools.values, pools.feedback):
             digest.update(tensor.numpy().tobytes())
@@ -139,17 +142,24 @@ class Lineage:
 
     def end_canary_of(self, task: str) -> None:
         """Let no canary answer that knows a task. Raises VersionUnreadable where the disk does not tell."""
-        while (canary := self.registry.canary()) is not None and self._may_know(canary.version, task):
+        self._end_canary(lambda manifest: task in manifest.applied)
+
+    def end_canary_with(self, label: str) -> None:
+        """Let no canary answer with a label. Raises VersionUnreadable where the disk does not tell."""
+        self._end_canary(lambda manifest: label in manifest.labels)
+
+    def _end_canary(self, knows: Callable[[Manifest], bool]) -> None:
+        while (canary := self.registry.canary()) is not None and self._may(canary.version, knows):
             with suppress(NotCanary):  # somebody has chosen another one meanwhile
                 self.registry.set_canary(canary.version, 0)
 
-    def _may_know(self, version: int, task: str) -> bool:
+    def _may(self, version: int, know: Callable[[Manifest], bool]) -> bool:
         """True too for a version whose manifest is gone or damaged: a server that had loaded it answers on.
 
         Raises VersionUnreadable.
         """
         try:
-            return task in self.registry.shelf.manifest(version).applied
+            return know(self.registry.shelf.manifest(version))
         except (VersionNotFound, VersionCorrupt):
             return True
 
@@ -159,3 +169,12 @@ class Lineage:
             self.registry.prune(keep)
         except (StoreUnavailable, VersionUnreadable) as error:
             log.warning("old versions stay for now", reason=str(error))
+
+
+def places(taught: Mapping[str, Sequence[str]], labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Of each task that taught some of the labels, by id, where these stand among them."""
+    place_of = {label: place for place, label in enumerate(labels)}
+    placed = {
+        task: tuple(place_of[label] for label in own if label in place_of) for task, own in taught.items()
+    }
+    return {task: own for task, own in placed.items() if own}

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import structlog
 
+from exchange.records import LabelChange
 from model.checkpoint import InvalidCheckpoint
 from trainer.config import ValidationConfig
 from trainer.describer import Between
 from trainer.forget import rests_on, without_classes, without_slots
 from trainer.learner import Learner
+from trainer.relabel import changed
 from trainer.state import LearnerState
 from trainer.task import Task
 from trainer.validation import Report, ValidationShelf, validate
@@ -69,6 +71,14 @@ class Promotion:
             log.warning("other tasks need the slots of a forgotten one, they stay", task=task)
             return before.noted(left), before
         return after.noted(bare), after
+
+    def change(
+        self, state: LearnerState, change: LabelChange, between: Between = None
+    ) -> tuple[LearnerState, Report]:
+        """The state with a class renamed, merged with another or forgotten; no image can refuse that."""
+        left = changed(self.learner, state, change)
+        report = self.report(left, left.labels, between)
+        return report.noted(left), report
 
     def report(self, state: LearnerState, known: tuple[str, ...], between: Between = None) -> Report:
         """See `validate`."""

@@ -66,6 +66,12 @@ class Seen:
         """These without the images of some labels."""
         return Seen({label: digests for label, digests in self.images.items() if label not in labels})
 
+    def renamed(self, label: str, becomes: str) -> Seen:
+        """These with the images of one label under another, each once, with those that are there."""
+        if label not in self.images:
+            return self
+        return self.without({label}).joined(Seen({becomes: self.images[label]}))
+
     def parts(self) -> tuple[Tensor, dict[str, int]]:
         """All digests in one tensor, and how many of them are of each label."""
         return torch.cat([NO_DIGESTS, *self.images.values()]), {

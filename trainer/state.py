@@ -47,6 +47,8 @@ class LearnerState:
     usual: how strange each task's images look to the head, by id; together they are what it takes for familiar.
     drifts: how the newest consolidations moved features, oldest first.
     corrected: ids of the newest corrections learned for good.
+    changed: ids of the newest orders that were carried out.
+    gone: of tasks, by id, how many classes less the pools seem to be taught, since those were forgotten or merged.
     seen: the images that were learned.
     held_out: of each task, by id, those that never will be.
     """
@@ -62,6 +64,8 @@ class LearnerState:
     usual: Mapping[str, Usual] = field(default_factory=dict)
     drifts: tuple[Drift, ...] = ()
     corrected: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    gone: Mapping[str, int] = field(default_factory=dict)
     seen: Seen = field(default_factory=Seen)
     held_out: Mapping[str, Seen] = field(default_factory=dict)
 
@@ -99,6 +103,11 @@ class LearnerState:
         return frozenset(label for task in set(self.pools.slot_tasks) for label in self.taught.get(task, ()))
 
     @property
+    def pool_classes(self) -> int:
+        """How many classes the pools were taught, with those that are no more."""
+        return len(self.pool_labels) + sum(self.gone.get(task, 0) for task in set(self.pools.slot_tasks))
+
+    @property
     def sharpness(self) -> Sharpness:
         """How sure the head may be, by what all tasks together say."""
         return reduce(Sharpness.pooled, self.judged.values(), Sharpness())
@@ -113,8 +122,8 @@ class LearnerState:
         return replace(self, seen=self.seen.joined(task.seen), held_out=held_out)
 
     def knows(self, task: str) -> bool:
-        """Whether a task, or a correction, was learned for good, as far as is remembered."""
-        return task in self.taught or task in self.corrected
+        """Whether a task or a correction was learned for good, or an order carried out, as far as is remembered."""
+        return task in self.taught or task in self.corrected or task in self.changed
 
     @property
     def known(self) -> Seen:
@@ -150,6 +159,8 @@ class LearnerState:
             "usual": {task: asdict(said) for task, said in self.usual.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
+            "changed": self.changed,
+            "gone": dict(self.gone),
             "seen": seen,
             "held_out": {task: counts for task, (_, counts) in parts.items()},
             "loop": asdict(self.loop),
@@ -179,6 +190,9 @@ class LearnerState:
                 usual={task: _usual(said) for task, said in facts["usual"].items()},
                 drifts=_drifts(tensors, facts, features.width),
                 corrected=tuple(facts["corrected"]),
+                # Stores from before there were orders have neither.
+                changed=tuple(facts.get("changed", ())),
+                gone={task: int(count) for task, count in facts.get("gone", {}).items()},
                 # Stores from before images were remembered have none.
                 seen=Seen.put_together(tensors.get("seen", NO_DIGESTS), facts.get("seen", {})),
                 held_out={

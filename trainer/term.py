@@ -5,7 +5,8 @@ before the rest of any is learned. A task that arrives while another is being co
 version is learned in between, at the next training step or the next batch of images. Only a consolidated task
 is acknowledged; until then a crash hands it to the next trainer, which starts from the version being served and from
 the last finished epoch. An order to forget a task is carried out as soon as it is taken from the queue, which waits
-while as many tasks are pending as memory is meant for.
+while as many tasks are pending as memory is meant for. An order to rename or forget a class waits for its turn: until
+all tasks that were sent before it are consolidated, which would else bring the class back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from exchange.errors import ExchangeUnavailable
 from exchange.records import Claim, TaskChange, TaskState
 from exchange.registry import Registry
 from model.network import RetrievalViT
-from trainer.claims import Abandoned, Claims, Pending, Stopping
+from trainer.claims import Abandoned, Claims, Order, Pending, Stopping
 from trainer.consolidation import Consolidation
 from trainer.corrections import Corrections
 from trainer.fast_path import FastPath
@@ -28,6 +29,7 @@ from trainer.knowledge import Knowledge
 from trainer.learner import Learner
 from trainer.lineage import Lineage
 from trainer.promotion import Promotion
+from trainer.relabelling import Relabelling
 from trainer.shelves import Shelves
 from trainer.state import LearnerState
 from trainer.upkeep import Upkeep
@@ -55,23 +57,26 @@ class Term:
         self.learner = Learner(network, config.learner, self.pause)
         lineage = Lineage(registry, self.learner)
         self.knowledge = knowledge = Knowledge(self.learner, lineage, claims)
-        promotion = Promotion(self.learner, shelves.validation, config.validation)
+        self.promotion = promotion = Promotion(self.learner, shelves.validation, config.validation)
         self.fast_path = FastPath(knowledge, claims, queue.blobs, shelves.validation, config)
         self.corrections = Corrections(knowledge, claims, queue.blobs, config)
         self.consolidation = Consolidation(knowledge, claims, promotion, shelves.epochs, config, self.look_up)
         self.withdrawal = Withdrawal(knowledge, claims, queue, promotion, shelves)
+        self.relabelling = Relabelling(knowledge, claims, promotion, config)
         self.looked_up = 0.0
-        self.orders: list[Claim] = []
+        self.to_forget: list[Claim] = []
 
     def run(self) -> None:
         """Work until asked to stop. Raises ExchangeError, which ends the term."""
         while not self.stop.is_set():
             self.heartbeat.check()
             self.upkeep.run_when_due()
-            busy = self.claims.waiting or not self.withdrawal.lost_withdrawn
+            busy = self.claims.waiting or self.claims.orders or not self.withdrawal.lost_withdrawn
             with contextlib.suppress(Stopping, Abandoned):
                 self.accept_waiting(block_ms=0 if busy else 1000)
-                if self.claims.pending:
+                if order := self.claims.due:
+                    self.carry_out(order)
+                elif self.claims.pending:
                     self.consolidation.consolidate(self.claims.pending[0])
                 elif self.claims.corrections:
                     self.corrections.keep()
@@ -125,22 +130,33 @@ class Term:
         if claim.task.state is TaskState.FORGETTING:
             self.forget(claim)
             return
+        if claim.task.change is not None:
+            self.claims.add_order(claim, claim.task.change)
+            return
         self.knowledge.catch_up()
         if not self.knowledge.finish_if_known(claim):
             (self.corrections if claim.corrects else self.fast_path).accept(claim)
 
     def forget(self, claim: Claim) -> None:
         """Carry out an order to forget a task, and then, one after another, those that arrive meanwhile."""
-        self.orders.append(claim)
-        if len(self.orders) > 1:
+        self.to_forget.append(claim)
+        if len(self.to_forget) > 1:
             return
         try:
-            for order in self.orders:
+            for order in self.to_forget:
                 with self.claims.working_on(order), self.claims.unless_withdrawn(order):
                     self.serve()
                     self.withdrawal.forget(order, self.look_for_arrivals)
         finally:
-            self.orders.clear()
+            self.to_forget.clear()
+
+    def carry_out(self, order: Order) -> None:
+        """Rename or forget a class, once the corrections that wait are learned for good: they are of answers that were
+        given before, and mean the class that has the name until now."""
+        if self.claims.corrections:
+            self.corrections.keep()
+        else:
+            self.relabelling.carry_out(order, self.look_for_arrivals)
 
     def look_up(
         self,

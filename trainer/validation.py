@@ -115,13 +115,27 @@ class ValidationShelf(TaskFiles):
 
     def leave_out(self, task: str, learned: Seen) -> None:
         """Keep none of a task's that were learned meanwhile. Raises StoreUnavailable."""
+        if (held_out := self.load(task)) is not None:
+            self._keep(held_out, learned.new(held_out.labels, held_out.digests))
+
+    def forget(self, task: str, label: str, digests: Tensor) -> None:
+        """Keep none of a task's of a class: by the digests [k] of its images, as the file may have them under an older
+        name, or by its label where a file has no digests. Raises StoreUnavailable.
+        """
         held_out = self.load(task)
-        if held_out is None or (new := learned.new(held_out.labels, held_out.digests)).all():
+        if held_out is None:
             return
-        if new.any():
-            self.save(held_out.pick(new.nonzero().squeeze(1).tolist()))
+        if len(held_out.digests):
+            self._keep(held_out, ~torch.isin(held_out.digests, digests))
         else:
-            self.discard(task)
+            self._keep(held_out, torch.tensor([own != label for own in held_out.labels]))
+
+    def _keep(self, held_out: Task, rows: Tensor) -> None:
+        """Keep the images `rows` [n] bool of those of a task."""
+        if rows.any() and not rows.all():
+            self.save(held_out.pick(rows.nonzero().squeeze(1).tolist()))
+        elif not rows.any():
+            self.discard(held_out.id)
 
     def holds(self, task: str) -> bool:
         """Whether there is a file of a task, readable or not."""
@@ -175,10 +189,38 @@ def samples_of(state: LearnerState, shelf: ValidationShelf, most: int) -> list[T
     """What is measured of each task, oldest first: at most about so many images in all."""
     tasks, samples = measured(state, shelf, most), []
     for task in tasks:
-        held_out = shelf.load(task)
-        if held_out is not None and set(held_out.labels) <= set(state.labels):
+        held_out = as_known(state, shelf.load(task))
+        if held_out is not None:
             samples.append(held_out.pick(interleaved(held_out.labels)[: most // len(tasks)].tolist()))
     return samples
+
+
+def as_known(state: LearnerState, held_out: Task | None) -> Task | None:
+    """A task's held-out images under the labels that a state has for them, without those that it has none for.
+
+    A file tells the label that an image came with. Classes may be called otherwise since, and again as they were once
+    somebody goes back to an older version, so a state knows them by their digests. None where no image is left.
+    """
+    if held_out is None:
+        return None
+    labels: list[str | None] = [*held_out.labels]
+    if len(held_out.digests):
+        known = labels_of_images(state.held_out.get(held_out.id, Seen()))
+        names = [known.get(digest, []) for digest in held_out.digests.tolist()]
+        labels = [own if own in of else next(iter(of), None) for own, of in zip(labels, names, strict=True)]
+    usable = set(state.labels)
+    rows = [row for row, label in enumerate(labels) if label in usable]
+    named = tuple(label or "" for label in labels)
+    return replace(held_out, labels=named).pick(rows) if rows else None
+
+
+def labels_of_images(held: Seen) -> dict[int, list[str]]:
+    """The labels of each image, by its digest."""
+    known: dict[int, list[str]] = {}
+    for label, digests in held.images.items():
+        for digest in digests.tolist():
+            known.setdefault(digest, []).append(label)
+    return known
 
 
 def features_of(

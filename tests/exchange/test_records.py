@@ -1,5 +1,6 @@
 import math
 
+import orjson
 import pytest
 
 from exchange.records import (
@@ -62,6 +63,15 @@ def test_every_truncation_of_a_manifest_is_noticed():
 def test_a_manifest_with_a_field_from_the_future_can_be_read():
     newer = manifest().to_json().replace(b"{", b'{"mood": "good",', 1)
     assert Manifest.from_json(newer) == manifest()
+
+
+def test_what_is_told_of_labels_survives_json_and_may_be_missing():
+    told = manifest(images=(3, 5), taught={"t1": (0,), "t2": (0, 1)})
+    assert Manifest.from_json(told.to_json()) == told
+    assert (manifest().images, manifest().taught) == (None, None)
+    older = orjson.loads(told.to_json())
+    del older["images"], older["taught"]
+    assert Manifest.from_json(orjson.dumps(older)) == manifest()
 
 
 def test_samples_survive_json():

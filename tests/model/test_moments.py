@@ -28,6 +28,30 @@ def test_forgetting_a_class_removes_its_column_and_not_the_shared_covariance() -
     torch.testing.assert_close(again.covariance, moments.covariance, rtol=0, atol=0.2)
 
 
+def test_two_classes_merged_are_as_if_they_had_come_as_one() -> None:
+    vectors, labels = blobs()
+    apart = ClassMoments.empty(16, sketch=3).observe(vectors, labels)
+    as_one = tuple("class 4" if label == "class 1" else label for label in labels)
+    together = ClassMoments.empty(16, sketch=3).observe(vectors, as_one)
+    merged = apart.merged("class 1", "class 4")
+    order = [merged.labels.index(label) for label in together.labels]
+    torch.testing.assert_close(merged.means[order], together.means)
+    torch.testing.assert_close(merged.scatter[order], together.scatter, rtol=1e-4, atol=1e-3)
+    assert merged.counts[order].tolist() == [40, 80, 40, 40]
+    torch.testing.assert_close(merged.covariance, together.covariance)
+    assert apart.counts.tolist() == [40] * 5, "what it was made of stays as it is"
+    with pytest.raises(ValueError, match="not in tuple"):
+        apart.merged("class 9", "class 4")
+
+
+def test_another_name_stands_at_the_same_place() -> None:
+    vectors, labels = blobs()
+    moments = ClassMoments.empty(16).observe(vectors, labels)
+    named = moments.renamed("class 1", "first")
+    assert named.labels == ("class 0", "first", "class 2", "class 3", "class 4")
+    assert torch.equal(named.sums, moments.sums)
+
+
 def test_moments_describe_the_classes() -> None:
     vectors, labels = blobs(per_class=400)
     moments = ClassMoments.empty(16).observe(vectors, labels)

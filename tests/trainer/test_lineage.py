@@ -24,7 +24,7 @@ from .conftest import stripes
 def published(lineage: Lineage, redis: Redis, state: LearnerState) -> int:
     token = Lease(redis, DEFAULT_PREFIX, 15).acquire()
     assert token is not None
-    manifest = lineage.publish(Base(state, None), state, (), {}, consolidated=True, lease_token=token)
+    manifest = lineage.publish(Base(state, None), state, {}, {}, consolidated=True, lease_token=token)
     assert lineage.load().version == manifest.version
     return manifest.version
 

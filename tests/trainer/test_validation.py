@@ -10,9 +10,10 @@ from torch import Tensor
 
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
+from trainer.seen import Seen
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import Report, ValidationShelf, hold_out, validate
+from trainer.validation import Report, ValidationShelf, as_known, hold_out, validate
 
 TENTH = ValidationConfig(share=0.1)
 
@@ -247,3 +248,41 @@ def test_a_version_is_refused_for_what_it_costs_on_enough_images_and_never_when_
     assert replace(worse, images=1, kept={"a": 0.0}).refusal(ValidationConfig()) is None
     assert worse.refusal(ValidationConfig(tolerated_loss=1.0)) is None
     assert replace(worse, kept={"a": 0.95}).refusal(ValidationConfig()) is None
+
+
+def test_held_out_images_are_known_by_the_labels_that_a_state_has_for_them(
+    first: Task, learner: Learner
+) -> None:
+    state = learner.adopt(learner.start(), first)
+    digests = torch.arange(36)
+    named = replace(first, digests=digests)
+    held = Seen().plus(("emu",) * 12 + ("bee",) * 12, digests[:24])
+    known = replace(
+        state,
+        features=state.features.renamed("ant", "emu").without(frozenset({"cow"})),
+        held_out={"t1": held},
+    )
+    found = as_known(known, named)
+    assert found is not None
+    assert found.labels == ("emu",) * 12 + ("bee",) * 12
+    assert torch.equal(found.pixels, first.pixels[:24])
+    assert as_known(replace(known, held_out={}), named) is None, "forgotten, whatever they were called"
+    older = as_known(known, first)
+    assert older is not None
+    assert set(older.labels) == {"bee"}, "without digests, those whose label is known"
+    assert as_known(known, None) is None
+
+
+def test_images_of_a_class_leave_the_file_by_their_digests(first: Task, tmp_path: Path) -> None:
+    shelf = ValidationShelf(tmp_path)
+    shelf.save(replace(first, digests=torch.arange(36)))
+    shelf.forget("t1", "called otherwise by now", torch.arange(12))
+    left = shelf.load("t1")
+    assert left is not None
+    assert set(left.labels) == {"bee", "cow"}
+    shelf.save(first)
+    shelf.forget("t1", "bee", torch.arange(12))
+    left = shelf.load("t1")
+    assert left is not None
+    assert set(left.labels) == {"ant", "cow"}, "by its label where there are no digests"
+    shelf.forget("t2", "bee", torch.arange(12))
