@@ -50,7 +50,7 @@ class OrderGiven(ExchangeError):
 
 
 class NotRetryable(ExchangeError):
-    """The task is not among the dead letters."""
+    """The task is not among the dead letters, or an order."""
 
 
 class LeaseLost(ExchangeError):

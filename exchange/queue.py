@@ -214,13 +214,15 @@ class TaskQueue(TaskReader):
         return self._answer(task_id, status, rest)
 
     def retry(self, task_id: str) -> TaskRecord:
-        """Queues a failed task again, as if new.
+        """Queues a failed task again, as if new; no order, which whoever may teach need not be allowed to give.
 
         Raises `TaskNotFound`, `NotRetryable` and `QueueFull`; `BlobMissing` or `BlobCorrupt` if its images are no
         longer all there, and `BlobUnreadable` while the disk cannot give them.
         """
         fields = self.fields(task_id)
-        if fields["state"] == TaskState.FAILED and fields["samples"]:  # an order has none
+        if "change" in fields:
+            raise NotRetryable(f"task {task_id} is an order to rename or forget a class; give it anew")
+        if fields["state"] == TaskState.FAILED:
             samples = samples_from_json(self.blobs.get(fields["samples"]))
             self.blobs.require(sample.blob for sample in samples)
         status, *rest = self.run(lua.RETRY, task_id, capacity=self.config.capacity)

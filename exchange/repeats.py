@@ -24,6 +24,12 @@ def require_same(made: Made, name: str, samples: Sequence[Sample]) -> None:
         raise mismatch()
 
 
+def require_same_order(made: Made, change: LabelChange) -> None:
+    """Raises `IdempotencyMismatch` unless a task was made as the same order."""
+    if order_digest(change) != made.digest:
+        raise mismatch()
+
+
 def mismatch() -> IdempotencyMismatch:
     """What a request is told that has the key of another."""
     return IdempotencyMismatch("the idempotency key was used before, for another name, labels or images")

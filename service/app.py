@@ -35,7 +35,7 @@ from service.metrics import Metrics
 from service.middleware import FastPath, HeadRequests, Lingering, ProtocolErrors, RequestMetrics, route_of
 from service.pace import Pace
 from service.receive import Bodies
-from service.routes import classify, events, feedback, inference, operations, page, tasks, versions
+from service.routes import classify, events, feedback, inference, labels, operations, page, tasks, versions
 from service.runtimes.base import Runtime
 from service.runtimes.load import load_runtime
 from service.services import Services
@@ -77,7 +77,7 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
                 raise
             yield
 
-    nouns = (classify, feedback, tasks, events, versions, operations, inference, page)
+    nouns = (classify, feedback, tasks, events, labels, versions, operations, inference, page)
     app = App(
         [noun.router for noun in nouns],
         title="HippoTune",

@@ -11,7 +11,10 @@ from service.answers import BudgetAnswer, Classification, Prediction, Timings
 from service.records import (
     BackboneView,
     BudgetView,
+    ChangeView,
     FileView,
+    LabelList,
+    LabelView,
     ListedVersion,
     TaskList,
     TaskView,
@@ -45,6 +48,7 @@ QUEUED = TaskView(
     updated_at=1767225600.0,
     served_at=None,
     consolidated_at=None,
+    change=None,
 )
 CONSOLIDATED = QUEUED.model_copy(
     update={
@@ -60,6 +64,30 @@ CONSOLIDATED = QUEUED.model_copy(
 FORGETTING = CONSOLIDATED.model_copy(update={"state": TaskState.FORGETTING})
 CANCELLED = QUEUED.model_copy(update={"state": TaskState.CANCELLED})
 CORRECTION = QUEUED.model_copy(update={"name": "feedback: rose", "images": 1, "labels": ["rose"]})
+RENAMING = QUEUED.model_copy(
+    update={
+        "name": "rename: rosse -> rose",
+        "images": 0,
+        "labels": ["rose", "rosse"],
+        "change": ChangeView(label="rosse", becomes="rose"),
+    }
+)
+DROPPING = QUEUED.model_copy(
+    update={
+        "name": "forget: tulip",
+        "images": 0,
+        "labels": ["tulip"],
+        "change": ChangeView(label="tulip", becomes=None),
+    }
+)
+LABELS = LabelList(
+    version=4,
+    count=2,
+    labels=[
+        LabelView(label="rose", images=48, tasks=[CONSOLIDATED.id]),
+        LabelView(label="tulip", images=52, tasks=[CONSOLIDATED.id]),
+    ],
+)
 TASKS = TaskList(tasks=[CONSOLIDATED])
 
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"

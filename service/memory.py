@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
 SPACE_BYTES = 64
+VERSION = "version"
 ID_BYTES = 12
 DRAWN_BYTES = 341 * ID_BYTES
 """Random bytes asked of the system at once. Each time the interpreter goes to other threads meanwhile, and an answer
@@ -33,10 +34,14 @@ that is being written waits for it to come back."""
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """features: [F], a row of `Output.features`.  space: see `Checkpoint.space`."""
+    """features: [F], a row of `Output.features`.  space: see `Checkpoint.space`.
+
+    version: that answered; None where another server is not asked for it.
+    """
 
     features: NDArray[np.float32]
     space: str
+    version: int | None = None
 
     @property
     def teaches(self) -> bool:
@@ -63,11 +68,11 @@ class AnswerMemory:
         self._drawn = b""
         self._lock = threading.Lock()
 
-    def keep(self, features: NDArray[np.float32], space: str) -> str:
+    def keep(self, features: NDArray[np.float32], space: str, version: int | None = None) -> str:
         """Remember an answer; returns an id that nobody can guess."""
         now = monotonic()
         # A copy: a row of a batch would keep the whole batch.
-        entry = now + self._ttl_s, Remembered(features.copy(), space)
+        entry = now + self._ttl_s, Remembered(features.copy(), space, version)
         with self._lock:
             id_ = f"{self.owner}-{self._draw().hex()}"
             self._kept[id_] = entry
@@ -121,6 +126,15 @@ class SharedMemory:
         told = self._relay.ask(owner, id_)
         return Remembered.from_bytes(told) if told else None
 
+    def version_of(self, id_: str) -> int | None:
+        """The version that gave an answer; None where nobody tells. Raises ExchangeUnavailable and PeerSilent."""
+        owner = id_.partition("-")[0]
+        if owner == self.own.owner:
+            found = self.own.find(id_)
+            return found.version if found else None
+        told = self._relay.ask(owner, f"{id_} {VERSION}")
+        return int(told) if told else None
+
     def _serve(self) -> None:
         """Answer the other servers, and forget in time, for as long as this one runs."""
         while not self._stop.is_set():
@@ -136,6 +150,11 @@ class SharedMemory:
         with suppress(ExchangeUnavailable):  # it forgets who does not come back
             self._relay.leave(self.own.owner)
 
-    def _tell(self, id_: str) -> bytes:
+    def _tell(self, question: str) -> bytes:
+        """An answer's features and space, or its version where the question ends so, which older servers do not know:
+        they find no answer of that id."""
+        id_, _, fact = question.partition(" ")
         found = self.own.find(id_)
-        return found.to_bytes() if found else b""
+        if found is None or (fact and found.version is None):
+            return b""
+        return str(found.version).encode() if fact == VERSION else found.to_bytes()

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from math import inf
 from tempfile import SpooledTemporaryFile
 from time import perf_counter
+from typing import TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -19,6 +22,8 @@ from starlette.types import Message
 
 from service.lifecycle import DRAINING_S, Lifecycle
 from service.problems import Problem, refused
+
+Read = TypeVar("Read", bound=BaseModel)
 
 IN_MEMORY_BYTES = 4 * 1024 * 1024
 SLOWEST = 4096
@@ -144,6 +149,15 @@ class Patience:
 async def read_body(request: Request, limit: int, idle_s: float, hold: Hold | None = None) -> bytes:
     """The whole body. Raises what `stream_body` raises."""
     return b"".join([chunk async for chunk in stream_body(request, limit, idle_s, hold)])
+
+
+async def read_json(request: Request, kind: type[Read], limit: int, idle_s: float) -> Read:
+    """The whole body as a record of some kind. Raises RequestValidationError, and what `read_body` raises."""
+    body = await read_body(request, limit, idle_s)
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
 
 
 class WholeForm(MultiPartParser):

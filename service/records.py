@@ -13,6 +13,16 @@ MOST_TASKS = 1000
 """Listed at once."""
 
 
+class ChangeView(BaseModel):
+    """What an order does to a class."""
+
+    label: str = Field(description="What the class is called until then.")
+    becomes: str | None = Field(
+        description="What it is called from then on, together with the class that is called so already, if there is "
+        "one; null: it is forgotten."
+    )
+
+
 class TaskView(BaseModel):
     """A task as it is now. Times are Unix seconds, null for what has not come yet."""
 
@@ -34,6 +44,9 @@ class TaskView(BaseModel):
     updated_at: float = Field(description="Changed last.")
     served_at: float | None = Field(description="Answered by the head alone since.")
     consolidated_at: float | None = Field(description="Learned for good since.")
+    change: ChangeView | None = Field(
+        description="Of an order to rename or forget a class, which brings no images; null of every other task."
+    )
 
     @classmethod
     def of(cls, task: TaskRecord) -> Self:
@@ -42,6 +55,30 @@ class TaskView(BaseModel):
 
 class TaskList(BaseModel):
     tasks: list[TaskView] = Field(description="Newest first.")
+
+
+class LabelView(BaseModel):
+    """A class that a version knows."""
+
+    label: str = Field(description="What it is called.")
+    images: int | None = Field(
+        description="How many images taught it, with corrections and without those held out; null in versions from "
+        "before that was noted."
+    )
+    tasks: list[str] | None = Field(
+        description="Ids of the tasks that taught it, with those that only the head knows yet and of the correction "
+        "that brought it; null where `images` is."
+    )
+
+
+class LabelList(BaseModel):
+    """What a version knows, sorted by label."""
+
+    version: int | None = Field(description="Which version that is; null before anything was learned.")
+    count: int = Field(
+        description="How many labels it has that contain what was asked for, listed here or not."
+    )
+    labels: list[LabelView] = Field(description="At most `limit` of them, those after `after`.")
 
 
 class BackboneView(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -36,19 +36,24 @@ class Relabelling:
         with self.claims.working_on(claim), self.claims.unless_withdrawn(claim):
             self.claims.report(claim, TaskChange(TaskState.LEARNING))
             knowledge.catch_up()
+            figures: Mapping[str, float] | None = {}
             if not knowledge.base.state.knows(claim.task.id):
                 if order.change.label not in knowledge.base.state.labels:
                     self.claims.fail(claim, f"no class is called {order.change.label!r} any more")
                     return
-                if not self.serve(order, between):
-                    return
+                figures = self.serve(order, between)
+            if figures is None:
+                return
             knowledge.lineage.end_canary_with(order.change.label)
-            self.claims.finish(claim, {}, knowledge.base.version)
+            self.claims.finish(claim, figures, knowledge.base.version)
             log.info("class changed", label=order.change.label, becomes=order.change.becomes)
         knowledge.lineage.prune(self.config.keep_versions)
 
-    def serve(self, order: Order, between: Callable[[], None]) -> bool:
-        """Serve what is known with a class changed, and what waits on top; false where that is another state by now."""
+    def serve(self, order: Order, between: Callable[[], None]) -> dict[str, float] | None:
+        """Serve what is known with a class changed, and what waits on top.
+
+        Returns what was measured of it over all tasks; None where something else is served by now.
+        """
         knowledge, state = self.knowledge, self.knowledge.base.state
         if order.change.becomes is None:
             self.drop_held_out(state, order.change.label)
@@ -56,13 +61,13 @@ class Relabelling:
         left = replace(left, changed=(*left.changed, order.claim.task.id)[-self.config.keep_tasks :])
         knowledge.foresee(left, (), between)
         if knowledge.base.state is not state:
-            return False
+            return None
         try:
             knowledge.serve_consolidated(left, report.metrics)
         except PointerMoved:
             knowledge.rebase()
-            return False
-        return True
+            return None
+        return {name: value for name, value in report.metrics.items() if not name.startswith("accuracy.")}
 
     def drop_held_out(self, state: LearnerState, label: str) -> None:
         """Leave none of a class' held-out images on the disk. Raises StoreUnavailable."""

@@ -108,7 +108,7 @@ def encode(services: Services, ticket: Ticket, wanted: Wanted, clock: Clock) -> 
     snapshot, memory = ticket.snapshot, services.memory.own
     results: list[dict[str, Any]] = []
     for scored in ticket.scored:
-        id_ = memory.keep(scored.output.features[scored.row], snapshot.space)
+        id_ = memory.keep(scored.output.features[scored.row], snapshot.space, snapshot.version)
         results.append(classification(snapshot, scored, wanted, timings, id_))
     body = orjson.dumps(results[0] if len(results) == 1 else {"results": results})
     observe(services, ticket, clock)

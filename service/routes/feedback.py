@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from exchange.errors import IdempotencyMismatch
+from exchange.errors import IdempotencyMismatch, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.records import Sample, TaskRecord
 from service import examples
 from service.problems import Problem, documented, refused
 from service.query import only
-from service.receive import read_body
+from service.receive import read_json
 from service.records import TaskView
 from service.services import Services, TheServices
 from service.text import MAX_LABEL, PRINTABLE, check_text
@@ -74,14 +74,11 @@ async def feedback(request: Request, response: Response, services: TheServices) 
 
     It counts as much as that image would in a task. So the answer must have been computed in float32 (by the runtimes
     onnx-int8 and torch-bf16, only with `explain=true`) and with `tmax`, `epsilon`, `topk` and `keep` at their defaults;
-    others are refused. The same feedback again gives the same task.
+    others are refused. The same feedback again gives the same task. A label whose class was renamed or forgotten since
+    the answer is refused with 409.
     """
     services.require_open()
-    body = await read_body(request, MOST_BYTES, services.config.read_timeout_s)
-    try:
-        given = Feedback.model_validate_json(body)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
+    given = await read_json(request, Feedback, MOST_BYTES, services.config.read_timeout_s)
     if not re.fullmatch(ID, given.id):
         raise refused("id", given.id, f"be the `id` of an answer, such as {examples.CLASSIFICATION.id}")
     task = await to_thread.run_sync(
@@ -104,6 +101,7 @@ def teach(services: Services, id_: str, label: str) -> TaskRecord:
     if not remembered.teaches:
         raise refused("id", id_, FULL)
     key, digest = f"feedback {id_}", hashlib.sha256(label.encode()).hexdigest()
+    require_label_of_today(services, id_, label, key)
     services.queue.require_room(key)  # before anything is stored
     blob = services.blobs.put(remembered.features.astype("<f4").tobytes())
     sample = Sample(blob, label, remembered.space)
@@ -111,3 +109,24 @@ def teach(services: Services, id_: str, label: str) -> TaskRecord:
         return services.queue.submit(f"feedback: {label}", [sample], key, digest).task
     except IdempotencyMismatch:
         raise Problem(409, f"answer {id_!r} was given another label before") from None
+
+
+def require_label_of_today(services: Services, id_: str, label: str, key: str) -> None:
+    """Raise Problem 409 for a label that the version which answered knew, and the one served does not.
+
+    Its class was renamed or forgotten meanwhile, and a correction would bring it back. Where that cannot be told, and
+    for a correction that was made before, nothing is raised.
+    """
+    with suppress(VersionNotFound, VersionCorrupt, VersionUnreadable):
+        today = services.current_manifest()
+        if today is None or label in today.labels:
+            return
+        version = services.memory.version_of(id_)
+        if version is None or version >= today.version or services.queue.made_with(key):
+            return
+        if label in services.manifest(version).labels:
+            raise Problem(
+                409,
+                f"{label!r} is no label of version {today.version}, which is served now: since version {version} "
+                "answered, its class was renamed or forgotten; name a label of today, or teach it anew by POST /tasks",
+            )

@@ -295,6 +295,7 @@ def tensors(services: Services, ticket: Ticket, shown: Wanted) -> dict[str, Rows
         "familiarity": np.array([[scored.output.familiarity[scored.row]] for scored in ticket.scored]),
         "steps": np.stack([scored.output.steps[scored.row] for scored in ticket.scored]),
         "ids": [
-            [memory.keep(scored.output.features[scored.row], snapshot.space)] for scored in ticket.scored
+            [memory.keep(scored.output.features[scored.row], snapshot.space, snapshot.version)]
+            for scored in ticket.scored
         ],
     }

@@ -74,6 +74,18 @@ BODY = {
 }
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern="^[!-~]+$",
+        description="Makes trying again safe: the same key and body give the same task; a new one "
+        "once that was cancelled or is to be forgotten.",
+    ),
+]
+
+
 @router.post(
     "",
     status_code=202,
@@ -92,16 +104,7 @@ async def create(
     response: Response,
     services: TheServices,
     name: Annotated[str, Query(description="What people call the task; its labels if left out.")] = "",
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            pattern="^[!-~]+$",
-            description="Makes trying again safe: the same key and body give the same task; a new one "
-            "once that was cancelled or is to be forgotten.",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> TaskView:
     """Accepted means durable: the images are on disk and the task is queued."""
     services.require_open()
@@ -209,7 +212,7 @@ async def get_task(task: Existing) -> TaskView:
     responses={
         **examples.answered("Cancelled, or forgotten before.", examples.CANCELLED),
         **examples.answered("A trainer will forget it.", examples.FORGETTING, 202, model=TaskView),
-        **documented(404, 422, 503),
+        **documented(404, 409, 422, 503),
     },
 )
 async def remove(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
@@ -217,7 +220,8 @@ async def remove(id: Id, services: TheServices, response: Response) -> TaskView:
     it.
 
     The same goes for a task that was forgotten earlier and is known again because an older version was activated, and
-    for one that is known although its record is gone, because Redis was lost or it is too old.
+    for one that is known although its record is gone, because Redis was lost or it is too old. An order to rename or
+    forget a class can be cancelled while it is queued; afterwards the answer is 409.
     """
     task = await to_thread.run_sync(withdraw, services, id, limiter=services.patient)
     return on_its_way(task, response)
@@ -262,7 +266,10 @@ def known_by(services: Services, id_: str, told: str) -> Manifest | None:
     },
 )
 async def retry(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
-    """As if it were new. Its images are kept for as long as it is among the dead letters."""
+    """As if it were new. Its images are kept for as long as it is among the dead letters.
+
+    An order to rename or forget a class is not tried again (409) but given anew.
+    """
     try:
         task = await to_thread.run_sync(services.queue.retry, id, limiter=services.patient)
     except (BlobMissing, BlobCorrupt) as error:

@@ -88,21 +88,15 @@ def test_an_order_that_no_longer_waits_cannot_be_taken_back(queue, state):
     assert queue.depth() == 1
 
 
-def test_an_order_that_failed_can_be_given_again_and_keeps_what_it_is(queue):
+def test_an_order_that_failed_is_given_anew_and_not_tried_again(queue):
     order = queue.order(RENAME).task.id
     queue.fail(queue.claim("w1", 0), "no class is called 'rosse' any more")
     failed = queue.get(order)
     assert (failed.state, failed.error) == (TaskState.FAILED, "no class is called 'rosse' any more")
-    assert queue.retry(order).state is TaskState.QUEUED
-    assert queue.claim("w1", 0).task.change == RENAME
-
-
-def test_an_order_that_failed_can_be_taken_off_the_list(queue):
-    order = queue.order(RENAME).task.id
-    queue.fail(queue.claim("w1", 0), "no")
-    assert queue.remove(order).state is TaskState.CANCELLED
-    with pytest.raises(NotRetryable):
+    with pytest.raises(NotRetryable, match=r"is an order to rename or forget a class; give it anew"):
         queue.retry(order)
+    assert queue.depth() == 0
+    assert queue.remove(order).state is TaskState.CANCELLED
 
 
 def test_an_order_at_which_trainers_die_fails(queue, next_term, config):

@@ -50,8 +50,8 @@ class Running:
     registry: Registry
     backbone: Backbone
 
-    def publish(self, checkpoint: Checkpoint, labels: Sequence[str] | None = None) -> Manifest:
-        """As a trainer does."""
+    def publish(self, checkpoint: Checkpoint, labels: Sequence[str] | None = None, **told: Any) -> Manifest:
+        """As a trainer does. told: what else the manifest says."""
         identity = checkpoint.identity
         draft = Draft(
             kind="consolidated",
@@ -62,12 +62,13 @@ class Running:
             fast=(),
             slots=checkpoint.pools.slots,
             metrics={"accuracy": 0.5},
+            **told,
         )
         return self.registry.publish(draft, {"serving": checkpoint.save})
 
-    def serve(self, checkpoint: Checkpoint) -> Manifest:
+    def serve(self, checkpoint: Checkpoint, **told: Any) -> Manifest:
         """Publish, and wait until answers come from it."""
-        manifest = self.publish(checkpoint)
+        manifest = self.publish(checkpoint, **told)
         wait_for(lambda: self.client.get("/readyz").json().get("version") == manifest.version)
         return manifest
 

@@ -34,6 +34,8 @@ def test_paths_that_are_none(server: Running, path: str) -> None:
         ("/classify", "POST"),
         ("/tasks", "GET, HEAD, POST"),
         ("/tasks/none", "DELETE, GET, HEAD"),
+        ("/labels", "GET, HEAD"),
+        ("/labels/cat", "DELETE, PATCH"),
         ("/versions/1/activate", "POST"),
         ("/healthz", "GET, HEAD"),
         ("/", "GET, HEAD"),

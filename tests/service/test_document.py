@@ -53,8 +53,8 @@ def test_every_success_has_an_example(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/healthz", "/readyz", "/versions", "/versions/{version}", "/v2", "/v2/health/live", "/v2/health/ready",
-        "/v2/models/{model}", "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}",
+        "/healthz", "/readyz", "/labels", "/versions", "/versions/{version}", "/v2", "/v2/health/live",
+        "/v2/health/ready", "/v2/models/{model}", "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}",
     ],
 )  # fmt: skip
 def test_what_is_read_looks_like_its_example(server: Running, document: dict[str, Any], path: str) -> None:
@@ -74,7 +74,11 @@ def test_what_is_asked_and_taught_looks_like_its_example(server: Running, docume
     task = client.post("/tasks", files={"files": ("a", picture())}, data={"labels": ["cat"]})
     alike(located(task), example(document, "POST /tasks", "202"))
     alike(client.get("/tasks").json(), example(document, "GET /tasks"))
-    for each in (task, corrected):
+    renamed = client.patch("/labels/cat", json={"label": "tomcat"})
+    alike(located(renamed), example(document, "PATCH /labels/{label}", "202"))
+    forgotten = client.delete("/labels/dog")
+    alike(located(forgotten), example(document, "DELETE /labels/{label}", "202"))
+    for each in (task, corrected, renamed, forgotten):
         alike(client.delete(each.headers["location"]).json(), example(document, "DELETE /tasks/{id}"))
 
 

@@ -198,6 +198,44 @@ def test_memory_is_bounded_in_number_and_in_time() -> None:
     assert brief.find(brief.keep(batch[0], "a")) is None
 
 
+def test_a_label_that_was_renamed_since_the_answer_is_not_brought_back(config: ServiceConfig) -> None:
+    def correct(by: Running, id_: str, label: str) -> httpx.Response:
+        return by.client.post("/feedback", json={"id": id_, "label": label})
+
+    with running(config) as server, running(replace(config, feedback_answers=0)) as other:
+        server.serve(random_version(server.backbone, ("rosse", "tulip")))
+        early, late = ask(server, seed=1), ask(server, seed=2)
+        made = correct(server, early, "rosse").json()
+        server.serve(random_version(server.backbone, ("rose", "tulip")))
+        wait_for(lambda: other.client.get("/readyz").json().get("version") == 2)
+        for by in (server, other):
+            refused = correct(by, late, "rosse")
+            assert refused.status_code == 409
+            assert "'rosse' is no label of version 2, which is served now" in refused.json()["detail"]
+        assert correct(server, early, "rosse").json()["id"] == made["id"], "accepted before"
+        assert correct(server, late, "quite new").status_code == 202
+        assert correct(server, ask(server, seed=3), "rosse").status_code == 202, "of an answer of today"
+
+
+def test_a_server_that_does_not_tell_versions_is_trusted(redis: Redis) -> None:
+    own = AnswerMemory(capacity=2, ttl_s=60)
+    unnoted = own.keep(np.ones(4, dtype=np.float32), "a" * 64)
+    memory, asking = SharedMemory(own, Relay(redis)), SharedMemory(AnswerMemory(2, 60), Relay(redis))
+    memory.start()
+    try:
+        while not redis.exists(Relay(redis).keys.presence(own.owner)):
+            time.sleep(0.01)
+        noted = own.keep(np.ones(4, dtype=np.float32), "a" * 64, version=3)
+        assert (asking.version_of(noted), asking.version_of(unnoted)) == (3, None)
+        assert asking.version_of(f"{own.owner}-{'0' * 24}") is None
+        assert asking.version_of(f"0123abcd-{'0' * 24}") is None
+        found = asking.find(noted)
+        assert found is not None
+        assert len(found.features) == 4
+    finally:
+        memory.stop()
+
+
 def test_what_is_too_old_to_be_found_does_not_wait_for_another_answer_to_go(redis: Redis) -> None:
     own = AnswerMemory(capacity=2, ttl_s=0.5)
     found = own.find(own.keep(np.ones(4, dtype=np.float32), "a" * 64))

@@ -18,6 +18,7 @@ from service.guard import allowed_roles
 from tests.service.support import Running, picture, random_version, running
 
 PNG = {"Content-Type": "image/png"}
+CHANGING = ("activate", "delete", "forget", "rename", "other method")
 TASK = {"files": {"files": ("a", picture())}, "data": {"labels": ["cat"]}}
 
 
@@ -56,6 +57,9 @@ def calls(server: Running, key: dict[str, str]) -> dict[str, int]:
         "submit": client.post("/tasks", **TASK, headers=key).status_code,
         "activate": client.post(f"/versions/{version}/activate", headers=key).status_code,
         "delete": client.delete("/tasks/none", headers=key).status_code,
+        "forget": client.delete("/labels/none", headers=key).status_code,
+        "rename": client.patch("/labels/none", json={"label": "some"}, headers=key).status_code,
+        "labels": client.get("/labels", headers=key).status_code,
         "read": client.get("/tasks", headers=key).status_code,
         "events": client.get("/tasks/none/events", headers=key).status_code,
         "metrics": client.get("/metrics", headers=key).status_code,
@@ -67,15 +71,19 @@ def calls(server: Running, key: dict[str, str]) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("role", "may"),
     [
-        ("classify", {"classify": 200, "submit": 403, "activate": 403, "delete": 403, "other method": 403}),
-        ("submit", {"classify": 403, "submit": 202, "activate": 403, "delete": 403, "other method": 403}),
-        ("admin", {"classify": 200, "submit": 202, "activate": 200, "delete": 404, "other method": 405}),
+        ("classify", {"classify": 200, "submit": 403} | dict.fromkeys(CHANGING, 403)),
+        ("submit", {"classify": 403, "submit": 202} | dict.fromkeys(CHANGING, 403)),
+        (
+            "admin",
+            {"classify": 200, "submit": 202, "activate": 200, "other method": 405}
+            | dict.fromkeys(("delete", "forget", "rename"), 404),
+        ),
     ],
 )
 def test_each_role_may_what_it_is_for(
     locked: Running, secrets: dict[str, tuple[str, str]], role: str, may: dict[str, int]
 ) -> None:
-    reading = {"read": 200, "events": 404, "metrics": 200, "nowhere": 404}
+    reading = {"read": 200, "labels": 200, "events": 404, "metrics": 200, "nowhere": 404}
     key, _ = secrets[role]
     assert calls(locked, bearer(key)) == may | reading
     assert calls(locked, {"X-API-Key": key}) == may | reading
