@@ -1,8 +1,9 @@
-"""What forgetting one task costs the others: `python -m benchmarks.forgetting --out FILE.json`.
+"""What forgetting one task, or one class, costs the others: `python -m benchmarks.forgetting --out FILE.json`.
 
 Teaches handwritten digits in five tasks to a running service, over HTTP. Then, for each task in turn, has it forgotten,
-asks about every test image again, and rolls back to the version that knew all five. The others are asked twice before:
-among all labels, and among those that will be left, since fewer labels alone make answers better.
+asks about every test image again, and rolls back to the version that knew all five. Then the same for each class. The
+others are asked twice before: among all labels, and among those that will be left, since fewer labels alone make
+answers better.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 
 from benchmarks.machine import keep
 from hippotune import Client
 from hippotune.calls import Ask
-from hippotune.demo.data import DemoTask, Limits, digits
+from hippotune.demo.data import DemoTask, Example, Limits, digits
 from hippotune.records import Version
 from hippotune.supervision import everything
 
@@ -46,6 +48,7 @@ def main(
         full = current(client)
         everything_known = accuracies(client, tasks)
         cases = [case(client, tasks, ids, gone, full) for gone in range(TASKS)]
+        classes = [class_case(client, address, tasks, label, full) for label in full.labels]
     falls = [statistics.mean(one["points_lost_by_others"]) for one in cases]
     figures = {
         "command": "python -m benchmarks.forgetting" + (" --quick" if quick else ""),
@@ -55,6 +58,9 @@ def main(
         "highest_accuracy_of_a_forgotten_task": max(one["accuracy_of_the_forgotten"] for one in cases),
         "points_lost_by_others_on_average": falls,
         "most_points_lost_by_others_on_average": max(falls),
+        "forgotten_classes": classes,
+        "highest_accuracy_of_a_forgotten_class": max(one["accuracy_of_the_forgotten"] for one in classes),
+        "most_points_lost_by_other_classes": max(one["points_lost_by_others"] for one in classes),
     }
     keep(figures, out)
 
@@ -68,9 +74,7 @@ def case(
     before = accuracies(client, left, labels)
     began = time.perf_counter()
     client.remove(ids[gone])
-    *_, ended = client.watch(ids[gone])
-    seconds = time.perf_counter() - began
-    assert ended.state == "forgotten", ended
+    seconds = followed(client, ids[gone], "forgotten", began)
     after_version = current(client)
     serve(client, after_version, tasks[0].test[0].image)
     after = accuracies(client, left)
@@ -88,6 +92,40 @@ def case(
     return result
 
 
+def class_case(
+    client: Client, address: str, tasks: Sequence[DemoTask], label: str, full: Version
+) -> dict[str, Any]:
+    """Have one class forgotten, ask, and go back."""
+    tests = [example for task in tasks for example in task.test]
+    gone = [example for example in tests if example.label == label]
+    left = [example for example in tests if example.label != label]
+    labels = [known for known in full.labels if known != label]
+    before = accuracy(client, left, labels)
+    began = time.perf_counter()
+    order = httpx.delete(f"{address}/labels/{label}").raise_for_status().json()
+    seconds = followed(client, order["id"], "consolidated", began)
+    serve(client, current(client), tests[0].image)
+    after = accuracy(client, left)
+    result = {
+        "label": label,
+        "seconds": seconds,
+        "accuracy_of_the_forgotten": accuracy(client, gone),
+        "accuracy_of_others_before": before,
+        "accuracy_of_others_after": after,
+        "points_lost_by_others": 100 * (before - after),
+    }
+    client.activate(full.version)
+    serve(client, full, tests[0].image)
+    return result
+
+
+def followed(client: Client, task: str, state: str, began: float) -> float:
+    """Seconds since it began, once a task has come to a state."""
+    *_, ended = client.watch(task)
+    assert ended.state == state, ended
+    return time.perf_counter() - began
+
+
 def current(client: Client) -> Version:
     return next(version for version in client.versions() if version.current)
 
@@ -100,16 +138,18 @@ def serve(client: Client, version: Version, image: bytes) -> None:
 
 def accuracies(client: Client, tasks: Sequence[DemoTask], labels: Sequence[str] | None = None) -> list[float]:
     """The share of each task's test images answered rightly, among some labels or all."""
-    shares = []
-    for task in tasks:
-        right = 0
-        for start in range(0, len(task.test), MANY):
-            some = task.test[start : start + MANY]
-            ask: Ask = {} if labels is None else {"labels": list(labels)}
-            answers = client.classify_many([example.image for example in some], **ask)
-            right += sum(a.label == example.label for a, example in zip(answers, some, strict=True))
-        shares.append(right / len(task.test))
-    return shares
+    return [accuracy(client, task.test, labels) for task in tasks]
+
+
+def accuracy(client: Client, examples: Sequence[Example], labels: Sequence[str] | None = None) -> float:
+    """The share of images answered rightly, among some labels or all."""
+    ask: Ask = {} if labels is None else {"labels": list(labels)}
+    right = 0
+    for start in range(0, len(examples), MANY):
+        some = examples[start : start + MANY]
+        answers = client.classify_many([example.image for example in some], **ask)
+        right += sum(a.label == example.label for a, example in zip(answers, some, strict=True))
+    return right / len(examples)
 
 
 if __name__ == "__main__":
