@@ -95,6 +95,8 @@ def test_an_order_waits_for_the_tasks_sent_before_it_and_for_none_sent_after(
         assert record.version is not None
         manifest = bench.registry.manifest(record.version)
         assert (manifest.labels, manifest.fast) == (("bee", "cow", "dog", "ant", "elk"), (after,))
+        assert manifest.taught is not None
+        assert manifest.taught[after] == (3, 4), "as far as the head knows"
         assert term.knowledge.base.state.labels == ("bee", "cow", "dog")
         known = dict(zip(manifest.labels, manifest.images or (), strict=True))
         assert known["ant"] < 12, "those that were sent after it, alone"
@@ -214,6 +216,31 @@ def test_an_order_is_carried_out_on_the_version_that_somebody_activates_meanwhil
     assert record.state is TaskState.CONSOLIDATED
     assert bench.registry.manifest(record.version or 0).parent == old
     assert bench.state().labels == ("bee", "cow")
+
+
+def test_a_task_that_is_forgotten_while_an_order_is_carried_out_stays_forgotten(
+    bench: Bench, first: Task, second: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, times = Promotion.change, list[int]()
+
+    def interrupted(self: Promotion, *arguments: Any) -> Any:
+        if not times:
+            bench.queue.remove(two)
+            term.looked_up = -1000.0
+            term.look_for_arrivals()
+        times.append(1)
+        return change(self, *arguments)
+
+    with bench.term() as term:
+        learn(bench, term, first)
+        two = learn(bench, term, second)
+        rename = order(bench, "ant", "emu")
+        monkeypatch.setattr(Promotion, "change", interrupted)
+        carry_out(term)
+    assert len(times) == 2
+    assert bench.queue.get(two).state is TaskState.FORGOTTEN
+    assert bench.queue.get(rename).state is TaskState.CONSOLIDATED
+    assert bench.state().labels == ("emu", "bee", "cow")
 
 
 def test_going_back_brings_the_old_name_back_with_what_is_measured_of_it(bench: Bench, first: Task) -> None:
