@@ -9,20 +9,20 @@ from typing import Annotated
 
 import orjson
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.records import LabelChange, Manifest, TaskRecord
 from exchange.repeats import require_same_order
 from service import examples
+from service.headers import IdempotencyKey, KnownAnswer
 from service.history import HEADERS
 from service.kept import etag_of, names
 from service.problems import Problem, documented, refused
 from service.query import only
 from service.receive import read_json
 from service.records import LabelList, TaskView
-from service.routes.tasks import IdempotencyKey
 from service.services import Services, TheServices
 from service.text import MAX_LABEL, PRINTABLE, check_text
 
@@ -80,9 +80,7 @@ async def list_labels(
     limit: Wanted = 100,
     after: Annotated[str, Query(description="Only labels that come after this one.")] = "",
     version: Version = None,
-    if_none_match: Annotated[
-        str | None, Header(description="The `ETag` of the answer that is known: 304 if it still is.")
-    ] = None,
+    if_none_match: KnownAnswer = None,
 ) -> Response:
     """How many images taught each, and which tasks.
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -26,6 +26,7 @@ from exchange.records import Manifest, TaskRecord, TaskState
 from service import examples
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.config import MIB
+from service.headers import IdempotencyKey
 from service.inspection import MOST_LISTED
 from service.problems import RETRY_AFTER_S, Problem, documented, refused
 from service.query import only
@@ -72,18 +73,6 @@ BODY = {
         },
     }
 }
-
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern="^[!-~]+$",
-        description="Makes trying again safe: the same key and body give the same task; a new one "
-        "once that was cancelled or is to be forgotten.",
-    ),
-]
 
 
 @router.post(

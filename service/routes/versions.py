@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from exchange.records import SERVING, BackboneRecord, Manifest
 from service import examples, history
+from service.headers import KnownAnswer
 from service.problems import Problem, documented
 from service.query import only
 from service.records import VersionList, VersionView
@@ -26,9 +27,6 @@ Share = Annotated[
 WithLabels = Annotated[
     bool,
     Query(description="With the `labels` of each version; else they are empty, and counted all the same."),
-]
-KnownAnswer = Annotated[
-    str | None, Header(description="The `ETag` of the answer that is known: 304 if it still is.")
 ]
 
 
