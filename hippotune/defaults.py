@@ -24,6 +24,7 @@ DEFAULTS = {
     "queue_images": "256",
     "request_timeout_s": "30.0",
     "read_timeout_s": "30.0",
+    "idle_s": "75.0",
     "max_body_bytes": "20971520",
     "max_held_bytes": "536870912",
     "max_classify_files": "64",

@@ -24,11 +24,12 @@ class AnnouncingServer(OwnProcessServer):
         app: FastAPI,
         host: str,
         port: int,
+        idle_s: float,
         unready_s: float,
         as_json: bool,
         started: Callable[[], object],
     ) -> None:
-        super().__init__(app, host=host, port=port, unready_s=unready_s)
+        super().__init__(app, host=host, port=port, idle_s=idle_s, unready_s=unready_s)
         self._as_json, self._started = as_json, started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -51,4 +52,5 @@ def serve(
     """Serve until asked to stop. started: called once it answers."""
     host, port = door.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    AnnouncingServer(create_app(config), shown, port, unready_s, as_json, started).run(sockets=[door])
+    app = create_app(config)
+    AnnouncingServer(app, shown, port, config.idle_s, unready_s, as_json, started).run(sockets=[door])

@@ -115,6 +115,9 @@ class Settings(BaseSettings):
         None
     )
     read_timeout_s: Annotated[Positive, Part.SERVER, Doc("Seconds without a byte until 408.")] = None
+    idle_s: Annotated[
+        Positive, Part.SERVER, Doc("Seconds until a connection is closed on which nothing is asked.")
+    ] = None
     max_body_bytes: Annotated[Count, Part.SERVER, Doc("Largest body of /classify.")] = None
     max_held_bytes: Annotated[
         Count, Part.SERVER, Doc("Most bytes of such bodies in memory at the same time; more is 429.")

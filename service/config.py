@@ -31,6 +31,8 @@ class ServiceConfig:
     queue_images: most images admitted and not yet answered; more is 429.
     request_timeout_s: seconds until 504, unless a request asks for less.
     read_timeout_s: seconds without a byte of a body until 408.
+    idle_s: seconds until a connection is closed on which nothing is asked. Balancers and pools of connections give up
+        theirs after 60 s or less, and must come first: a request on its way to a closed connection is lost.
     max_body_bytes: largest body of /classify.
     max_held_bytes: most bytes of such bodies in memory at the same time; more is 429.
     max_classify_files: most images in one /classify.
@@ -65,6 +67,7 @@ class ServiceConfig:
     queue_images: int = 256
     request_timeout_s: float = 30.0
     read_timeout_s: float = 30.0
+    idle_s: float = 75.0
     max_body_bytes: int = 20 * MIB
     max_held_bytes: int = 512 * MIB
     max_classify_files: int = 64
@@ -105,6 +108,8 @@ class ServiceConfig:
             )
         if not self.request_timeout_s > 0:
             raise ValueError(f"request_timeout_s is {self.request_timeout_s}; it must be positive")
+        if not self.idle_s > 0:
+            raise ValueError(f"idle_s is {self.idle_s}; it must be positive")
         if not self.max_task_check_s > 0:
             raise ValueError(f"max_task_check_s is {self.max_task_check_s}; it must be positive")
         if self.insecure and (self.api_keys_file or self.api_keys):

@@ -206,7 +206,9 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._unanswered.popleft()
+        self._unanswered.popleft().body = (
+            bytearray()
+        )  # of a body that was refused, which nobody reads any more
         super().on_response_complete()
         if self.transport.is_closing() or self._unanswered:
             return

@@ -16,7 +16,6 @@ from fastapi import FastAPI
 
 from service.http_connection import HttpConnection, Lobby
 
-IDLE_S = 5
 DRAIN_S = 30
 MAX_CONNECTIONS = 10_000
 OTHER_FILES = 256
@@ -56,8 +55,10 @@ class DrainingServer(uvicorn.Server):
     """Tells the app before connections are closed: that it is unready, then, in time for event streams to end, that it
     drains."""
 
-    def __init__(self, app: FastAPI, *, host: str, port: int, unready_s: float = 0.0) -> None:
-        """unready_s: seconds to answer on, but not ready, once asked to stop, for a load balancer to notice."""
+    def __init__(self, app: FastAPI, *, host: str, port: int, idle_s: float, unready_s: float = 0.0) -> None:
+        """idle_s: seconds until a connection is closed on which nothing is asked.
+        unready_s: seconds to answer on, but not ready, once asked to stop, for a load balancer to notice.
+        """
         super().__init__(
             uvicorn.Config(
                 app,
@@ -66,7 +67,7 @@ class DrainingServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=IDLE_S,
+                timeout_keep_alive=idle_s,  # type: ignore[arg-type]  # of any part of a second, too
                 timeout_graceful_shutdown=DRAIN_S,
                 # Of hundreds of connections that ask on without pause, uvloop leaves some without an answer for as long
                 # as they do, health checks among them; `benchmarks.overload` measures the longest wait.

@@ -38,7 +38,7 @@ def main() -> None:
     )
     load = load_runtime if scene.model == "product" else lambda _config, _threads: runtime_for(scene)
     port = free_port()
-    server = OwnProcessServer(create_app(config, load), host="127.0.0.1", port=port)
+    server = OwnProcessServer(create_app(config, load), host="127.0.0.1", port=port, idle_s=config.idle_s)
 
     def stop() -> None:
         server.should_exit = True

@@ -93,7 +93,7 @@ def running(config: ServiceConfig, unready_s: float = 0.0, ready: str = "/readyz
     unready_s: how long it answers on when it is to stop.  ready: what to ask whether it has started.
     """
     app = create_app(config)
-    server = DrainingServer(app, host="127.0.0.1", port=0, unready_s=unready_s)
+    server = DrainingServer(app, host="127.0.0.1", port=0, idle_s=config.idle_s, unready_s=unready_s)
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()
     try:

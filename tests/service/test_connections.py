@@ -112,6 +112,15 @@ def test_a_stop_waits_for_nobody_who_takes_no_answer(
         time.sleep(1)  # until nothing more fits on its way
 
 
+def test_a_stop_ends_connections_on_which_nothing_is_asked(config: ServiceConfig) -> None:
+    with ExitStack() as idle:
+        with running(replace(config, idle_s=3600)) as server:
+            asked, silent = (idle.enter_context(connection(server)) for _ in range(2))
+            asked.sendall(HEAD + b"\r\n")
+            assert one_answer(asked).startswith(b"HTTP/1.1 200")
+        assert all_of(asked) == all_of(silent) == b""
+
+
 def test_a_stop_waits_for_no_body_that_does_not_come(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

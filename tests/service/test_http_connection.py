@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from service import http_connection, middleware, receive
-from service import server as server_module
 from service.config import ServiceConfig
 from tests.service.sockets import CHUNKED, HEAD, alive, all_of, connection, exchange, one_answer, problem_in
 from tests.service.support import Running, picture, random_version, running, wait_for
@@ -143,10 +142,9 @@ REFUSED = (
 
 @pytest.mark.parametrize("sent", [0, 1, 1_000_000], ids=["nothing", "a byte", "all"])
 def test_a_connection_is_idle_whatever_came_of_a_body_that_was_refused_before(
-    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, sent: int
+    config: ServiceConfig, sent: int
 ) -> None:
-    monkeypatch.setattr(server_module, "IDLE_S", 0.5)
-    with running(config) as server, connection(server) as open_socket:
+    with running(replace(config, idle_s=0.5)) as server, connection(server) as open_socket:
         open_socket.sendall(REFUSED)
         problem_in(one_answer(open_socket), 415)
         open_socket.sendall(bytes(sent))

@@ -23,7 +23,7 @@ from tests.service.support import picture, random_version, running, wait_for
 def test_what_start_up_left_is_never_searched_for_garbage_again() -> None:
     app = FastAPI()
     app.state.lifecycle, app.state.metrics = Lifecycle(), Metrics()
-    server = OwnProcessServer(app, host="127.0.0.1", port=0)
+    server = OwnProcessServer(app, host="127.0.0.1", port=0, idle_s=5)
     thread = threading.Thread(target=server.run)
     before = gc.get_freeze_count()
     thread.start()
@@ -40,7 +40,7 @@ def test_what_start_up_left_is_never_searched_for_garbage_again() -> None:
 def test_no_body_waits_for_its_head_to_be_acknowledged() -> None:
     app = FastAPI()
     app.state.lifecycle, app.state.metrics = Lifecycle(), Metrics()
-    server = OwnProcessServer(app, host="127.0.0.1", port=0)
+    server = OwnProcessServer(app, host="127.0.0.1", port=0, idle_s=5)
     with socket.create_server(("127.0.0.1", 0)) as door:  # as `hippotune up` makes it
         thread = threading.Thread(target=server.run, args=([door],))
         thread.start()
@@ -55,6 +55,26 @@ def test_no_body_waits_for_its_head_to_be_acknowledged() -> None:
             server.should_exit = True
             thread.join()
             gc.unfreeze()
+
+
+def test_no_connection_holds_what_came_of_a_body_that_was_refused() -> None:
+    app = FastAPI()
+    app.state.lifecycle, app.state.metrics = Lifecycle(), Metrics()
+    server = OwnProcessServer(app, host="127.0.0.1", port=0, idle_s=3600)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            assert client.post("/nowhere", content=bytes(50_000)).status_code == 404
+            [connection] = server.server_state.connections
+            assert connection.cycle.response_complete
+            assert not connection.cycle.body
+    finally:
+        server.should_exit = True
+        thread.join()
+        gc.unfreeze()
 
 
 def test_it_starts_on_a_backbone_that_has_fewer_blocks_than_the_default_loop(
