@@ -80,7 +80,7 @@ class Head:
     def familiar(self, features: Tensor) -> Tensor:
         """features [B, F] -> [B], see `Familiarity.of`; NaN where that is not known."""
         if self.familiarity is None:
-            return features.new_full((len(features),), math.nan)
+            return features.new_full(features.shape[:1], math.nan)  # len() would fix the batch of a graph
         return self.familiarity.of(features)
 
     def logits_of_many(self, features: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,11 @@ from hippotune.settings import Settings
 
 if TYPE_CHECKING:
     from exchange.registry import Registry
+    from model.backbone import Backbone
+    from model.checkpoint import Checkpoint
+
+TOLERANCE = 0.01
+"""Most that a score of the file may differ from the same by torch."""
 
 
 @with_settings(Part.COMMON)
@@ -81,33 +87,59 @@ def _served(registry: Registry) -> int:
 def _export(
     settings: Settings, registry: Registry, number: int, path: Path, topk: int | None
 ) -> dict[str, object]:
-    """Write the file and compare it with torch on random images. Raises ValueError, OSError, ExchangeError."""
-    import numpy as np
-    import torch
-    from onnxruntime import InferenceSession
+    """Write the file, which has its name once it was found to answer as torch does.
 
+    Raises ValueError where it does not, OSError, ExchangeError.
+    """
     from model.backbone import load_backbone
     from model.checkpoint import Checkpoint
-    from model.standalone import StandaloneGraph, export_version
+    from model.standalone import export_version
 
     checkpoint = Checkpoint.load(registry.shelf.path(number, SERVING))
     backbone = load_backbone(settings.spec())
-    kept = export_version(backbone, checkpoint, path, topk)
-    tmax = checkpoint.loop.tmax
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, backbone.px, backbone.px), dtype=np.uint8)
-    budget = {"tmax": np.array(tmax), "epsilon": np.array(0, dtype=np.float32)}
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    (scores,) = session.run(["scores"], {"pixels": pixels, **budget})
-    with torch.inference_mode():
-        graph = StandaloneGraph(backbone, checkpoint, kept)
-        wanted, *_ = graph(torch.from_numpy(pixels), torch.tensor(tmax), torch.tensor(0.0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        kept = export_version(backbone, checkpoint, written, topk)
+        difference = _difference(backbone, checkpoint, written, kept)
+        written.replace(path)
     return {
         "file": path,
         "version": number,
         "labels": len(checkpoint.labels),
         "px": backbone.px,
-        "tmax": tmax,
+        "tmax": checkpoint.loop.tmax,
         "topk": kept,
         "bytes": path.stat().st_size,
-        "difference": float(np.abs(scores - wanted.numpy()).max()),
+        "difference": difference,
     }
+
+
+def _difference(backbone: Backbone, checkpoint: Checkpoint, file: Path, topk: int) -> float:
+    """How far a score by the file is from the same by torch at most, on random images. Raises ValueError when too far.
+
+    topk: slots each step mixes.
+    """
+    import numpy as np
+    import torch
+    from onnxruntime import InferenceSession
+
+    from model.standalone import StandaloneGraph
+
+    tmax = checkpoint.loop.tmax
+    # Not as many as the graph was traced with: it must take any number.
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, backbone.px, backbone.px), dtype=np.uint8)
+    budget = {"tmax": np.array(tmax), "epsilon": np.array(0, dtype=np.float32)}
+    try:
+        session = InferenceSession(file, providers=["CPUExecutionProvider"])
+        (scores,) = session.run(["scores"], {"pixels": pixels, **budget})
+    except Exception as error:  # onnxruntime's own have no base in common
+        told = " ".join(str(error).split())
+        raise ValueError(f"nothing written: onnxruntime cannot run the export: {told}") from error
+    with torch.inference_mode():
+        graph = StandaloneGraph(backbone, checkpoint, topk)
+        wanted, *_ = graph(torch.from_numpy(pixels), torch.tensor(tmax), torch.tensor(0.0))
+    difference = float(np.abs(scores - wanted.numpy()).max())
+    if not difference <= TOLERANCE:  # NaN is not
+        raise ValueError(f"nothing written: scores of the export differ from torch's by {difference:.0e}")
+    return difference

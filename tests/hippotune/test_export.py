@@ -18,7 +18,7 @@ from onnxruntime import InferenceSession
 
 from hippotune.client import Client
 from hippotune.output import Exit
-from tests.hippotune.conftest import ROOT, Up, hippotune
+from tests.hippotune.conftest import ROOT, Up, clean_environment, hippotune
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 COMMANDS = [
@@ -50,6 +50,22 @@ def test_the_file_answers_without_us(server: Up, backbone: tuple[str, ...], tmp_
     label, score = alone.stdout.rsplit(maxsplit=1)
     assert label == answer.label
     assert float(score) == pytest.approx(answer.predictions[0].score, abs=1e-3)
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(
+    server: Up, backbone: tuple[str, ...], tmp_path: Path
+) -> None:
+    code = "from hippotune.commands import export; export.TOLERANCE = -1; from hippotune.main import main; main()"
+    file = tmp_path / "kept.onnx"
+    file.write_bytes(b"the export before")
+    asked = ("--store", str(server.store), "--px", "32", *backbone)
+    command = [sys.executable, "-c", code, "export", "onnx", str(file), *asked]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=clean_environment())
+    assert result.returncode == Exit.FAILED
+    (told,) = [line for line in result.stderr.splitlines() if "error" in line]
+    assert told.startswith("error: nothing written: scores of the export differ from torch's by ")
+    assert "Traceback" not in result.stderr
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the export before"]
 
 
 def test_a_store_without_versions_is_told(tmp_path: Path) -> None:
