@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 FAMILIARITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
 SCORES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 12, 16)
+OUTCOMES = ("answered", "failed")
 STAGES = ("read", "decode", "queue", "compute", "encode")
 LEARNING = {
     "loss": "Training loss",
@@ -44,6 +45,7 @@ class Metrics:
         self._versions: frozenset[int | None] = frozenset()
         self._changing = threading.Lock()
         self._count_requests()
+        self._count_images()
         self._count_versions()
         self._count_learning()
 
@@ -80,6 +82,23 @@ class Metrics:
             "hippotune_rejected",
             "Requests answered with an error, by reason.",
             ("reason",),
+            registry=registry,
+        )
+
+    def _count_images(self) -> None:
+        """Whichever version it was: where versions change often, the figures of each end before anybody reads them."""
+        registry = self.registry
+        images = Counter(
+            "hippotune_images", "Images answered, or not, by any version.", ("outcome",), registry=registry
+        )
+        self.images = {outcome: images.labels(outcome) for outcome in OUTCOMES}
+        self.top_score = Histogram(
+            "hippotune_top_score", "Score of the best label of an image.", buckets=SCORES, registry=registry
+        )
+        self.familiarity = Histogram(
+            "hippotune_familiarity",
+            "How familiar an image looks: about 1 % of images of known classes are below 0.01.",
+            buckets=FAMILIARITIES,
             registry=registry,
         )
 
@@ -168,21 +187,22 @@ class Metrics:
         compute_s: float,
     ) -> None:
         """top_scores, familiarity: [B], the best score of each image of a batch, and how familiar it looks, or NaN."""
-        label = str(version)
+        label, scores = str(version), top_scores.tolist()
+        told = familiarity[~np.isnan(familiarity)].tolist()
+        self.images["answered"].inc(len(scores))
+        observe_all(self.top_score, scores)
+        observe_all(self.familiarity, told)
         with self._changing:
             if version not in self._versions:
                 return
-            self.version_images.labels(label, "answered").inc(len(top_scores))
+            self.version_images.labels(label, "answered").inc(len(scores))
             self.version_compute.labels(label).observe(compute_s)
-            histogram = self.version_score.labels(label)
-            for score in top_scores.tolist():
-                histogram.observe(score)
-            if (told := familiarity[~np.isnan(familiarity)]).size:
-                histogram = self.version_familiarity.labels(label)
-                for value in told.tolist():
-                    histogram.observe(value)
+            observe_all(self.version_score.labels(label), scores)
+            if told:
+                observe_all(self.version_familiarity.labels(label), told)
 
     def version_failed(self, version: int, images: int) -> None:
+        self.images["failed"].inc(images)
         with self._changing:
             if version in self._versions:
                 self.version_images.labels(str(version), "failed").inc(images)
@@ -202,3 +222,8 @@ class Metrics:
             told = next((task.metrics[name] for task in newest if name in task.metrics), None)
             if told is not None:
                 gauge.set(told)
+
+
+def observe_all(histogram: Histogram, values: Iterable[float]) -> None:
+    for value in values:
+        histogram.observe(value)

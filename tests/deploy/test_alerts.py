@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from service.app import create_app
 from service.config import ServiceConfig
+from service.metrics import Metrics
 from tests.deploy.queries import Selector, alerts, dashboard, selectors
 
 NOT_ASKED_BY_CALLERS = (
@@ -57,3 +59,20 @@ def test_the_dashboard_shows_the_share_that_the_alert_watches() -> None:
     (panel,) = [panel for panel in dashboard()["panels"] if panel["title"] == "Failing requests"]
     (target,) = panel["targets"]
     assert tuple(selectors(target["expr"])) == watched("HippoTuneErrors")
+
+
+def test_strange_images_are_seen_however_often_the_version_changes() -> None:
+    metrics = Metrics()
+    for version in range(1, 4):
+        metrics.served(version)
+        metrics.version_answered(version, np.ones(5, np.float32), np.zeros(5, np.float32), 0.1)
+    metrics.served(4)
+    strange, all_of_them = watched("HippoTuneUnfamiliarImages")
+    read = metrics.registry.get_sample_value
+    assert read(strange.name, strange.equal) == read(all_of_them.name) == 15
+
+
+def test_the_dashboard_shows_the_strange_images_that_the_alert_watches() -> None:
+    (panel,) = [panel for panel in dashboard()["panels"] if panel["title"].startswith("Images like none")]
+    shown = [tuple(selectors(target["expr"])) for target in panel["targets"]]
+    assert watched("HippoTuneUnfamiliarImages") in shown
