@@ -10,9 +10,11 @@ from exchange.redis_keys import DEFAULT_PREFIX, Keys
 
 # A token is random, not a count: a Redis that lost its data, or the newest of it, would give the same count out again.
 # The same request sent twice is one acquisition, since the answer to the first may have been lost.
+# The third argument is a token of the same trainer that it could not release; "" for none. It is replaced at once, so
+# whatever is still held under it is fenced out like anybody else's.
 _ACQUIRE = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[2] then return 0 end
+if holder and holder ~= ARGV[2] and holder ~= ARGV[3] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2])
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
 return 1
@@ -31,18 +33,26 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 
 
 class Lease:
-    """The right to publish. Every method raises `ExchangeUnavailable` when Redis cannot be reached."""
+    """The right to publish. Every method raises `ExchangeUnavailable` when Redis cannot be reached.
+
+    Redis keeps a lease while it is restarted. One that could not be released meanwhile, or whose acquisition was not
+    answered, does not keep the trainer that asked waiting for itself.
+    """
 
     def __init__(self, redis: Redis, prefix: str = DEFAULT_PREFIX, ttl_s: float = 15.0) -> None:
         self.redis, self.ttl_s = redis, ttl_s
         keys = Keys(prefix)
         self._keys = [keys.lease, keys.lease_token]
+        self._asked: int | None = None
+        self._unreleased: int | None = None
 
     def acquire(self) -> int | None:
         """The token to renew and to publish with; None while another trainer holds the lease."""
-        token = secrets.randbits(62)
+        self._asked = token = secrets.randbits(62) if self._asked is None else self._asked
+        left = "" if self._unreleased is None else self._unreleased
         with reaching_redis():
-            acquired = self.redis.eval(_ACQUIRE, 2, *self._keys, self._ttl_ms(), token)
+            acquired = self.redis.eval(_ACQUIRE, 2, *self._keys, self._ttl_ms(), token, left)
+        self._asked = self._unreleased = None
         return token if acquired else None
 
     def renew(self, token: int) -> None:
@@ -53,9 +63,11 @@ class Lease:
             raise LeaseLost("another trainer holds the lease")
 
     def release(self, token: int) -> None:
-        """Lets the next trainer in at once."""
+        """Lets the next trainer in at once; this one, when it next acquires, even if Redis cannot be reached now."""
+        self._unreleased = token
         with reaching_redis():
             self.redis.eval(_RELEASE, 2, *self._keys, token)
+        self._unreleased = None
 
     def _ttl_ms(self) -> int:
         return int(self.ttl_s * 1000)

@@ -45,6 +45,7 @@ class Worker:
         self.network, self.queue, self.registry, self.config = network, queue, registry, config
         self.lease = Lease(queue.redis, queue.config.prefix, queue.config.lease_s)
         self.trouble: type[ExchangeError] | None = None
+        self.waiting = False
         self.retry_s = RETRY_S
 
     def run(self, stop: threading.Event) -> None:
@@ -53,6 +54,7 @@ class Worker:
             began, pause_s = time.monotonic(), RETRY_S
             try:
                 token = self.lease.acquire()
+                self.tell_waiting(token is None)
                 if token is not None:
                     self.serve(token, stop)
                 self.trouble = None
@@ -61,6 +63,12 @@ class Worker:
             except ExchangeError as error:
                 pause_s = self.back_off(error, steady=time.monotonic() - began > LONGEST_RETRY_S)
             stop.wait(pause_s)
+
+    def tell_waiting(self, waiting: bool) -> None:
+        """Say once that another trainer holds the lease."""
+        if waiting and not self.waiting:
+            log.info("waiting for the lease, which another trainer holds", lease_s=self.lease.ttl_s)
+        self.waiting = waiting
 
     def back_off(self, error: ExchangeError, *, steady: bool) -> float:
         """Say once, in the log and in the tasks that wait, what keeps this trainer from working.
@@ -106,6 +114,7 @@ class Worker:
             # The heart beats no more: a beat now would renew the lease for a trainer that is gone.
             # After any other error nothing is given back, and the queue counts it against what was being worked on: a
             # task that brings the trainer down three times is a dead letter, not a loop.
+            # A lease that Redis cannot be told of now is taken over by this trainer when Redis is back.
             with contextlib.suppress(ExchangeUnavailable):
                 self.lease.release(token)
 

@@ -1,6 +1,9 @@
 import pytest
+from redis import Redis, exceptions
 
-from exchange.errors import LeaseLost
+from exchange.connection import connect
+from exchange.embedded import EmbeddedRedis
+from exchange.errors import ExchangeUnavailable, LeaseLost
 from exchange.lease import Lease
 from exchange.redis_keys import Keys
 
@@ -57,3 +60,64 @@ def test_a_holder_from_before_redis_lost_its_data_is_told(lease, redis):
     with pytest.raises(LeaseLost):
         lease.renew(old)
     lease.renew(new)
+
+
+@pytest.fixture
+def restarted(tmp_path):
+    """A lease on a Redis that the test stops and starts, and that Redis."""
+    server = EmbeddedRedis(tmp_path / "redis")
+    server.start()
+    try:
+        with connect(server.url) as redis:
+            yield Lease(redis, ttl_s=600), server
+    finally:
+        server.stop()
+
+
+def test_a_lease_that_could_not_be_released_does_not_keep_its_own_trainer_waiting(restarted):
+    lease, server = restarted
+    old = lease.acquire()
+    server.stop()
+    with pytest.raises(ExchangeUnavailable):
+        lease.release(old)
+    with pytest.raises(ExchangeUnavailable):
+        lease.acquire()
+    server.start()
+    assert Lease(lease.redis).acquire() is None, "Redis kept it"
+    new = lease.acquire()
+    assert new not in (None, old)
+    with pytest.raises(LeaseLost):
+        lease.renew(old)
+    lease.renew(new)
+    assert lease.acquire() is None, "it is taken over once"
+
+
+def test_a_lease_that_could_not_be_released_is_nobodys_once_another_took_it(restarted):
+    lease, server = restarted
+    old = lease.acquire()
+    server.stop()
+    with pytest.raises(ExchangeUnavailable):
+        lease.release(old)
+    server.start()
+    lease.redis.delete(Keys().lease)
+    other = Lease(lease.redis)
+    theirs = other.acquire()
+    assert lease.acquire() is None
+    with pytest.raises(LeaseLost):
+        lease.renew(old)
+    other.renew(theirs)
+
+
+def lost(_answer):
+    raise exceptions.ConnectionError("the answer never came")
+
+
+def test_an_acquisition_whose_answer_was_lost_is_asked_for_again(redis_server, redis, monkeypatch):
+    with connect(redis_server.url) as client:
+        lease = Lease(client)
+        with monkeypatch.context() as losing:
+            losing.setattr(client, "eval", lambda *asked: lost(Redis.eval(client, *asked)))
+            with pytest.raises(ExchangeUnavailable):
+                lease.acquire()
+        assert Lease(redis).acquire() is None, "it was acquired"
+        lease.renew(lease.acquire())
