@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 
 from benchmarks.machine import keep
@@ -48,7 +47,7 @@ def main(
         full = current(client)
         everything_known = accuracies(client, tasks)
         cases = [case(client, tasks, ids, gone, full) for gone in range(TASKS)]
-        classes = [class_case(client, address, tasks, label, full) for label in full.labels]
+        classes = [class_case(client, tasks, label, full) for label in full.labels]
     falls = [statistics.mean(one["points_lost_by_others"]) for one in cases]
     figures = {
         "command": "python -m benchmarks.forgetting" + (" --quick" if quick else ""),
@@ -92,9 +91,7 @@ def case(
     return result
 
 
-def class_case(
-    client: Client, address: str, tasks: Sequence[DemoTask], label: str, full: Version
-) -> dict[str, Any]:
+def class_case(client: Client, tasks: Sequence[DemoTask], label: str, full: Version) -> dict[str, Any]:
     """Have one class forgotten, ask, and go back."""
     tests = [example for task in tasks for example in task.test]
     gone = [example for example in tests if example.label == label]
@@ -102,8 +99,7 @@ def class_case(
     labels = [known for known in full.labels if known != label]
     before = accuracy(client, left, labels)
     began = time.perf_counter()
-    order = httpx.delete(f"{address}/labels/{label}").raise_for_status().json()
-    seconds = followed(client, order["id"], "consolidated", began)
+    seconds = followed(client, client.forget_label(label).id, "consolidated", began)
     serve(client, current(client), tests[0].image)
     after = accuracy(client, left)
     result = {

@@ -9,6 +9,8 @@ from hippotune.errors import HippoTuneError, Refused, TaskFailed, TaskUnfinished
 from hippotune.records import (
     Budget,
     Classification,
+    Label,
+    LabelChange,
     LayerTrace,
     MixedSlot,
     Prediction,
@@ -23,6 +25,8 @@ __all__ = [
     "Classification",
     "Client",
     "HippoTuneError",
+    "Label",
+    "LabelChange",
     "LayerTrace",
     "MixedSlot",
     "Prediction",

@@ -24,7 +24,7 @@ from hippotune.checks import authorization, patience, server_address
 from hippotune.image_files import Image
 from hippotune.outcomes import Outcome, Tries
 from hippotune.packing import as_archive
-from hippotune.records import Classification, Task, Version
+from hippotune.records import Classification, Label, Task, Version
 from hippotune.waiting import Deadline, learned
 
 T = TypeVar("T")
@@ -99,6 +99,24 @@ class AsyncClient:
         """
         task_id = task if isinstance(task, str) else task.id
         return learned([seen async for seen in self.watch(task_id, timeout)][-1])
+
+    async def labels(self, contains: str = "", version: int | None = None) -> AsyncIterator[Label]:
+        """The labels that contain a text, sorted, of the version that is served or of another."""
+        after, full = "", True
+        while full:
+            version, page = await self._run(calls.labels(contains, version, after))
+            for label in page:
+                yield label
+            full = len(page) == calls.PAGE
+            after = page[-1].label if page else ""
+
+    async def rename_label(self, old: str, new: str, idempotency_key: str | None = None) -> Task:
+        """Order that a class be called otherwise, or be merged with the one that is called so: `wait` until it is."""
+        return await self._run(calls.rename_label(old, new, idempotency_key))
+
+    async def forget_label(self, label: str, idempotency_key: str | None = None) -> Task:
+        """Order that a class be forgotten, while all others stay as they are: `wait` until it is."""
+        return await self._run(calls.forget_label(label, idempotency_key))
 
     async def versions(self, labels: bool = True) -> list[Version]:
         """All versions, newest first; without `labels` each only counts what it knows, which may be much."""

@@ -18,7 +18,7 @@ from hippotune import checks
 from hippotune.errors import Unreachable
 from hippotune.image_files import Image, image_bytes, media_type, part_name
 from hippotune.outcomes import Outcome, lost, not_ours, refused
-from hippotune.records import Classification, Task, Version
+from hippotune.records import Classification, Label, Task, Version
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ URL = "http://127.0.0.1:8000"
 MIB = 1 << 20
 MOST_TASKS = 1000
 """The server lists no more at once."""
+PAGE = 1000
+"""Labels asked for at once."""
 
 TaskSource = str | PathLike[str] | Iterable[tuple[Image, str]]
 """What a task is made of: a folder `label/image`, a zip or tar of one, or (image, label) pairs."""
@@ -191,6 +193,30 @@ def retry(task_id: str) -> Call[Task]:
     return Call("POST", f"{_task_path(task_id)}/retry", _task)
 
 
+def labels(contains: str, version: int | None, after: str) -> Call[tuple[int | None, list[Label]]]:
+    """The first `PAGE` labels that come after one, and the version that knows them, None before there is one."""
+
+    def parse(response: httpx.Response) -> tuple[int | None, list[Label]]:
+        answer = response.json()
+        return answer["version"], [Label.parse(each) for each in answer["labels"]]
+
+    params: dict[str, str | list[str]] = {"contains": contains, "after": after, "limit": str(PAGE)}
+    if version is not None:
+        params["version"] = str(version)
+    return Call("GET", "/labels", parse, params=params)
+
+
+def rename_label(old: str, new: str, key: str | None) -> Call[Task]:
+    """An order to call a class otherwise, or to merge it with the one that is called so."""
+    headers = _idempotent(key) | {"Content-Type": "application/json"}
+    return Call("PATCH", _label_path(old), _task, headers=headers, body=json.dumps({"label": new}).encode())
+
+
+def forget_label(label: str, key: str | None) -> Call[Task]:
+    """An order to forget a class."""
+    return Call("DELETE", _label_path(label), _task, headers=_idempotent(key))
+
+
 def version(number: int) -> Call[Version]:
     """One version."""
     return Call("GET", f"/versions/{number}", lambda answer: Version.parse(answer.json()))
@@ -231,6 +257,14 @@ def ready() -> Call[bool]:
 def _task_path(task_id: str) -> str:
     """An id may be anything that somebody typed. Raises ValueError for nothing."""
     return f"/tasks/{quote(checks.task_id(task_id), safe='')}"
+
+
+def _label_path(label: str) -> str:
+    """A blank, which servers trim, behind what would be no step of a path but a way to another.
+
+    Raises ValueError for nothing.
+    """
+    return f"/labels/{quote(checks.label(label), safe='')}{'%20' if label in ('.', '..') else ''}"
 
 
 def _task(response: httpx.Response) -> Task:

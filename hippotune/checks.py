@@ -22,6 +22,13 @@ def task_id(value: str) -> str:
     return value
 
 
+def label(value: str) -> str:
+    """The label as it is. Raises ValueError for nothing."""
+    if not value:
+        raise ValueError(f"{value!r} is no label")
+    return value
+
+
 def server_address(url: str) -> str:
     """The address as it is. Raises ValueError for one that no server can have."""
     try:

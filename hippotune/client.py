@@ -26,7 +26,7 @@ from hippotune.checks import authorization, patience, server_address
 from hippotune.image_files import Image
 from hippotune.outcomes import Outcome, Tries
 from hippotune.packing import as_archive
-from hippotune.records import Classification, Task, Version
+from hippotune.records import Classification, Label, Task, Version
 from hippotune.waiting import Deadline, learned
 
 T = TypeVar("T")
@@ -106,6 +106,26 @@ class Client:
         """
         task_id = task if isinstance(task, str) else task.id
         return learned(list(self.watch(task_id, timeout))[-1])
+
+    def labels(self, contains: str = "", version: int | None = None) -> Iterator[Label]:
+        """The labels that contain a text, sorted, of the version that is served or of another.
+
+        Upper and lower case are one. They are asked for as they are needed, all of the same version.
+        """
+        after, full = "", True
+        while full:
+            version, page = self._run(calls.labels(contains, version, after))
+            yield from page
+            full = len(page) == calls.PAGE
+            after = page[-1].label if page else ""
+
+    def rename_label(self, old: str, new: str, idempotency_key: str | None = None) -> Task:
+        """Order that a class be called otherwise, or be merged with the one that is called so: `wait` until it is."""
+        return self._run(calls.rename_label(old, new, idempotency_key))
+
+    def forget_label(self, label: str, idempotency_key: str | None = None) -> Task:
+        """Order that a class be forgotten, while all others stay as they are: `wait` until it is."""
+        return self._run(calls.forget_label(label, idempotency_key))
 
     def versions(self, labels: bool = True) -> list[Version]:
         """All versions, newest first; without `labels` each only counts what it knows, which may be much."""

@@ -132,12 +132,24 @@ class Classification:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelChange:
+    """An order to rename a class or, where `becomes` is None, to forget it.
+
+    becomes: a label that is known already makes one class of the two.
+    """
+
+    label: str
+    becomes: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """A batch of labelled images on its way into the model.
+    """A batch of labelled images on its way into the model, or an order about one class.
 
     state: queued, learning, served, consolidating, consolidated, failed, cancelled, forgetting or
         forgotten.
     progress: 0 to 1.  version: the newest version that carries it.  Times are unix seconds.
+    change: what an order does, which brings no images; None of every other task.
     """
 
     id: str
@@ -153,6 +165,7 @@ class Task:
     updated_at: float | None = None
     served_at: float | None = None
     consolidated_at: float | None = None
+    change: LabelChange | None = None
 
     @property
     def ended(self) -> bool:
@@ -162,7 +175,30 @@ class Task:
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """From the JSON of a task."""
-        return cls(**_known(cls, answer) | {"labels": tuple(answer["labels"])})
+        change = answer.get("change")
+        read = {
+            "labels": tuple(answer["labels"]),
+            "change": None if change is None else LabelChange(change["label"], change["becomes"]),
+        }
+        return cls(**_known(cls, answer) | read)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A class that a version knows.
+
+    images: how many taught it.  tasks: ids of the tasks that did. None in versions from before that was noted.
+    """
+
+    label: str
+    images: int | None
+    tasks: tuple[str, ...] | None
+
+    @classmethod
+    def parse(cls, answer: Mapping[str, Any]) -> Self:
+        """From the JSON of a label."""
+        tasks = answer["tasks"]
+        return cls(answer["label"], answer["images"], None if tasks is None else tuple(tasks))
 
 
 @dataclass(frozen=True, slots=True)
