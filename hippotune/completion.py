@@ -8,6 +8,7 @@ import typer
 
 from hippotune.client import Client
 from hippotune.errors import HippoTuneError
+from hippotune.output import counted
 from hippotune.settings import Settings
 
 PATIENCE_S = 1.0
@@ -35,8 +36,8 @@ def labels(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """Labels that the version which answers knows."""
 
     def offers(client: Client) -> Iterable[Offer]:
-        current = [version.version for version in client.versions(labels=False) if version.current]
-        return ((label, "") for number in current for label in client.version(number).labels)
+        for known in client.labels(incomplete):
+            yield known.label, "" if known.images is None else counted(known.images, "image")
 
     return _asked(ctx, incomplete, offers)
 

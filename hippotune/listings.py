@@ -1,11 +1,11 @@
-"""Tasks and versions as people read them, on a terminal of 80 columns too."""
+"""Tasks, labels and versions as people read them, on a terminal of 80 columns too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from hippotune.output import counted, moment, print_record, print_table
-from hippotune.records import Task, Version
+from hippotune.records import Label, Task, Version
 
 LISTED = 6
 """Labels named in a list."""
@@ -18,8 +18,8 @@ def print_task(task: Task) -> None:
             ("id", task.id),
             ("name", task.name),
             ("state", f"{task.state}, {task.progress:.0%}"),
-            ("images", task.images),
-            ("labels", ", ".join(task.labels)),
+            ("images", _unless_order(task, task.images)),
+            ("labels", _unless_order(task, ", ".join(task.labels))),
             ("version", task.version),
             ("submitted", moment(task.created_at)),
             ("served", moment(task.served_at)),
@@ -40,8 +40,8 @@ def print_tasks(found: Sequence[Task]) -> None:
                 task.id,
                 task.name,
                 task.state if task.ended else f"{task.state} {task.progress:.0%}",
-                task.images,
-                _some(task.labels, len(task.labels)),
+                _unless_order(task, task.images),
+                _unless_order(task, _some(task.labels, len(task.labels))),
                 task.version if task.version is not None else "",
                 moment(task.created_at),
             ]
@@ -52,6 +52,23 @@ def print_tasks(found: Sequence[Task]) -> None:
     )
     if failed := [(task.id, task.error) for task in found if task.error]:
         print_record(failed)
+
+
+def print_labels(found: Sequence[Label], more: bool) -> None:
+    """A line for each label, with the newest task that taught it. more: there are others."""
+    print_table(
+        counted(len(found), "label") + (" and more; --limit lists them" if more else ""),
+        ["label", "images", "tasks"],
+        [
+            [
+                one.label,
+                "" if one.images is None else one.images,
+                "" if one.tasks is None else _some(one.tasks[-1:], len(one.tasks)),
+            ]
+            for one in found
+        ],
+        spare=("tasks", "images"),
+    )
 
 
 def print_version(version: Version) -> None:
@@ -94,6 +111,11 @@ def print_versions(found: Sequence[Version]) -> None:
         whole=("version", ""),
         spare=("slots", "published", "kind", "forgetting", "accuracy"),
     )
+
+
+def _unless_order(task: Task, fact: object) -> object:
+    """What is said of images; nothing for an order about a class, which has none and whose name says all."""
+    return fact if task.change is None else ""
 
 
 def _state(version: Version) -> str:

@@ -12,7 +12,18 @@ import typer
 from typer.core import TyperGroup
 
 from exchange.errors import BackboneChanged, ExchangeError
-from hippotune.commands import demo, doctor, evaluate, export, images, keys, learning, processes, submit
+from hippotune.commands import (
+    demo,
+    doctor,
+    evaluate,
+    export,
+    images,
+    keys,
+    labels,
+    learning,
+    processes,
+    submit,
+)
 from hippotune.errors import HippoTuneError, Refused, Unanswered, Unreachable, unnumbered
 from hippotune.output import Exit, left_out_is_told, print_error, print_hint, print_untold
 
@@ -82,6 +93,14 @@ def application() -> typer.Typer:
     tasks.command("retry")(learning.retry)
     told = "List tasks, or show one: `tasks ID`. `tasks retry ID` queues a failed one again."
     app.add_typer(tasks, name="tasks", rich_help_panel="Teach it", help=told)
+    known = typer.Typer(cls=Listing)
+    known.command("list")(labels.labels)
+    known.command("rename")(labels.rename)
+    known.command("forget")(labels.forget)
+    told = (
+        "List the labels that are known. `labels rename OLD NEW` and `labels forget LABEL` change one class."
+    )
+    app.add_typer(known, name="labels", rich_help_panel="Teach it", help=told)
     exports = typer.Typer(no_args_is_help=True, help="Take a version away: `hippotune export onnx`.")
     exports.command()(export.onnx)
     exports.callback()(lambda: None)  # keeps the one command named

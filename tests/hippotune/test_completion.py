@@ -33,5 +33,9 @@ def test_a_shell_completes_commands_flags_and_what_the_server_knows(server: Up, 
     assert completed(f"hippotune forget {task[:8]}", server.address) == [task]
     assert str(version) in completed("hippotune activate ", server.address)
     assert {"0", "1"} <= set(completed("hippotune classify --label ", server.address))
+    assert {"list", "rename", "forget"} <= set(completed("hippotune labels ", server.address))
+    assert completed("hippotune labels --con", server.address) == ["--contains"]
+    assert {"0", "1"} <= set(completed("hippotune labels forget ", server.address))
+    assert completed("hippotune labels rename 0 1", server.address) == ["1"]
     assert completed("hippotune activate ", "http://127.0.0.1:9") == []
     assert completed("hippotune activate ", server.address, HIPPOTUNE_API_KEY="se\ncret") == []
