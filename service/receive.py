@@ -20,6 +20,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from service.decode import problem
 from service.lifecycle import DRAINING_S, Lifecycle
 from service.problems import Problem, refused
 
@@ -174,8 +175,11 @@ class WholeForm(MultiPartParser):
         self._most, self.spool_max_size = most, in_memory
 
     def on_headers_finished(self) -> None:
-        """Raises Problem 413 for one part too many."""
+        """Raises Problem 413 for one part too many, and 422 for an image that would be taken for text."""
         super().on_headers_finished()
+        if self._current_part.file is None and self._current_part.field_name in FILES:
+            allowed = "be sent as a file part, with a filename in its Content-Disposition"
+            raise problem(422, self._place(), "has no filename", allowed)
         for name, count in ((FILES[0], self._current_files), ("form fields", self._current_fields)):
             if count > self._most:
                 raise refused(name, f"more than {self._most}", f"come 1 to {self._most} times", 413)
@@ -274,9 +278,7 @@ def file_parts(form: FormData, others: tuple[str, ...] = ()) -> list[UploadFile]
     """The files of a form, in order. Raises Problem for any field but them and `others`, which hold text."""
     files: list[UploadFile] = []
     for name, value in form.multi_items():
-        if name in FILES:
-            if isinstance(value, str):
-                raise refused(name, value, "be a file part, with a filename")
+        if name in FILES and not isinstance(value, str):
             files.append(value)
         elif name not in others:
             raise refused("form field", name, f"be {' or '.join((FILES[0], *others))}")

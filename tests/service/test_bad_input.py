@@ -233,6 +233,18 @@ def test_characters_that_nobody_sees_are_part_of_a_label_but_none_alone() -> Non
         assert not re.search(PRINTABLE, invisible)
 
 
+def test_an_image_in_a_part_without_a_filename_is_said_to_lack_it(server: Running) -> None:
+    kind = "multipart/form-data; boundary=x"
+    for name, part in (("files", b""), ("file", b"\r\nContent-Type: image/png")):
+        head = b'--x\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n' % (name.encode(), part)
+        for image in (picture(), bytes(2_000_000)):  # which is more than text may have
+            body = head + image + b"\r\n--x--\r\n"
+            for path in ("/classify", "/tasks"):
+                answer = server.client.post(path, content=body, headers={"Content-Type": kind})
+                problem(answer, 422, f"{name}[0]", "be sent as a file part, with a filename")
+                assert answer.json()["errors"][0]["value"] == "has no filename"
+
+
 def test_names_keys_and_paths(server: Running) -> None:
     files = {"files": ("a", picture())}
     labels = {"labels": ["cat"]}
