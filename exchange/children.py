@@ -1,5 +1,6 @@
 """Child processes that run for as long as we do."""
 
+import os
 import subprocess
 import threading
 import time
@@ -12,6 +13,8 @@ STEADY_S = 60.0
 """A child that ran this long was fine; its next death starts at the first pause again."""
 PATIENCE_S = 20.0
 """How long a child may take to stop before it is killed."""
+UNWORKABLE = os.EX_CONFIG
+"""Exit code of a child whose settings cannot work: it would end so however often it is started."""
 
 log = structlog.get_logger()
 
@@ -21,6 +24,8 @@ class Keeper:
 
     spawn: starts it; may raise OSError, and is then called again after a pause.
     last_words: what the log is told of one that ended.
+    hopeless: called when the first one ends as UNWORKABLE, which is then not started again. A later one is: what the
+    first could work with may come back.
     """
 
     def __init__(
@@ -29,8 +34,9 @@ class Keeper:
         spawn: Callable[[], subprocess.Popen[bytes]],
         longest_pause_s: float,
         last_words: Callable[[], str] = lambda: "",
+        hopeless: Callable[[], object] | None = None,
     ) -> None:
-        self._name, self._spawn, self._last_words = name, spawn, last_words
+        self._name, self._spawn, self._last_words, self._hopeless = name, spawn, last_words, hopeless
         self._longest_pause_s = longest_pause_s
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -69,6 +75,11 @@ class Keeper:
             why = self._run()
             if self._stopping.is_set():
                 return
+            if self._hopeless is not None and why.get("code") == UNWORKABLE:
+                self._hopeless()
+                return
+            if "code" in why:
+                self._hopeless = None
             if time.monotonic() - began > STEADY_S:
                 pause_s = FIRST_PAUSE_S
             log.error("a process does not run, starting it", process=self._name, pause_s=pause_s, **why)

@@ -25,11 +25,20 @@ class Supervisor:
 
     The child gets its own session, so that a Ctrl-C in the terminal reaches only us and we decide the order
     of stopping, and a pipe as stdin that nobody writes to: it ends when we do, however we end.
+
+    hopeless: called when its settings cannot work; see `Keeper`.  gave_up: whether they cannot.
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._command, self._environment = command, environment
-        self._keeper = Keeper(name, self._spawn, LONGEST_PAUSE_S)
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        hopeless: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._command, self._environment, self._hopeless = command, environment, hopeless
+        self._keeper = Keeper(name, self._spawn, LONGEST_PAUSE_S, hopeless=self._give_up)
+        self.gave_up = False
 
     def __enter__(self) -> Self:
         self._keeper.keep()
@@ -39,6 +48,10 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._keeper.stop()
+
+    def _give_up(self) -> None:
+        self.gave_up = True
+        self._hopeless()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603  # our own command, no shell
@@ -95,6 +108,11 @@ def end_with_stdin(end: Callable[[], None]) -> None:
         end()
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def ask_to_stop() -> None:
+    """End this process as a SIGTERM from elsewhere would."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_with_terminal() -> None:

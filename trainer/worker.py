@@ -48,6 +48,23 @@ class Worker:
         self.waiting = False
         self.retry_s = RETRY_S
 
+    @classmethod
+    def open(cls, config: TrainerConfig) -> Worker:
+        """A trainer that has its backbone and knows its store.
+
+        Raises ValueError (UnsupportedBackbone among them), BackboneChanged and FileNotFoundError for settings that
+        cannot work.
+        """
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        network = RetrievalViT(load_backbone(config.backbone), config.loop).to(config.device)
+        redis = connect(config.redis_url)
+        queue = TaskQueue(redis, BlobStore(config.store / "blobs"), config.queue)
+        registry = Registry(redis, config.store / "versions", config.queue.prefix)
+        registry.shelf.check_backbone(BackboneRecord.of(network.backbone.identity))
+        log.info("trainer ready", backbone=network.backbone.identity.name, px=network.backbone.px)
+        return cls(network, queue, registry, config)
+
     def run(self, stop: threading.Event) -> None:
         """Work until asked to stop; what is unfinished then goes back to the queue."""
         while not stop.is_set():
@@ -120,16 +137,5 @@ class Worker:
 
 
 def run(config: TrainerConfig, stop: threading.Event) -> None:
-    """Run one trainer until `stop` is set.
-
-    Raises UnsupportedBackbone, BackboneChanged and FileNotFoundError for settings that cannot work.
-    """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    network = RetrievalViT(load_backbone(config.backbone), config.loop).to(config.device)
-    redis = connect(config.redis_url)
-    queue = TaskQueue(redis, BlobStore(config.store / "blobs"), config.queue)
-    registry = Registry(redis, config.store / "versions", config.queue.prefix)
-    registry.shelf.check_backbone(BackboneRecord.of(network.backbone.identity))
-    log.info("trainer ready", backbone=network.backbone.identity.name, px=network.backbone.px)
-    Worker(network, queue, registry, config).run(stop)
+    """Run one trainer until `stop` is set. Raises what `Worker.open` raises."""
+    Worker.open(config).run(stop)

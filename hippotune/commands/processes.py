@@ -15,13 +15,17 @@ from typing import Annotated
 
 import typer
 
+from exchange.children import UNWORKABLE
 from exchange.shelf import Shelf
 from hippotune import logs
+from hippotune.errors import unnumbered
 from hippotune.flags import Json, with_settings
+from hippotune.output import Exit, print_error
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from hippotune.supervision import (
     Supervisor,
+    ask_to_stop,
     end_with_stdin,
     end_with_terminal,
     hippotune,
@@ -37,13 +41,13 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
     logs.configure(settings.log_level, process="server")
     with until_asked_to_stop(), ExitStack() as running:
         if with_stdin:
-            end_with_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+            end_with_stdin(ask_to_stop)
         door = running.enter_context(_listen(settings))
         redis_url = settings.redis_url or running.enter_context(_private_redis(settings))
         settings = _sharing_cores(settings)
         config = settings.service(redis_url)
         environment = os.environ | settings.environment() | {"HIPPOTUNE_REDIS_URL": redis_url}
-        trainer = Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment)
+        trainer = Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment, ask_to_stop)
         start_trainer = partial(running.enter_context, trainer)
         # With something learned the server first finds out whether it was on this backbone: a trainer beside it would
         # say so, too, and be started again and again.
@@ -53,6 +57,8 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
 
         started = (lambda: None) if fresh else start_trainer
         run_server(config, settings.unready_s, door, as_json, started)
+    if trainer.gave_up:  # and said why
+        raise typer.Exit(Exit.FAILED)
 
 
 @with_settings(Part.COMMON, Part.SERVER)
@@ -81,9 +87,16 @@ def train(
     end_with_terminal()
     if with_stdin:
         end_with_stdin(stop.set)
-    from trainer.worker import run
+    from trainer.worker import Worker
 
-    run(settings.trainer(redis_url), stop)
+    try:
+        worker = Worker.open(settings.trainer(redis_url))
+    except (ValueError, FileNotFoundError) as error:
+        if not with_stdin:
+            raise
+        print_error(unnumbered(error))
+        raise typer.Exit(UNWORKABLE) from None
+    worker.run(stop)
 
 
 def _sharing_cores(settings: Settings) -> Settings:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from exchange.children import UNWORKABLE
 from exchange.embedded import EmbeddedRedis
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Limits, digits
@@ -32,6 +34,12 @@ from tests.hippotune.conftest import (
 )
 
 NOTES_ITS_START = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
+
+NOTES_ITS_END = (
+    "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); "
+    "sys.exit(int(sys.argv[1 + len(open(sys.argv[1]).readlines())]))"
+)
+"""Its nth life ends with the nth code after the file's name."""
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -81,6 +89,31 @@ def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
         script.rename(command)
         until(lambda: len(pids(file)) == 1)
     assert not alive(pids(file)[0])
+
+
+def test_a_child_whose_settings_cannot_work_is_started_once(tmp_path: Path) -> None:
+    file, gave_up = tmp_path / "starts", threading.Event()
+    command = [sys.executable, "-c", NOTES_ITS_END, str(file), str(UNWORKABLE)]
+    with Supervisor("child", command, os.environ, gave_up.set) as child:
+        assert gave_up.wait(30)
+        assert child.gave_up
+    assert len(pids(file)) == 1
+
+
+def test_a_child_that_worked_once_is_started_however_it_ends_later(tmp_path: Path) -> None:
+    file, gave_up = tmp_path / "starts", threading.Event()
+    command = [sys.executable, "-c", NOTES_ITS_END, str(file), "1", *[str(UNWORKABLE)] * 9]
+    with Supervisor("child", command, os.environ, gave_up.set):
+        until(lambda: len(pids(file)) == 3)
+    assert not gave_up.is_set()
+
+
+def test_up_ends_when_its_trainer_cannot_work(tmp_path: Path) -> None:
+    """It would take tasks that nobody ever learns."""
+    result = hippotune("up", "--port", "0", "--layers", "1,99", "--store", tmp_path)
+    assert result.returncode == 1
+    told = [line for line in result.stderr.splitlines() if not line.startswith("{")]
+    assert told == ["error: layers is (1, 99); bundled has blocks 1..9"]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGHUP])
