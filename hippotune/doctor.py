@@ -16,6 +16,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from hippotune.client import Client
+from hippotune.environment import slips
 from hippotune.errors import HippoTuneError, Refused
 from hippotune.settings import Settings
 
@@ -66,6 +67,7 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every finding, as soon as it is made; the last ones take a few seconds."""
     yield python()
+    yield from variables()
     yield from packages()
     yield cpus(settings)
     yield device(settings)
@@ -86,6 +88,12 @@ def guarded(name: str, look: Callable[[], Finding]) -> Finding:
 def python() -> Finding:
     system = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     return Finding("python", Verdict.OK, system)
+
+
+def variables() -> Iterator[Finding]:
+    """Those that look like settings and are none."""
+    for slip in slips(os.environ):
+        yield Finding("variables", Verdict.NOTE, slip, "`hippotune up --help` names all settings")
 
 
 def packages() -> Iterator[Finding]:

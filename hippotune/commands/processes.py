@@ -13,11 +13,13 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Annotated
 
+import structlog
 import typer
 
 from exchange.children import UNWORKABLE
 from exchange.shelf import Shelf
 from hippotune import logs
+from hippotune.environment import slips
 from hippotune.errors import unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.output import Exit, print_error
@@ -32,6 +34,8 @@ from hippotune.supervision import (
     until_asked_to_stop,
 )
 
+log = structlog.get_logger()
+
 Lifeline = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 
 
@@ -39,6 +43,7 @@ Lifeline = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) -> None:
     """Start everything here: a private Redis (unless REDIS_URL names one), the trainer and the server."""
     logs.configure(settings.log_level, process="server")
+    _tell_slips()
     with until_asked_to_stop(), ExitStack() as running:
         if with_stdin:
             end_with_stdin(ask_to_stop)
@@ -65,6 +70,7 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
 def serve(settings: Settings, as_json: Json = False) -> None:
     """Start one server against REDIS_URL and a store shared with the trainers."""
     logs.configure(settings.log_level, process="server")
+    _tell_slips()
     redis_url = _shared_redis(settings)
     with until_asked_to_stop(), _listen(settings) as door:
         config = settings.service(redis_url)
@@ -80,6 +86,8 @@ def train(
 ) -> None:
     """Start one trainer against REDIS_URL and a store shared with the servers."""
     logs.configure(settings.log_level, process="trainer")
+    if not with_stdin:  # else `up` did
+        _tell_slips()
     redis_url = _shared_redis(settings)
     stop = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -97,6 +105,12 @@ def train(
         print_error(unnumbered(error))
         raise typer.Exit(UNWORKABLE) from None
     worker.run(stop)
+
+
+def _tell_slips() -> None:
+    """Warn of variables that look like settings and are none."""
+    for slip in slips(os.environ):
+        log.warning("unknown variable", reason=slip)
 
 
 def _sharing_cores(settings: Settings) -> Settings:
