@@ -35,7 +35,7 @@ def inspected(
     for index, upload in enumerate(while_open(uploads, lifecycle)):
         if len(unfit) == MOST_LISTED:
             break
-        field = f"files[{index}] {short(upload.name)!r}"
+        field = field_of(index, upload.name)
         size, seconds, problem = look_at(upload, field, px, config, decoders)
         most += size / MIB
         decoding += seconds
@@ -51,6 +51,11 @@ def inspected(
     if unfit:
         raise unlearnable(unfit, len(uploads), all_seen=len(unfit) + len(checked) == len(uploads))
     return checked
+
+
+def field_of(index: int, name: str) -> str:
+    """What errors call a file of a form: its place, and the name it came with."""
+    return f"files[{index}] {short(name)!r}"
 
 
 def short(name: str) -> str:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from service import examples
 from service.answers import Classification, Classifications, Clock, Wanted, classification
 from service.decode import MEDIA_TYPES
+from service.inspection import field_of
 from service.middleware import BEGAN
 from service.problems import documented, refused
 from service.query import ClassifyQuery, parameters
@@ -99,7 +100,7 @@ async def read_images(request: Request, services: Services, hold: Hold) -> list[
         files = file_parts(form)
         if not files:
             raise refused("files", 0, f"come 1 to {most} times")
-        return [(f"files[{index}]", await file.read()) for index, file in enumerate(files)]
+        return [(field_of(index, file.filename or ""), await file.read()) for index, file in enumerate(files)]
 
 
 def encode(services: Services, ticket: Ticket, wanted: Wanted, clock: Clock) -> Response:

@@ -70,6 +70,9 @@ def test_what_is_wrong_in_the_same_way_has_its_status_and_one_alone_its_own_word
     alone, format_ = post(picture(), b"text"), "it must be a JPEG, PNG or WebP image"
     assert alone["detail"] == f"files[1] 'a' is in none of the formats known here; {format_}"
     assert [error["field"] for error in alone["errors"]] == ["files[1] 'a'"]
+    parts = [("files", ("a", body)) for body in (picture(), b"text")]
+    asked = server.client.post("/classify", files=parts).json()
+    assert (asked["detail"], asked["errors"]) == (alone["detail"], alone["errors"])
 
 
 def test_what_an_archive_does_not_give_whole_is_listed_with_the_rest(server: Running) -> None:
