@@ -22,6 +22,23 @@ SCAN, END = b"\xff\xda", b"\xff\xd9"
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 """What ends a scan's data, in which \xff is followed by zero or by the number of a restart."""
 
+STRANGERS = {
+    kind: re.compile(begins, re.DOTALL)
+    for kind, begins in {
+        "a GIF image": rb"GIF8[79]a",
+        "a BMP image": rb"BM.{4}\0{4}",
+        "a TIFF image": rb"II[*+]\0|MM\0[*+]",
+        "an AVIF image": rb".{4}ftyp(avi[fs]|m[is]f1.{4}(.{4}){0,7}avi[fs])",
+        "a HEIC image": rb".{4}ftyp(he[iv][cxms]|m[is]f1)",
+        "a JPEG 2000 image": rb"\0{3}\x0cjP  |\xff\x4f\xff\x51",
+        "a JPEG XL image": rb"\0{3}\x0cJXL |\xff\x0a",
+        "an ICO image": rb"\x00\x00\x01\x00[^\x00]",
+        "a video": rb".{4}ftyp",
+        "a PDF document": rb"%PDF-",
+    }.items()
+}
+"""How files begin that people take for images, or that are some, and are not accepted. The first that fits counts."""
+
 
 def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArray[np.uint8]:
     """Encoded image -> uint8 [3, px, px], as in learning.
@@ -33,7 +50,7 @@ def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArra
     if not data:
         raise problem(422, field, "is empty", ALLOWED)
     if kind is None:
-        raise problem(415, field, "is in none of the formats known here", ALLOWED)
+        raise problem(415, field, stranger(data), ALLOWED)
     width, height = webp_size(data) if kind == "WebP" else (0, 0)
     if width * height > max_pixels:  # Pillow allocates the canvas of a WebP already when it opens the file
         raise problem(413, field, f"is {width} x {height} pixels", f"have at most {max_pixels} pixels")
@@ -69,6 +86,14 @@ def image_format(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     return None
+
+
+def stranger(data: bytes) -> str:
+    """What is wrong with a file of no format that is accepted: which it is of, if its first bytes tell."""
+    for kind, begins in STRANGERS.items():
+        if begins.match(data):
+            return f"is {kind}, which is not among the formats known here"
+    return "is in none of the formats known here"
 
 
 def jpeg_pixels(data: bytes) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from service.decode import decode
 from service.problems import Problem
 from service.text import PRINTABLE, check_text
 from tests.service.support import Running, bare_jpeg, flat_png, many_scans, picture, problem
@@ -83,6 +86,44 @@ def test_images_that_are_none(server: Running, body: bytes, status: int, allowed
 )
 def test_budgets_and_choices_out_of_range(server: Running, query: str, field: str, allowed: str) -> None:
     problem(server.client.post(f"/classify?{query}", content=picture(), headers=PNG), 422, field, allowed)
+
+
+def saved(kind: str) -> bytes:
+    """An image as Pillow writes it in that format."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (saved("GIF"), "a GIF image"),
+        (saved("BMP"), "a BMP image"),
+        (saved("TIFF"), "a TIFF image"),
+        (saved("AVIF"), "an AVIF image"),
+        (b"\0\0\0\x20ftypmif1\0\0\0\0mif1miafavifMA1B", "an AVIF image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC image"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
+        (saved("JPEG2000"), "a JPEG 2000 image"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+        (saved("ICO"), "an ICO image"),
+        (saved("PDF"), "a PDF document"),
+    ],
+)
+def test_a_format_that_is_not_accepted_is_named(data: bytes, told: str) -> None:
+    with pytest.raises(Problem) as refused:
+        decode(data, 32, 5_000)
+    format_ = "it must be a JPEG, PNG or WebP image"
+    assert refused.value.status == 415
+    assert refused.value.detail == f"body is {told}, which is not among the formats known here; {format_}"
+
+
+@pytest.mark.parametrize("data", [b"BMW and GIF", b"\0\0\1\0", b"text", bytes(100)])
+def test_what_only_looks_like_a_format_is_not_called_by_it(data: bytes) -> None:
+    with pytest.raises(Problem, match=r"^body is in none of the formats known here; "):
+        decode(data, 32, 5_000)
 
 
 def test_a_deadline_may_be_larger_than_any_float(server: Running) -> None:
