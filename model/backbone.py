@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError, safe_open
 from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -35,6 +37,15 @@ class BackboneIdentity:
 
 class UnsupportedBackbone(ValueError):
     """The named model cannot carry retrieval pools; the message says why."""
+
+
+class UnfitWeights(ValueError):
+    """The file of weights is not one of the backbone named; the message says what differs first."""
+
+    def __init__(self, spec: BackboneSpec, differs: str) -> None:
+        super().__init__(
+            f"weights is {spec.weights}; it must be a safetensors file of {spec.name}: {differs}"
+        )
 
 
 class Backbone(nn.Module):
@@ -101,12 +112,17 @@ class Backbone(nn.Module):
 def load_backbone(spec: BackboneSpec) -> Backbone:
     """Build the backbone a spec names.
 
-    Raises UnsupportedBackbone for models that are no plain pre-norm vision transformer and FileNotFoundError for
-    missing weights. Without `weights`, timm downloads from its hub: OSError where it cannot.
+    Raises UnsupportedBackbone for models that are no plain pre-norm vision transformer, UnfitWeights for weights of
+    another model, BundledWeightsInvalid, and FileNotFoundError for missing weights. Without `weights`, timm downloads
+    from its hub: OSError where it cannot.
     """
     if spec.weights is not None and not spec.weights.is_file():
         raise FileNotFoundError(f"backbone weights not found: {spec.weights}")
     if spec.name == "bundled":
+        if spec.weights is not None and not (card_path := spec.weights.with_suffix(".json")).is_file():
+            raise UnfitWeights(
+                spec, f"{card_path.name} does not lie beside it; --backbone names other models"
+            )
         vit, card = load_bundled(spec.weights or BUNDLED)
         if spec.px not in (None, card.px):
             vit.set_input_size(img_size=spec.px)
@@ -115,22 +131,67 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
         raise UnsupportedBackbone(f"timm knows no model named {spec.name!r}")
     with torch.device("meta"):  # its shape alone, before any weights are fetched
         check_supported(spec.name, timm.create_model(spec.name, num_classes=0))
+    vit = fetch(spec) if spec.weights is None else load_file(spec, spec.weights)
+    config = vit.pretrained_cfg
+    px = spec.px or config["input_size"][-1]
+    return Backbone(spec.name, vit, px, tuple(config["mean"]), tuple(config["std"]))
+
+
+def pretrained(spec: BackboneSpec) -> VisionTransformer:
+    """timm's model with the weights of the spec. Raises what timm, torch and safetensors raise."""
     overlay = None if spec.weights is None else {"file": str(spec.weights)}
     sized = {} if spec.px is None else {"img_size": spec.px}
+    return timm.create_model(
+        spec.name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **sized
+    )
+
+
+def fetch(spec: BackboneSpec) -> VisionTransformer:
+    """The model with timm's own weights. Raises OSError."""
     try:
-        vit = timm.create_model(
-            spec.name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **sized
-        )
+        return pretrained(spec)
     except Exception as error:  # timm's hub and its HTTP library each have their own types
-        if overlay is not None:
-            raise
         told = f"timm cannot fetch {spec.name} ({type(error).__name__}: {error})"
         raise OSError(
             f"{told}; name a safetensors file with --weights, or take the bundled backbone"
         ) from error
-    config = vit.pretrained_cfg
-    px = spec.px or config["input_size"][-1]
-    return Backbone(spec.name, vit, px, tuple(config["mean"]), tuple(config["std"]))
+
+
+def load_file(spec: BackboneSpec, path: Path) -> VisionTransformer:
+    """The model with the weights of a file. Raises UnfitWeights and OSError."""
+    try:
+        vit = pretrained(spec)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of timm, torch, safetensors and pickle
+        raise UnfitWeights(spec, first_difference(error, path)) from error
+    named = tensor_names(path)
+    if named is not None and not vit.state_dict().keys() <= named:
+        # timm translates some names, and leaves random what a file lacks: that is another at each start.
+        again = pretrained(spec).state_dict()
+        lacks = [name for name, tensor in vit.state_dict().items() if not torch.equal(tensor, again[name])]
+        if lacks:
+            raise UnfitWeights(spec, f"it lacks {lacks[0]}")
+    return vit
+
+
+def tensor_names(path: Path) -> set[str] | None:
+    """Of the tensors in a safetensors file; None where it is none."""
+    try:
+        with safe_open(path, "pt") as file:
+            return set(file.keys())
+    except SafetensorError:
+        return None
+
+
+def first_difference(error: Exception, path: Path) -> str:
+    """What makes a file unfit, of all that torch lists, in a line."""
+    if tensor_names(path) is None:
+        return "it is none, or cut short"
+    if path.suffix != ".safetensors":
+        return "its name does not end in .safetensors"
+    title, *lines = str(error).splitlines() or [type(error).__name__]
+    return (lines or [title])[0].strip().partition('", "')[0]
 
 
 def check_supported(name: str, vit: nn.Module) -> None:
