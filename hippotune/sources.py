@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import inspect
 import io
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hippotune.defaults import DEFAULTS
-from hippotune.image_files import UNKNOWN, labelled_files, media_type
+from hippotune.image_files import SUFFIXES, UNKNOWN, labelled_files, media_type
 from hippotune.packing import Source, Unfit
 
 if TYPE_CHECKING:
@@ -32,6 +34,20 @@ def is_archive(text: str) -> bool:
     """Whether this is a file that a server unpacks by itself: a zip or tar, of an ImageFolder or a WebDataset."""
     path = Path(text)
     return path.is_file() and path.suffix.lower() not in (".csv", ".parquet")
+
+
+def refuse_file(text: str) -> None:
+    """Raise ValueError, which says what it is, for a file that is no manifest. Raises OSError."""
+    if not is_archive(text):
+        return
+    path = Path(text)
+    with path.open("rb") as file:
+        image = media_type(file.read(12)) != UNKNOWN
+    if image or path.suffix.lower() in SUFFIXES:
+        raise ValueError(f"{path} is one image; `hippotune classify` asks about it")
+    if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+        raise ValueError(f"{path} is an archive; unpack it")
+    raise ValueError(f"{path} is no folder, .csv or .parquet")
 
 
 def open_source(text: str, data: Path) -> Source:

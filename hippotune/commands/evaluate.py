@@ -17,7 +17,7 @@ from hippotune.output import counted, print_json, print_note, print_table
 from hippotune.packing import listed
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
-from hippotune.sources import is_archive, open_source
+from hippotune.sources import open_source, refuse_file
 
 LISTED = 20
 """Labels in the table, the worst."""
@@ -47,8 +47,7 @@ def evaluate(
     Take images that were not taught: those are answered better than new ones.
     """
     try:
-        if is_archive(source):
-            raise ValueError(f"{source} is an archive; unpack it")
+        refuse_file(source)
         images = open_source(source, data)
     except (ValueError, FileNotFoundError) as error:
         raise typer.BadParameter(str(error), param_hint="SOURCE") from None

@@ -78,11 +78,23 @@ def test_people_see_a_line_a_label(server: Up, folder: Path) -> None:
     assert all(label in result.stdout for label in ("taken for", "0", "1"))
 
 
-def test_an_archive_is_to_be_unpacked(server: Up, tmp_path: Path) -> None:
-    (tmp_path / "new.zip").write_bytes(b"PK\x05\x06" + bytes(18))
-    result = hippotune("evaluate", tmp_path / "new.zip", "--url", server.address)
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("new.zip", b"PK\x05\x06" + bytes(18), "new.zip is an archive; unpack it"),
+        ("new.tar", bytes(10240), "new.tar is an archive; unpack it"),
+        ("rose.jpg", b"", "rose.jpg is one image; `hippotune classify` asks about it"),
+        ("rose", b"\xff\xd8\xff\xe0", "rose is one image; `hippotune classify` asks about it"),
+        ("notes.txt", b"ant, bee", "notes.txt is no folder, .csv or .parquet"),
+    ],
+)
+def test_a_file_that_is_no_source_is_told_what_it_is(
+    name: str, content: bytes, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    result = hippotune("evaluate", tmp_path / name, "--url", "http://127.0.0.1:9")
     assert result.returncode == 2
-    assert "unpack it" in result.stderr
+    assert told in result.stderr
 
 
 def test_images_that_no_one_can_read_are_an_error(server: Up, tmp_path: Path) -> None:
