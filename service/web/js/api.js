@@ -89,6 +89,19 @@ export const remove = (id) => json(`tasks/${encodeURIComponent(id)}`, { method: 
 
 export const retry = (id) => json(`tasks/${encodeURIComponent(id)}/retry`, { method: "POST" });
 
+/** Classes of a version, sorted: {version, count, labels: [{label, images, tasks}]}. query: contains, limit, version. */
+export const labels = (query) => json(`labels?${new URLSearchParams(query)}`);
+
+/** Have a class called otherwise, or merged with the one that is called so already. Answers the order, a task. */
+export const renameLabel = (label, becomes) =>
+  json(pathOf(label), { method: "PATCH", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ label: becomes }) });
+
+/** Have a class forgotten. Answers the order, a task. */
+export const forgetLabel = (label) => json(pathOf(label), { method: "DELETE" });
+
+/** A blank, which the server trims, behind what would be no name in a path but a way. */
+const pathOf = (label) => `labels/${encodeURIComponent(label)}${[".", ".."].includes(label) ? "%20" : ""}`;
+
 /** Answer with a version; with a share it is the canary for that share of the requests, and 0 ends that. */
 export const activate = (version, share = null) =>
   json(`versions/${version}/activate${share === null ? "" : `?canary=${share}`}`, { method: "POST" });

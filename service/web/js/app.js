@@ -1,6 +1,7 @@
 // Puts the page together.
 
 import { Ask } from "./ask.js";
+import { Classes } from "./classes.js";
 import { Correct } from "./correct.js";
 import { byId, count } from "./dom.js";
 import { showKept } from "./kept.js";
@@ -19,6 +20,7 @@ const ask = new Ask(world, (image) => teach.correct(image));
 new Correct(world, ask);
 new Recall(world, ask);
 new Speed(ask);
+new Classes(world);
 new Tasks(world);
 new Canary(world);
 new Versions(world);

@@ -9,15 +9,15 @@ export class Listing {
   #all = false;
   #problem = null; // {of: key of the item it concerns, text}
 
-  /** row: item -> element. */
-  constructor(id, world, row) {
-    Object.assign(this, { list: byId(id), world, row, items: [], empty: "" });
+  /** row: item -> element. most: how many are shown before somebody wants all. */
+  constructor(id, world, row, most = SHOWN) {
+    Object.assign(this, { list: byId(id), world, row, most, items: [], empty: "" });
   }
 
   draw(items = this.items, empty = this.empty) {
     Object.assign(this, { items, empty });
     const { key, of } = this.list.contains(document.activeElement) ? document.activeElement.dataset : {};
-    const shown = this.#all ? items : items.slice(0, SHOWN);
+    const shown = this.#all ? items : items.slice(0, this.most);
     const more = () => {
       this.#all = true;
       this.draw();
@@ -40,7 +40,7 @@ export class Listing {
   /** A button that does `work` about the item `of`. */
   button(of, words, work, properties = {}) {
     const known = { "data-key": `${words} ${of}`, "data-of": of };
-    return h("button", { type: "button", ...known, onclick: () => this.#try(of, work), ...properties }, words);
+    return h("button", { type: "button", ...known, onclick: () => this.attempt(of, work), ...properties }, words);
   }
 
   trouble(of) {
@@ -50,7 +50,8 @@ export class Listing {
     return note;
   }
 
-  async #try(of, work) {
+  /** Do `work` about the item `of`, and show beside it what goes wrong. */
+  async attempt(of, work) {
     this.#problem = null;
     try {
       await work();

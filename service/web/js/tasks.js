@@ -41,13 +41,7 @@ export class Tasks {
   }
 
   #task(task) {
-    const facts = [count(task.images, "image"), count(task.labels.length, "class", "classes")];
-    const repeated = task.metrics.repeated_images;
-    if (repeated) facts.push(`${repeated.toLocaleString("en")} of them not new`);
-    const contradicting = task.metrics.contradicting_images;
-    if (contradicting) facts.push(`${contradicting.toLocaleString("en")} with another label, too`);
-    if (task.served_at) facts.push(`answered after ${seconds(task.served_at - task.created_at)}`);
-    if (task.consolidated_at) facts.push(`consolidated after ${seconds(task.consolidated_at - task.created_at)}`);
+    const facts = task.change ? factsOfOrder(task) : factsOf(task);
     return h("li", { class: "task" },
       h("div", { class: "row" },
         h("b", { class: "name", title: task.name }, task.name),
@@ -56,9 +50,9 @@ export class Tasks {
         ? null
         : h("progress", { value: task.state === "consolidating" ? task.progress : null, max: "1",
           "aria-label": `Progress of ${task.name}` }),
-      task.name === task.labels.join(", ") ? null
+      task.change || task.name === task.labels.join(", ") ? null
         : h("p", { class: "news clamped", title: task.labels.join(", ") }, listed(task.labels)),
-      h("p", { class: "note" }, facts.join(" · ")),
+      facts.length ? h("p", { class: "note" }, facts.join(" · ")) : null,
       task.error ? h("p", { class: "message error reason", tabindex: "0" }, task.error) : null,
       this.#actions(task),
       this.listing.trouble(task.id));
@@ -70,7 +64,7 @@ export class Tasks {
   }
 
   #actions(task) {
-    const { id, name, state } = task;
+    const { id, name, state, change } = task;
     const button = (words, work, kind = "quiet") =>
       this.listing.button(id, words, work, { class: kind, "aria-label": `${words} ${name}` });
     const ask = (asked) => () => {
@@ -79,11 +73,27 @@ export class Tasks {
     };
     if (state === "queued") return h("p", { class: "choices" }, button("Cancel", () => remove(id)));
     if (state === "failed") {
-      return h("p", { class: "choices" }, button("Try again", () => retry(id)), button("Discard", () => remove(id)));
+      return h("p", { class: "choices" }, change ? null : button("Try again", () => retry(id)), button("Discard", () => remove(id)));
     }
+    if (change) return null; // an order that was carried out is no task to be forgotten
     if (state !== "consolidated" && !(state === "forgotten" && this.#isKnown(id))) return null;
     if (this.#forgetting !== id) return h("p", { class: "choices" }, button("Forget", ask(true)));
     return h("p", { class: "choices" }, h("span", { class: "note" }, "Its classes will no longer be known."),
       button("Forget it", () => { this.#forgetting = null; return remove(id); }, "danger"), button("Keep it", ask(false)));
   }
 }
+
+function factsOf({ images, labels, metrics, created_at, served_at, consolidated_at }) {
+  const facts = [count(images, "image"), count(labels.length, "class", "classes")];
+  const repeated = metrics.repeated_images;
+  if (repeated) facts.push(`${repeated.toLocaleString("en")} of them not new`);
+  const contradicting = metrics.contradicting_images;
+  if (contradicting) facts.push(`${contradicting.toLocaleString("en")} with another label, too`);
+  if (served_at) facts.push(`answered after ${seconds(served_at - created_at)}`);
+  if (consolidated_at) facts.push(`consolidated after ${seconds(consolidated_at - created_at)}`);
+  return facts;
+}
+
+/** Of an order about a class, whose name says what it does. */
+const factsOfOrder = ({ created_at, consolidated_at }) =>
+  consolidated_at ? [`carried out after ${seconds(consolidated_at - created_at)}`] : [];

@@ -64,5 +64,6 @@ def test_a_label_that_is_markup_is_text(chromium: Browser, locked: tuple[Running
         expect(page.locator("#ask-bars")).to_contain_text(HOSTILE)
         expect(page.locator("#tasks")).to_contain_text(HOSTILE)
         expect(page.locator("#versions")).to_contain_text(HOSTILE)
+        expect(page.locator("#known")).to_contain_text(HOSTILE)
         assert page.locator("img[src=x]").count() == 0
         assert page.title() == "HippoTune"

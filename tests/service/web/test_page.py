@@ -54,6 +54,11 @@ def test_no_width_needs_to_be_scrolled_sideways(chromium: Browser, server: Runni
         show(page)
         answered(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        bar = page.locator(".top").bounding_box()
+        assert bar is not None
+        assert bar["height"] < page.evaluate(
+            "parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop)"
+        )
     assert errors == []
 
 
@@ -68,13 +73,13 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
     show(page)
     answered(page)
     reached = []
-    for _ in range(45):
+    for _ in range(60):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     assert reached[0] == "Skip to the page"
     wanted = [
         "ask-file", "correct-label", "ask-correct", "budget-reset", "tmax", "epsilon", "topk", "keep", "budget_ms",
-        "teach-folder-button", "teach-images-button", "speed-run",
+        "teach-folder-button", "teach-images-button", "classes-find", "speed-run",
     ]  # fmt: skip
     assert [name for name in reached if name in wanted][: len(wanted)] == wanted
 
