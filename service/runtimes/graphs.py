@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Event
@@ -23,6 +24,7 @@ import torch
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
+from exchange.errors import StoreUnavailable
 from exchange.files import make_durable, make_folder, storing
 from model.backbone import Backbone, BackboneIdentity, load_backbone
 from model.deliberation import LoopConfig
@@ -102,14 +104,18 @@ class Graphs:
             folder = tempfile.TemporaryDirectory(prefix=PARTIAL, dir=self._folder)
         with folder:  # of this process, so that it goes however the other one ends
             partial = Path(folder.name)
+            told, telling = multiprocessing.Pipe(duplex=False)
             child = multiprocessing.get_context("spawn").Process(
-                target=export_missing,
-                args=(self._spec, loop, self._missing(loop), self.int8, self._niceness, partial),
+                target=export_or_tell,
+                args=(telling, self._spec, loop, self._missing(loop), self.int8, self._niceness, partial),
                 name="export",
                 daemon=True,
             )
-            child.start()
-            self._wait(child, partial)
+            with told, telling:
+                child.start()
+                self._wait(child, partial)
+                if told.poll():
+                    raise StoreUnavailable(told.recv())
         if child.exitcode != 0:
             raise ExportFailed(f"the exporting process ended with {child.exitcode}")
 
@@ -144,6 +150,23 @@ class Graphs:
         self._stop.set()
 
 
+def export_or_tell(
+    telling: Connection,
+    spec: BackboneSpec,
+    loop: LoopConfig,
+    missing: list[tuple[GraphKind, Path]],
+    int8: bool,
+    niceness: int,
+    partial: Path,
+) -> None:
+    """What the exporting process does: what the store refuses is told to the server, which has more to say of it than a
+    traceback."""
+    try:
+        export_missing(spec, loop, missing, int8, niceness, partial)
+    except StoreUnavailable as error:
+        telling.send(str(error))
+
+
 def export_missing(
     spec: BackboneSpec,
     loop: LoopConfig,
@@ -152,7 +175,10 @@ def export_missing(
     niceness: int,
     partial: Path,
 ) -> None:
-    """What the exporting process does. partial: a folder on the same disk for what is not whole yet."""
+    """Export graphs, in a process that does nothing else. Raises StoreUnavailable.
+
+    partial: a folder on the same disk for what is not whole yet.
+    """
     for sign in (signal.SIGINT, signal.SIGHUP):  # what a terminal sends is for the server, which ends us
         signal.signal(sign, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # as an exception, so that temporary files go
@@ -162,8 +188,9 @@ def export_missing(
     backbone = load_backbone(spec)
     for kind, path in missing:
         written = partial / path.name
-        (export_in_int8 if int8 else export_graph)(backbone, loop, kind, written)
-        give_name(written, path)
+        with storing(path.parent):
+            (export_in_int8 if int8 else export_graph)(backbone, loop, kind, written)
+            give_name(written, path)
 
 
 def give_name(written: Path, path: Path) -> None:

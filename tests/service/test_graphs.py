@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras
 
 import onnx
 
+from exchange.errors import StoreUnavailable
 from model.deliberation import LoopConfig
 from model.export import FORMAT, GraphKind
 from model.spec import BackboneSpec
@@ -68,6 +70,36 @@ def test_a_graph_gets_its_name_once_it_would_survive_a_power_cut(
     graphs.export_missing(backbone, LoopConfig(), [(GraphKind.EVEN, path)], False, 0, partial)
     assert durable == [("graph.onnx", False), (tmp_path.name, True)]
     assert (path.read_bytes(), *partial.iterdir()) == (b"a graph",)
+
+
+def test_what_the_store_refuses_an_export_is_told_to_the_server(
+    tmp_path: Path, backbone: BackboneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "export_graph", lambda *told: told[-1].write_bytes(b"a graph"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    missing = [(GraphKind.EVEN, tmp_path / "cache" / "graph.onnx")]
+    told, telling = multiprocessing.Pipe(duplex=False)
+    with told, telling:
+        graphs.export_or_tell(telling, backbone, LoopConfig(), missing, False, 0, tmp_path / "no folder")
+        assert told.recv() == "cannot write to cache in the store: No such file or directory"
+
+
+FULL = "cannot write to cache in the store: No space left on device"
+
+
+def find_it_full(telling: Connection, *_: object) -> None:
+    """What an exporting process tells that has no room."""
+    telling.send(FULL)
+
+
+def test_the_server_knows_why_an_export_failed(
+    tmp_path: Path, backbone: BackboneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "export_or_tell", find_it_full)
+    exporting = Graphs(backbone, TorchRuntime.load(backbone, "cpu", threads=1).identity, tmp_path)
+    with pytest.raises(StoreUnavailable, match=f"^{FULL}$"):
+        exporting.export(LoopConfig())
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_export_ends_with_the_server(tmp_path: Path, backbone: BackboneSpec) -> None:
