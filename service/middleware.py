@@ -17,7 +17,7 @@ from structlog.contextvars import bind_contextvars
 
 from service.access import AccessLog
 from service.metrics import Metrics
-from service.problems import REFUSED, REQUEST_ID
+from service.problems import OF_DISK, REFUSED, REQUEST_ID
 
 BEGAN = "hippotune.began"
 LINGER_S = 5.0
@@ -110,7 +110,7 @@ class HeadRequests:
             await self.app(asked, receive, head_alone)
         finally:
             # For metrics and log.
-            scope.update({key: asked[key] for key in ("route", REFUSED) if key in asked})
+            scope.update({key: asked[key] for key in ("route", REFUSED, OF_DISK) if key in asked})
 
 
 class Lingering:

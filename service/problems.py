@@ -45,8 +45,8 @@ SHOULD = re.compile(r"^\w+ should ")
 """How pydantic begins its messages."""
 CLIENT_GONE = 499
 """Status in logs and metrics of requests whose client left; never sent."""
-REQUEST_ID, REFUSED = "hippotune.request_id", "hippotune.refused"
-"""What stands in a request's scope: its `X-Request-ID`; why it was refused, for the log."""
+REQUEST_ID, REFUSED, OF_DISK = "hippotune.request_id", "hippotune.refused", "hippotune.of_disk"
+"""What stands in a request's scope: its `X-Request-ID`; for the log why it was refused, and whether by a disk."""
 
 REASONS = {
     400: "malformed",
@@ -83,6 +83,9 @@ EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
     BlobCorrupt: 500,
     BlobUnreadable: 503,
 }
+
+OF_STORE = (StoreUnavailable, VersionUnreadable, BlobMissing, BlobCorrupt, BlobUnreadable)
+"""What the store causes; nothing else tells of it."""
 
 DESCRIPTIONS = {
     400: "The body is not what its Content-Type says, or the request no sound HTTP.",
@@ -132,6 +135,10 @@ class Problem(Exception):
     def reason(self) -> str:
         """For the log: not what was sent, which may be a key in a wrong place."""
         return "; ".join(f"{error.field} must {error.allowed}" for error in self.errors) or self.detail
+
+
+class DiskProblem(Problem):
+    """One that a disk causes: who operates the server must know of it."""
 
 
 class FieldErrorDocument(BaseModel):
@@ -198,7 +205,7 @@ def answer(metrics: Metrics, problem: Problem, scope: Scope) -> Response:
     """The problem document of a request; counts the rejection, and notes the reason in the scope."""
     if problem.status in REASONS:
         metrics.rejected.labels(REASONS[problem.status]).inc()
-    scope[REFUSED] = problem.reason
+    scope[REFUSED], scope[OF_DISK] = problem.reason, isinstance(problem, DiskProblem)
     return written(problem, scope.get(REQUEST_ID))
 
 
@@ -232,7 +239,8 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_exchange(request: Request, error: Exception) -> Response:
         status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
-        return answer(metrics, Problem(status, told_of(error)), request.scope)
+        kind = DiskProblem if isinstance(error, OF_STORE) else Problem
+        return answer(metrics, kind(status, told_of(error)), request.scope)
 
     async def on_gone(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
         request.scope[REFUSED] = "the client left"

@@ -22,7 +22,7 @@ from starlette.types import Message
 
 from service.decode import problem
 from service.lifecycle import DRAINING_S, Lifecycle
-from service.problems import Problem, refused
+from service.problems import DiskProblem, Problem, refused
 
 Read = TypeVar("Read", bound=BaseModel)
 
@@ -270,7 +270,7 @@ def buffering() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise Problem(503, f"cannot buffer the body: {error.strerror}") from error
+            raise DiskProblem(503, f"cannot buffer the body: {error.strerror}") from error
         raise
 
 

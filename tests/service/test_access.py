@@ -11,6 +11,7 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from service import access
 from service.config import ServiceConfig
 from service.routes import classify
 from tests.service.sockets import HEAD, exchange
@@ -109,6 +110,26 @@ def test_what_is_refused_is_told_with_its_reason(server: Running) -> None:
     }
     assert (foreign["request_id"], foreign["status"]) == ("foreign", 403)
     assert foreign["reason"].startswith("Host must be a loopback address")
+
+
+def test_a_disk_that_refuses_is_warned_of_now_and_then(
+    config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(config) as server:
+        blobs = server.config.store / "blobs"
+        blobs.parent.mkdir(exist_ok=True)
+        blobs.write_bytes(b"no folder")
+        form = {"files": [("files", ("a", picture()))], "data": {"labels": ["cat"]}}
+
+        def ask() -> None:
+            for id_ in ("first", "second"):
+                assert server.client.post("/tasks", **form, headers={ID: id_}).status_code == 503
+
+        assert [line["log_level"] for line in lines(ask, "first", "second")] == ["warning", "info"]
+        monkeypatch.setattr(access, "WARNED_S", 0.0)
+        told = lines(ask, "first", "second")
+        assert [line["log_level"] for line in told] == ["warning", "warning"]
+        assert told[0]["reason"].startswith("cannot write to blobs in the store: ")
 
 
 def test_a_key_in_a_wrong_place_is_not_told(server: Running) -> None:
