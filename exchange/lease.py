@@ -11,12 +11,17 @@ from exchange.redis_keys import DEFAULT_PREFIX, Keys
 # A token is random, not a count: a Redis that lost its data, or the newest of it, would give the same count out again.
 # The same request sent twice is one acquisition, since the answer to the first may have been lost.
 # The third argument is a token of the same trainer that it could not release; "" for none. It is replaced at once, so
-# whatever is still held under it is fenced out like anybody else's.
+# whatever is still held under it is fenced out like anybody else's. What was worked on under it counts against no task:
+# that trainer has survived, and Redis alone was away.
 _ACQUIRE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[2] and holder ~= ARGV[3] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2])
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
+local marked = redis.call('HGETALL', KEYS[3])
+for i = 1, #marked, 2 do
+  if marked[i + 1] == ARGV[3] then redis.call('HDEL', KEYS[3], marked[i]) end
+end
 return 1
 """
 
@@ -42,7 +47,7 @@ class Lease:
     def __init__(self, redis: Redis, prefix: str = DEFAULT_PREFIX, ttl_s: float = 15.0) -> None:
         self.redis, self.ttl_s = redis, ttl_s
         keys = Keys(prefix)
-        self._keys = [keys.lease, keys.lease_token]
+        self._keys = [keys.lease, keys.lease_token, keys.working]
         self._asked: int | None = None
         self._unreleased: int | None = None
 
@@ -51,14 +56,14 @@ class Lease:
         self._asked = token = secrets.randbits(62) if self._asked is None else self._asked
         left = "" if self._unreleased is None else self._unreleased
         with reaching_redis():
-            acquired = self.redis.eval(_ACQUIRE, 2, *self._keys, self._ttl_ms(), token, left)
+            acquired = self.redis.eval(_ACQUIRE, 3, *self._keys, self._ttl_ms(), token, left)
         self._asked = self._unreleased = None
         return token if acquired else None
 
     def renew(self, token: int) -> None:
         """Holds the lease for another `ttl_s` seconds. Raises `LeaseLost`."""
         with reaching_redis():
-            renewed = self.redis.eval(_RENEW, 2, *self._keys, self._ttl_ms(), token)
+            renewed = self.redis.eval(_RENEW, 3, *self._keys, self._ttl_ms(), token)
         if not renewed:
             raise LeaseLost("another trainer holds the lease")
 
@@ -66,7 +71,7 @@ class Lease:
         """Lets the next trainer in at once; this one, when it next acquires, even if Redis cannot be reached now."""
         self._unreleased = token
         with reaching_redis():
-            self.redis.eval(_RELEASE, 2, *self._keys, token)
+            self.redis.eval(_RELEASE, 3, *self._keys, token)
         self._unreleased = None
 
     def _ttl_ms(self) -> int:

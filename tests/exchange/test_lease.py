@@ -108,6 +108,19 @@ def test_a_lease_that_could_not_be_released_is_nobodys_once_another_took_it(rest
     other.renew(theirs)
 
 
+def test_what_a_trainer_worked_on_while_redis_was_away_counts_against_no_task(restarted):
+    lease, server = restarted
+    old = lease.acquire()
+    working = Keys().working
+    lease.redis.hset(working, mapping={"its own": old, "of a trainer that died": old + 1})
+    server.stop()
+    with pytest.raises(ExchangeUnavailable):
+        lease.release(old)
+    server.start()
+    assert lease.acquire()
+    assert lease.redis.hkeys(working) == [b"of a trainer that died"]
+
+
 def lost(_answer):
     raise exceptions.ConnectionError("the answer never came")
 
