@@ -11,11 +11,13 @@ from benchmarks.forgetting import TASKS, main
 
 
 @pytest.mark.slow
-def test_each_task_and_each_class_is_forgotten_in_turn_and_the_others_are_asked_again(tmp_path: Path) -> None:
+def test_each_task_and_single_classes_are_forgotten_in_turn_and_the_others_are_asked_again(
+    tmp_path: Path,
+) -> None:
     main(quick=True, out=tmp_path / "forgetting.json")
     figures = json.loads((tmp_path / "forgetting.json").read_text())
     assert len(figures["forgotten"]) == TASKS
     assert figures["highest_accuracy_of_a_forgotten_task"] == 0
-    assert [one["label"] for one in figures["forgotten_classes"]] == list("0123456789")
+    assert [one["label"] for one in figures["forgotten_classes"]] == ["0", "1"]
     assert figures["highest_accuracy_of_a_forgotten_class"] == 0
     assert min(figures["accuracy_of_each_task_before"]) > 0.7

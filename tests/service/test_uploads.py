@@ -47,7 +47,8 @@ def test_all_that_cannot_be_learned_are_told_at_once(server: Running) -> None:
         "3 of 6 images cannot be learned: "
         "files[1] '1.png' is a damaged or truncated PNG file; it must be a JPEG, PNG or WebP image; "
         "files[3] '3.png' is empty; it must be a JPEG, PNG or WebP image; "
-        "files[4] '4.png' is in none of the formats known here; it must be a JPEG, PNG or WebP image"
+        "files[4] '4.png' is a GIF image, which is not among the formats known here; "
+        "it must be a JPEG, PNG or WebP image"
     )
     assert answer.json()["errors"][1] == {
         "field": "files[3] '3.png'",
