@@ -45,7 +45,7 @@ class Corrections:
             return
         self.claims.add_corrections(fresh)
         with self.working_on(fresh):
-            knowledge.hold(correct(self.learner, knowledge.serving, fresh))
+            knowledge.hold(correct(self.learner, knowledge.serving, knowledge.relabelled(fresh)))
             served = knowledge.fast_tasks
             again = all(correction.claim.task.id in served for correction in fresh)
             version = knowledge.base.version if again else knowledge.serve_fast(knowledge.serving)
@@ -63,7 +63,10 @@ class Corrections:
 
         Each is remembered for as long as its record can be asked for.
         """
-        kept, knowledge = self.claims.corrections, self.knowledge
+        knowledge = self.knowledge
+        kept = knowledge.relabelled(self.claims.corrections)
+        if not kept:
+            return
         try:
             with self.working_on(kept):
                 state = learned(self.learner, knowledge.base.state, kept, self.config.keep_tasks)

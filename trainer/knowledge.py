@@ -11,6 +11,8 @@ from exchange.errors import PointerMoved
 from exchange.records import Claim
 from trainer.claims import Claims, Pending
 from trainer.corrected_features import Correction, Unfollowable, check_followable, correct
+from trainer.corrected_labels import orders_since, relabelled
+from trainer.images import UnusableTask
 from trainer.learner import Learner
 from trainer.lineage import Base, Lineage
 from trainer.state import LearnerState
@@ -75,7 +77,8 @@ class Knowledge:
         """
         corrections = [held for held in self.claims.corrections if held.claim.task.id not in taken]
         state = self.learner.learn_all_fast(self.base.state, self.shown(taken))
-        self.hold(correct(self.learner, state, self.followed(state, corrections)), taken)
+        corrections = self.relabelled(self.followed(state, corrections))
+        self.hold(correct(self.learner, state, corrections), taken)
 
     def shown(self, taken: Collection[str] = ()) -> list[Task]:
         """What is served of the tasks that wait, less those `taken`, oldest first."""
@@ -119,6 +122,19 @@ class Knowledge:
                 self.claims.fail(correction.claim, str(error))
             else:
                 usable.append(correction)
+        return usable
+
+    def relabelled(self, corrections: Sequence[Correction]) -> list[Correction]:
+        """These under the labels that the base has for their classes; those of classes that it has forgotten fail."""
+        if not corrections:
+            return []
+        since = min(correction.claim.task.created_at for correction in corrections)
+        usable, orders = [], orders_since(self.claims.queue, self.base.state, since)
+        for correction in corrections:
+            try:
+                usable.append(relabelled(correction, orders))
+            except UnusableTask as error:
+                self.claims.fail(correction.claim, str(error))
         return usable
 
     def serve_fast(self, state: LearnerState) -> int:
