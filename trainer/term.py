@@ -151,9 +151,12 @@ class Term:
             self.to_forget.clear()
 
     def carry_out(self, order: Order) -> None:
-        """Rename or forget a class, once the corrections that wait are learned for good: they are of answers that were
-        given before, and mean the class that has the name until now."""
-        if self.claims.corrections:
+        """Rename or forget a class, once the corrections sent before it are learned for good: they come first.
+
+        Those sent since do not hold it up, as ever more may come; see `trainer.corrected_labels`.
+        """
+        sent = order.claim.task.created_at
+        if any(held.claim.task.created_at < sent for held in self.claims.corrections):
             self.corrections.keep()
         else:
             self.relabelling.carry_out(order, self.look_for_arrivals)

@@ -184,13 +184,27 @@ def test_corrections_that_wait_are_of_the_class_that_has_the_name_until_then(
 ) -> None:
     with bench.term() as term:
         learn(bench, term, first)
+        before = correct(bench, term, first, "ant")
         rename = order(bench, "ant", "emu")
-        corrected = correct(bench, term, first, "ant")  # of an answer from before it is renamed
+        after = correct(bench, term, first, "ant")  # of an answer from before it is renamed
         carry_out(term)
+        term.corrections.keep()
         state = term.knowledge.base.state
     assert state.labels == ("emu", "bee", "cow")
-    assert state.features.counts.tolist() == [12, 11, 11]
-    assert bench.queue.get(corrected).state is TaskState.CONSOLIDATED
+    assert state.features.counts.tolist() == [13, 11, 11]
+    assert {bench.queue.get(each).state for each in (before, after)} == {TaskState.CONSOLIDATED}
+    assert bench.queue.get(rename).state is TaskState.CONSOLIDATED
+
+
+def test_corrections_that_never_cease_hold_up_no_order(bench: Bench, first: Task) -> None:
+    with bench.term() as term:
+        learn(bench, term, first)
+        rename = order(bench, "ant", "emu")
+        for _ in range(3):
+            correct(bench, term, first, "bee")
+            term.accept_waiting(block_ms=0)
+            if due := term.claims.due:
+                term.carry_out(due)
     assert bench.queue.get(rename).state is TaskState.CONSOLIDATED
 
 
