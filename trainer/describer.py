@@ -16,7 +16,7 @@ from model.pools import Pools
 from trainer.config import LearnerConfig
 from trainer.feature_cache import FeatureCache, image_names
 from trainer.task import Task, interleaved
-from trainer.views import NEARER, zoomed
+from trainer.views import looked
 
 Between = Callable[[], None] | None
 """Called between batches of images; may raise to abandon the work."""
@@ -74,19 +74,17 @@ class Describer:
         return self.cache.keep(pools, task, features)
 
     def looked(self, pools: Pools, task: Task, between: Between = None) -> Tensor:
-        """Features [n, F] of a task's images, averaged with what they are from nearer and farther (`trainer.views`).
+        """Features [n, F] of a task's images, seen from nearer and farther, too: see `trainer.views.looked`.
 
-        Less what looking so changes in all of them alike: classes that were not looked at so are told from these, too.
-        Each look is a pass of the backbone.  between: called before each batch.
+        between: called before each batch.
         """
-        features = self.described(pools, task, between)
-        change = torch.zeros_like(features)
-        for side in (NEARER, 1 / NEARER):
-            for rows in torch.arange(len(features)).split(self.config.batch):
-                if between:
-                    between()
-                change[rows] += (self.extract(pools, zoomed(task.pixels[rows], side)) - features[rows]) / 3
-        return features + change - change.mean(dim=0)
+
+        def describe(pixels: Tensor) -> Tensor:
+            if between:
+                between()
+            return self.extract(pools, pixels)
+
+        return looked(self.described(pools, task, between), task.pixels, describe, self.config.batch)
 
     def measured(self, pools: Pools, pixels: Tensor, between: Between = None) -> Tensor:
         """Features [n, F] of all images that are measured at once, pixels [n, 3, px, px] on the CPU.

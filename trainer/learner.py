@@ -176,8 +176,7 @@ class Learner(Describer):
         as what changes in all of its images counts for nothing (`looked`).
         """
         plain = Taken.plain(self.described(state.pools, new, between), new.labels)
-        classes = len(set(new.labels))
-        if classes == 1 or len(new.labels) >= self.config.plenty * classes:
+        if not new.has_few(self.config.plenty):
             return plain
         looked = plain._replace(taught=self.looked(state.pools, new, between))
         return min(plain, looked, key=lambda taken: self.surprise_of(state, taken))

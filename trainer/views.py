@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,6 +29,19 @@ def zoomed(pixels: Tensor, side: float) -> Tensor:
     """
     place = side * torch.eye(2, 3).expand(len(pixels), 2, 3)
     return placed(pixels.float(), place).round().to(torch.uint8)
+
+
+def looked(features: Tensor, pixels: Tensor, describe: Callable[[Tensor], Tensor], batch: int = 64) -> Tensor:
+    """Features [n, F] of images [n, 3, px, px] that belong together, averaged with those from nearer and farther.
+
+    Less what looking so changes in all of them alike: classes that were not looked at so are told from these, too.
+    describe: [b, 3, px, px] -> [b, F]; each look is a pass of the backbone.
+    """
+    change = torch.zeros_like(features)
+    for side in (NEARER, 1 / NEARER):
+        for rows in torch.arange(len(features)).split(batch):
+            change[rows] += (describe(zoomed(pixels[rows], side)) - features[rows]) / 3
+    return features + change - change.mean(dim=0)
 
 
 def varied(pixels: Tensor, generator: torch.Generator) -> Tensor:
