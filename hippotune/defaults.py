@@ -61,7 +61,6 @@ DEFAULTS = {
     "enough": "1.0",
     "few_classes": "0",
     "vary": "true",
-    "plenty": "20",
     "mirror": "0.5",
     "batch": "16",
     "lr": "0.003",

@@ -218,13 +218,6 @@ class Settings(BaseSettings):
     vary: Annotated[
         bool | None, Part.TRAINER, Doc("Show images in ever new crops and light while slots train.")
     ] = None
-    plenty: Annotated[
-        Annotated[int, Field(ge=0)] | None,
-        Part.TRAINER,
-        Doc(
-            "A task with fewer images a class has each looked at from nearer and farther, too; 0: none does."
-        ),
-    ] = None
     mirror: Annotated[Share, Part.TRAINER, Doc("Share of images mirrored while slots train.")] = None
     batch: Annotated[Count, Part.TRAINER, Doc("Images in each training step.")] = None
     lr: Annotated[Positive, Part.TRAINER, Doc("Learning rate on the first task.")] = None

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from model.head import Discriminant, separation
@@ -58,16 +57,6 @@ def fit_sharpness(discriminant: Discriminant, left_out: LeftOut) -> Sharpness:
     assumed = assumed_sharpness(discriminant.moments.means, discriminant.weight)
     ratio = fitted_ratio(assumed * left_out_logits(discriminant, left_out), left_out.rows)
     return Sharpness(ratio, len(left_out) * discriminant.moments.counts.sum().item())
-
-
-def surprise(discriminant: Discriminant, left_out: LeftOut) -> float:
-    """Mean cross-entropy in nats of some images, each left out, at the sharpness that suits them. 0 without any."""
-    if not len(left_out):
-        return 0.0
-    logits = assumed_sharpness(discriminant.moments.means, discriminant.weight) * left_out_logits(
-        discriminant, left_out
-    )
-    return F.cross_entropy(fitted_ratio(logits, left_out.rows) * logits, left_out.rows).item()
 
 
 def fitted_ratio(logits: Tensor, targets: Tensor) -> float:

@@ -31,8 +31,6 @@ class LearnerConfig:
     vary: whether images are seen in ever new crops and light while slots train (`trainer.views`); where they are told
         from each other, they are in any case. What slots are fitted to is then less of these very images.
     mirror: share of images seen mirrored while slots train; 0 for classes that are each other's mirror image.
-    plenty: a task with fewer images a class has them looked at from nearer and farther, too, when it is learned for
-        good, if that teaches a better head (`Learner.taken`). 0 never does.
     batch: images a step.
     lr: Adam's learning rate on the first task; later tasks use lr * later_lr, since they find useful slots. A rate
         between the two where fewer images came before than a task brings.
@@ -60,7 +58,6 @@ class LearnerConfig:
     few_classes: int = 0
     vary: bool = True
     mirror: float = 0.5
-    plenty: int = 20
     batch: int = 16
     lr: float = 0.003
     later_lr: float = 0.33
@@ -76,17 +73,7 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         check_least(self, 1, "slots", "batch", *([] if self.bptt is None else ["bptt"]))
         check_least(self, 0, "settled", "least_images", "epochs", "least_steps", "sketch", "seed")
-        check_least(
-            self,
-            0,
-            "few_classes",
-            "plenty",
-            "outweigh",
-            "enough",
-            "lambda_orth",
-            "lambda_ent",
-            "drift_weight",
-        )
+        check_least(self, 0, "few_classes", "outweigh", "enough", "lambda_orth", "lambda_ent", "drift_weight")
         check_positive(self, "value_scale", "lr", "later_lr", "drift_ridge")
         check_positive(self, *([] if self.shrinkage is None else ["shrinkage"]))
         check_share(self, "mirror")

@@ -16,7 +16,6 @@ from model.pools import Pools
 from trainer.config import LearnerConfig
 from trainer.feature_cache import FeatureCache, image_names
 from trainer.task import Task, interleaved
-from trainer.views import looked
 
 Between = Callable[[], None] | None
 """Called between batches of images; may raise to abandon the work."""
@@ -72,19 +71,6 @@ class Describer:
                 between()
             features[rows] = self.extract(pools, task.pixels[rows])
         return self.cache.keep(pools, task, features)
-
-    def looked(self, pools: Pools, task: Task, between: Between = None) -> Tensor:
-        """Features [n, F] of a task's images, seen from nearer and farther, too: see `trainer.views.looked`.
-
-        between: called before each batch.
-        """
-
-        def describe(pixels: Tensor) -> Tensor:
-            if between:
-                between()
-            return self.extract(pools, pixels)
-
-        return looked(self.described(pools, task, between), task.pixels, describe, self.config.batch)
 
     def measured(self, pools: Pools, pixels: Tensor, between: Between = None) -> Tensor:
         """Features [n, F] of all images that are measured at once, pixels [n, 3, px, px] on the CPU.

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import reduce
 from itertools import chain
-from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from model.calibration import assumed_sharpness, fit_sharpness, surprise
+from model.calibration import assumed_sharpness, fit_sharpness
 from model.checkpoint import Checkpoint, feature_space
 from model.head import Discriminant
 from model.left_out import LeftOut
@@ -33,27 +32,6 @@ KEPT_DRIFTS = 8
 """Consolidations that a feature can be followed over: each adds a map [F, F] to the state."""
 OBSERVED = 1024
 """Images added to the moments at once: a second of work on a wide backbone."""
-
-
-class Taken(NamedTuple):
-    """What was taken of a task's images. n images, F channels.
-
-    features: [n, F], as they look when they are asked about.  taught: [n, F], what they teach.  labels: [n].
-    """
-
-    features: Tensor
-    taught: Tensor
-    labels: tuple[str, ...]
-
-    @classmethod
-    def plain(cls, features: Tensor, labels: tuple[str, ...]) -> Self:
-        """Where they teach what they look like."""
-        return cls(features, features, labels)
-
-    @property
-    def as_asked(self) -> bool:
-        """Whether they do."""
-        return self.taught is self.features
 
 
 class Learner(Describer):
@@ -115,7 +93,7 @@ class Learner(Describer):
 
     def taken_in(self, state: LearnerState, parts: Sequence[Task], said: Mapping[str, Said]) -> LearnerState:
         """The state with the head of tasks whose images are all new.  said: of some of them by id, see `absorb`."""
-        taken = {part.id: Taken.plain(self.described(state.pools, part), part.labels) for part in parts}
+        taken = {part.id: (self.described(state.pools, part), part.labels) for part in parts}
         learned = self.absorb(reduce(LearnerState.having_seen, parts, state), taken, said)
         for part in parts:
             self.cache.keep_said(state.pools, part, Said(learned.judged[part.id], learned.usual[part.id]))
@@ -140,7 +118,7 @@ class Learner(Describer):
         """
         new = self.unseen(state, task)
         if new is None or not self.trains_pools(state, new):
-            return self.adopt(state, task, between)
+            return self.adopt(state, task)
         before = self.described(state.pools, new, between)
         training = TaskTraining(self.network, self.config, state, new, before)
         pools = training.run(progress, on_epoch, resume)
@@ -152,41 +130,12 @@ class Learner(Describer):
         carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
         carried = replace(carried, drifts=(*state.drifts, step)[-KEPT_DRIFTS:])
-        taken = self.taken(carried, new, between)
-        learned = self.absorb(carried, {task.id: taken}).having_seen(new)
+        learned = self.absorb(carried, {task.id: (after, new.labels)}).having_seen(new)
         return learned.having_learned(task.id, task.labels)
 
-    def adopt(self, state: LearnerState, task: Task, between: Between = None) -> LearnerState:
-        """Learn a task for good with the head alone, which moves no feature of any other class.
-
-        As `learn_fast` does, but for what few images teach: see `taken`.  between: as for `consolidate`.
-        """
-        if new := self.unseen(state, task):
-            taken = self.taken(state, new, between)
-            looked = not taken.as_asked
-            state = self.absorb(state.having_seen(new), {new.id: taken}) if looked else self.alone(state, new)
-        return state.having_learned(task.id, task.labels)
-
-    def taken(self, state: LearnerState, new: Task, between: Between = None) -> Taken:
-        """What a task whose images are all new teaches for good on top of a state.
-
-        That is its features. Of few images of a class, it is what they are on average when they are looked at from
-        nearer and farther, too, which tells better where a class lies - unless the images themselves, each left out,
-        are likelier without that: size or grain may be what tells these classes apart. One class alone gains nothing,
-        as what changes in all of its images counts for nothing (`looked`).
-        """
-        plain = Taken.plain(self.described(state.pools, new, between), new.labels)
-        if not new.has_few(self.config.plenty):
-            return plain
-        looked = plain._replace(taught=self.looked(state.pools, new, between))
-        return min(plain, looked, key=lambda taken: self.surprise_of(state, taken))
-
-    def surprise_of(self, state: LearnerState, taken: Taken) -> float:
-        """How unlikely a task's images are, each left out of the head that is solved with what they teach."""
-        self.pause()
-        found = self.solve(self.observed(state.features, taken.taught, taken.labels))
-        rows = label_rows(taken.labels, found.moments.labels)
-        return surprise(found, LeftOut.of(found, taken.features, rows, taken.taught))
+    def adopt(self, state: LearnerState, task: Task) -> LearnerState:
+        """Learn a task for good with the head alone, which moves no feature of any other class."""
+        return self.learn_fast(state, task).having_learned(task.id, task.labels)
 
     def unseen(self, state: LearnerState, task: Task) -> Task | None:
         """The part of a task that a state does not know under the same labels; itself, where that is all of it.
@@ -226,26 +175,25 @@ class Learner(Describer):
     def absorb(
         self,
         state: LearnerState,
-        seen: Mapping[str, Taken],
+        seen: Mapping[str, tuple[Tensor, tuple[str, ...]]],
         said: Mapping[str, Said] | None = None,
     ) -> LearnerState:
-        """Add what was taken of tasks, by id, to the statistics, and solve the head anew.
+        """Add features [n, F] and labels of tasks, by id, to the statistics, and solve the head anew.
 
         Each of the tasks says how sharp that head is (`fit_sharpness`) and how strange images usually look to it
         (`measure_usual`), judged by its own images as if they had been left out.  said: of some of them, what they said
         of a head before, which counts instead.
         """
-        taught = torch.cat([task.taught for task in seen.values()])
-        named = tuple(chain.from_iterable(task.labels for task in seen.values()))
-        found = self.solve(self.observed(state.features, taught, named))
+        taken, named = zip(*seen.values(), strict=True)
+        found = self.solve(self.observed(state.features, torch.cat(taken), tuple(chain.from_iterable(named))))
         spread, known = Spread.of(found), found.moments.labels
         judged, usual = dict(state.judged), dict(state.usual)
-        for task, (features, taught, labels) in seen.items():
+        for task, (features, labels) in seen.items():
             if said and task in said:
                 judged[task], usual[task] = said[task]
                 continue
             self.pause()
-            left_out = LeftOut.of(found, features, label_rows(labels, known), taught)
+            left_out = LeftOut.of(found, features, label_rows(labels, known))
             judged[task] = fit_sharpness(found, left_out)
             usual[task] = measure_usual(found, spread, left_out)
         return self.headed(replace(state, judged=judged, usual=usual), found, spread)

@@ -52,11 +52,6 @@ class Task:
         )
         return replace(head, held_out=rest.seen), rest
 
-    def has_few(self, plenty: int) -> bool:
-        """Whether it is of classes to tell apart, and of fewer images each than plenty, on average."""
-        classes = len(set(self.labels))
-        return classes > 1 and len(self.labels) < plenty * classes
-
     @property
     def seen(self) -> Seen:
         """The images of the task, without those held out; none without digests."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,32 +14,6 @@ WIDEST = 4 / 3
 
 LIGHT = 0.4
 """Brightness, contrast and saturation change by at most this share."""
-
-
-NEARER = 0.9
-"""Side of what is seen of an image from nearer, of 1. From farther it is 1 / NEARER: no size shall gain by it."""
-
-
-def zoomed(pixels: Tensor, side: float) -> Tensor:
-    """Pixels [b, 3, px, px] uint8 -> the same, of each image its middle of `side` times its side.
-
-    Beyond 1 the outermost pixels go on.
-    """
-    place = side * torch.eye(2, 3).expand(len(pixels), 2, 3)
-    return placed(pixels.float(), place).round().to(torch.uint8)
-
-
-def looked(features: Tensor, pixels: Tensor, describe: Callable[[Tensor], Tensor], batch: int = 64) -> Tensor:
-    """Features [n, F] of images [n, 3, px, px] that belong together, averaged with those from nearer and farther.
-
-    Less what looking so changes in all of them alike: classes that were not looked at so are told from these, too.
-    describe: [b, 3, px, px] -> [b, F]; each look is a pass of the backbone.
-    """
-    change = torch.zeros_like(features)
-    for side in (NEARER, 1 / NEARER):
-        for rows in torch.arange(len(features)).split(batch):
-            change[rows] += (describe(zoomed(pixels[rows], side)) - features[rows]) / 3
-    return features + change - change.mean(dim=0)
 
 
 def varied(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -60,11 +32,6 @@ def cropped(images: Tensor, generator: torch.Generator) -> Tensor:
     place = torch.zeros(len(images), 2, 3)  # output coordinates, -1..1, to those of the image
     place[:, 0, 0], place[:, 0, 2] = width, (1 - width) * (2 * across - 1)
     place[:, 1, 1], place[:, 1, 2] = height, (1 - height) * (2 * down - 1)
-    return placed(images, place)
-
-
-def placed(images: Tensor, place: Tensor) -> Tensor:
-    """[b, 3, px, px] -> of each what lies where `place` [b, 2, 3] puts the corners (-1..1), resized to the whole."""
     grid = F.affine_grid(place, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 

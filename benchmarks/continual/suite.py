@@ -51,9 +51,7 @@ CHEAPEST_FIRST = (
 
 # How much of our lead is the depths that the head reads? Any closed-form head can read them.
 DEEP_RANPAC = Entry("ranpac, four depths", "ranpac", ("first.body.depths=True",))
-# What looks from nearer and farther teach the head of few images.
-LOOKED_AT_ONCE = Entry("hippotune, images looked at once", "hippotune", ("learner.plenty=0",))
-METHODS = (*(Entry(name, name) for name in CHEAPEST_FIRST), DEEP_RANPAC, LOOKED_AT_ONCE)
+METHODS = (*(Entry(name, name) for name in CHEAPEST_FIRST), DEEP_RANPAC)
 
 DRIFTING = ("learner.settled=1000", "learner.sketch=0")
 

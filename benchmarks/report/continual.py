@@ -38,9 +38,7 @@ Every method learns the same tasks in the same order from the same pixels, on th
 ImageNet-1k), with the same batches and share of images mirrored, and sees images in ever new crops and light. It makes
 five passes, and more of a small task, until it made 100 updates. The prompt methods alone make five passes of any task
 and see images as they are, since neither more passes nor other views gained them anything on validation images
-(`passes-dualprompt-*.json` and `views-coda-*.json` among the results). Where a class has fewer than twenty images, as
-in `few`, the head of `hippotune` and `joint` learns each as it is seen from nearer and farther, too; beside it,
-`hippotune, images looked at once` is without that, as all others are. Class order is
+(`passes-dualprompt-*.json` and `views-coda-*.json` among the results). Class order is
 `numpy.random.default_rng(1993 + seed).permutation(100)`, which is not the order that papers use; a seed also sets
 first parameters and projections.
 
@@ -62,7 +60,6 @@ by `python -m benchmarks.report`.
 | method | what it is |
 | --- | --- |
 | `hippotune` | as the trainer learns: pools trained on the first task, later ones in closed form |
-| `hippotune, images looked at once` | the same, without the looks from nearer and farther at few images |
 | `hippotune-fast` | its head alone, without pools |
 | `joint` | `hippotune` on all classes at once, with as many slots. It bounds what `hippotune` may reach, not the \
 others. Its own head, or logistic regression where that is better on the test images, which it never was |

@@ -41,8 +41,7 @@ def network() -> RetrievalViT:
 @pytest.fixture
 def learner(network: RetrievalViT) -> Learner:
     return Learner(
-        network,
-        LearnerConfig(least_images=0, slots=4, epochs=3, least_steps=0, batch=8, settled=100, plenty=0),
+        network, LearnerConfig(least_images=0, slots=4, epochs=3, least_steps=0, batch=8, settled=100)
     )
 
 

@@ -98,9 +98,9 @@ def test_images_are_left_out_once_for_all_that_a_task_says(
 ) -> None:
     left, distances = [], left_out.left_out_distances
 
-    def counted(found: Discriminant, features: Tensor, taught: Tensor, rows: Tensor) -> Tensor:
+    def counted(found: Discriminant, features: Tensor, rows: Tensor) -> Tensor:
         left.append(len(features))
-        return distances(found, features, taught, rows)
+        return distances(found, features, rows)
 
     monkeypatch.setattr(left_out, "left_out_distances", counted)
     learned = learner.learn_all_fast(learner.start(), [first, second])
@@ -290,7 +290,7 @@ def test_images_and_labels_come_in_pairs(first: Task) -> None:
 
 
 def test_each_image_passes_the_backbone_once(network: RetrievalViT, first: Task, passed: list[int]) -> None:
-    learner = Learner(network, LearnerConfig(epochs=0, batch=12, plenty=0))
+    learner = Learner(network, LearnerConfig(epochs=0, batch=12))
     fast = learner.learn_fast(learner.start(), first)
     assert passed == [12] * 3
     assert same(learner.consolidate(fast, first), learner.learn_fast(fast, first).having_learned("t1", ()))
