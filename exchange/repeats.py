@@ -32,4 +32,6 @@ def require_same_order(made: Made, change: LabelChange) -> None:
 
 def mismatch() -> IdempotencyMismatch:
     """What a request is told that has the key of another."""
-    return IdempotencyMismatch("the idempotency key was used before, for another name, labels or images")
+    return IdempotencyMismatch(
+        "the idempotency key was used before, for other images, labels, names or orders"
+    )
