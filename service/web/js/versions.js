@@ -30,7 +30,7 @@ export class Versions {
         version.serving ? h("span", { class: "state serving" }, "answering") : null,
         choices.length ? h("span", { class: "choices" }, ...choices) : null),
       h("p", { class: "note" }, facts.join(" · ")),
-      of ? h("p", { class: "news clamped", title: listed(news, { most: of, of }) }, `learned ${listed(news, { of })}`) : null,
+      of ? h("p", { class: "news clamped", title: listed(news, { most: of, of }) }, `new: ${listed(news, { of })}`) : null,
       refused ? h("p", { class: "message error" }, refused.reason) : null,
       this.listing.trouble(number));
   }

@@ -127,7 +127,7 @@ def test_what_it_asks_for_again_and_again_is_sent_once(chromium: Browser, server
         assert [option.get_attribute("value") for option in offered.all()] == list(LABELS)
         same = 'hippotune_request_duration_seconds_count{code="304",route="/versions"}'
         wait_for(lambda: same in server.client.get("/metrics").text)
-        expect(page.locator("#versions")).to_contain_text("learned bee, cat")
+        expect(page.locator("#versions")).to_contain_text("new: bee, cat")
     assert errors == []
 
 
