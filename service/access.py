@@ -22,8 +22,6 @@ FLOODS = frozenset({404, 429, CLIENT_GONE})
 """Statuses of what comes by the thousand, from whoever guesses paths or asks more than can be answered."""
 PROBES = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """Asked every few seconds by whoever watches the server, and told of in its metrics."""
-
-
 WARNED_S = 60.0
 """Seconds for which a disk that causes refusals is not warned of once more."""
 

@@ -74,12 +74,18 @@ def restarted(tmp_path):
         server.stop()
 
 
-def test_a_lease_that_could_not_be_released_does_not_keep_its_own_trainer_waiting(restarted):
-    lease, server = restarted
-    old = lease.acquire()
+def unreleased(lease, server):
+    """A token that could not be given back, since Redis was away."""
+    token = lease.acquire()
     server.stop()
     with pytest.raises(ExchangeUnavailable):
-        lease.release(old)
+        lease.release(token)
+    return token
+
+
+def test_a_lease_that_could_not_be_released_does_not_keep_its_own_trainer_waiting(restarted):
+    lease, server = restarted
+    old = unreleased(lease, server)
     with pytest.raises(ExchangeUnavailable):
         lease.acquire()
     server.start()
@@ -94,10 +100,7 @@ def test_a_lease_that_could_not_be_released_does_not_keep_its_own_trainer_waitin
 
 def test_a_lease_that_could_not_be_released_is_nobodys_once_another_took_it(restarted):
     lease, server = restarted
-    old = lease.acquire()
-    server.stop()
-    with pytest.raises(ExchangeUnavailable):
-        lease.release(old)
+    old = unreleased(lease, server)
     server.start()
     lease.redis.delete(Keys().lease)
     other = Lease(lease.redis)
@@ -110,13 +113,10 @@ def test_a_lease_that_could_not_be_released_is_nobodys_once_another_took_it(rest
 
 def test_what_a_trainer_worked_on_while_redis_was_away_counts_against_no_task(restarted):
     lease, server = restarted
-    old = lease.acquire()
-    working = Keys().working
-    lease.redis.hset(working, mapping={"its own": old, "of a trainer that died": old + 1})
-    server.stop()
-    with pytest.raises(ExchangeUnavailable):
-        lease.release(old)
+    old = unreleased(lease, server)
     server.start()
+    working = Keys().working  # as the queue had left it
+    lease.redis.hset(working, mapping={"its own": old, "of a trainer that died": old + 1})
     assert lease.acquire()
     assert lease.redis.hkeys(working) == [b"of a trainer that died"]
 

@@ -8,11 +8,10 @@ import torch
 
 from exchange.embedded import EmbeddedRedis
 from exchange.queue import QueueConfig
-from exchange.records import TaskState
 from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from service.runtimes.torch import TorchRuntime
-from tests.service.support import PX, Running, picture, random_version, running, weights_file
+from tests.service.support import PX, Running, cancel_queued, picture, random_version, running, weights_file
 
 LABELS = ("bee", "cat", "cow, brown", "dog", "emu", "fox")
 
@@ -58,9 +57,7 @@ def server(
 def taught(server: Running) -> Iterator[Running]:
     """The shared server; its queue is emptied afterwards."""
     yield server
-    for task in server.queue.newest():
-        if task.state == TaskState.QUEUED:
-            server.queue.remove(task.id)
+    cancel_queued(server.queue)
 
 
 @pytest.fixture

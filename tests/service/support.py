@@ -22,7 +22,7 @@ from PIL import Image
 
 from exchange.connection import connect
 from exchange.queue import TaskQueue
-from exchange.records import BackboneRecord, Draft, Manifest
+from exchange.records import BackboneRecord, Draft, Manifest, TaskState
 from exchange.registry import Registry
 from model.backbone import Backbone, load_backbone
 from model.checkpoint import Checkpoint
@@ -268,3 +268,10 @@ def problem(response: httpx.Response, status: int, field: str, allowed: str) -> 
     assert field in document["detail"]
     assert allowed in document["detail"]
     assert any(field in error["field"] and allowed in error["allowed"] for error in document["errors"])
+
+
+def cancel_queued(queue: TaskQueue) -> None:
+    """Leave no task that waits."""
+    for task in queue.newest():
+        if task.state == TaskState.QUEUED:
+            queue.remove(task.id)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
-import httpx
 import pytest
 
 from exchange.records import LabelChange, TaskChange, TaskState
 from service.config import ServiceConfig
 from tests.service.conftest import LABELS
-from tests.service.support import Running, picture, problem, random_version, running
+from tests.service.support import Running, cancel_queued, picture, problem, random_version, running
 
 ODD = ("50% off/sale?", "a/b", "Äpfel", "cow, brown", "zebra")
 
@@ -28,13 +28,11 @@ def taught_labels(server: Running) -> Iterator[Running]:
 @pytest.fixture
 def labelled(taught_labels: Running) -> Iterator[Running]:
     yield taught_labels
-    for task in taught_labels.queue.newest():
-        if task.state == TaskState.QUEUED:
-            taught_labels.queue.remove(task.id)
+    cancel_queued(taught_labels.queue)
 
 
 def at(label: str) -> str:
-    return f"/labels/{httpx.QueryParams({'a': label}).__str__()[2:].replace('+', '%20')}"
+    return f"/labels/{quote(label, safe='')}"
 
 
 def listed(server: Running, **query: Any) -> list[str]:

@@ -25,7 +25,7 @@ from redis import Redis
 from exchange.blobs import BlobStore
 from exchange.lease import Lease
 from exchange.queue import QueueConfig, TaskQueue
-from exchange.records import Manifest, Sample, TaskRecord, TaskState
+from exchange.records import LabelChange, Manifest, Sample, TaskRecord, TaskState
 from exchange.registry import Registry
 from model.backbone import load_backbone
 from model.network import RetrievalViT
@@ -231,3 +231,22 @@ def live(config: TrainerConfig, trouble: Trouble) -> None:
     Learner.consolidate = consolidate  # type: ignore[method-assign]
     fast_path.load_task = load  # type: ignore[assignment]
     run(config, threading.Event())
+
+
+def learn(bench: Bench, term: Term, task: Task) -> str:
+    """Have a task learned for good; its id."""
+    made = bench.submit(task)
+    term.accept_waiting(block_ms=0)
+    term.consolidation.consolidate(term.claims.pending[0])
+    return made
+
+
+def order(bench: Bench, label: str, becomes: str | None = None) -> str:
+    return bench.queue.order(LabelChange(label, becomes)).task.id
+
+
+def carry_out(term: Term) -> None:
+    """Take what waits, and have the orders carried out whose turn it is."""
+    term.accept_waiting(block_ms=0)
+    while due := term.claims.due:
+        term.carry_out(due)
