@@ -27,7 +27,8 @@ class Relabelling:
         self.knowledge, self.claims, self.promotion, self.config = knowledge, claims, promotion, config
 
     def carry_out(self, order: Order, between: Callable[[], None]) -> None:
-        """Have an order carried out, or fail where no class has the label any more. Once done, again does nothing.
+        """Have an order carried out, or fail where no class to rename has the label any more. Once done, again does
+        nothing; nor does an order to forget what is gone, which is what was asked for.
 
         It waits on, to be tried again, where somebody activated another version meanwhile.
         between: called between batches of images that are measured; may take in and serve other tasks.
@@ -37,11 +38,13 @@ class Relabelling:
             self.claims.report(claim, TaskChange(TaskState.LEARNING))
             knowledge.catch_up()
             figures: Mapping[str, float] | None = {}
-            if not knowledge.base.state.knows(claim.task.id):
-                if order.change.label not in knowledge.base.state.labels:
-                    self.claims.fail(claim, f"no class is called {order.change.label!r} any more")
-                    return
+            state = knowledge.base.state
+            known, gone = state.knows(claim.task.id), order.change.label not in state.labels
+            if not known and not gone:
                 figures = self.serve(order, between)
+            elif not known and order.change.becomes is not None:
+                self.claims.fail(claim, f"no class is called {order.change.label!r} any more")
+                return
             if figures is None:
                 return
             knowledge.lineage.end_canary_with(order.change.label)

@@ -85,7 +85,7 @@ def test_an_order_that_comes_too_late_fails(server: Up, client: Client, tasks: l
     os.kill(trainer, signal.SIGSTOP)
     try:
         client.forget_label("mayfly")
-        late = client.forget_label("mayfly")
+        late = client.rename_label("mayfly", "gnat")
     finally:
         os.kill(trainer, signal.SIGCONT)
     with pytest.raises(TaskFailed, match="no class is called 'mayfly' any more"):
