@@ -1,23 +1,16 @@
-"""The typed records that cross a process border: tasks and their samples, checkpoints and their manifests.
+"""The typed records of a task that cross a process border: what it brings, what is known about it, who has it.
 
 JSON is the form on disk and on the wire. Reading is strict: a field that is missing or of another type raises
 `ValueError`, fields nobody knows yet are ignored, so that an older reader survives a newer writer.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from typing import Any, Literal, Protocol, Self
 
 import orjson
-from pydantic import TypeAdapter
 
-Kind = Literal["fast", "consolidated"]
-
-SERVING, LEARNER = "serving", "learner"
-"""Roles of a version's files: what a server answers with, and what a trainer learns on from."""
+from exchange.reading import reader, require_finite
 
 
 class TaskState(StrEnum):
@@ -165,122 +158,12 @@ class Claim:
         return any(sample.space is not None for sample in self.samples)
 
 
-class Identity(Protocol):
-    """What a backbone says of itself. Nothing here knows the networks themselves."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def px(self) -> int: ...
-    @property
-    def sha256(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class BackboneRecord:
-    """Which frozen network a version was learned on; a version fits no other."""
-
-    name: str
-    px: int
-    sha256: str
-
-    @classmethod
-    def of(cls, identity: Identity) -> Self:
-        return cls(identity.name, identity.px, identity.sha256)
-
-    def __str__(self) -> str:
-        return f"{self.name} at {self.px} px (weights {self.sha256[:12]})"
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """One file of a version."""
-
-    name: str
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What a version is to be and know, before it has a number and files; see `Manifest`."""
-
-    kind: Kind
-    parent: int | None
-    """The version that it replaces; None for the first."""
-    backbone: BackboneRecord
-    labels: tuple[str, ...]
-    consolidated: tuple[str, ...]
-    fast: tuple[str, ...]
-    slots: int
-    metrics: Mapping[str, float]
-    base: int | None = None
-    images: tuple[int, ...] | None = None
-    taught: Mapping[str, tuple[int, ...]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What one immutable version is and knows. Written after its files, so a manifest means whole files."""
-
-    version: int
-    parent: int | None
-    created_at: float
-    kind: Kind
-    backbone: BackboneRecord
-    labels: tuple[str, ...]
-    """In the order of the head's outputs."""
-    consolidated: tuple[str, ...]
-    """Ids of the tasks that are fully learned."""
-    fast: tuple[str, ...]
-    """Ids of the tasks that only the fast head knows."""
-    slots: int
-    metrics: Mapping[str, float]
-    files: Mapping[str, FileRecord]
-    """By role."""
-    base: int | None = None
-    """Of a fast version, the consolidated one that learning goes on from; 0 for none. None where it was not noted."""
-    images: tuple[int, ...] | None = None
-    """Of each label, how many images are in the sums of its class. None where it was not noted."""
-    taught: Mapping[str, tuple[int, ...]] | None = None
-    """Of each task that taught a label, by id: the places of those labels in `labels`. None where it was not noted."""
-
-    def __post_init__(self) -> None:
-        require_finite(self.metrics)
-
-    @property
-    def applied(self) -> tuple[str, ...]:
-        """Ids of all tasks in this version. If one is delivered again, it only has to be acknowledged."""
-        return self.consolidated + self.fast
-
-    @property
-    def below(self) -> int | None:
-        """Where to look next for what learning goes on from: the base of a fast version, or else the parent."""
-        return self.parent if self.base is None else self.base or None
-
-    def to_json(self) -> bytes:
-        return orjson.dumps(self, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-    @staticmethod
-    def from_json(data: bytes | str) -> "Manifest":
-        record: Manifest = _reader(Manifest).validate_json(data)
-        return record
-
-
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """A version that answers `share` of the requests, 0 to 1, beside the one that is served."""
-
-    version: int
-    share: float
-
-
 def change_to_json(change: LabelChange) -> bytes:
     return orjson.dumps(change)
 
 
 def change_from_json(data: bytes | str) -> LabelChange:
-    change: LabelChange = _reader(LabelChange).validate_json(data)
+    change: LabelChange = reader(LabelChange).validate_json(data)
     return change
 
 
@@ -289,18 +172,5 @@ def samples_to_json(samples: tuple[Sample, ...]) -> bytes:
 
 
 def samples_from_json(data: bytes | str) -> tuple[Sample, ...]:
-    samples: tuple[Sample, ...] = _reader(tuple[Sample, ...]).validate_json(data)
+    samples: tuple[Sample, ...] = reader(tuple[Sample, ...]).validate_json(data)
     return samples
-
-
-@cache
-def _reader(kind: Any) -> TypeAdapter[Any]:
-    """Building a validator costs far more than using it."""
-    return TypeAdapter(kind)
-
-
-def require_finite(metrics: Mapping[str, float]) -> None:
-    """JSON has no NaN: a metric that is none would come back as null and make the record unreadable."""
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise ValueError(f"metrics[{name!r}] is {value}: must be a finite number")

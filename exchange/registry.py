@@ -21,7 +21,7 @@ from exchange.errors import (
     VersionNotFound,
     VersionUnreadable,
 )
-from exchange.records import Canary, Draft, Manifest
+from exchange.manifests import Canary, Draft, Manifest
 from exchange.redis_keys import DEFAULT_PREFIX, Keys
 from exchange.shelf import Shelf, Stamp, Writer
 

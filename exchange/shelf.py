@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exchange.errors import BackboneChanged, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.files import make_durable, make_folder, sha256_of, storing
-from exchange.records import BackboneRecord, FileRecord, Manifest
+from exchange.manifests import BackboneRecord, FileRecord, Manifest
 
 Writer = Callable[[Path], None]
 """Writes one file of a version under the path it is given."""

@@ -9,9 +9,10 @@ from exchange.connection import reaching_redis
 from exchange.errors import BlobCorrupt, BlobMissing, TaskNotFound
 from exchange.fields import shorten
 from exchange.queue import TaskQueue
-from exchange.queue_lua import DROP, RETIRE_CONSUMER
+from exchange.queue_lua import DROP
 from exchange.records import TaskChange, samples_from_json
 from exchange.tasks import GROUP
+from exchange.work_lua import RETIRE_CONSUMER
 
 
 def prune_tasks(queue: TaskQueue, keep: int) -> int:

@@ -244,7 +244,7 @@ def server(settings: Settings) -> Finding:
 def speed(settings: Settings) -> Iterator[Finding]:
     """Load the backbone, time it, and let `auto` choose as the server does."""
     from exchange.errors import BackboneChanged, VersionUnreadable
-    from exchange.records import BackboneRecord
+    from exchange.manifests import BackboneRecord
     from exchange.shelf import Shelf
     from service.cpus import available_cpus
     from service.runtimes.torch import TorchRuntime

@@ -13,8 +13,8 @@ from redis import Redis
 
 from exchange.blobs import BlobStore
 from exchange.connection import connect
+from exchange.manifests import BackboneRecord
 from exchange.queue import TaskQueue
-from exchange.records import BackboneRecord
 from exchange.redis_keys import Keys
 from exchange.registry import Registry
 from exchange.relay import Relay

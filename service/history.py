@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from exchange.records import Manifest
+from exchange.manifests import Manifest
 from model.merging import LEAST_KEEP
 from service.kept import etag_of, names
 from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView

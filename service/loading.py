@@ -7,7 +7,7 @@ import threading
 import structlog
 
 from exchange.errors import VersionNotFound, VersionUnreadable
-from exchange.records import SERVING, Manifest
+from exchange.manifests import SERVING, Manifest
 from exchange.shelf import Shelf
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig

@@ -7,7 +7,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
-from exchange.records import Manifest, TaskRecord, TaskState
+from exchange.manifests import Manifest
+from exchange.records import TaskRecord, TaskState
 
 MOST_TASKS = 1000
 """Listed at once."""

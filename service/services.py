@@ -12,8 +12,8 @@ from anyio import CapacityLimiter, WouldBlock
 from fastapi import Depends, Request
 
 from exchange.blobs import BlobStore
+from exchange.manifests import Manifest
 from exchange.queue import TaskQueue
-from exchange.records import Manifest
 from exchange.registry import Registry
 from exchange.tasks import TaskReader
 from service.config import ServiceConfig

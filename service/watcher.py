@@ -14,8 +14,8 @@ from time import monotonic, perf_counter
 import structlog
 
 from exchange.errors import ExchangeUnavailable, VersionUnreadable, told_of
+from exchange.manifests import Canary
 from exchange.moves import Moves
-from exchange.records import Canary
 from exchange.registry import Registry
 from service.engine import Engine
 from service.loading import MISSING, Loader

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import structlog
 
 from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost, TaskWithdrawn, told_of
-from exchange.queue import TaskQueue
 from exchange.records import Claim, LabelChange, TaskChange, TaskState
+from exchange.work import WorkQueue
 from trainer.corrected_features import Correction
 from trainer.process import TrainerConfig
 from trainer.task import Task
@@ -58,7 +58,7 @@ class Order:
 class Claims:
     """Owns everything claimed under one lease, and what of it waits to be learned for good."""
 
-    def __init__(self, queue: TaskQueue, lease_token: int, config: TrainerConfig) -> None:
+    def __init__(self, queue: WorkQueue, lease_token: int, config: TrainerConfig) -> None:
         self.queue, self.lease_token, self.config = queue, lease_token, config
         self._held: dict[str, Claim] = {}
         self._working: tuple[Claim, ...] = ()
@@ -142,7 +142,7 @@ class Claims:
 
     def report(self, claim: Claim, change: TaskChange) -> None:
         """Tell how far a task is. Raises LeaseLost and TaskWithdrawn."""
-        self.queue.update(claim.task.id, change, claim)
+        self.queue.report(claim, change)
 
     @contextlib.contextmanager
     def working_on(self, *claims: Claim) -> Iterator[None]:

@@ -19,7 +19,7 @@ from exchange.errors import (
     VersionUnreadable,
     told_of,
 )
-from exchange.records import LEARNER, SERVING, BackboneRecord, Draft, Manifest
+from exchange.manifests import LEARNER, SERVING, BackboneRecord, Draft, Manifest
 from exchange.registry import Registry
 from model.checkpoint import InvalidCheckpoint
 from trainer.epochs import EPOCH_FORMAT

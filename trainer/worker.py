@@ -13,10 +13,10 @@ from exchange.blobs import BlobStore
 from exchange.connection import connect
 from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost
 from exchange.lease import Lease
-from exchange.queue import TaskQueue
-from exchange.records import BackboneRecord
+from exchange.manifests import BackboneRecord
 from exchange.registry import Registry
 from exchange.upkeep import explain_waiting
+from exchange.work import WorkQueue
 from model.backbone import load_backbone
 from model.network import RetrievalViT
 from trainer.claims import Claims
@@ -40,7 +40,7 @@ class Worker:
     """One trainer of several that may wait beside one queue. Only the holder of the lease learns."""
 
     def __init__(
-        self, network: RetrievalViT, queue: TaskQueue, registry: Registry, config: TrainerConfig
+        self, network: RetrievalViT, queue: WorkQueue, registry: Registry, config: TrainerConfig
     ) -> None:
         self.network, self.queue, self.registry, self.config = network, queue, registry, config
         self.lease = Lease(queue.redis, queue.config.prefix, queue.config.lease_s)
@@ -59,7 +59,7 @@ class Worker:
             torch.set_num_threads(config.threads)
         network = RetrievalViT(load_backbone(config.backbone), config.loop).to(config.device)
         redis = connect(config.redis_url)
-        queue = TaskQueue(redis, BlobStore(config.store / "blobs"), config.queue)
+        queue = WorkQueue(redis, BlobStore(config.store / "blobs"), config.queue)
         registry = Registry(redis, config.store / "versions", config.queue.prefix)
         registry.shelf.check_backbone(BackboneRecord.of(network.backbone.identity))
         log.info("trainer ready", backbone=network.backbone.identity.name, px=network.backbone.px)

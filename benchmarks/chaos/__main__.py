@@ -21,7 +21,8 @@ import typer
 from benchmarks.chaos.fleet import LEASE_S, Fleet
 from benchmarks.chaos.load import IMAGES, Callers
 from benchmarks.machine import keep
-from exchange.records import LEARNER, TaskState
+from exchange.manifests import LEARNER
+from exchange.records import TaskState
 from exchange.registry import Registry
 from hippotune.demo.data import Limits, digits
 from trainer.state import LearnerState

@@ -14,7 +14,7 @@ import httpx
 from benchmarks.serving.models import load_torch, version_of
 from benchmarks.serving.scene import Child, Scene, child, packed, photographs
 from exchange.connection import connect
-from exchange.records import SERVING, BackboneRecord, Draft, Manifest
+from exchange.manifests import SERVING, BackboneRecord, Draft, Manifest
 from exchange.registry import Registry
 from model.checkpoint import Checkpoint
 

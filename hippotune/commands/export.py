@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from exchange.records import SERVING
+from exchange.manifests import SERVING
 from hippotune import logs
 from hippotune.flags import Json, with_settings
 from hippotune.output import print_json

@@ -13,7 +13,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
-from exchange.records import LabelChange, Manifest, TaskRecord
+from exchange.manifests import Manifest
+from exchange.records import LabelChange, TaskRecord
 from exchange.repeats import require_same_order
 from service import examples
 from service.headers import IdempotencyKey, KnownAnswer

@@ -22,7 +22,8 @@ from exchange.errors import (
     VersionNotFound,
     VersionUnreadable,
 )
-from exchange.records import Manifest, TaskRecord, TaskState
+from exchange.manifests import Manifest
+from exchange.records import TaskRecord, TaskState
 from service import examples
 from service.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.config import MIB

@@ -7,7 +7,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from exchange.records import SERVING, BackboneRecord, Manifest
+from exchange.manifests import SERVING, BackboneRecord, Manifest
 from service import examples, history
 from service.headers import KnownAnswer
 from service.problems import Problem, documented

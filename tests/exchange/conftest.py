@@ -3,9 +3,10 @@ from redis import Redis
 
 from exchange.blobs import BlobStore
 from exchange.lease import Lease
-from exchange.queue import QueueConfig, TaskQueue
+from exchange.queue import QueueConfig
 from exchange.records import Sample
 from exchange.registry import Registry
+from exchange.work import WorkQueue
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def config():
 
 
 @pytest.fixture
-def queue(redis: Redis, blobs: BlobStore, config: QueueConfig) -> TaskQueue:
-    return TaskQueue(redis, blobs, config)
+def queue(redis: Redis, blobs: BlobStore, config: QueueConfig) -> WorkQueue:
+    return WorkQueue(redis, blobs, config)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def next_term(redis, queue):
 @pytest.fixture
 def other(redis, blobs, config):
     """The same queue as another process sees it."""
-    return TaskQueue(redis, blobs, config)
+    return WorkQueue(redis, blobs, config)
 
 
 @pytest.fixture

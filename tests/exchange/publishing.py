@@ -1,6 +1,6 @@
 """Versions to publish."""
 
-from exchange.records import BackboneRecord, Draft
+from exchange.manifests import BackboneRecord, Draft
 
 WEIGHTS = {"serving": lambda path: path.write_bytes(b"weights")}
 

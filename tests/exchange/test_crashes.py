@@ -12,9 +12,10 @@ from exchange.blobs import BlobStore
 from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
 from exchange.errors import VersionNotFound
-from exchange.queue import QueueConfig, TaskQueue
+from exchange.queue import QueueConfig
 from exchange.records import TaskChange, TaskState
 from exchange.registry import Registry
+from exchange.work import WorkQueue
 
 WORKER = """
 import sys, time
@@ -22,11 +23,12 @@ from pathlib import Path
 from exchange.blobs import BlobStore
 from exchange.connection import connect
 from exchange.lease import Lease
-from exchange.queue import QueueConfig, TaskQueue
+from exchange.queue import QueueConfig
+from exchange.work import WorkQueue
 
 url, store, name = sys.argv[1:]
 redis = connect(url)
-queue = TaskQueue(redis, BlobStore(Path(store) / "blobs"), QueueConfig())
+queue = WorkQueue(redis, BlobStore(Path(store) / "blobs"), QueueConfig())
 claim = queue.claim(name, 10_000, Lease(redis).acquire())
 print(claim.task.id, flush=True)
 time.sleep(1000)
@@ -36,7 +38,7 @@ PUBLISHER = """
 import sys, time
 from pathlib import Path
 from exchange.connection import connect
-from exchange.records import BackboneRecord, Draft
+from exchange.manifests import BackboneRecord, Draft
 from exchange.registry import Registry
 
 url, store = sys.argv[1:]
@@ -60,7 +62,7 @@ def test_a_killed_workers_task_goes_to_the_next(redis_server, queue, samples, ne
         worker.kill()
     claim = queue.claim("heir", 0, next_term())
     assert (claim.task.id, claim.deliveries) == (task.id, 2)
-    queue.update(task.id, TaskChange(state=TaskState.CONSOLIDATED), claim)
+    queue.report(claim, TaskChange(state=TaskState.CONSOLIDATED))
     queue.finish(claim)
     assert queue.depth() == 0
 
@@ -69,7 +71,7 @@ def test_a_killed_server_forgets_no_accepted_task(tmp_path, blobs, samples):
     server = EmbeddedRedis(tmp_path / "redis")
     server.start()
     with connect(server.url) as client:
-        queue = TaskQueue(client, blobs, QueueConfig())
+        queue = WorkQueue(client, blobs, QueueConfig())
         accepted = [queue.submit(f"t{i}", samples, f"key{i}").task.id for i in range(20)]
         claim = queue.claim("w1", 0)
         os.kill(server.pid, signal.SIGKILL)

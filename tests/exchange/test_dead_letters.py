@@ -26,10 +26,10 @@ def die_at(queue, next_term):
         token, claims = next_term(), []
         while claim := queue.claim(f"w{token}", 0, token):
             claims.append(claim)
-            queue.update(claim.task.id, TaskChange(state=state), claim)
+            queue.report(claim, TaskChange(state=state))
         [culprit] = [claim for claim in claims if claim.task.id == task]
         queue.work_on([culprit], token)
-        queue.update(task, TaskChange(error=error), culprit)
+        queue.report(culprit, TaskChange(error=error))
 
     return live
 
@@ -93,7 +93,7 @@ def test_a_record_that_is_gone_does_not_come_back_by_blame(queue, samples, redis
     queue.submit("pets", samples)
     claim = queue.claim("w1", 0, token)
     queue.work_on([claim], token)
-    queue.update(claim.task.id, TaskChange(state=TaskState.CONSOLIDATED), claim)
+    queue.report(claim, TaskChange(state=TaskState.CONSOLIDATED))
     queue.finish(claim)
     assert queue.run(lua.DROP, claim.task.id)
     queue.claim("w2", 0, next_term())

@@ -33,7 +33,7 @@ def test_orders_keep_their_place_among_tasks_and_stay_queued_until_they_are_carr
     claims = [queue.claim("w1", 0) for _ in range(3)]
     assert [claim.task.id for claim in claims] == [before, order, after]
     assert (claims[1].task.change, claims[1].task.state, claims[1].samples) == (RENAME, TaskState.QUEUED, ())
-    queue.update(order, TaskChange(state=TaskState.LEARNING), claims[1])
+    queue.report(claims[1], TaskChange(state=TaskState.LEARNING))
     queue.release(claims[1])
     assert queue.get(order).state is TaskState.QUEUED
 
@@ -70,7 +70,7 @@ def test_an_order_that_waits_can_be_cancelled_although_a_trainer_holds_it(queue,
     assert queue.depth() == 0
     if claim:
         with pytest.raises(TaskWithdrawn):
-            queue.update(order, TaskChange(state=TaskState.LEARNING), claim)
+            queue.report(claim, TaskChange(state=TaskState.LEARNING))
         queue.finish(claim)
     assert queue.claim("w1", 0) is None
     assert queue.order(RENAME, "once").created, "its key is free again"
@@ -80,7 +80,7 @@ def test_an_order_that_waits_can_be_cancelled_although_a_trainer_holds_it(queue,
 def test_an_order_that_no_longer_waits_cannot_be_taken_back(queue, state):
     order = queue.order(RENAME).task.id
     claim = queue.claim("w1", 0)
-    queue.update(order, TaskChange(state=state), claim)
+    queue.report(claim, TaskChange(state=state))
     for again in (False, True):
         with pytest.raises(OrderGiven, match=r"activate an older version to undo it"):
             queue.remove(order, again=again)

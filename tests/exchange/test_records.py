@@ -3,15 +3,8 @@ import math
 import orjson
 import pytest
 
-from exchange.records import (
-    BackboneRecord,
-    FileRecord,
-    Manifest,
-    Sample,
-    TaskChange,
-    samples_from_json,
-    samples_to_json,
-)
+from exchange.manifests import BackboneRecord, FileRecord, Manifest
+from exchange.records import Sample, TaskChange, samples_from_json, samples_to_json
 
 
 def manifest(**changes):

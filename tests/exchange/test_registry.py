@@ -16,7 +16,7 @@ from exchange.errors import (
     VersionNotFound,
 )
 from exchange.lease import Lease
-from exchange.records import BackboneRecord, Canary
+from exchange.manifests import BackboneRecord, Canary
 from tests.exchange.publishing import files_of, publish, publish_chain
 
 

@@ -20,7 +20,7 @@ def forgetting(queue, samples):
     """A learned task that is to be forgotten."""
     task = queue.submit("pets", samples).task
     claim = queue.claim("w1", 0)
-    queue.update(task.id, TaskChange(state=TaskState.CONSOLIDATED), claim)
+    queue.report(claim, TaskChange(state=TaskState.CONSOLIDATED))
     queue.finish(claim)
     for _ in range(2):
         assert queue.remove(task.id).state is TaskState.FORGETTING
@@ -33,7 +33,7 @@ def test_an_order_to_forget_is_delivered_once_and_needs_no_images(queue, samples
     assert queue.depth() == 1
     claim = queue.claim("w1", 0)
     assert (claim.task.id, claim.task.state, claim.samples) == (forgetting.id, TaskState.FORGETTING, ())
-    queue.update(forgetting.id, TaskChange(state=TaskState.FORGOTTEN), claim)
+    queue.report(claim, TaskChange(state=TaskState.FORGOTTEN))
     queue.finish(claim)
     assert queue.remove(forgetting.id).state is TaskState.FORGOTTEN
     assert queue.depth() == 0
@@ -46,7 +46,7 @@ def test_what_was_taken_back_can_be_ordered_to_be_forgotten_again(queue, samples
         assert queue.remove(task.id, again=True).state is TaskState.FORGETTING
     claim = queue.claim("w1", 0)
     assert (claim.task.id, claim.task.state) == (task.id, TaskState.FORGETTING)
-    queue.update(task.id, TaskChange(state=TaskState.FORGOTTEN), claim)
+    queue.report(claim, TaskChange(state=TaskState.FORGOTTEN))
     queue.finish(claim)
     assert queue.depth() == 0
 
@@ -75,7 +75,7 @@ def test_a_task_removed_while_it_is_learned_is_withdrawn_and_forgotten(queue, sa
     learning = queue.claim("w1", 0)
     assert queue.remove(task.id).state is TaskState.FORGETTING
     with pytest.raises(TaskWithdrawn):
-        queue.update(task.id, TaskChange(state=TaskState.SERVED), learning)
+        queue.report(learning, TaskChange(state=TaskState.SERVED))
     queue.fail(learning, "no")
     assert queue.get(task.id).state is TaskState.FORGETTING
     order = queue.claim("w1", 0)

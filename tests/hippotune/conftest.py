@@ -18,7 +18,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from exchange.records import BackboneRecord, Manifest
+from exchange.manifests import BackboneRecord, Manifest
 from exchange.shelf import Shelf
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Limits, digits

@@ -21,9 +21,10 @@ import torch
 from PIL import Image
 
 from exchange.connection import connect
-from exchange.queue import TaskQueue
-from exchange.records import BackboneRecord, Draft, Manifest, TaskState
+from exchange.manifests import BackboneRecord, Draft, Manifest
+from exchange.records import TaskState
 from exchange.registry import Registry
+from exchange.work import WorkQueue
 from model.backbone import Backbone, load_backbone
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
@@ -46,7 +47,7 @@ class Running:
     config: ServiceConfig
     client: httpx.Client
     services: Services
-    queue: TaskQueue
+    queue: WorkQueue
     registry: Registry
     backbone: Backbone
 
@@ -104,7 +105,7 @@ def running(config: ServiceConfig, unready_s: float = 0.0, ready: str = "/readyz
         services: Services = app.state.services
         redis = connect(config.redis_url)
         registry = Registry(redis, config.store / "versions", config.queue.prefix)
-        queue = TaskQueue(redis, services.blobs, config.queue)
+        queue = WorkQueue(redis, services.blobs, config.queue)
         with httpx.Client(base_url=url, timeout=WAIT_S) as client:
             wait_for(lambda: client.get(ready).is_success)
             yield Running(url, config, client, services, queue, registry, load_backbone(config.backbone))
@@ -270,7 +271,7 @@ def problem(response: httpx.Response, status: int, field: str, allowed: str) -> 
     assert any(field in error["field"] and allowed in error["allowed"] for error in document["errors"])
 
 
-def cancel_queued(queue: TaskQueue) -> None:
+def cancel_queued(queue: WorkQueue) -> None:
     """Leave no task that waits."""
     for task in queue.newest():
         if task.state == TaskState.QUEUED:

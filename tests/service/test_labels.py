@@ -153,7 +153,7 @@ def test_the_same_order_with_the_same_key_is_the_same_task_even_once_it_is_done(
     assert labelled.client.delete("/labels/zebra", headers=key).status_code == 422
     claim = labelled.queue.claim("test", 0)
     assert claim is not None
-    labelled.queue.update(first["id"], TaskChange(TaskState.CONSOLIDATED, progress=1.0), claim)
+    labelled.queue.report(claim, TaskChange(TaskState.CONSOLIDATED, progress=1.0))
     labelled.queue.finish(claim)
     done = labelled.client.patch("/labels/zebra", json=body, headers=key)
     assert (done.status_code, done.json()["id"], done.json()["state"]) == (202, first["id"], "consolidated")

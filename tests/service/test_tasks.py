@@ -170,7 +170,7 @@ def test_delete_cancels_what_is_queued_and_orders_what_was_learned_to_be_forgott
     assert accepted.headers["location"] == f"/tasks/{learned}"
     order = taught.queue.claim("test", 0)
     assert order is not None
-    taught.queue.update(learned, TaskChange(state=TaskState.FORGOTTEN), order)
+    taught.queue.report(order, TaskChange(state=TaskState.FORGOTTEN))
     taught.queue.finish(order)
     done = taught.client.delete(f"/tasks/{learned}")
     assert (done.status_code, done.json()["state"]) == (200, "forgotten")

@@ -24,9 +24,11 @@ from redis import Redis
 
 from exchange.blobs import BlobStore
 from exchange.lease import Lease
-from exchange.queue import QueueConfig, TaskQueue
-from exchange.records import LabelChange, Manifest, Sample, TaskRecord, TaskState
+from exchange.manifests import Manifest
+from exchange.queue import QueueConfig
+from exchange.records import LabelChange, Sample, TaskRecord, TaskState
 from exchange.registry import Registry
+from exchange.work import WorkQueue
 from model.backbone import load_backbone
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
@@ -66,7 +68,7 @@ class Bench:
 
     def __init__(self, redis: Redis, url: str, root: Path, weights: Path) -> None:
         self.root = root
-        self.queue = TaskQueue(redis, BlobStore(root / "blobs"), QUEUE)
+        self.queue = WorkQueue(redis, BlobStore(root / "blobs"), QUEUE)
         self.registry = Registry(redis, root / "versions")
         self.spec = BackboneSpec("test_vit2", weights, 32)
         self.url = url

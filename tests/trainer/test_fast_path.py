@@ -19,16 +19,16 @@ from .bench import Bench
 def test_a_task_served_by_a_trainer_that_could_not_say_so_is_told_with_its_version(
     bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, update = bench.submit(first), bench.queue.update
+    task, report = bench.submit(first), bench.queue.report
 
-    def cut_off(task: str, change: TaskChange, claim: Claim) -> None:
+    def cut_off(claim: Claim, change: TaskChange) -> None:
         if change.state is TaskState.SERVED:
             raise ExchangeUnavailable("gone right after a version was published")
-        update(task, change, claim)
+        report(claim, change)
 
     with bench.term() as term:
         with monkeypatch.context() as patch:
-            patch.setattr(bench.queue, "update", cut_off)
+            patch.setattr(bench.queue, "report", cut_off)
             with pytest.raises(ExchangeUnavailable):
                 term.accept_waiting(block_ms=0)
         [claim] = term.claims.waiting

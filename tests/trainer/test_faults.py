@@ -20,8 +20,9 @@ from structlog.testing import capture_logs
 
 from exchange.connection import connect
 from exchange.embedded import EmbeddedRedis
+from exchange.manifests import BackboneRecord, Draft
 from exchange.queue import QueueConfig
-from exchange.records import BackboneRecord, Draft, TaskRecord, TaskState
+from exchange.records import TaskRecord, TaskState
 from trainer import term
 from trainer.epochs import TaskTraining
 from trainer.task import Task

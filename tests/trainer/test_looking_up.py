@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from exchange.records import Manifest, TaskState
+from exchange.manifests import Manifest
+from exchange.records import TaskState
 from trainer import promotion as promotions
 from trainer import term as terms
 from trainer.claims import Abandoned

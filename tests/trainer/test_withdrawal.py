@@ -59,7 +59,7 @@ def test_a_correction_whose_order_is_delivered_twice_is_forgotten(
         assert "zebra" in term.knowledge.base.state.labels
         bench.queue.remove(made)
         with monkeypatch.context() as patch:
-            patch.setattr(bench.queue, "update", killed)  # once a version without it is published
+            patch.setattr(bench.queue, "report", killed)  # once a version without it is published
             with pytest.raises(KeyboardInterrupt):
                 term.accept_waiting(block_ms=0)
     with bench.term() as term:
