@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from model.checkpoint import Checkpoint
 from service.config import ServiceConfig
-from tests.service.support import picture, random_version, running, serving, wait_for
+from tests.service.support import WAIT_S, picture, random_version, running, serving, wait_for
 
 PNG = {"Content-Type": "image/png"}
 
@@ -167,7 +167,7 @@ def test_a_stop_ends_an_export_that_a_version_waits_for_and_refuses_nothing(
         monkeypatch.setattr(server.services.runtime, "prepare", export)
         monkeypatch.setattr(server.services.runtime, "close", closed.set)
         server.publish(random_version(server.backbone, ("cat", "dog")))
-        assert begun.wait(10)
+        assert begun.wait(WAIT_S)
     assert "version refused" not in [line["event"] for line in lines]
 
 

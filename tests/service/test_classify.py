@@ -13,7 +13,16 @@ import pytest
 
 from service.config import ServiceConfig
 from service.decode import decode
-from tests.service.support import Running, flat_png, many_scans, picture, random_version, running, wait_for
+from tests.service.support import (
+    WAIT_S,
+    Running,
+    flat_png,
+    many_scans,
+    picture,
+    random_version,
+    running,
+    wait_for,
+)
 
 PNG = {"Content-Type": "image/png"}
 
@@ -170,8 +179,10 @@ def test_explain_tells_how_each_query_moved(server: Running) -> None:
 
 
 def test_a_request_that_cannot_be_answered_in_time_is_504(server: Running) -> None:
-    held = server.services.engine.call(lambda: __import__("time").sleep(0.3))
+    released = threading.Event()
+    held = server.services.engine.call(lambda: released.wait(WAIT_S) and None)
     response = server.client.post("/classify?timeout_ms=50", content=picture(), headers=PNG)
+    released.set()
     assert response.status_code == 504
     assert response.headers["content-type"] == "application/problem+json"
     held.result()
@@ -188,14 +199,14 @@ def test_decoding_is_waited_for_no_longer_than_anything_else(
 
     def slow(data: bytes, *rest: Any) -> Any:
         begun.append(len(data))
-        ended.wait(10)
+        ended.wait(WAIT_S)
         return decode(data, *rest)
 
     monkeypatch.setattr("service.scoring.decode", slow)
     files = [("files", (str(index), picture(index))) for index in range(4)]
-    response = server.client.post("/classify?timeout_ms=50", files=files)
+    response = server.client.post("/classify?timeout_ms=1000", files=files)  # by then the first has begun
     assert response.status_code == 504
-    assert response.json()["detail"] == "no answer within 50 ms"
+    assert response.json()["detail"] == "no answer within 1000 ms"
     assert server.services.metrics.queue_depth._value.get() == 0
     server.client.get("/healthz")  # asyncio tells the pool of a cancelled future a turn of its loop later
     ended.set()
@@ -210,7 +221,7 @@ def test_many_images_of_one_request_let_those_of_others_in_between(
     go_on = threading.Event()
 
     def slow(data: bytes, *rest: Any) -> Any:
-        go_on.wait(10)
+        go_on.wait(WAIT_S)
         decoded.append(data)
         return decode(data, *rest)
 

@@ -94,7 +94,7 @@ def unread(server: Running) -> Iterator[str]:
 def test_a_stream_that_nobody_reads_loses_its_place(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(http_connection, "TAKEN_S", 0.5)
+    monkeypatch.setattr(http_connection, "TAKEN_S", 2.0)  # so long that its place is seen to be held before
     with running(config) as server:
         with unread(server) as task:
             wait_for(lambda: server.services.streams.borrowed_tokens == 0)

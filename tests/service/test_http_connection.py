@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -28,8 +29,10 @@ def test_a_head_that_trickles_is_cut_off(server: Running, monkeypatch: pytest.Mo
                 break
             except TimeoutError:
                 continue
-            except ConnectionError:
+            except ConnectionError:  # of a byte that crossed the answer, which has come all the same
                 break
+        open_socket.settimeout(20)
+        received = received or all_of(open_socket)
     problem_in(received, 408)
     alive(server)
 
@@ -147,7 +150,8 @@ def test_a_connection_is_idle_whatever_came_of_a_body_that_was_refused_before(
     with running(replace(config, idle_s=0.5)) as server, connection(server) as open_socket:
         open_socket.sendall(REFUSED)
         problem_in(one_answer(open_socket), 415)
-        open_socket.sendall(bytes(sent))
+        with suppress(ConnectionError):  # a slow client sends into what is closed by then
+            open_socket.sendall(bytes(sent))
         assert all_of(open_socket) == b"", "the server closes"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
@@ -21,7 +20,7 @@ from service.engine import Engine
 from service.metrics import Metrics
 from service.pace import Pace
 from service.snapshot import Served
-from tests.service.support import Running, picture, random_version, running, wait_for
+from tests.service.support import WAIT_S, Running, picture, random_version, running, wait_for
 
 PNG = {"Content-Type": "image/png"}
 NAMES = (
@@ -138,15 +137,17 @@ def test_a_stop_finishes_what_is_under_way_and_ends_event_streams(config: Servic
         server.serve(random_version(server.backbone, ("cat", "dog")))
         made = server.client.post("/tasks", files={"files": ("a", picture())}, data={"labels": ["cat"]})
         held = threading.Event()
-        server.services.engine.call(lambda: held.wait(20) and None)
+        server.services.engine.call(lambda: held.wait(WAIT_S) and None)
 
         def slow() -> None:
-            ends.append(httpx.post(f"{server.url}/classify", content=picture(), headers=PNG).status_code)
+            asked = httpx.post(f"{server.url}/classify", content=picture(), headers=PNG, timeout=WAIT_S)
+            ends.append(asked.status_code)
 
         following = threading.Event()
 
         def follow() -> None:
-            with httpx.stream("GET", f"{server.url}/tasks/{made.json()['id']}/events") as stream:
+            events = f"{server.url}/tasks/{made.json()['id']}/events"
+            with httpx.stream("GET", events, timeout=WAIT_S) as stream:
                 for _ in stream.iter_bytes():
                     following.set()
             ends.append(following.is_set())
@@ -154,14 +155,14 @@ def test_a_stop_finishes_what_is_under_way_and_ends_event_streams(config: Servic
         threads = [threading.Thread(target=work) for work in (slow, follow)]
         for thread in threads:
             thread.start()
-        assert following.wait(20)
+        assert following.wait(WAIT_S)
         wait_for(lambda: server.services.metrics.queue_depth._value.get() == 1)
         server.services.lifecycle.draining = True
         assert server.client.get("/readyz").status_code == 503
         assert server.client.post("/classify", content=picture(), headers=PNG).status_code == 503
         held.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(WAIT_S)
     assert sorted(map(str, ends)) == ["200", "True"]
 
 
@@ -178,14 +179,16 @@ def test_before_it_closes_it_answers_and_is_not_ready(config: ServiceConfig) -> 
     seen: list[tuple[int, int, int]] = []
 
     def look() -> None:
-        with suppress(httpx.TransportError):
-            while True:
-                ready = httpx.get(f"{server.url}/readyz").status_code
-                asked = httpx.post(f"{server.url}/classify", content=picture(), headers=PNG).status_code
-                model = httpx.get(f"{server.url}/v2/models/hippotune/ready").status_code
+        """Until it has seen enough: what is asked in the instant of the end may be turned away."""
+        limits = httpx.Limits(max_keepalive_connections=0)  # a new connection each time, as from a balancer
+        with httpx.Client(base_url=server.url, limits=limits, timeout=WAIT_S) as client:
+            while [ready for ready, _, _ in seen].count(503) < 2:
+                ready = client.get("/readyz").status_code
+                asked = client.post("/classify", content=picture(), headers=PNG).status_code
+                model = client.get("/v2/models/hippotune/ready").status_code
                 seen.append((ready, asked, model))
 
-    with running(config, unready_s=1.0) as server:
+    with running(config, unready_s=2.0) as server:
         server.serve(random_version(server.backbone, ("cat", "dog")))
         looking = threading.Thread(target=look)
         looking.start()
@@ -251,7 +254,7 @@ def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
     with running(replace(config, queue_images=1, max_classify_files=1)) as server:
         server.serve(random_version(server.backbone, ("cat", "dog")))
         held = threading.Event()
-        server.services.engine.call(lambda: held.wait(10) and None)
+        server.services.engine.call(lambda: held.wait(WAIT_S) and None)
         first = threading.Thread(
             target=server.client.post, args=("/classify",), kwargs={"content": picture(), "headers": PNG}
         )
@@ -260,7 +263,7 @@ def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
 
         host, port = server.url.removeprefix("http://").split(":")
         for path in (b"/classify", b"/v2/models/hippotune/infer"):
-            with socket.create_connection((host, int(port)), timeout=10) as open_socket:
+            with socket.create_connection((host, int(port)), timeout=WAIT_S) as open_socket:
                 head = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\n"
                 open_socket.sendall(head % path)
                 received = open_socket.recv(65_536)

@@ -45,7 +45,7 @@ def own(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 def test_metrics_come_and_leave_out_what_cannot_be_seen(config: ServiceConfig, own: EmbeddedRedis) -> None:
     with running(replace(config, redis_url=own.url)) as server:
         server.serve(random_version(server.backbone, ("cat", "dog")))
-        assert "hippotune_task_state{" in server.client.get("/metrics").text
+        wait_for(lambda: "hippotune_task_state{" in server.client.get("/metrics").text)
         with hung(own), httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
             text = client.get("/metrics").text
             assert "hippotune_stream_lag NaN\n" in text
@@ -55,13 +55,17 @@ def test_metrics_come_and_leave_out_what_cannot_be_seen(config: ServiceConfig, o
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
             png = {"Content-Type": "image/png"}
             assert client.post("/classify", content=picture(), headers=png).status_code == 200
-        assert "hippotune_task_state{" in server.client.get("/metrics").text
+        wait_for(lambda: "hippotune_task_state{" in server.client.get("/metrics").text)
 
 
 def test_corrections_that_wait_hold_up_nothing_else(config: ServiceConfig, own: EmbeddedRedis) -> None:
     large = picture(size=(900, 900))
     assert len(large) > MultiPartParser.spool_max_size
-    with running(replace(config, redis_url=own.url)) as server, ThreadPoolExecutor(CORRECTIONS) as callers:
+    with (
+        running(replace(config, redis_url=own.url)) as server,
+        httpx.Client(base_url=server.url, timeout=5 * PATIENCE_S) as corrector,
+        ThreadPoolExecutor(CORRECTIONS) as callers,
+    ):
         server.serve(random_version(server.backbone, ("cat", "dog")))
         png = {"Content-Type": "image/png"}
         ids = [
@@ -70,8 +74,7 @@ def test_corrections_that_wait_hold_up_nothing_else(config: ServiceConfig, own: 
         ]
 
         def correct(id_: str) -> int:
-            given = {"id": id_, "label": "cat"}
-            return httpx.post(f"{server.url}/feedback", json=given, timeout=5 * PATIENCE_S).status_code
+            return corrector.post("/feedback", json={"id": id_, "label": "cat"}).status_code
 
         with hung(own), httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
             waiting = [callers.submit(correct, id_) for id_ in ids]

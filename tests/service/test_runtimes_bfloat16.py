@@ -23,7 +23,7 @@ from service.config import ServiceConfig
 from service.runtimes import load
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
-from tests.service.support import picture, random_version, running, wait_for
+from tests.service.support import WAIT_S, picture, random_version, running, wait_for
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
 WHOLE = Budget(3, 0, 4)
@@ -103,7 +103,7 @@ def test_who_asks_for_an_explanation_changes_nobody_elses_answer(config: Service
             assert remembered is not None
             return remembered.teaches
 
-        engine.call(lambda: held.wait(10) and None)
+        engine.call(lambda: held.wait(WAIT_S) and None)
         asked = [pool.submit(ask, query) for query in ("", "?explain=true", "")]
         wait_for(lambda: len(engine._waiting) == 3)
         held.set()

@@ -40,7 +40,7 @@ def test_what_start_up_left_is_never_searched_for_garbage_again() -> None:
 def test_no_body_waits_for_its_head_to_be_acknowledged() -> None:
     app = FastAPI()
     app.state.lifecycle, app.state.metrics = Lifecycle(), Metrics()
-    server = OwnProcessServer(app, host="127.0.0.1", port=0, idle_s=5)
+    server = OwnProcessServer(app, host="127.0.0.1", port=0, idle_s=3600)
     with socket.create_server(("127.0.0.1", 0)) as door:  # as `hippotune up` makes it
         thread = threading.Thread(target=server.run, args=([door],))
         thread.start()

@@ -20,7 +20,7 @@ from exchange.records import TaskChange, TaskState
 from service.config import MIB, ServiceConfig
 from service.routes import events
 from tests.exchange.stored import path_of
-from tests.service.support import Running, archived, picture, random_version, running, wait_for
+from tests.service.support import WAIT_S, Running, archived, picture, random_version, running, wait_for
 
 FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
 LABELS = {"labels": ["dog", "cat", "dog"]}
@@ -99,11 +99,11 @@ def test_what_a_key_has_made_is_found_without_decoding_or_storing_anything(confi
         for _ in range(server.services.threads):
             server.services.decoders.submit(held.wait)
         try:
-            assert submit(server, headers=key, timeout=5).json() == task
-            named = submit(server, headers=key, params={"name": "cat, dog"}, timeout=5)
+            assert submit(server, headers=key).json() == task
+            named = submit(server, headers=key, params={"name": "cat, dog"})
             assert named.json() == task, "as it is named where no name is given"
             for other in ({"params": {"name": "pets"}}, {"data": {"labels": ["dog", "cat", "cat"]}}):
-                arguments = {"files": FILES, "data": LABELS, "headers": key, "timeout": 5, **other}
+                arguments = {"files": FILES, "data": LABELS, "headers": key, **other}
                 assert server.client.post("/tasks", **arguments).status_code == 422
         finally:
             held.set()
@@ -137,11 +137,11 @@ def test_a_key_is_taken_from_the_first_byte_of_its_body_on(taught: Running) -> N
 
     def slowly() -> Iterator[bytes]:
         yield body[:100]
-        again.wait(10)
+        again.wait(3 * WAIT_S)
         yield body[100:]
 
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(httpx.post, f"{taught.url}/tasks", content=slowly(), headers=key)
+        first = pool.submit(httpx.post, f"{taught.url}/tasks", content=slowly(), headers=key, timeout=WAIT_S)
         while not taught.queue.redis.exists(taught.queue.keys.handling("two")):
             time.sleep(0.01)
         early = taught.client.post("/tasks", content=body, headers=key)
@@ -283,10 +283,10 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
 
     listener = threading.Thread(target=listen)
     listener.start()
-    assert told.wait(10)
+    assert told.wait(WAIT_S)
     taught.queue.update(task, TaskChange(state=TaskState.LEARNING, progress=0.5, metrics={"loss": 0.25}))
     taught.queue.update(task, TaskChange(state=TaskState.CONSOLIDATED, progress=1.0))
-    listener.join(10)
+    listener.join(WAIT_S)
     assert not listener.is_alive()
     assert [event["state"] for event in seen] == ["queued", "learning", "consolidated"]
     assert seen[-1]["progress"] == 1

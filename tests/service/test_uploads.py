@@ -19,7 +19,17 @@ from service.lifecycle import Lifecycle
 from service.problems import Problem
 from service.scoring import INLINE_BYTES
 from service.uploads import Upload
-from tests.service.support import PX, Running, archived, flat_png, picture, running, wait_for, zipped
+from tests.service.support import (
+    PX,
+    WAIT_S,
+    Running,
+    archived,
+    flat_png,
+    picture,
+    running,
+    wait_for,
+    zipped,
+)
 
 
 @pytest.fixture
@@ -210,10 +220,11 @@ def test_a_request_waits_for_no_image_of_a_task_that_is_not_being_decoded(
     """However many tasks come, each of which has an image to look at as soon as its last one was."""
     decoded: list[str] = []
     waiting: list[str] = []
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def slow(*args: Any) -> Any:
-        go_on.wait(10)
+        begun.set()
+        go_on.wait(WAIT_S)
         decoded.append(args[-1])
         return decode(*args)
 
@@ -231,7 +242,7 @@ def test_a_request_waits_for_no_image_of_a_task_that_is_not_being_decoded(
     assert len(large) > INLINE_BYTES
     with ThreadPoolExecutor() as pool:
         tasks = [pool.submit(submit, seed) for seed in range(4)]
-        wait_for(lambda: len(waiting) == 12)
+        wait_for(lambda: len(waiting) == 12 and begun.is_set())
         asked = pool.submit(taught.client.post, "/classify", content=large)
         wait_for(lambda: engine.admitted == 1)
         assert taught.client.get("/healthz").is_success  # the event loop has handed it on

@@ -32,7 +32,7 @@ from service.records import VersionList
 from service.runtimes.base import Classifier, Output
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
-from tests.service.support import Running, picture, random_version, running, serving, wait_for
+from tests.service.support import WAIT_S, Running, picture, random_version, running, serving, wait_for
 
 PNG = {"Content-Type": "image/png"}
 
@@ -154,9 +154,9 @@ def test_swaps_under_load_lose_nothing_and_mix_nothing(config: ServiceConfig) ->
         asking = [pool.submit(ask_until, stop, server.url, caller == 3, answers) for caller in range(4)]
         try:
             for number in range(1, 9):
-                answered = len(answers)
                 names[server.serve(numbered(server, number)).version] = number
-                while len(answers) < answered + 4 and not any(caller.done() for caller in asking):
+                answered = len(answers)
+                while len(answers) < answered + 5 and not any(caller.done() for caller in asking):
                     time.sleep(0.01)
         finally:
             stop.set()
@@ -171,7 +171,7 @@ def test_swaps_under_load_lose_nothing_and_mix_nothing(config: ServiceConfig) ->
         for result in results:
             number = names[result["version"]]
             assert {p["label"] for p in result["predictions"]} == {f"{name}{number}" for name in "abc"}
-    assert len(seen) > 4
+    assert len(seen) >= 8, "of five answers one at least was asked for after the swap"
 
 
 class Held:
@@ -182,7 +182,7 @@ class Held:
 
     def classify(self, pixels: NDArray[np.uint8], budgets: Sequence[Budget], explain: bool) -> Output:
         self.began.set()
-        assert self.let.wait(10)
+        assert self.let.wait(WAIT_S)
         return self.own.classify(pixels, budgets, explain)
 
 
@@ -194,7 +194,7 @@ def test_a_pass_that_outlives_its_version_does_not_bring_its_figures_back(config
         held = Held(served.snapshot.classifier)
         served.snapshot = replace(served.snapshot, classifier=held)
         asked = pool.submit(server.client.post, "/classify", content=picture(), headers=PNG)
-        assert held.began.wait(10)
+        assert held.began.wait(WAIT_S)
         new = server.serve(random_version(server.backbone, ("cat", "dog"), seed=1)).version
         held.let.set()
         assert asked.result().json()["version"] == old
@@ -349,7 +349,7 @@ def test_whoever_came_while_there_were_labels_is_answered_when_there_are_none(co
     with running(config) as server, ThreadPoolExecutor() as pool:
         server.serve(random_version(server.backbone, ("cat", "dog")))
         released = threading.Event()
-        server.services.engine.call(lambda: released.wait(10) and None)
+        server.services.engine.call(lambda: released.wait(WAIT_S) and None)
         waiting = pool.submit(server.client.post, "/classify", content=picture(), headers=PNG)
         wait_for(lambda: server.services.metrics.queue_depth._value.get() == 1)
         server.publish(random_version(server.backbone, ()))
