@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+PATIENCE_MS = 20_000
+"""For what a page is expected to show, on a machine that has other work."""
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -23,6 +26,7 @@ def find_chromium() -> str | None:
 @contextmanager
 def browser() -> Iterator[Browser]:
     """Raises playwright's Error when Chromium cannot be started."""
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         yield started
