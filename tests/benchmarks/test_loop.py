@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 pytest.importorskip("onnxruntime", reason="the onnx runtime comes with the extras cpu and gpu")
 pytest.importorskip("onnxscript", reason="the onnx runtime comes with the extras cpu and gpu")
 
+from benchmarks import loop
 from benchmarks.loop import compare, multiply_adds
 from model.budget import Budget
 from model.deliberation import LoopConfig
 from service.runtimes.base import Output
+from tests.benchmarks.clock import stop_the_clock
 
 
 class Sleeper:
@@ -30,11 +32,12 @@ class Sleeper:
         return Output(nothing, np.ones(len(pixels), np.float32), nothing.astype(np.int64), nothing, ())
 
 
-def test_the_ratio_is_that_of_the_two_times() -> None:
+def test_the_ratio_is_that_of_the_two_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_the_clock(monkeypatch, loop)
     cost = compare(Sleeper(0.002), Sleeper(0.004), px=8, batch=2, budget=Budget(), seconds=0)
     assert cost.rounds == 20
-    assert cost.ratio == pytest.approx(2, rel=0.3)
-    assert cost.looped_ms > cost.plain_ms
+    assert cost.ratio == pytest.approx(2)
+    assert (cost.plain_ms, cost.looped_ms) == pytest.approx((2, 4))
 
 
 @pytest.mark.slow
