@@ -124,7 +124,6 @@ def test_the_images_sent_are_what_they_are_said_to_be() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # a process that imports torch, on a machine that may have other work
 def test_our_server_answers_with_the_model_it_is_given(tmp_path: Path) -> None:
     weights = weights_file(tmp_path / "vit.safetensors")
     with EmbeddedRedis(tmp_path / "redis") as redis:

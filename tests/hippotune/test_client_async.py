@@ -27,7 +27,7 @@ def submit_pairs(client: AsyncClient, image: Path) -> Awaitable[object]:
     return client.submit([(image, "0")])
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("send", [AsyncClient.classify, classify_many, submit_pairs])
 def test_others_run_while_the_async_twin_reads_a_file(
     send: Callable[[AsyncClient, Path], Awaitable[object]], tmp_path: Path
@@ -59,12 +59,12 @@ class HeldUp:
 
     @contextmanager
     def as_archive(self, source: Path) -> Iterator[tuple[Path, str]]:
-        assert self.may_pack.wait(10)
+        assert self.may_pack.wait(60)
         with as_archive(source) as (archive, media):
             self.packed.append(archive)
             yield archive, media
             self.leaving.set()
-            assert self.may_leave.wait(10)
+            assert self.may_leave.wait(60)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_others_run_while_the_async_twin_packs(tree: Path, held_up: HeldUp) -> N
             sending = asyncio.ensure_future(nobody.submit(tree))
             await asyncio.sleep(0)
             held_up.may_pack.set()
-            await asyncio.to_thread(held_up.leaving.wait, 10)
+            await asyncio.to_thread(held_up.leaving.wait, 60)
             held_up.may_leave.set()
             with pytest.raises(Unreachable):
                 await sending

@@ -30,7 +30,7 @@ from service.runtimes.torch import TorchRuntime
 from tests.service.flat_graphs import FlatGraphs, flat_version
 
 LOOP = LoopConfig(layers=(1, 3), tmax=3, alpha=0.4, topk=4)
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # exporting takes minutes on a busy machine
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
