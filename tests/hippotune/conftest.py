@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Limits, digits
 
 ROOT = Path(__file__).parents[2]
+WAIT_S = 120
 SMALL = (
     "--px",
     "32",
@@ -41,6 +43,8 @@ SMALL = (
     "2",
     "--threads",
     "1",
+    "--keep-versions",
+    "1000",  # what a server learned first is still there, however many tests share it
 )
 
 
@@ -106,6 +110,15 @@ def process_of(process: subprocess.Popen[Any], store: Path, command: str) -> int
 def trainer_of(process: subprocess.Popen[Any], store: Path) -> int:
     """Pid of the trainer, 0 while there is none."""
     return process_of(process, store, "train")
+
+
+def settle(running: Up) -> None:
+    """Until nothing is being learned, whatever tests before left to be."""
+    deadline = time.monotonic() + WAIT_S
+    with Client(running.address) as client:
+        while not all(task.ended for task in client.tasks()):
+            assert time.monotonic() < deadline, "still learning"
+            time.sleep(0.05)
 
 
 def learned_elsewhere(store: Path) -> None:

@@ -24,7 +24,7 @@ from hippotune.demo.data import DemoTask
 from hippotune.main import application
 from hippotune.settings import Settings
 from model.merging import LEAST_KEEP
-from tests.hippotune.conftest import ROOT, Up, clean_environment, hippotune
+from tests.hippotune.conftest import ROOT, Up, clean_environment, hippotune, settle
 
 
 def told(result: subprocess.CompletedProcess[str]) -> object:
@@ -139,6 +139,7 @@ def test_whether_the_loop_is_alive_is_told_to_people_and_to_prometheus(server: U
 
 def test_while_the_store_is_away_nobody_is_told_that_there_are_no_versions(server: Up) -> None:
     folder = server.store / "versions"
+    settle(server)  # a version published meanwhile would make the folder anew
     away = folder.rename(server.store / "away")
     try:
         listed = hippotune("versions", "--url", server.address)

@@ -13,7 +13,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from typer.testing import CliRunner
 
 from hippotune.client import Client
 from hippotune.main import application
-from tests.hippotune.conftest import ROOT, Starter, Up, clean_environment
+from tests.hippotune.conftest import ROOT, WAIT_S, Starter, Up, clean_environment, settle
 from trainer.config import LearnerConfig
 
 PAGES = [
@@ -48,7 +47,6 @@ ELSEWHERE = {
     'session = InferenceSession("flowers.onnx")': "test_export.py runs it on the file exported",
     "python -m": "measurements take minutes; tests/benchmarks has their parts",
 }
-WAIT_S = 60
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def test_what_can_run_here_runs(block: Block, documented: Up, desk: Path) -> Non
     assert result.returncode == 0, result.stdout + result.stderr
     problem = '"status":4' in result.stdout or '"status":5' in result.stdout  # curl alone does not mind one
     assert not problem, result.stdout
-    settle(documented)
+    settle(documented)  # a reader does not type as fast as a test
 
 
 def test_the_answer_that_readme_shows_is_what_a_new_service_gives(
@@ -158,15 +156,6 @@ def environment(running: Up) -> dict[str, str]:
         "HOME": str(running.store),
     }
     return clean_environment() | ours | {"PATH": path}
-
-
-def settle(running: Up) -> None:
-    """Until nothing is being learned: a reader does not type as fast as a test."""
-    deadline = time.monotonic() + WAIT_S
-    with Client(running.address) as client:
-        while not all(task.ended for task in client.tasks()):
-            assert time.monotonic() < deadline, "still learning"
-            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("block", [block for block in ALL if block.elsewhere], ids=str)

@@ -25,12 +25,12 @@ MODULE, MAIN = PROJECT["scripts"]["hippotune"].split(":")
 def test_an_interrupted_command_is_130(server: Up) -> None:
     command = [sys.executable, "-m", "hippotune", "bench", "--requests", "100000", "--url", server.address]
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a shell's background job hears none
-    before = answers(server)
+    before = answers(server, "/classify")
     process = subprocess.Popen(
         command, cwd=ROOT, env=clean_environment(), stderr=subprocess.PIPE, preexec_fn=heard
     )
     try:
-        while answers(server) == before and process.poll() is None:
+        while answers(server, "/classify") == before and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
@@ -85,16 +85,17 @@ def test_whoever_stops_waiting_is_told_how_to_go_on(
     arguments = ("submit", str(tmp_path), "--name", name, "--wait", "--url", server.address)
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # as above
     assert trainer, "0 would be this process and all beside it"
+    before = answers(server, "/tasks/{id}")
     os.kill(trainer, signal.SIGSTOP)
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "hippotune", *arguments],
             cwd=ROOT, env=clean_environment(), stderr=subprocess.PIPE, text=True, preexec_fn=heard,
         )  # fmt: skip
-        while not (known := [task.id for task in client.tasks() if task.name == name]):
+        while answers(server, "/tasks/{id}") == before:  # until its answer has come, and the waiting begun
             assert process.poll() is None
             time.sleep(0.05)
-        time.sleep(1)  # its answer has come, and the waiting begun
+        known = [task.id for task in client.tasks() if task.name == name]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     finally:
@@ -104,7 +105,9 @@ def test_whoever_stops_waiting_is_told_how_to_go_on(
     assert client.wait(known[0]).state == "consolidated"
 
 
-def answers(server: Up) -> str:
+def answers(server: Up, route: str) -> str:
+    """How many a server has given."""
     text = httpx.get(f"{server.address}/metrics").text
-    found = re.search(r'request_duration_seconds_count\{code="200",route="/classify"\} (\S+)', text)
+    counted = f'request_duration_seconds_count{{code="200",route="{route}"}} '
+    found = re.search(rf"{re.escape(counted)}(\S+)", text)
     return found[1] if found else "0"
