@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from model.pools import Pools
 from trainer import learner as learners
 from trainer.config import LearnerConfig
 from trainer.corrected_features import Correction
+from trainer.fast_path import FastPath
 from trainer.learner import Learner
 from trainer.state import LearnerState
 from trainer.task import Task
@@ -68,6 +70,18 @@ def first() -> Task:
 @pytest.fixture
 def second() -> Task:
     return stripes("t2", ("dog", "elk"), seed=1)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No task is served in part first because the machine has other work."""
+    monkeypatch.setattr(Learner, "begun", partialmethod(Learner.begun, patience_s=60.0))
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task is served as soon as it was taken up, however long the version before took to make."""
+    monkeypatch.setattr(FastPath, "due", True)
 
 
 @pytest.fixture

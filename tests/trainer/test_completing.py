@@ -31,12 +31,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each task is served as soon as it was taken up."""
-    monkeypatch.setattr(FastPath, "due", True)
-
-
-@pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Making a version takes so long that all tasks that wait come together."""
     monkeypatch.setattr(FastPath, "due", False)
@@ -68,7 +62,7 @@ def before_completing(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
     monkeypatch.setattr(FastPath, "complete", acting)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("apart")
 def test_every_task_that_waits_is_served_in_part_before_the_rest_of_any_is_learned(
     bench: Bench, first: Task, second: Task, served: list[dict[str, int]]
 ) -> None:
@@ -84,7 +78,7 @@ def test_every_task_that_waits_is_served_in_part_before_the_rest_of_any_is_learn
     assert served[3] == dict.fromkeys(BOTH, 11)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("apart")
 def test_a_task_that_arrives_while_another_is_completed_does_not_wait_for_it(
     bench: Bench, first: Task, second: Task, served: list[dict[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +91,7 @@ def test_a_task_that_arrives_while_another_is_completed_does_not_wait_for_it(
     assert served[3] == dict.fromkeys(BOTH, 11)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("apart")
 def test_a_task_that_is_taken_back_while_it_is_completed_leaves_nothing(
     bench: Bench, first: Task, second: Task, served: list[dict[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +125,7 @@ def test_a_task_whose_trainer_ends_after_a_part_of_it_was_served_is_learned_as_a
     assert dict(zip(state.labels, state.features.counts.tolist(), strict=True)) == dict.fromkeys(BOTH, 11)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("apart")
 def test_a_task_that_repeats_one_served_in_part_counts_no_image_twice(
     bench: Bench, first: Task, served: list[dict[str, int]]
 ) -> None:

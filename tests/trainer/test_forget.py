@@ -170,6 +170,7 @@ def test_a_task_is_forgotten_in_the_midst_of_its_training(bench: Bench, first: T
     assert list((bench.root / "epochs").iterdir()) == []
 
 
+@pytest.mark.usefixtures("apart")
 def test_what_is_served_between_a_withdrawal_and_its_order_does_not_know_the_task(
     bench: Bench, first: Task, second: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:

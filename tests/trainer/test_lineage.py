@@ -29,6 +29,7 @@ def published(lineage: Lineage, redis: Redis, state: LearnerState) -> int:
     return manifest.version
 
 
+@pytest.mark.usefixtures("apart")
 def test_a_burst_leaves_no_more_versions_than_are_kept_and_all_are_built_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
