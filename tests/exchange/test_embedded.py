@@ -158,3 +158,8 @@ def test_no_server_at_all_is_explained(monkeypatch):
     monkeypatch.setattr(embedded, "_candidates", lambda: iter(()))
     with pytest.raises(ExchangeUnavailable, match="REDIS_URL"):
         find_server()
+
+
+def test_a_folder_may_be_called_anything(tmp_path):
+    with EmbeddedRedis(tmp_path / "a#b?c%41 d") as server, connect(server.url) as client:
+        assert client.ping()
