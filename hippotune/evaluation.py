@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def evaluate(
             advance()
 
     found = gather(answer, len(source.rows), concurrency)
-    labels = [source.labels[row] for row in source.rows]
+    labels = [as_kept(source.labels[row]) for row in source.rows]
     answers = [
         (label, each) for label, each in zip(labels, found, strict=True) if isinstance(each, Classification)
     ]
@@ -123,6 +124,11 @@ def compared(
         classes=tuple(sorted(classes, key=lambda each: (each.right, -each.images, each.label))),
         problems=problems,
     )
+
+
+def as_kept(label: str) -> str:
+    """A label as a server keeps it, however files or tables spell it."""
+    return unicodedata.normalize("NFC", label.removeprefix("\ufeff")).strip()
 
 
 def class_result(label: str, answers: Sequence[Classification]) -> ClassResult:

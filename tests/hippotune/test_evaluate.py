@@ -9,9 +9,10 @@ import pytest
 
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask
-from hippotune.evaluation import compared
+from hippotune.evaluation import as_kept, compared
 from hippotune.output import Exit
 from hippotune.records import Budget, Classification, Prediction, Timings
+from service.text import check_text
 from tests.hippotune.conftest import Up, hippotune
 
 
@@ -103,3 +104,20 @@ def test_images_that_no_one_can_read_are_an_error(server: Up, tmp_path: Path) ->
     result = hippotune("evaluate", tmp_path, "--url", server.address)
     assert result.returncode == Exit.FAILED
     assert "none of 1 images was answered" in result.stderr
+
+
+def test_labels_count_as_a_server_keeps_them(tmp_path: Path, server: Up, tasks: list[DemoTask]) -> None:
+    """Archives of old macOS disks take accents apart, tables leave white space: teaching takes both for one label."""
+    image = tmp_path / "0.png"
+    image.write_bytes(tasks[0].test[0].image)
+    label = tasks[0].test[0].label
+    table = tmp_path / "new.csv"
+    table.write_text(f"path,label\n0.png, {label} \n0.png,cafe\u0301\n", encoding="utf-8")
+    found = json.loads(hippotune("evaluate", table, "--url", server.address, "--json").stdout)
+    assert {each["label"] for each in found["classes"]} == {label, "café"}
+    assert found["untaught"] == ["café"]
+
+
+@pytest.mark.parametrize("label", ["\ufeff cafe\u0301 ", "plain", "\u200dwith marks\u200d"])
+def test_both_ends_spell_a_label_alike(label: str) -> None:
+    assert as_kept(label) == check_text("label", label)
