@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hippotune.defaults import DEFAULTS
 from hippotune.image_files import SUFFIXES, UNKNOWN, labelled_files, media_type
@@ -103,13 +103,21 @@ def manifest(path: Path) -> Source:
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(_readable(file, path))
         for row in reader:
             # DictReader keeps a field too many under None, and gives None for one too few.
             if None in row or None in row.values():
                 told = f"the {len(reader.fieldnames or ())} fields of the header; quote what holds a comma"
                 raise ValueError(f"{path}: line {reader.line_num} does not have {told}")
             yield row
+
+
+def _readable(file: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a file. Raises ValueError for bytes that are no UTF-8."""
+    try:
+        yield from file
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8; save it in that encoding") from None
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -129,7 +137,7 @@ def _column(path: Path, row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _texts(labels: Sequence[Any], name: str, text: Callable[[Any], str] = str) -> list[str]:
     """Labels as text. Raises ValueError for one that is missing: as text it would be a class of its own."""
-    missing = next((row for row, label in enumerate(labels) if label is None), None)
+    missing = next((row for row, label in enumerate(labels) if label is None or not str(label).strip()), None)
     if missing is not None:
         raise ValueError(f"row {missing} of {name}, counted from 0, has no label")
     return [text(label) for label in labels]
@@ -265,10 +273,15 @@ def whole(source: Source) -> Source:
 
 
 def png(picture: Picture) -> bytes:
-    """A picture encoded as PNG, in a mode that servers take. Raises Unfit for fractions, which name no white."""
-    import numpy as np
-    from PIL import Image
+    """A picture encoded as PNG, upright and in a mode that servers take.
 
+    Raises Unfit for fractions, which name no white.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    picture.load()  # which turns a TIFF already
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode == "F":
         raise Unfit("has fractions for pixels, and nothing says which is white; save it in 8 or 16 bits")
     if picture.mode.startswith("I"):  # 16 bits stay 16: Pillow would make all but the darkest white

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from hippotune.image_files import media_type
 from hippotune.packing import Source, Unfit
@@ -249,3 +249,31 @@ def test_rows_without_an_image_are_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(Unfit, match=told):
             source.image(row)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "TIFF"])
+def test_what_a_camera_turned_is_sent_upright(tmp_path: Path, kind: str) -> None:
+    """Its orientation would be lost with its format."""
+    stored = Image.fromarray(np.full((16, 32, 3), (0, 0, 255), dtype=np.uint8))
+    stored.paste((255, 0, 0), (0, 0, 16, 16))
+    orientation = Image.Exif()
+    orientation[ExifTags.Base.Orientation] = 6  # to be turned clockwise, so that its left is up
+    stored.save(tmp_path / "1", kind, exif=orientation)
+    (tmp_path / "list.csv").write_text("path,label\n1,up\n")
+    source = open_source(str(tmp_path / "list.csv"), NOWHERE)
+    sent = Image.open(io.BytesIO(source.load(0))).convert("RGB")
+    assert sent.size == (16, 32)
+    red, _, blue = sent.getpixel((8, 4))  # type: ignore[misc]  # of an RGB image
+    assert red > 200 > 50 > blue
+
+
+def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes("path,label\n0.png,caf\xe9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"list\.csv is no text in UTF-8"):
+        open_source(str(tmp_path / "list.csv"), NOWHERE)
+
+
+def test_a_row_whose_label_is_blank_is_told(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\n0.png,ant\n1.png, \n")
+    with pytest.raises(ValueError, match=r"row 1 of .*list\.csv, counted from 0, has no label"):
+        open_source(str(tmp_path / "list.csv"), NOWHERE)
