@@ -32,9 +32,14 @@ C = TypeVar("C")
 
 
 class Settings(BaseSettings):
-    """Read from the environment; keyword arguments win. Raises pydantic.ValidationError."""
+    """Read from the environment; keyword arguments win. A variable that is empty counts as unset.
 
-    model_config = SettingsConfigDict(env_prefix="HIPPOTUNE_", frozen=True, populate_by_name=True)
+    Raises pydantic.ValidationError.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="HIPPOTUNE_", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
 
     url: Annotated[str, Part.CLIENT, Doc("Address of the server."), AfterValidator(server_address)] = URL
     api_key: Annotated[

@@ -105,3 +105,11 @@ def test_nonsense_is_refused_by_name(name: str, value: str) -> None:
 def test_every_setting_says_whom_it_concerns() -> None:
     for name, field in Settings.model_fields.items():
         assert [item for item in field.metadata if isinstance(item, Part)], name
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_a_variable_that_is_empty_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As templates of .env, compose and Kubernetes write what nobody filled in."""
+    plain = Settings(consumer="one")
+    monkeypatch.setenv(f"HIPPOTUNE_{name.upper()}", "")
+    assert Settings(consumer="one") == plain
