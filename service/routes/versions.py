@@ -32,6 +32,7 @@ WithLabels = Annotated[
 
 @router.get(
     "",
+    dependencies=[Depends(only("labels"))],
     summary="All versions",
     response_model=VersionList,
     responses={

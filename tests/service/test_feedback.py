@@ -162,6 +162,7 @@ def test_a_query_is_not_passed_over(server: Running) -> None:
     correction = {"id": ask(server), "label": "cat"}
     response = server.client.post("/feedback?labels=dog", json=correction)
     problem(response, 422, "labels", "be left out")
+    problem(server.client.get("/versions?label=false"), 422, "label", "labels")
 
 
 @pytest.mark.usefixtures("patient")
