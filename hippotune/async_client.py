@@ -20,7 +20,8 @@ import httpx
 
 from hippotune import calls
 from hippotune.calls import MOST_TASKS, URL, Ask, Call, TaskSource
-from hippotune.checks import authorization, patience, server_address
+from hippotune.checks import patience
+from hippotune.connecting import opened
 from hippotune.image_files import Image
 from hippotune.outcomes import Outcome, Tries
 from hippotune.packing import as_archive
@@ -42,7 +43,7 @@ class AsyncClient:
         self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
     ) -> None:
         self._timeout, self._retries = patience(timeout, retries)
-        self._http = httpx.AsyncClient(base_url=server_address(url), headers=authorization(api_key))
+        self._http = opened(httpx.AsyncClient, url, api_key)
 
     async def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
         """Classify one encoded image within a budget."""
@@ -68,37 +69,36 @@ class AsyncClient:
         """Correct an answer, given itself or by its id: teaches the head, without sending the image again."""
         return await self._run(calls.feedback(answer, label))
 
-    async def task(self, task_id: str) -> Task:
+    async def task(self, task: Task | str) -> Task:
         """One task as it stands."""
-        return await self._run(calls.task(task_id))
+        return await self._run(calls.task(task))
 
     async def tasks(self, state: str | None = None, limit: int = MOST_TASKS) -> list[Task]:
         """The newest tasks, newest first; with `state`, those of the newest 1000 that are in it."""
         return await self._run(calls.tasks(state, limit))
 
-    async def remove(self, task_id: str) -> Task:
+    async def remove(self, task: Task | str) -> Task:
         """Cancel a task that waits or has failed; have one that was learned forgotten: `watch` it until it is."""
-        return await self._run(calls.remove(task_id))
+        return await self._run(calls.remove(task))
 
-    async def retry(self, task_id: str) -> Task:
+    async def retry(self, task: Task | str) -> Task:
         """Queue a failed task again."""
-        return await self._run(calls.retry(task_id))
+        return await self._run(calls.retry(task))
 
-    async def watch(self, task_id: str, timeout: float | None = None) -> AsyncIterator[Task]:
+    async def watch(self, task: Task | str, timeout: float | None = None) -> AsyncIterator[Task]:
         """A task each time it changed, until it ended. Raises TaskUnfinished after `timeout` seconds."""
         seen, deadline = None, Deadline(timeout)
         while seen is None or not seen.ended:
-            if (task := await self.task(task_id)) != seen:
-                yield (seen := task)
+            if (found := await self.task(task)) != seen:
+                yield (seen := found)
             else:
-                await asyncio.sleep(deadline.pause(task))
+                await asyncio.sleep(deadline.pause(found))
 
     async def wait(self, task: Task | str, timeout: float | None = None) -> Task:
         """Wait until a task is consolidated. Raises TaskFailed when it never will be, TaskUnfinished after `timeout`
         seconds.
         """
-        task_id = task if isinstance(task, str) else task.id
-        return learned([seen async for seen in self.watch(task_id, timeout)][-1])
+        return learned([seen async for seen in self.watch(task, timeout)][-1])
 
     async def labels(self, contains: str = "", version: int | None = None) -> AsyncIterator[Label]:
         """The labels that contain a text, sorted, of the version that is served or of another."""

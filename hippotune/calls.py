@@ -168,9 +168,9 @@ def feedback(answer: Classification | str, label: str) -> Call[Task]:
     return Call("POST", "/feedback", _task, headers={"Content-Type": "application/json"}, body=body)
 
 
-def task(task_id: str) -> Call[Task]:
+def task(task: Task | str) -> Call[Task]:
     """One task."""
-    return Call("GET", _task_path(task_id), _task)
+    return Call("GET", _task_path(task), _task)
 
 
 def tasks(state: str | None = None, limit: int = MOST_TASKS) -> Call[list[Task]]:
@@ -183,14 +183,14 @@ def tasks(state: str | None = None, limit: int = MOST_TASKS) -> Call[list[Task]]
     )
 
 
-def remove(task_id: str) -> Call[Task]:
+def remove(task: Task | str) -> Call[Task]:
     """Cancel a task that waits or has failed, or have a learned one forgotten."""
-    return Call("DELETE", _task_path(task_id), _task)
+    return Call("DELETE", _task_path(task), _task)
 
 
-def retry(task_id: str) -> Call[Task]:
+def retry(task: Task | str) -> Call[Task]:
     """Queue a failed task again."""
-    return Call("POST", f"{_task_path(task_id)}/retry", _task)
+    return Call("POST", f"{_task_path(task)}/retry", _task)
 
 
 def labels(contains: str, version: int | None, after: str) -> Call[tuple[int | None, list[Label]]]:
@@ -254,9 +254,9 @@ def ready() -> Call[bool]:
     return Call("GET", "/readyz", lambda answer: answer.is_success)
 
 
-def _task_path(task_id: str) -> str:
+def _task_path(task: Task | str) -> str:
     """An id may be anything that somebody typed. Raises ValueError for nothing."""
-    return f"/tasks/{quote(checks.task_id(task_id), safe='')}"
+    return f"/tasks/{quote(checks.task_id(task), safe='')}"
 
 
 def _label_path(label: str) -> str:

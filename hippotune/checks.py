@@ -7,6 +7,8 @@ import os
 
 import httpx
 
+from hippotune.records import Task
+
 
 def header_value(name: str, value: str) -> str:
     """The value, if a header can hold it. Raises ValueError, which does not tell it: it may be secret."""
@@ -15,8 +17,11 @@ def header_value(name: str, value: str) -> str:
     return value
 
 
-def task_id(value: str) -> str:
-    """The id as it is. Raises ValueError for one that no path can name: nothing, or what a path leaves out."""
+def task_id(task: Task | str) -> str:
+    """The id of a task, or the id as it is. Raises ValueError for one that no path can name: nothing, or what a path
+    leaves out.
+    """
+    value = task if isinstance(task, str) else task.id
     if value in ("", ".", ".."):
         raise ValueError(f"{value!r} is no id of a task")
     return value

@@ -22,7 +22,8 @@ import httpx
 
 from hippotune import calls
 from hippotune.calls import MOST_TASKS, URL, Ask, Call, TaskSource
-from hippotune.checks import authorization, patience, server_address
+from hippotune.checks import patience
+from hippotune.connecting import opened
 from hippotune.image_files import Image
 from hippotune.outcomes import Outcome, Tries
 from hippotune.packing import as_archive
@@ -40,14 +41,16 @@ class Client:
     Retry-After says. `timeout` is in seconds, to connect and to wait for the next bytes of an answer, which a
     server may send one by one; `submit` adds a second for each MiB it sends. None waits for ever. `api_key` is
     what a server with keys asks for; HIPPOTUNE_API_KEY if left out.
-    Raises ValueError for an address or a key that cannot be one, and for a timeout or retries that make no sense.
+    Proxies that the environment names are asked for other machines alone.
+    Raises ValueError for an address or a key that cannot be one, for a timeout or retries that make no sense, and for
+    proxies and certificates of the environment that cannot be used.
     """
 
     def __init__(
         self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
     ) -> None:
         self._timeout, self._retries = patience(timeout, retries)
-        self._connect = partial(httpx.Client, base_url=server_address(url), headers=authorization(api_key))
+        self._connect = partial(opened, httpx.Client, url, api_key)
         self._http, self._process = self._connect(), os.getpid()
 
     def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
@@ -72,40 +75,39 @@ class Client:
         """Correct an answer, given itself or by its id: teaches the head, without sending the image again."""
         return self._run(calls.feedback(answer, label))
 
-    def task(self, task_id: str) -> Task:
+    def task(self, task: Task | str) -> Task:
         """One task as it stands."""
-        return self._run(calls.task(task_id))
+        return self._run(calls.task(task))
 
     def tasks(self, state: str | None = None, limit: int = MOST_TASKS) -> list[Task]:
         """The newest tasks, newest first; with `state`, those of the newest 1000 that are in it."""
         return self._run(calls.tasks(state, limit))
 
-    def remove(self, task_id: str) -> Task:
+    def remove(self, task: Task | str) -> Task:
         """Cancel a task that waits or has failed; have one that was learned forgotten: `watch` it until it is."""
-        return self._run(calls.remove(task_id))
+        return self._run(calls.remove(task))
 
-    def retry(self, task_id: str) -> Task:
+    def retry(self, task: Task | str) -> Task:
         """Queue a failed task again."""
-        return self._run(calls.retry(task_id))
+        return self._run(calls.retry(task))
 
-    def watch(self, task_id: str, timeout: float | None = None) -> Iterator[Task]:
+    def watch(self, task: Task | str, timeout: float | None = None) -> Iterator[Task]:
         """A task each time it changed, until it ended. Raises TaskUnfinished after `timeout` seconds.
 
         That is looked at between two questions to the server, each of which has the patience of the client.
         """
         seen, deadline = None, Deadline(timeout)
         while seen is None or not seen.ended:
-            if (task := self.task(task_id)) != seen:
-                yield (seen := task)
+            if (found := self.task(task)) != seen:
+                yield (seen := found)
             else:
-                time.sleep(deadline.pause(task))
+                time.sleep(deadline.pause(found))
 
     def wait(self, task: Task | str, timeout: float | None = None) -> Task:
         """Wait until a task is consolidated. Raises TaskFailed when it never will be, TaskUnfinished after `timeout`
         seconds.
         """
-        task_id = task if isinstance(task, str) else task.id
-        return learned(list(self.watch(task_id, timeout))[-1])
+        return learned(list(self.watch(task, timeout))[-1])
 
     def labels(self, contains: str = "", version: int | None = None) -> Iterator[Label]:
         """The labels that contain a text, sorted, of the version that is served or of another.

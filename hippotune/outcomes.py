@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from hippotune.connecting import proxy_for
 from hippotune.errors import Refused, Unanswered, Unreachable, unnumbered
 
 Outcome = httpx.Response | httpx.RequestError
@@ -60,7 +61,9 @@ def lost(error: httpx.RequestError) -> Unreachable:
     if isinstance(error, httpx.ReadTimeout):
         return _unanswered(error)
     if isinstance(error, httpx.TransportError):
-        return Unreachable(f"no server answers at {_where(error)}: {unnumbered(error)}")
+        proxy = proxy_for(error.request.url)
+        by = f", asked by the proxy {proxy} that the environment names" if proxy else ""
+        return Unreachable(f"no server answers at {_where(error)}{by}: {unnumbered(error)}")
     return Unreachable(f"{not_ours(error)}: {unnumbered(error)}")
 
 

@@ -113,11 +113,11 @@ def test_what_is_submitted_again_after_it_was_forgotten_is_learned_again(
 ) -> None:
     pairs = [(example.image, f"back {example.label}") for example in tasks[0].train]
     first = client.wait(client.submit(pairs, "back", idempotency_key="back"))
-    assert client.remove(first.id).state == "forgetting"
+    assert client.remove(first).state == "forgetting"
     again = client.wait(client.submit(pairs, "back", idempotency_key="back"))
     assert again.id != first.id
     assert "repeated_images" not in again.metrics
-    assert client.task(first.id).state == "forgotten"
+    assert client.task(first).state == "forgotten"
 
 
 def test_versions_roll_back_and_forward(client: Client) -> None:
@@ -165,7 +165,7 @@ def test_the_async_twin_does_the_same(server: Up, tasks: list[DemoTask], tmp_pat
             assert (await client.wait(task)).state == "consolidated"
             pairs = [(example.image, example.label) for example in tasks[3].train]
             again = await client.submit(pairs, idempotency_key="async")
-            assert (await client.task(again.id)).id == again.id
+            assert (await client.task(again)).id == again.id
             assert again.id in {task.id for task in await client.tasks()}
             [newest] = await client.tasks("consolidated", limit=1)
             assert newest.state == "consolidated"

@@ -153,3 +153,39 @@ def test_an_id_is_one_part_of_a_path(client: Client) -> None:
     for none in ("", ".", ".."):
         with pytest.raises(ValueError, match="is no id of a task"):
             client.remove(none)
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_no_proxy_is_asked_for_this_machine(
+    variable: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As offices set them for what is outside, often without NO_PROXY."""
+    monkeypatch.setenv(variable, proxy)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    with stub(b'{"tasks": []}') as url, Client(url, retries=0) as client:
+        assert client.tasks() == []
+
+
+def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with (
+        Client("http://model.example", retries=0) as client,
+        pytest.raises(Unreachable, match=r"asked by the proxy http://127\.0\.0\.1:9"),
+    ):
+        client.tasks()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_the_environment_names_and_is_not_there_is_told(
+    kind: type[Client | AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+        with pytest.raises(ValueError, match="SSL_CERT_FILE or SSL_CERT_DIR names cannot be read"):
+            kind("https://model.example")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(ValueError, match="names a SOCKS proxy"):
+        kind("https://model.example")
