@@ -74,6 +74,11 @@ class TaskReader:
             for event_id, changed in entries
         ]
 
+    def recorded(self) -> int:
+        """Tasks of which there is a record, ended or not."""
+        with reaching_redis():
+            return int(self.redis.zcard(self.keys.tasks))
+
     def depth(self) -> int:
         """Tasks that wait or are being learned."""
         with reaching_redis():

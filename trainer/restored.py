@@ -18,10 +18,11 @@ def restore_records(queue: TaskQueue, registry: Registry, base: Base, keep: int)
     """Make records of the newest `keep` tasks learned for good, unless the newest of them has one.
 
     That one comes last, so that whoever is killed on the way begins again. Names are lost, and so are metrics.
+    Where as many records are kept as may be, its own was dropped for newer ones, be they all of corrections or orders.
     Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
     """
     tasks = base.state.tasks[-keep:]
-    if base.version is None or not tasks or has_record(queue, tasks[-1]):
+    if base.version is None or not tasks or has_record(queue, tasks[-1]) or queue.recorded() >= keep:
         return
     since = registry.shelf.manifest(base.version).created_at
     for place, task in enumerate(tasks):

@@ -6,12 +6,13 @@ import pytest
 
 from exchange.errors import ExchangeUnavailable
 from exchange.records import TaskState
+from exchange.upkeep import prune_tasks
 from tests.service.support import wait_for
 from trainer import restored
 from trainer.restored import restore_records
 from trainer.task import Task
 
-from .bench import Bench
+from .bench import Bench, carry_out, learn, order
 from .conftest import stripes
 
 
@@ -72,6 +73,19 @@ def test_no_more_records_are_restored_than_are_kept(bench: Bench, first: Task, s
     with bench.term() as term:
         restore_records(bench.queue, bench.registry, term.knowledge.base, 1)
     assert [task.id for task in bench.queue.newest()] == [two]
+
+
+def test_records_that_were_dropped_for_newer_ones_are_not_restored(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    with bench.term() as term:
+        for task in (first, second):
+            learn(bench, term, task)
+        orders = [order(bench, "ant", "emu"), order(bench, "bee", "gnu")]
+        carry_out(term)
+        assert prune_tasks(bench.queue, 2) == 2
+        restore_records(bench.queue, bench.registry, term.knowledge.base, 2)
+    assert [task.id for task in bench.queue.newest()] == orders[::-1]
 
 
 def test_what_was_learned_since_the_copy_of_a_restored_redis_stays(
