@@ -6,7 +6,7 @@ images do not tell whose they were.
 
 Slots of an old task also moved the features of what was learned after it. They go all the same, unless the held-out
 images of the other tasks show that those have come to rest on them, or are too few to tell; then they stay, without a
-class to their name.
+class to their name. Once no class is left at all, nothing rests on anything: slots that stayed and the covariance go.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from model.calibration import Sharpness
+from model.moments import ClassMoments
 from model.usual import Usual
 from trainer.learner import Learner
 from trainer.state import LearnerState
@@ -82,6 +83,13 @@ def without(of_tasks: Mapping[str, Kept], task: str) -> dict[str, Kept]:
 def without_slots(state: LearnerState, task: str) -> LearnerState:
     """The state with a task's slots gone from the pools. Means of older tasks stay where those had moved them."""
     return replace(state, pools=state.pools.without(task))
+
+
+def emptied(learner: Learner, state: LearnerState) -> LearnerState:
+    """A state of no class with nothing left of those that it had: it learns on as before the first task."""
+    start, features = learner.start(), state.features
+    empty = ClassMoments.empty(features.width, features.scatter.shape[2])
+    return replace(state, pools=start.pools, head=start.head, features=empty, drifts=(), gone={})
 
 
 def rests_on(state: LearnerState, task: str, before: Report, after: Report) -> bool:

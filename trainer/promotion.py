@@ -10,7 +10,7 @@ from exchange.records import LabelChange
 from model.checkpoint import InvalidCheckpoint
 from trainer.config import ValidationConfig
 from trainer.describer import Between
-from trainer.forget import rests_on, without_classes, without_slots
+from trainer.forget import emptied, rests_on, without_classes, without_slots
 from trainer.learner import Learner
 from trainer.relabel import changed
 from trainer.state import LearnerState
@@ -63,8 +63,13 @@ class Promotion:
         return report
 
     def forget(self, state: LearnerState, task: str, between: Between = None) -> tuple[LearnerState, Report]:
-        """The state without a task; its slots stay where other tasks have come to rest on them."""
+        """The state without a task; its slots stay where other tasks have come to rest on them, as long as any class
+        is left."""
         left = without_classes(self.learner, self.judged(state, between), task)
+        if not left.labels:
+            left = emptied(self.learner, left)
+            report = self.report(left, (), between)
+            return report.noted(left), report
         bare = without_slots(left, task)
         before, after = (self.report(one, left.labels, between) for one in (left, bare))
         if rests_on(state, task, before, after):

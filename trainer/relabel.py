@@ -3,7 +3,7 @@
 A class is a mean, a count and a sketch of its spread, so that another name changes no score, two classes add up to what
 they would be had they been taught as one, and a class that is forgotten takes its mean along. What is shared by all
 classes stays, as when a task is forgotten: the covariance, and the slots, which belong to tasks. Only where no class is
-left at all do the slots go, too: nothing rests on them then.
+left at all does all of that go, too: see `trainer.forget`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from exchange.records import LabelChange
+from trainer.forget import emptied
 from trainer.learner import Learner
 from trainer.seen import Seen
 from trainer.state import LearnerState
@@ -72,15 +73,7 @@ def without_class(learner: Learner, state: LearnerState, label: str) -> LearnerS
     )
     left = replace(left, gone=counted(state, left, label))
     left = learner.resolved(left, state.features.without(frozenset({label})))
-    return left if left.labels else without_any_slots(left)
-
-
-def without_any_slots(state: LearnerState) -> LearnerState:
-    """The state of no class without slots, as before the first task."""
-    pools = state.pools
-    for task in set(pools.slot_tasks):
-        pools = pools.without(task)
-    return replace(state, pools=pools, gone={})
+    return left if left.labels else emptied(learner, left)
 
 
 def counted(before: LearnerState, after: LearnerState, label: str) -> dict[str, int]:

@@ -19,7 +19,7 @@ from trainer.state import LearnerState
 from trainer.task import Task
 from trainer.validation import Report
 
-from .bench import FAST, SLOW, Bench
+from .bench import FAST, SLOW, Bench, learn
 from .conftest import stripes
 
 
@@ -135,6 +135,28 @@ def test_a_learned_task_is_forgotten_once_and_for_good(bench: Bench, first: Task
         bench.wait_for(three, TaskState.CONSOLIDATED)
     assert bench.state().tasks == (two, three)
     assert bench.queue.get(one).state is TaskState.FORGOTTEN
+
+
+def test_nothing_rests_on_what_is_left_once_every_task_is_forgotten(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    with bench.term() as term:
+        new = term.knowledge.base.state
+        tasks = [learn(bench, term, task) for task in (first, second)]
+        for task in tasks:
+            bench.queue.remove(task)
+        term.accept_waiting(block_ms=0)
+        left = term.knowledge.base.state
+        assert (left.labels, left.tasks, left.pools.slot_tasks) == ((), (), ()), (
+            "those of the first had stayed"
+        )
+        for name in ("gram", "sums", "counts", "scatter"):
+            assert torch.equal(getattr(left.features, name), getattr(new.features, name))
+        assert torch.equal(left.pools.feedback, new.pools.feedback)
+        assert term.learner.trains_pools(left, first)
+        learn(bench, term, first)
+        assert bench.consolidated() is not None
+    assert set(bench.state().labels) == set(first.labels)
 
 
 def test_a_forgotten_task_that_a_version_brings_back_is_forgotten_again(

@@ -139,8 +139,12 @@ def test_the_last_class_leaves_an_empty_head_and_no_slots(learner: Learner, firs
         state = without_class(learner, state, label)
     assert (state.labels, state.pools.slots, state.tasks) == ((), 0, ("t1",))
     learner.checkpoint(state).check()
-    again = learner.consolidate(state, replace(first, id="t2"))
+    again, new = (
+        learner.consolidate(start, replace(first, id="t2"))
+        for start in (replace(state, taught={}), learner.start())
+    )
     assert (again.labels, set(again.pools.slot_tasks)) == (("ant", "bee", "cow"), {"t2"})
+    assert torch.equal(again.head.weight, new.head.weight), "nothing of what was forgotten is in it"
 
 
 @pytest.mark.parametrize("change", [LabelChange("bee", None), LabelChange("bee", "ant")])
