@@ -12,22 +12,27 @@ from model.checkpoint import write_tensors
 
 
 class TaskFiles:
-    """What a trainer keeps of each task, under the task's id."""
+    """What a trainer keeps of each task, under the task's id. For the one trainer that has the lease."""
 
     def __init__(self, root: Path) -> None:
-        """Raises StoreUnavailable."""
+        """Drops what a trainer that was killed left half written. Raises StoreUnavailable."""
         self.root = root
         with storing(root):
             make_folder(root)
+            for partial in root.glob("*.part"):
+                partial.unlink(missing_ok=True)
 
     def write(self, task: str, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
         """Make this a task's file: whole or not at all. Raises StoreUnavailable."""
         path = self._path(task)
         partial = path.with_suffix(".part")
         with storing(self.root):
-            write_tensors(partial, tensors, facts)
-            make_durable(partial)
-            partial.replace(path)
+            try:
+                write_tensors(partial, tensors, facts)
+                make_durable(partial)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)  # the disk may be full, and images in it are to be forgotten
 
     def discard(self, task: str) -> None:
         """Raises StoreUnavailable."""

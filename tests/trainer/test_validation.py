@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from exchange.errors import StoreUnavailable
+from trainer import task_files
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
 from trainer.seen import Seen
@@ -112,6 +115,25 @@ def test_held_out_images_survive_the_disk_and_a_damaged_file_is_no_measure(
     (tmp_path / "t1.safetensors").write_bytes(b"damaged")
     assert shelf.load("t1") is None
     assert shelf.load("t2") is None
+
+
+def test_nothing_half_written_stays_on_the_disk(
+    first: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shelf = ValidationShelf(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(task_files, "make_durable", full)
+        with pytest.raises(StoreUnavailable, match=r"No space left"):
+            shelf.save(first)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "t1.part").write_bytes(b"left by a trainer that was killed")
+    shelf = ValidationShelf(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    shelf.save(first)
+    assert [path.name for path in tmp_path.iterdir()] == ["t1.safetensors"]
 
 
 def test_a_state_is_measured_on_every_task_it_knows(
