@@ -75,11 +75,12 @@ if owner == 'mine' then give_up(a.entry, a.reason) end
 return {'ok'}
 """
 
+# An order that was begun may have been carried out, though nobody could say so: it must not be cancelled any more.
 # Of the claim.
 RELEASE = """
 if whose() ~= 'mine' then return {'ok'} end
-local state = redis.call('HGET', task, 'state')
-if state == 'learning' then enter('queued') end
+local state, change = unpack(redis.call('HMGET', task, 'state', 'change'))
+if state == 'learning' and not change then enter('queued') end
 if state == 'consolidating' then enter('served') end
 return {'ok'}
 """

@@ -33,9 +33,19 @@ def test_orders_keep_their_place_among_tasks_and_stay_queued_until_they_are_carr
     claims = [queue.claim("w1", 0) for _ in range(3)]
     assert [claim.task.id for claim in claims] == [before, order, after]
     assert (claims[1].task.change, claims[1].task.state, claims[1].samples) == (RENAME, TaskState.QUEUED, ())
-    queue.report(claims[1], TaskChange(state=TaskState.LEARNING))
     queue.release(claims[1])
     assert queue.get(order).state is TaskState.QUEUED
+
+
+def test_an_order_that_was_begun_and_given_back_cannot_be_taken_back(queue):
+    """It may have been carried out, by a trainer that could not say so."""
+    order = queue.order(RENAME).task.id
+    claim = queue.claim("w1", 0)
+    queue.report(claim, TaskChange(state=TaskState.LEARNING))
+    queue.release(claim)
+    with pytest.raises(OrderGiven):
+        queue.remove(order)
+    assert queue.claim("w2", 0).task.id == order
 
 
 def test_an_order_survives_its_worker(queue, other, next_term):

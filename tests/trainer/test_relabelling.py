@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from exchange.errors import ExchangeUnavailable, OrderGiven
 from exchange.records import TaskState
 from trainer.claims import Claims
 from trainer.promotion import Promotion
@@ -91,6 +92,27 @@ def test_the_same_images_teach_a_class_anew_after_it_was_forgotten(bench: Bench,
     assert state.labels == ("bee", "cow", "ant")
     assert len(state.seen.images["ant"]) > 0
     assert bench.queue.get(again).state is TaskState.CONSOLIDATED
+
+
+def test_an_order_that_was_published_cannot_be_cancelled_although_its_trainer_gave_it_back(
+    bench: Bench, first: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise ExchangeUnavailable("gone before the order was acknowledged")
+
+    with bench.term() as term:
+        learn(bench, term, first)
+        rename = order(bench, "ant", "emu")
+        with monkeypatch.context() as patch:
+            patch.setattr(Claims, "finish", away)
+            with pytest.raises(ExchangeUnavailable):
+                carry_out(term)
+        term.claims.give_back()
+    with pytest.raises(OrderGiven):
+        bench.queue.remove(rename)
+    with bench.term() as term:
+        carry_out(term)
+    assert bench.queue.get(rename).state is TaskState.CONSOLIDATED
 
 
 def test_an_order_that_was_published_and_not_acknowledged_is_not_carried_out_again(
