@@ -206,7 +206,7 @@ if state == 'queued' then return {'ok', record()} end
 if state ~= 'failed' or not letter then return {'no'} end
 if redis.call('XLEN', queue) >= a.capacity then return {'full'} end
 if redis.call('XDEL', dead, letter) == 0 then return {'no'} end  -- the oldest letters are dropped
-redis.call('HDEL', task, 'dead', 'error', 'deaths')
+redis.call('HDEL', task, 'dead', 'error', 'deaths', 'version', 'served_at', 'metric:seconds_to_fast')
 redis.call('HSET', task, 'progress', '0')
 enqueue(id, samples)
 enter('queued')

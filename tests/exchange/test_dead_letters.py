@@ -129,3 +129,15 @@ def test_a_full_queue_takes_no_dead_letter_but_keeps_it(queue, samples, config):
         queue.retry(task.id)
     queue.remove(queue.newest()[0].id)
     assert queue.retry(task.id).state is TaskState.QUEUED
+
+
+def test_a_task_that_is_tried_again_is_not_said_to_be_served(queue, samples):
+    task = queue.submit("pets", samples).task.id
+    claim = queue.claim("w1", 0)
+    served = queue.report(claim, TaskChange(TaskState.SERVED, version=7))
+    queue.fail(claim, "it costs earlier tasks too much")
+    tried = queue.retry(task)
+    assert (tried.state, tried.version, tried.served_at, tried.metrics) == (TaskState.QUEUED, None, None, {})
+    again = queue.report(queue.claim("w1", 0), TaskChange(TaskState.SERVED, version=9))
+    assert (again.version, again.metrics.keys()) == (9, {"seconds_to_fast"})
+    assert served.served_at < again.served_at
