@@ -54,11 +54,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class LabelChange:
-    """What an order does to one class: calls it by another label, or forgets it."""
+    """What an order does to one class: calls it by another label, or forgets it. Raises `ValueError` for its own."""
 
     label: str
     becomes: str | None
     """Its new label; another class that has it already is merged with this one. None: the class is forgotten."""
+
+    def __post_init__(self) -> None:
+        if self.becomes == self.label:
+            raise ValueError(f"becomes is {self.becomes!r}: must be another label than it has")
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from exchange.manifests import BackboneRecord, FileRecord, Manifest
-from exchange.records import Sample, TaskChange, samples_from_json, samples_to_json
+from exchange.records import LabelChange, Sample, TaskChange, samples_from_json, samples_to_json
 
 
 def manifest(**changes):
@@ -70,3 +70,9 @@ def test_what_is_told_of_labels_survives_json_and_may_be_missing():
 def test_samples_survive_json():
     samples = (Sample("ab", "cat"), Sample("cd", "dog"))
     assert samples_from_json(samples_to_json(samples)) == samples
+
+
+def test_no_class_is_renamed_to_itself():
+    """Merged with itself, it would be gone."""
+    with pytest.raises(ValueError, match="must be another label"):
+        LabelChange("rose", "rose")
