@@ -132,10 +132,10 @@ async def rename(
     """
     services.require_open()
     given = await read_json(request, Rename, MOST_BYTES, services.config.read_timeout_s)
-    change = LabelChange(check_text("label", label), check_text("label", given.label))
-    if change.label == change.becomes:
+    old, new = check_text("label", label), check_text("label", given.label)
+    if new == old:
         raise refused("label", given.label, "be another than the class has")
-    return await ordered(services, change, idempotency_key, response)
+    return await ordered(services, LabelChange(old, new), idempotency_key, response)
 
 
 @router.delete(
