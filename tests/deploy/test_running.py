@@ -38,7 +38,9 @@ def exposed(running: Running) -> dict[str, set[str]]:
     """Label names by sample name, of a server that has learned, answered and refused."""
     with running.client as client:
         samples = [(picture(seed), label) for seed, label in enumerate(4 * ["red", "blue"])]
-        client.wait(client.submit(samples, "colours"))
+        learned = client.wait(client.submit(samples, "colours"))
+        # What one version counted goes with it.
+        wait_for(lambda: client.classify(picture(0)).version == learned.version)
         assert client.classify(picture(0)).label in ("red", "blue")
     address, key = running.stage.address, {"X-API-Key": running.stage.key}
     refused = httpx.post(f"{address}/classify", content=b"x", headers={"Content-Type": "text/plain"} | key)
