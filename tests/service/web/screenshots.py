@@ -71,7 +71,7 @@ def hardest(url: str, tasks: list[DemoTask]) -> bytes:
         examples = [example for task in tasks for example in task.test]
         answers = [client.classify(example.image) for example in examples]
     right = [
-        (answer.score, example.image)
+        (answer.predictions[0].score, example.image)
         for answer, example in zip(answers, examples, strict=True)
         if answer.label == example.label and (answer.familiarity or 0) >= USUAL
     ]
