@@ -18,6 +18,7 @@ from hippotune.errors import Refused
 from hippotune.settings import Settings
 from service.api_keys import Role, parse
 from tests.hippotune.conftest import ROOT, clean_environment, hippotune
+from tests.service.support import wait_for
 
 OPEN = ("serve", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--host", "0.0.0.0")
 
@@ -116,7 +117,8 @@ def test_a_server_on_all_addresses_serves_those_with_keys(
             found = doctor.server(Settings(url=address))
             assert "is there and refuses: 401" in found.found
             assert "API_KEY" in found.advice
-            assert doctor.server(Settings(url=address, api_key=key)).verdict == "ok"
+            # It listens before it has looked which version to serve.
+            wait_for(lambda: doctor.server(Settings(url=address, api_key=key)).verdict == "ok")
             with Client(address, api_key=key) as client:
                 assert client.tasks() == []
             with ThreadPoolExecutor(1) as pool:  # a loop may be running in this thread
