@@ -20,7 +20,7 @@ import httpx
 
 from hippotune import calls
 from hippotune.calls import MOST_TASKS, URL, Ask, Call, TaskSource
-from hippotune.checks import patience
+from hippotune.checks import authorization, patience
 from hippotune.connecting import opened
 from hippotune.image_files import Image
 from hippotune.outcomes import Outcome, Tries
@@ -43,7 +43,7 @@ class AsyncClient:
         self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
     ) -> None:
         self._timeout, self._retries = patience(timeout, retries)
-        self._http = opened(httpx.AsyncClient, url, api_key)
+        self._http = opened(httpx.AsyncClient, url, authorization(api_key))
 
     async def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:
         """Classify one encoded image within a budget."""

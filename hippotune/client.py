@@ -22,7 +22,7 @@ import httpx
 
 from hippotune import calls
 from hippotune.calls import MOST_TASKS, URL, Ask, Call, TaskSource
-from hippotune.checks import patience
+from hippotune.checks import authorization, patience
 from hippotune.connecting import opened
 from hippotune.image_files import Image
 from hippotune.outcomes import Outcome, Tries
@@ -50,7 +50,7 @@ class Client:
         self, url: str = URL, *, api_key: str | None = None, timeout: float | None = 60.0, retries: int = 5
     ) -> None:
         self._timeout, self._retries = patience(timeout, retries)
-        self._connect = partial(opened, httpx.Client, url, api_key)
+        self._connect = partial(opened, httpx.Client, url, authorization(api_key))
         self._http, self._process = self._connect(), os.getpid()
 
     def classify(self, image: Image, **ask: Unpack[Ask]) -> Classification:

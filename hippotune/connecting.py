@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from hippotune.checks import authorization, server_address
+from hippotune.checks import server_address
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 
-def opened(kind: Callable[..., C], url: str, api_key: str | None) -> C:
+def opened(kind: Callable[..., C], url: str, headers: Mapping[str, str]) -> C:
     """A client of httpx for a server.
 
-    Raises ValueError for an address or a key that cannot be one, and for what the environment names and is not there.
+    Raises ValueError for an address that cannot be one, and for what the environment names and is not there.
     """
-    named = {"base_url": server_address(url), "headers": authorization(api_key)}
     try:
-        return kind(**named, trust_env=not on_this_machine(url))
+        return kind(base_url=server_address(url), headers=headers, trust_env=not on_this_machine(url))
     except ImportError as error:
         raise ValueError(f"the environment names a SOCKS proxy: {error}") from None
     except OSError as error:  # read even where no certificate is needed
@@ -42,8 +41,9 @@ def on_this_machine(url: str) -> bool:
 
 
 def proxy_for(url: httpx.URL) -> str | None:
-    """The proxy of the environment that such a call goes by."""
+    """The proxy of the environment that such a call goes by, without the password that its address may hold."""
     if on_this_machine(str(url)) or proxy_bypass(url.host):
         return None
     proxies = getproxies()
-    return proxies.get(url.scheme) or proxies.get("all")
+    named = proxies.get(url.scheme) or proxies.get("all")
+    return named and named.rpartition("@")[2]

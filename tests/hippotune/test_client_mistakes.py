@@ -155,6 +155,15 @@ def test_an_id_is_one_part_of_a_path(client: Client) -> None:
             client.remove(none)
 
 
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has set."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_no_proxy_is_asked_for_this_machine(
@@ -167,16 +176,18 @@ def test_no_proxy_is_asked_for_this_machine(
         assert client.tasks() == []
 
 
-def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.delenv("NO_PROXY", raising=False)
+@pytest.mark.usefixtures("no_proxies")
+def test_a_proxy_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
     with (
         Client("http://model.example", retries=0) as client,
-        pytest.raises(Unreachable, match=r"asked by the proxy http://127\.0\.0\.1:9"),
+        pytest.raises(Unreachable, match=r"asked by the proxy 127\.0\.0\.1:9 that") as caught,
     ):
         client.tasks()
+    assert "secret" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_what_the_environment_names_and_is_not_there_is_told(
     kind: type[Client | AsyncClient], monkeypatch: pytest.MonkeyPatch
