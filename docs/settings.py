@@ -28,8 +28,8 @@ ROOMS: tuple[tuple[str, Any], ...] = (
 """The records that `hippotune.settings` fills, with what it takes off the names of their settings."""
 SETTINGS = """Each is an environment variable and a flag of the same name: `HIPPOTUNE_MAX_BATCH`, `--max-batch`; the
 flag wins. `REDIS_URL` is read without the prefix, too. All trainers and servers of one service need the same Redis,
-queue prefix, store and backbone, weights and size included. An empty default means that there is none, or that the
-meaning says it.
+queue prefix, store and backbone, weights and size included. A variable that is empty counts as unset. An empty default
+means that there is none, or that the meaning says it.
 """
 MODULE = '''"""What settings are where nobody sets them, for `--help`: written by `python -m docs.reference`."""
 

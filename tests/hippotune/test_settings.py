@@ -110,6 +110,6 @@ def test_every_setting_says_whom_it_concerns() -> None:
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_a_variable_that_is_empty_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As templates of .env, compose and Kubernetes write what nobody filled in."""
-    plain = Settings(consumer="one")
+    plain = Settings()
     monkeypatch.setenv(f"HIPPOTUNE_{name.upper()}", "")
-    assert Settings(consumer="one") == plain
+    assert Settings() == plain
