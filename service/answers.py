@@ -117,15 +117,19 @@ def number_or_none(value: np.float32) -> float | None:
 
 
 def predictions(snapshot: Snapshot, scores: NDArray[np.float32], wanted: Wanted) -> list[dict[str, Any]]:
-    """The labels asked for with their scores [C], best first."""
+    """The labels asked for with their scores [C], best first; equal ones in the version's order, however many are asked
+    for."""
     if wanted.labels is not None:
         # A label may be missing here when the version changed after the request was checked.
-        known = [snapshot.columns[label] for label in wanted.labels if label in snapshot.columns]
+        known = sorted(snapshot.columns[label] for label in wanted.labels if label in snapshot.columns)
         columns = np.array(known, dtype=np.intp)
+        top = len(known)
     elif wanted.top < len(scores):
-        columns = np.argpartition(scores, -wanted.top)[-wanted.top :]
+        columns = np.flatnonzero(scores >= np.partition(scores, -wanted.top)[-wanted.top])
+        top = wanted.top
     else:
         columns = np.arange(len(scores))
-    columns = columns[np.argsort(-scores[columns], kind="stable")]
+        top = len(scores)
+    columns = columns[np.argsort(-scores[columns], kind="stable")][:top]
     best = zip(columns.tolist(), scores[columns].tolist(), strict=True)
     return [{"label": snapshot.labels[column], "score": score} for column, score in best]

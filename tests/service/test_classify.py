@@ -6,11 +6,14 @@ import threading
 import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+import torch
 
+from model.head import Head
 from service.config import ServiceConfig
 from service.decode import decode
 from tests.service.support import (
@@ -135,6 +138,30 @@ def test_labels_restrict_the_answer(server: Running) -> None:
     assert len(labels("top=1")) == 1
     nobody = server.client.post("/classify?labels=", content=picture(), headers=PNG)
     assert (nobody.status_code, "name at least one" in nobody.text) == (422, True)
+
+
+def test_labels_of_equal_scores_come_in_the_same_order_however_many_are_asked_for(
+    config: ServiceConfig,
+) -> None:
+    names = [f"class {number}" for number in range(40)]
+    with running(config) as server:
+        version = random_version(server.backbone, names)
+        alike = Head(torch.zeros_like(version.head.weight), torch.arange(40) // 4 / 10)
+        server.serve(replace(version, head=alike))
+
+        def labels(query: str) -> list[str]:
+            answer = server.client.post(f"/classify?{query}", content=picture(), headers=PNG).json()
+            return [prediction["label"] for prediction in answer["predictions"]]
+
+        every = labels("top=40")
+        assert every[:8] == [f"class {number}" for number in (36, 37, 38, 39, 32, 33, 34, 35)]
+        assert [labels(f"top={top}") for top in range(1, 40)] == [every[:top] for top in range(1, 40)]
+        assert labels("labels=class 5,class 4,class 39,class 36") == [
+            "class 36",
+            "class 39",
+            "class 4",
+            "class 5",
+        ]
 
 
 def test_a_label_may_be_spelled_in_either_way_of_unicode(config: ServiceConfig) -> None:
