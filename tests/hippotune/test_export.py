@@ -17,6 +17,7 @@ pytest.importorskip("onnxscript", reason="the export comes with the extras cpu a
 from onnxruntime import InferenceSession
 
 from hippotune.client import Client
+from hippotune.commands.export import TOLERANCE
 from hippotune.output import Exit
 from tests.hippotune.conftest import ROOT, Up, clean_environment, hippotune
 
@@ -40,7 +41,7 @@ def test_the_file_answers_without_us(server: Up, backbone: tuple[str, ...], tmp_
         Image.linear_gradient("L").save(tmp_path / "rose.jpg")
         answer = client.classify(tmp_path / "rose.jpg", tmax=2)
     assert (facts["version"], facts["labels"]) == (served.version, len(served.labels))
-    assert facts["difference"] < 1e-4
+    assert facts["difference"] <= TOLERANCE
     onnx = InferenceSession(file)
     assert [output.name for output in onnx.get_outputs()] == ["scores", "steps", "familiarity"]
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -49,7 +50,7 @@ def test_the_file_answers_without_us(server: Up, backbone: tuple[str, ...], tmp_
     assert alone.returncode == 0, alone.stderr
     label, score = alone.stdout.rsplit(maxsplit=1)
     assert label == answer.label
-    assert float(score) == pytest.approx(answer.predictions[0].score, abs=1e-3)
+    assert float(score) == pytest.approx(answer.predictions[0].score, abs=TOLERANCE)
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(

@@ -209,7 +209,7 @@ def test_half_of_the_images_are_seen_mirrored(network: RetrievalViT, first: Task
 
 
 def test_training_ends_with_an_epoch_that_answered_enough(network: RetrievalViT, first: Task) -> None:
-    config = LearnerConfig(least_images=0, slots=4, epochs=50, least_steps=0, batch=8)
+    config = LearnerConfig(least_images=0, slots=4, epochs=50, least_steps=0, batch=8, enough=0.8)
     epochs: list[EpochState] = []
     Learner(network, config).consolidate(Learner(network, config).start(), first, None, epochs.append)
     assert 1 < len(epochs) < 50
