@@ -24,22 +24,26 @@ from hippotune.demo.data import DemoTask, Example, Limits, digits
 from hippotune.records import Version
 from hippotune.supervision import everything
 
-TASKS = 5
+TASKS, QUICK_TASKS = 5, 3
 MANY = 32
 """Images asked about in one request."""
 QUICK_CLASSES = 2
 """Classes that are forgotten one by one where it is to be quick."""
+QUICK_TRAINING = ("--least-steps", "10")
+"""Flags of a service that is to be quick."""
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Few images: about a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few tasks, images and updates: half a minute.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
 ) -> None:
     """Teach, forget, ask, print, keep."""
-    tasks = digits(Limits(tasks=TASKS, train=30 if quick else None, test=10 if quick else None))
+    tasks = digits(Limits(tasks=QUICK_TASKS, train=30, test=10) if quick else Limits(tasks=TASKS))
     with (
         tempfile.TemporaryDirectory() as store,
-        everything(Path(store), "--port", "0") as (address, _),
+        everything(Path(store), "--port", "0", *(QUICK_TRAINING if quick else ())) as (address, _),
         Client(address) as client,
     ):
         ids = [
@@ -48,7 +52,7 @@ def main(
         ]
         full = current(client)
         everything_known = accuracies(client, tasks)
-        cases = [case(client, tasks, ids, gone, full) for gone in range(TASKS)]
+        cases = [case(client, tasks, ids, gone, full) for gone in range(len(tasks))]
         gone_alone = full.labels[: QUICK_CLASSES if quick else None]
         classes = [class_case(client, tasks, label, full) for label in gone_alone]
     falls = [statistics.mean(one["points_lost_by_others"]) for one in cases]

@@ -16,7 +16,7 @@ from exchange.embedded import EmbeddedRedis
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# Before torch is imported, here or in a process that a test starts: two files run at a time, and threads of one that
+# Before torch is imported, here or in a process that a test starts: three files run at a time, and threads of one that
 # wait for each other spin on the core of the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Exporting graphs for another runtime takes a minute of a core from the tests; those about it name theirs.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.forgetting import TASKS, main
+from benchmarks.forgetting import QUICK_TASKS, main
 
 
 @pytest.mark.slow
@@ -16,7 +16,7 @@ def test_each_task_and_single_classes_are_forgotten_in_turn_and_the_others_are_a
 ) -> None:
     main(quick=True, out=tmp_path / "forgetting.json")
     figures = json.loads((tmp_path / "forgetting.json").read_text())
-    assert len(figures["forgotten"]) == TASKS
+    assert len(figures["forgotten"]) == QUICK_TASKS
     assert figures["highest_accuracy_of_a_forgotten_task"] == 0
     assert [one["label"] for one in figures["forgotten_classes"]] == ["0", "1"]
     assert figures["highest_accuracy_of_a_forgotten_class"] == 0
