@@ -4,7 +4,7 @@ Start with `routes.classify` and follow a request: `receive`, `decode`, `scoring
 
     the process     server, app, services, config, lifecycle, cpus, metrics
     a connection    http_connection, middleware, access, guard, api_keys
-    a request       routes, query, headers, receive, decode, problems
+    a request       routes, query, classify_query, headers, receive, decode, problems
     images to learn uploads, text, archive, layouts, inspection, submit, turns
     an answer       scoring, engine, tickets, pace, runtimes, answers, trace, memory
     versions        watcher, loading, snapshot, history, kept

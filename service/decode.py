@@ -10,7 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from model import preprocess
-from service.problems import FieldError, Problem
+from service.problems import unfit
 
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 ALLOWED = "be a JPEG, PNG or WebP image"
@@ -48,33 +48,23 @@ def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArra
     """
     kind = image_format(data)
     if not data:
-        raise problem(422, field, "is empty", ALLOWED)
+        raise unfit(422, field, "is empty", ALLOWED)
     if kind is None:
-        raise problem(415, field, stranger(data), ALLOWED)
+        raise unfit(415, field, stranger(data), ALLOWED)
     width, height = webp_size(data) if kind == "WebP" else (0, 0)
     if width * height > max_pixels:  # Pillow allocates the canvas of a WebP already when it opens the file
-        raise problem(413, field, f"is {width} x {height} pixels", f"have at most {max_pixels} pixels")
+        raise unfit(413, field, f"is {width} x {height} pixels", f"have at most {max_pixels} pixels")
     if kind == "JPEG" and len(data) * JPEG_PIXELS_A_BYTE < jpeg_pixels(data) <= max_pixels:
         # libjpeg makes up grey for what is missing before an end marker, and Pillow does not tell.
-        raise problem(422, field, "is a JPEG file of fewer bytes than its pixels take", ALLOWED)
+        raise unfit(422, field, "is a JPEG file of fewer bytes than its pixels take", ALLOWED)
     if kind == "JPEG" and most_scans(data) > MAX_SCANS and scans(data) > MAX_SCANS:
-        raise problem(
-            422, field, f"is a JPEG file of more than {MAX_SCANS} scans", f"have at most {MAX_SCANS}"
-        )
+        raise unfit(422, field, f"is a JPEG file of more than {MAX_SCANS} scans", f"have at most {MAX_SCANS}")
     try:
         return preprocess.decode(data, px, max_pixels)
     except preprocess.TooManyPixels as error:
-        raise problem(413, field, "is too large", f"have at most {max_pixels} pixels") from error
+        raise unfit(413, field, "is too large", f"have at most {max_pixels} pixels") from error
     except preprocess.UndecodableImage as error:
-        raise problem(422, field, f"is a damaged or truncated {kind} file", ALLOWED) from error
-
-
-def problem(status: int, field: str, finding: str, allowed: str) -> Problem:
-    """The same words in the detail for people and in the field error for programs.
-
-    `problems.refused` repeats the value that was sent; of an image a finding stands there instead.
-    """
-    return Problem(status, f"{field} {finding}; it must {allowed}", FieldError(field, finding, allowed))
+        raise unfit(422, field, f"is a damaged or truncated {kind} file", ALLOWED) from error
 
 
 def image_format(data: bytes) -> str | None:

@@ -173,6 +173,14 @@ def refused(field: str, value: Any, allowed: str, status: int = 422) -> Problem:
     return Problem(status, str(error), error)
 
 
+def unfit(status: int, field: str, finding: str, allowed: str) -> Problem:
+    """The same words in the detail for people and in the field error for programs.
+
+    `refused` repeats the value that was sent; of an image a finding stands there instead.
+    """
+    return Problem(status, f"{field} {finding}; it must {allowed}", FieldError(field, finding, allowed))
+
+
 def showable(value: Any) -> Any:
     """What was sent, as an error may repeat it: a number as it is, unless JSON has none so large, the rest as text."""
     if isinstance(value, float | None) or (isinstance(value, int) and -(2**63) <= value < 2**63):

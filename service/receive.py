@@ -20,9 +20,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.decode import problem
 from service.lifecycle import DRAINING_S, Lifecycle
-from service.problems import DiskProblem, Problem, refused
+from service.problems import DiskProblem, Problem, refused, unfit
 
 Read = TypeVar("Read", bound=BaseModel)
 
@@ -179,7 +178,7 @@ class WholeForm(MultiPartParser):
         super().on_headers_finished()
         if self._current_part.file is None and self._current_part.field_name in FILES:
             allowed = "be sent as a file part, with a filename in its Content-Disposition"
-            raise problem(422, self._place(), "has no filename", allowed)
+            raise unfit(422, self._place(), "has no filename", allowed)
         for name, count in ((FILES[0], self._current_files), ("form fields", self._current_fields)):
             if count > self._most:
                 raise refused(name, f"more than {self._most}", f"come 1 to {self._most} times", 413)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
 from service.answers import Clock
+from service.classify_query import ClassifyQuery
 from service.decode import decode, most_scans
 from service.problems import Problem, refused
-from service.query import ClassifyQuery
 from service.services import Services
 from service.snapshot import NEVER_CANARY, Snapshot, bucket_of
 from service.tickets import Ticket

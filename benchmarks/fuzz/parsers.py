@@ -25,6 +25,7 @@ from starlette.types import Message
 
 from service.api_keys import parse
 from service.archive import unpack
+from service.classify_query import ClassifyQuery
 from service.config import ServiceConfig
 from service.decode import decode
 from service.guard import presented
@@ -32,7 +33,6 @@ from service.inference_tensors import parse as parse_tensors
 from service.inspection import inspected
 from service.lifecycle import Lifecycle
 from service.problems import Problem, invalid, written
-from service.query import ClassifyQuery
 from service.receive import file_parts, read_form, spool_body
 from service.routes.feedback import Feedback
 from service.routes.inference import query_of

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Request, Response
 
 from service import examples
 from service.answers import Classification, Classifications, Clock, Wanted, classification
+from service.classify_query import ClassifyQuery
 from service.decode import MEDIA_TYPES
 from service.inspection import field_of
 from service.middleware import BEGAN
 from service.problems import documented, refused
-from service.query import ClassifyQuery, parameters
+from service.query import parameters
 from service.receive import Hold, file_parts, media_type, read_body, read_form
 from service.scoring import bucket_for, decode_all, known_labels, observe, score
 from service.services import Services, get_services

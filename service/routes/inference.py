@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.answers import Clock, Wanted, predictions
+from service.classify_query import ClassifyQuery
 from service.examples import CLASSIFICATION, answered
 from service.inference_tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
 from service.middleware import BEGAN
 from service.problems import Problem, documented, refused, shorten
-from service.query import ClassifyQuery
 from service.receive import read_body
 from service.scoring import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
 from service.services import Services, TheServices, get_services
