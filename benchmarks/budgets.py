@@ -30,7 +30,7 @@ from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
 from model.network import RetrievalViT
 from service.cpus import available_cpus
-from service.pace import KEEPS
+from service.engine.pace import KEEPS
 from service.runtimes.base import Classifier
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime

@@ -13,7 +13,7 @@ from pathlib import Path
 from hippotune import Client
 from hippotune.demo.data import Limits, digits
 from hippotune.supervision import everything
-from service.api_keys import Role, create
+from service.http.api_keys import Role, create
 
 
 @dataclass(frozen=True, slots=True)

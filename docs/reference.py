@@ -19,8 +19,8 @@ from docs import client, settings
 from docs.tables import body, table
 from service.app import create_app
 from service.config import ServiceConfig
+from service.http.problems import DESCRIPTIONS
 from service.metrics import Metrics
-from service.problems import DESCRIPTIONS
 
 ROOT = Path(__file__).parent.parent
 Schema = dict[str, Any]

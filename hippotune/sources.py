@@ -257,8 +257,8 @@ def whole(source: Source) -> Source:
 
     What only has more pixels than they usually take is left to them.
     """
-    from service.decode import decode
-    from service.problems import Problem
+    from service.http.problems import Problem
+    from service.uploads.decode import decode
 
     def load(row: int) -> bytes:
         image = source.load(row)

@@ -19,29 +19,36 @@ from exchange.redis_keys import Keys
 from exchange.registry import Registry
 from exchange.relay import Relay
 from exchange.tasks import TaskReader
-from service import problems
-from service.access import AccessLog
-from service.api_keys import Keyring
+from service.api.document import App
 from service.config import ServiceConfig
 from service.cpus import available_cpus
-from service.document import App
-from service.engine import Engine
-from service.guard import KeyGuard, OriginGuard
-from service.kept import KeptBodies
-from service.lifecycle import Lifecycle
-from service.loading import warm
-from service.memory import AnswerMemory, SharedMemory
+from service.engine.engine import Engine
+from service.engine.loading import warm
+from service.engine.memory import AnswerMemory, SharedMemory
+from service.engine.pace import Pace
+from service.engine.snapshot import Served
+from service.engine.watcher import Watcher
+from service.http import problems
+from service.http.access import AccessLog
+from service.http.api_keys import Keyring
+from service.http.guard import KeyGuard, OriginGuard
+from service.http.kept import KeptBodies
+from service.http.lifecycle import Lifecycle
+from service.http.middleware import (
+    FastPath,
+    HeadRequests,
+    Lingering,
+    ProtocolErrors,
+    RequestMetrics,
+    route_of,
+)
+from service.http.receive import Bodies
 from service.metrics import Metrics
-from service.middleware import FastPath, HeadRequests, Lingering, ProtocolErrors, RequestMetrics, route_of
-from service.pace import Pace
-from service.receive import Bodies
 from service.routes import classify, events, feedback, inference, labels, operations, page, tasks, versions
 from service.runtimes.base import Runtime
 from service.runtimes.load import load_runtime
 from service.services import Services
-from service.snapshot import Served
 from service.turns import InTurns
-from service.watcher import Watcher
 
 DESCRIPTION = (
     "Image classification that keeps learning. `POST /tasks` teaches it labelled images, `POST /classify` "

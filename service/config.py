@@ -49,7 +49,7 @@ class ServiceConfig:
     model_name: what /v2 calls the model.
     feedback_answers: answers that can be corrected, the newest; each takes as many bytes as four times the features.
     feedback_ttl_s: seconds for which they can be.
-    api_keys_file: file of API keys as `service.api_keys` reads it; with it, every request but to health needs a key.
+    api_keys_file: API keys, as `service.http.api_keys` reads them; with it, every request but to health needs a key.
     api_keys: the same lines, separated by white space.
     open_metrics: /metrics needs no key.
     insecure: without keys, answer to any name and address.

@@ -14,7 +14,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from service.http_connection import HttpConnection, Lobby
+from service.http.connection import HttpConnection, Lobby
 
 DRAIN_S = 30
 MAX_CONNECTIONS = 10_000

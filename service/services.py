@@ -17,17 +17,17 @@ from exchange.queue import TaskQueue
 from exchange.registry import Registry
 from exchange.tasks import TaskReader
 from service.config import ServiceConfig
-from service.engine import Engine
-from service.kept import KeptBodies
-from service.lifecycle import Lifecycle
-from service.memory import SharedMemory
+from service.engine.engine import Engine
+from service.engine.memory import SharedMemory
+from service.engine.snapshot import Served, Snapshot
+from service.engine.watcher import Watcher
+from service.http.kept import KeptBodies
+from service.http.lifecycle import Lifecycle
+from service.http.problems import Problem
+from service.http.receive import Bodies
 from service.metrics import Metrics
-from service.problems import Problem
-from service.receive import Bodies
 from service.runtimes.base import Runtime
-from service.snapshot import Served, Snapshot
 from service.turns import InTurns
-from service.watcher import Watcher
 
 
 @contextmanager

@@ -23,20 +23,20 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.api_keys import parse
-from service.archive import unpack
-from service.classify_query import ClassifyQuery
+from service.answering.classify_query import ClassifyQuery
+from service.answering.inference_tensors import parse as parse_tensors
 from service.config import ServiceConfig
-from service.decode import decode
-from service.guard import presented
-from service.inference_tensors import parse as parse_tensors
-from service.inspection import inspected
-from service.lifecycle import Lifecycle
-from service.problems import Problem, invalid, written
-from service.receive import file_parts, read_form, spool_body
+from service.http.api_keys import parse
+from service.http.guard import presented
+from service.http.lifecycle import Lifecycle
+from service.http.problems import Problem, invalid, written
+from service.http.receive import file_parts, read_form, spool_body
 from service.routes.feedback import Feedback
 from service.routes.inference import query_of
-from service.text import check_text
+from service.uploads.archive import unpack
+from service.uploads.decode import decode
+from service.uploads.inspection import inspected
+from service.uploads.text import check_text
 
 PX = 32
 CONFIG = ServiceConfig(

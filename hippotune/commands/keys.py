@@ -14,7 +14,7 @@ import typer
 
 from hippotune.flags import Json
 from hippotune.output import counted, print_json, print_table
-from service.api_keys import ApiKey, Role, create, parse
+from service.http.api_keys import ApiKey, Role, create, parse
 
 Name = Annotated[str, typer.Option(help="Whose key it is: letters, digits and _ . @ -")]
 File = Annotated[

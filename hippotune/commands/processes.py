@@ -146,7 +146,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _require_keys(settings: Settings, address: str) -> None:
     """Raise typer.BadParameter when others could reach an address that asks nobody for a key."""
-    from service.api_keys import Keyring
+    from service.http.api_keys import Keyring
 
     if ip_address(address).is_loopback or settings.insecure:
         return

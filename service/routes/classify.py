@@ -8,18 +8,18 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from service import examples
-from service.answers import Classification, Classifications, Clock, Wanted, classification
-from service.classify_query import ClassifyQuery
-from service.decode import MEDIA_TYPES
-from service.inspection import field_of
-from service.middleware import BEGAN
-from service.problems import documented, refused
-from service.query import parameters
-from service.receive import Hold, file_parts, media_type, read_body, read_form
-from service.scoring import bucket_for, decode_all, known_labels, observe, score
+from service.answering.answers import Classification, Classifications, Clock, Wanted, classification
+from service.answering.classify_query import ClassifyQuery
+from service.answering.scoring import bucket_for, decode_all, known_labels, observe, score
+from service.api import examples
+from service.engine.tickets import Ticket
+from service.http.middleware import BEGAN
+from service.http.problems import documented, refused
+from service.http.query import parameters
+from service.http.receive import Hold, file_parts, media_type, read_body, read_form
 from service.services import Services, get_services
-from service.tickets import Ticket
+from service.uploads.decode import MEDIA_TYPES
+from service.uploads.inspection import field_of
 
 router = APIRouter(tags=["classify"])
 

@@ -15,8 +15,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from exchange.errors import ExchangeError
 from exchange.records import TaskRecord
-from service import examples
-from service.problems import documented
+from service.api import examples
+from service.http.problems import documented
 from service.routes.tasks import Existing
 from service.services import Services, TheServices, place
 

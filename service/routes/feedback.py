@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from exchange.errors import IdempotencyMismatch, VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.records import Sample, TaskRecord
-from service import examples
-from service.problems import Problem, documented, refused
-from service.query import only
-from service.receive import read_json
-from service.records import TaskView
+from service.api import examples
+from service.api.records import TaskView
+from service.http.problems import Problem, documented, refused
+from service.http.query import only
+from service.http.receive import read_json
 from service.services import Services, TheServices
-from service.text import MAX_LABEL, PRINTABLE, check_text
+from service.uploads.text import MAX_LABEL, PRINTABLE, check_text
 
 router = APIRouter(tags=["tasks"])
 

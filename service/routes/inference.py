@@ -19,17 +19,17 @@ from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.answers import Clock, Wanted, predictions
-from service.classify_query import ClassifyQuery
-from service.examples import CLASSIFICATION, answered
-from service.inference_tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
-from service.middleware import BEGAN
-from service.problems import Problem, documented, refused, shorten
-from service.receive import read_body
-from service.scoring import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
+from service.answering.answers import Clock, Wanted, predictions
+from service.answering.classify_query import ClassifyQuery
+from service.answering.inference_tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
+from service.answering.scoring import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
+from service.api.examples import CLASSIFICATION, answered
+from service.engine.snapshot import NEVER_CANARY
+from service.engine.tickets import Ticket
+from service.http.middleware import BEGAN
+from service.http.problems import Problem, documented, refused, shorten
+from service.http.receive import read_body
 from service.services import Services, TheServices, get_services
-from service.snapshot import NEVER_CANARY
-from service.tickets import Ticket
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=documented(404, 422, 503))
 

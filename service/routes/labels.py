@@ -16,16 +16,16 @@ from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.manifests import Manifest
 from exchange.records import LabelChange, TaskRecord
 from exchange.repeats import require_same_order
-from service import examples
-from service.headers import IdempotencyKey, KnownAnswer
-from service.history import HEADERS
-from service.kept import etag_of, names
-from service.problems import Problem, documented, refused
-from service.query import only
-from service.receive import read_json
-from service.records import LabelList, TaskView
+from service.api import examples
+from service.api.history import HEADERS
+from service.api.records import LabelList, TaskView
+from service.http.headers import IdempotencyKey, KnownAnswer
+from service.http.kept import etag_of, names
+from service.http.problems import Problem, documented, refused
+from service.http.query import only
+from service.http.receive import read_json
 from service.services import Services, TheServices
-from service.text import MAX_LABEL, PRINTABLE, check_text
+from service.uploads.text import MAX_LABEL, PRINTABLE, check_text
 
 router = APIRouter(prefix="/labels", tags=["labels"])
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from exchange.errors import ExchangeError
-from service import examples
-from service.problems import documented
-from service.records import MOST_TASKS
+from service.api import examples
+from service.api.records import MOST_TASKS
+from service.http.problems import documented
 from service.services import Services, TheServices
 
 router = APIRouter(tags=["operations"])

@@ -24,19 +24,19 @@ from exchange.errors import (
 )
 from exchange.manifests import Manifest
 from exchange.records import TaskRecord, TaskState
-from service import examples
-from service.archive import TAR_TYPES, ZIP_TYPES, unpack
+from service.api import examples
+from service.api.records import MOST_TASKS, TaskList, TaskView
 from service.config import MIB
-from service.headers import IdempotencyKey
-from service.inspection import MOST_LISTED
-from service.problems import RETRY_AFTER_S, Problem, documented, refused
-from service.query import only
-from service.receive import declared_bytes, file_parts, media_type, read_form, spool_body
-from service.records import MOST_TASKS, TaskList, TaskView
+from service.http.headers import IdempotencyKey
+from service.http.problems import RETRY_AFTER_S, Problem, documented, refused
+from service.http.query import only
+from service.http.receive import declared_bytes, file_parts, media_type, read_form, spool_body
 from service.services import Services, TheServices, place
-from service.submit import submit
-from service.text import MAX_LABEL, PRINTABLE, check_text
-from service.uploads import MAX_LABELS_BYTES, Upload, pair
+from service.uploads.archive import TAR_TYPES, ZIP_TYPES, unpack
+from service.uploads.inspection import MOST_LISTED
+from service.uploads.submit import submit
+from service.uploads.text import MAX_LABEL, PRINTABLE, check_text
+from service.uploads.upload import MAX_LABELS_BYTES, Upload, pair
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 

@@ -8,11 +8,11 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from exchange.manifests import SERVING, BackboneRecord, Manifest
-from service import examples, history
-from service.headers import KnownAnswer
-from service.problems import Problem, documented
-from service.query import only
-from service.records import VersionList, VersionView
+from service.api import examples, history
+from service.api.records import VersionList, VersionView
+from service.http.headers import KnownAnswer
+from service.http.problems import Problem, documented
+from service.http.query import only
 from service.services import Services, TheServices
 
 router = APIRouter(prefix="/versions", tags=["versions"])

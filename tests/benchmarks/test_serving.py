@@ -28,7 +28,7 @@ from benchmarks.serving.scene import Scene, child, free_port, multipart, photogr
 from benchmarks.serving.subjects import Effort, Versions, ours
 from exchange.embedded import EmbeddedRedis
 from model.preprocess import decode
-from service.inference_tensors import parse
+from service.answering.inference_tensors import parse
 from tests.service.support import weights_file
 
 WORK_S = 0.02

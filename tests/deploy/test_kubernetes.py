@@ -9,7 +9,7 @@ import yaml
 
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
-from service.guard import OPEN
+from service.http.guard import OPEN
 from service.routes.operations import router
 from service.server import DRAIN_S
 from tests.deploy.conftest import ROOT

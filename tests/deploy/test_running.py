@@ -20,8 +20,8 @@ from redis import Redis
 from exchange.records import TaskState
 from service.app import create_app
 from service.config import ServiceConfig
+from service.http.problems import REASONS
 from service.metrics import FAMILIARITIES, STAGES
-from service.problems import REASONS
 from service.server import DRAIN_S
 from tests.deploy.conftest import ROOT, Running
 from tests.deploy.queries import alerts, expressions, selectors

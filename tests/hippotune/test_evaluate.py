@@ -12,7 +12,7 @@ from hippotune.demo.data import DemoTask
 from hippotune.evaluation import as_kept, compared
 from hippotune.output import Exit
 from hippotune.records import Budget, Classification, Prediction, Timings
-from service.text import check_text
+from service.uploads.text import check_text
 from tests.hippotune.conftest import Up, hippotune
 
 

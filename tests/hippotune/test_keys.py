@@ -16,7 +16,7 @@ from hippotune import AsyncClient, Client, doctor
 from hippotune.commands import keys
 from hippotune.errors import Refused
 from hippotune.settings import Settings
-from service.api_keys import Role, parse
+from service.http.api_keys import Role, parse
 from tests.hippotune.conftest import ROOT, clean_environment, hippotune
 from tests.service.support import wait_for
 

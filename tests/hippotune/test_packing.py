@@ -12,7 +12,7 @@ import pytest
 
 from hippotune import Client, Refused
 from hippotune.packing import Source, TaskLimits, Unfit, as_archive, packed
-from service.inspection import short
+from service.uploads.inspection import short
 from tests.hippotune.conftest import Up
 
 

@@ -11,8 +11,8 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from service import access
 from service.config import ServiceConfig
+from service.http import access
 from service.routes import classify
 from tests.service.sockets import HEAD, exchange
 from tests.service.support import Running, picture, running, wait_for

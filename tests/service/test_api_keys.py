@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import api_keys
-from service.api_keys import ApiKey, Keyring, Role, create, parse
+from service.http import api_keys
+from service.http.api_keys import ApiKey, Keyring, Role, create, parse
 
 
 def test_a_new_key_is_found_by_its_hash_and_no_other_is() -> None:

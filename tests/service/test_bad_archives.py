@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.archive import unpack
 from service.config import ServiceConfig
+from service.uploads.archive import unpack
 from tests.service.support import Running, archived, commented, picture, problem, zeros_zip, zip64, zipped
 
 pytestmark = pytest.mark.usefixtures("unharmed")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from service.decode import decode
-from service.problems import Problem
-from service.text import PRINTABLE, check_text
+from service.http.problems import Problem
+from service.uploads.decode import decode
+from service.uploads.text import PRINTABLE, check_text
 from tests.service.support import Running, bare_jpeg, flat_png, many_scans, picture, problem
 
 pytestmark = pytest.mark.usefixtures("unharmed")

@@ -76,8 +76,8 @@ def test_a_version_whose_file_comes_late_is_served_even_after_it_was_refused(
         shutil.move(tmp_path / "late", path)
         wait_for(lambda: serving(server) == second)
         assert server.client.get("/versions").json()["refused"] == []
-        monkeypatch.setattr("service.loading.READ_PAUSES_S", (0.01,))
-        monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+        monkeypatch.setattr("service.engine.loading.READ_PAUSES_S", (0.01,))
+        monkeypatch.setattr("service.engine.watcher.AGAIN_S", 0.1)
         path = server.registry.shelf.path(first, "serving")
         shutil.move(path, tmp_path / "later still")
         server.registry.activate(first)
@@ -103,8 +103,8 @@ def test_a_version_whose_file_goes_after_it_was_verified_is_missing_and_not_dama
                 shutil.move(registry.shelf.path(version, role), away)
 
         monkeypatch.setattr(registry.shelf, "verify", lose)
-        monkeypatch.setattr("service.loading.READ_PAUSES_S", ())
-        monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+        monkeypatch.setattr("service.engine.loading.READ_PAUSES_S", ())
+        monkeypatch.setattr("service.engine.watcher.AGAIN_S", 0.1)
         version = server.publish(random_version(server.backbone, ("cat", "dog"))).version
         wait_for(lambda: server.client.get("/versions").json()["refused"])
         told = server.client.get("/versions").text
@@ -117,8 +117,8 @@ def test_a_version_whose_file_goes_after_it_was_verified_is_missing_and_not_dama
 def test_a_version_and_a_canary_that_stay_away_are_reported_once_each(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.loading.READ_PAUSES_S", ())
-    monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+    monkeypatch.setattr("service.engine.loading.READ_PAUSES_S", ())
+    monkeypatch.setattr("service.engine.watcher.AGAIN_S", 0.1)
     with running(config) as server:
         good, gone, canary = (
             server.serve(random_version(server.backbone, ("cat", "dog"), seed=seed)).version

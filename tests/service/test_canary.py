@@ -188,8 +188,8 @@ def test_one_that_ends_while_a_version_is_tried_again_answers_no_more(
             server.registry.set_canary(pair.new, 0)
         follow(version)
 
-    monkeypatch.setattr("service.loading.READ_PAUSES_S", ())
-    monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+    monkeypatch.setattr("service.engine.loading.READ_PAUSES_S", ())
+    monkeypatch.setattr("service.engine.watcher.AGAIN_S", 0.1)
     monkeypatch.setattr(watcher, "_follow", end_it_meanwhile)
     path = server.registry.shelf.path(late, "serving")
     shutil.move(path, tmp_path / "late")

@@ -15,7 +15,7 @@ import torch
 
 from model.head import Head
 from service.config import ServiceConfig
-from service.decode import decode
+from service.uploads.decode import decode
 from tests.service.support import (
     WAIT_S,
     Running,
@@ -61,7 +61,7 @@ def test_an_image_of_few_bytes_and_many_pixels_does_not_hold_up_the_event_loop(
         decoders.append(threading.current_thread().name)
         return pixels
 
-    monkeypatch.setattr("service.scoring.decode", noting)
+    monkeypatch.setattr("service.answering.scoring.decode", noting)
     bombs = flat_png(7000), many_scans(900, 20)
     assert max(map(len, bombs)) < 32 * 1024
     for data in (picture(), picture(kind="JPEG"), *bombs):
@@ -229,7 +229,7 @@ def test_decoding_is_waited_for_no_longer_than_anything_else(
         ended.wait(WAIT_S)
         return decode(data, *rest)
 
-    monkeypatch.setattr("service.scoring.decode", slow)
+    monkeypatch.setattr("service.answering.scoring.decode", slow)
     files = [("files", (str(index), picture(index))) for index in range(4)]
     response = server.client.post("/classify?timeout_ms=1000", files=files)  # by then the first has begun
     assert response.status_code == 504
@@ -252,7 +252,7 @@ def test_many_images_of_one_request_let_those_of_others_in_between(
         decoded.append(data)
         return decode(data, *rest)
 
-    monkeypatch.setattr("service.scoring.decode", slow)
+    monkeypatch.setattr("service.answering.scoring.decode", slow)
     files = [("files", (str(index), picture(index))) for index in range(12)]
     other, engine = picture(100), server.services.engine
     with ThreadPoolExecutor() as pool:
@@ -281,7 +281,7 @@ def test_a_stop_waits_for_no_request_that_takes_long_to_decode(
     with ThreadPoolExecutor() as pool:
         with running(config) as server:
             server.serve(random_version(server.backbone, ("cat", "dog")))
-            monkeypatch.setattr("service.scoring.decode", slow)
+            monkeypatch.setattr("service.answering.scoring.decode", slow)
             asked = pool.submit(httpx.post, f"{server.url}/classify", files=files, timeout=30)
             wait_for(lambda: decoded)
             began = time.monotonic()

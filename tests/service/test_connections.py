@@ -13,9 +13,10 @@ from dataclasses import replace
 import pytest
 
 from exchange.records import Sample, TaskChange
-from service import http_connection, receive
 from service import server as server_module
 from service.config import ServiceConfig
+from service.http import connection as http_connection
+from service.http import receive
 from tests.service.sockets import (
     CHUNKED,
     HEAD,

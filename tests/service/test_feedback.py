@@ -20,7 +20,7 @@ from model.budget import Budget
 from model.network import RetrievalViT
 from model.preprocess import decode
 from service.config import ServiceConfig
-from service.memory import AnswerMemory, Remembered, SharedMemory
+from service.engine.memory import AnswerMemory, Remembered, SharedMemory
 from service.runtimes.base import as_taught
 from tests.service.conftest import LABELS
 from tests.service.support import Running, picture, problem, random_version, running, wait_for

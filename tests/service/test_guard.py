@@ -12,9 +12,9 @@ import pytest
 
 from exchange.queue import QueueConfig
 from model.spec import BackboneSpec
-from service.api_keys import Role, create
 from service.config import ServiceConfig
-from service.guard import allowed_roles
+from service.http.api_keys import Role, create
+from service.http.guard import allowed_roles
 from tests.service.support import Running, picture, random_version, running
 
 PNG = {"Content-Type": "image/png"}

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from service import http_connection, middleware, receive
 from service.config import ServiceConfig
+from service.http import connection as http_connection
+from service.http import middleware, receive
 from tests.service.sockets import CHUNKED, HEAD, alive, all_of, connection, exchange, one_answer, problem_in
 from tests.service.support import Running, picture, random_version, running, wait_for
 

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     http = pytest.importorskip("tritonclient.http", reason="pip install 'tritonclient[http]'")
 
 from service.config import ServiceConfig
-from service.decode import decode
+from service.uploads.decode import decode
 from tests.service.conftest import LABELS
 from tests.service.support import PX, Running, picture, running
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.inference_tensors import InferRequest, parse
+from service.answering.inference_tensors import InferRequest, parse
 from tests.service.support import PX, Running, picture
 
 

@@ -16,10 +16,10 @@ from prometheus_client import generate_latest
 from exchange.records import TaskRecord, TaskState
 from hippotune import calls
 from service.config import ServiceConfig
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.engine.pace import Pace
+from service.engine.snapshot import Served
 from service.metrics import Metrics
-from service.pace import Pace
-from service.snapshot import Served
 from tests.service.support import WAIT_S, Running, picture, random_version, running, wait_for
 
 PNG = {"Content-Type": "image/png"}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from model.budget import Budget
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.engine.pace import KEEPS, Pace
+from service.engine.snapshot import Asked, Served, Snapshot
 from service.metrics import Metrics
-from service.pace import KEEPS, Pace
-from service.snapshot import Asked, Served, Snapshot
 
 
 def seconds(images: int, keep: float = 1.0) -> float:

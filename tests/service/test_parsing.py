@@ -13,8 +13,8 @@ from PIL import Image
 
 from benchmarks.fuzz.parsers import Target, attempt, targets
 from model import preprocess
-from service.decode import decode, most_scans, scans
-from service.problems import Problem
+from service.http.problems import Problem
+from service.uploads.decode import decode, most_scans, scans
 from tests.service.support import many_scans
 
 TARGETS = targets()

@@ -14,7 +14,7 @@ from exchange.queue import QueueConfig
 from model.deliberation import LoopConfig
 from model.spec import BackboneSpec
 from service.config import ServiceConfig
-from service.lifecycle import Lifecycle
+from service.http.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.server import OwnProcessServer
 from tests.service.support import picture, random_version, running, wait_for

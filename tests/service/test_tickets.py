@@ -11,10 +11,10 @@ from typing import Any, cast
 import numpy as np
 
 from model.budget import Budget
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.engine.pace import Pace
+from service.engine.snapshot import Asked, Served, Snapshot
 from service.metrics import Metrics
-from service.pace import Pace
-from service.snapshot import Asked, Served, Snapshot
 
 
 def test_one_that_fails_as_its_client_leaves_is_nothing_to_log() -> None:

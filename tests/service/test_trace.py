@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.trace import flatten
+from service.answering.trace import flatten
 
 
 def test_a_way_in_a_plane_keeps_its_distances() -> None:

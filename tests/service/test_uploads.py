@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
+from service.answering.scoring import INLINE_BYTES
 from service.config import ServiceConfig
-from service.decode import decode
-from service.inspection import inspected
-from service.lifecycle import Lifecycle
-from service.problems import Problem
-from service.scoring import INLINE_BYTES
-from service.uploads import Upload
+from service.http.lifecycle import Lifecycle
+from service.http.problems import Problem
+from service.uploads.decode import decode
+from service.uploads.inspection import inspected
+from service.uploads.upload import Upload
 from tests.service.support import (
     PX,
     WAIT_S,
@@ -150,7 +150,7 @@ def costly_decoding(monkeypatch: pytest.MonkeyPatch, ends_with: Problem | None =
         if ends_with is not None:
             raise ends_with
 
-    monkeypatch.setattr("service.inspection.decode", costly)
+    monkeypatch.setattr("service.uploads.inspection.decode", costly)
     return looked_at
 
 
@@ -166,7 +166,7 @@ def test_images_that_cannot_be_decoded_count_towards_the_time_and_memory_that_is
     def short(*_: Any) -> None:
         raise Problem(422, "damaged") if looked_at.pop() else MemoryError
 
-    monkeypatch.setattr("service.inspection.decode", short)
+    monkeypatch.setattr("service.uploads.inspection.decode", short)
     looked_at[:] = ["", "damaged"]
     with pytest.raises(MemoryError):
         inspected(uploads([b""] * 50), PX, config, Lifecycle(), decoders)
@@ -189,7 +189,7 @@ def test_flat_images_of_few_bytes_cannot_keep_a_place_busy(
 def test_a_processor_that_others_keep_busy_is_not_the_tasks_fault(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch, decoders: Executor
 ) -> None:
-    monkeypatch.setattr("service.inspection.decode", lambda *_: time.sleep(0.02))
+    monkeypatch.setattr("service.uploads.inspection.decode", lambda *_: time.sleep(0.02))
     config = replace(config, max_task_check_s=0.1)
     assert len(inspected(uploads([picture()] * 10), PX, config, Lifecycle(), decoders)) == 10
 
@@ -208,7 +208,7 @@ def test_images_of_many_tasks_are_decoded_where_all_others_are(
         files = [("files", (str(index), picture(10 * seed + index))) for index in range(3)]
         return taught.client.post("/tasks", files=files, data={"labels": ["cat"] * 3}).status_code
 
-    monkeypatch.setattr("service.inspection.decode", noting)
+    monkeypatch.setattr("service.uploads.inspection.decode", noting)
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(submit, range(4))) == {202}
     assert decoders == ["decode_0"] * 12  # the server has one thread
@@ -235,9 +235,9 @@ def test_a_request_waits_for_no_image_of_a_task_that_is_not_being_decoded(
         files = [("files", (str(index), picture(10 * seed + index))) for index in range(3)]
         return taught.client.post("/tasks", files=files, data={"labels": [str(seed)] * 3}).status_code
 
-    monkeypatch.setattr("service.inspection.decode", slow)
-    monkeypatch.setattr("service.scoring.decode", slow)
-    monkeypatch.setattr("service.uploads.check_together", noting)
+    monkeypatch.setattr("service.uploads.inspection.decode", slow)
+    monkeypatch.setattr("service.answering.scoring.decode", slow)
+    monkeypatch.setattr("service.uploads.upload.check_together", noting)
     large, engine = picture(size=(120, 120)), taught.services.engine
     assert len(large) > INLINE_BYTES
     with ThreadPoolExecutor() as pool:
@@ -262,7 +262,7 @@ def test_a_stop_waits_for_no_task_that_takes_long_to_look_through(
         looked_at.append(args[-1])
         time.sleep(0.05)
 
-    monkeypatch.setattr("service.inspection.decode", slow)
+    monkeypatch.setattr("service.uploads.inspection.decode", slow)
     files = [("files", (str(index), picture())) for index in range(400)]  # 20 s
     with ThreadPoolExecutor() as pool:
         with running(config) as server:

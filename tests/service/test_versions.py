@@ -25,10 +25,10 @@ from exchange.queue import QueueConfig
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.spec import BackboneSpec
+from service.api.records import VersionList
 from service.app import create_app
 from service.config import ServiceConfig
-from service.loading import warm
-from service.records import VersionList
+from service.engine.loading import warm
 from service.runtimes.base import Classifier, Output
 from service.runtimes.bfloat16 import Bfloat16Runtime
 from service.runtimes.torch import TorchRuntime
@@ -305,8 +305,8 @@ def test_a_server_is_not_ready_before_what_the_store_holds_was_recovered(config:
 def test_a_server_is_not_ready_while_the_store_gives_it_no_version_to_serve(
     config: ServiceConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.loading.READ_PAUSES_S", ())
-    monkeypatch.setattr("service.watcher.AGAIN_S", 0.1)
+    monkeypatch.setattr("service.engine.loading.READ_PAUSES_S", ())
+    monkeypatch.setattr("service.engine.watcher.AGAIN_S", 0.1)
     with running(config) as server:
         version = server.publish(random_version(server.backbone, ("cat", "dog"))).version
     folder = config.store / "versions"
@@ -369,7 +369,7 @@ def test_a_pass_is_warmed_once_and_not_for_each_version(
         warmed.append(checkpoint.pools.slots)
         warm(classifier, checkpoint, px)
 
-    monkeypatch.setattr("service.loading.warm", note)
+    monkeypatch.setattr("service.engine.loading.warm", note)
     with running(config) as server:
         for slots, seed in ((0, 1), (12, 2), (12, 3), (24, 4)):
             server.serve(random_version(server.backbone, ("cat", "dog"), slots, seed))

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from exchange.records import LabelChange, Sample, TaskState
-from service.api_keys import Role, create
 from service.config import ServiceConfig
+from service.http.api_keys import Role, create
 from tests.service.support import Running, picture, random_version, running
 from tests.service.web.chromium import opened, teach
 from tests.service.web.drawings import draw_folders

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, expect
 
-from service.api_keys import Role, create
 from service.config import ServiceConfig
+from service.http.api_keys import Role, create
 from tests.service.support import Running, picture, random_version, running
 from tests.service.web.chromium import opened
 from tests.service.web.test_ask import answered, show

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from exchange.manifests import Manifest
 from model.merging import LEAST_KEEP
-from service.kept import etag_of, names
-from service.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
+from service.api.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
+from service.http.kept import etag_of, names
 from service.services import Services
 
 HEADERS = {"Cache-Control": "no-cache"}

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.datastructures import QueryParams
 
-from service.problems import refused
+from service.http.problems import refused
 
 
 def check_names(

@@ -15,9 +15,9 @@ from starlette.routing import request_response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from service.access import AccessLog
+from service.http.access import AccessLog
+from service.http.problems import OF_DISK, REFUSED, REQUEST_ID
 from service.metrics import Metrics
-from service.problems import OF_DISK, REFUSED, REQUEST_ID
 
 BEGAN = "hippotune.began"
 LINGER_S = 5.0

@@ -10,7 +10,7 @@ from exchange.manifests import Manifest
 from model.budget import Budget
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
-from service.problems import refused
+from service.http.problems import refused
 from service.runtimes.base import Classifier
 
 

@@ -13,13 +13,13 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
-from service.answers import Clock
-from service.classify_query import ClassifyQuery
-from service.decode import decode, most_scans
-from service.problems import Problem, refused
+from service.answering.answers import Clock
+from service.answering.classify_query import ClassifyQuery
+from service.engine.snapshot import NEVER_CANARY, Snapshot, bucket_of
+from service.engine.tickets import Ticket
+from service.http.problems import Problem, refused
 from service.services import Services
-from service.snapshot import NEVER_CANARY, Snapshot, bucket_of
-from service.tickets import Ticket
+from service.uploads.decode import decode, most_scans
 
 INLINE_BYTES, INLINE_PIXELS = 32 * 1024, 1_000_000
 """An image of so many of both is decoded in milliseconds, its pixels counted once for each scan of a JPEG; of bytes

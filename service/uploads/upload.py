@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.problems import refused
-from service.text import check_text
+from service.http.problems import refused
+from service.uploads.text import check_text
 
 MAX_LABELS_BYTES = 262_144
 """Most bytes of a task's labels together, each counted once: every answer about the task lists them, and Redis does."""

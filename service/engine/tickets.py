@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.budget import Budget
-from service.problems import Problem
+from service.engine.snapshot import NEVER_CANARY, Asked, Snapshot
+from service.http.problems import Problem
 from service.runtimes.base import Output
-from service.snapshot import NEVER_CANARY, Asked, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

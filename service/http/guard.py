@@ -14,9 +14,9 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api_keys import ApiKey, Keyring, Role
+from service.http.api_keys import ApiKey, Keyring, Role
+from service.http.problems import FieldError, Problem, answer, documented, refused, shorten
 from service.metrics import Metrics
-from service.problems import FieldError, Problem, answer, documented, refused, shorten
 
 log = structlog.get_logger(__name__)
 

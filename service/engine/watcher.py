@@ -17,11 +17,11 @@ from exchange.errors import ExchangeUnavailable, VersionUnreadable, told_of
 from exchange.manifests import Canary
 from exchange.moves import Moves
 from exchange.registry import Registry
-from service.engine import Engine
-from service.loading import MISSING, Loader
+from service.engine.engine import Engine
+from service.engine.loading import MISSING, Loader
+from service.engine.snapshot import CanarySnapshot, Served, Snapshot
 from service.metrics import Metrics
 from service.runtimes.base import Runtime
-from service.snapshot import CanarySnapshot, Served, Snapshot
 
 log = structlog.get_logger(__name__)
 

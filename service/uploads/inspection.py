@@ -8,10 +8,10 @@ from math import inf
 from time import monotonic, thread_time
 
 from service.config import MIB, ServiceConfig
-from service.decode import decode
-from service.lifecycle import DRAINING_S, Lifecycle
-from service.problems import FieldError, Problem, refused, shorten
-from service.uploads import Upload
+from service.http.lifecycle import DRAINING_S, Lifecycle
+from service.http.problems import FieldError, Problem, refused, shorten
+from service.uploads.decode import decode
+from service.uploads.upload import Upload
 
 MOST_NAME = 80
 """Characters of an image's name in errors; with its place before it, it is not cut once more."""

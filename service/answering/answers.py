@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from service.snapshot import Snapshot
-from service.tickets import Scored
-from service.trace import LayerTraceAnswer, trace
+from service.answering.trace import LayerTraceAnswer, trace
+from service.engine.snapshot import Snapshot
+from service.engine.tickets import Scored
 
 MILLI = 1000
 

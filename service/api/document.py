@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from service import guard, inference_tensors, problems
+from service.answering import inference_tensors
+from service.http import guard, problems
 
 
 class App(FastAPI):
@@ -35,7 +36,7 @@ class App(FastAPI):
 
 
 def as_the_protocol_has_it(document: dict[str, Any]) -> None:
-    """Under /v2 an error is no problem document, as `service.middleware.ProtocolErrors` sees to."""
+    """Under /v2 an error is no problem document, as `service.http.middleware.ProtocolErrors` sees to."""
     error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     for path, operations in document["paths"].items():
         for operation in operations.values() if path.startswith("/v2") else ():

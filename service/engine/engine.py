@@ -28,12 +28,12 @@ import structlog
 from numpy.typing import NDArray
 
 from model.budget import Budget
+from service.engine.pace import Pace
+from service.engine.snapshot import NEVER_CANARY, Asked, Served, Snapshot
+from service.engine.tickets import Batch, Item, Scored, Started, Ticket, fail, resolve
+from service.http.problems import Problem
 from service.metrics import Metrics
-from service.pace import Pace
-from service.problems import Problem
 from service.runtimes.base import Output
-from service.snapshot import NEVER_CANARY, Asked, Served, Snapshot
-from service.tickets import Batch, Item, Scored, Started, Ticket, fail, resolve
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from model.merging import LEAST_KEEP
-from service.query import check_names
-from service.snapshot import Asked
+from service.engine.snapshot import Asked
+from service.http.query import check_names
 
 
 class ClassifyQuery(BaseModel):

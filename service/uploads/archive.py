@@ -1,4 +1,4 @@
-"""Labelled images in a zip or tar, laid out as an ImageFolder or a WebDataset; see `service.layouts`.
+"""Labelled images in a zip or tar, laid out as an ImageFolder or a WebDataset; see `service.uploads.layouts`.
 
 Nothing is unpacked to disk and no name from an archive ever reaches the file system. Names, counts, sizes and
 the growth on unpacking are checked from the archive's own directory before any member is read.
@@ -18,10 +18,10 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from service.config import ServiceConfig
-from service.inspection import MOST_LISTED, short, unlearnable
-from service.layouts import LAYOUT, Member, labelled
-from service.problems import Problem, refused
-from service.uploads import Upload
+from service.http.problems import Problem, refused
+from service.uploads.inspection import MOST_LISTED, short, unlearnable
+from service.uploads.layouts import LAYOUT, Member, labelled
+from service.uploads.upload import Upload
 
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)

@@ -20,8 +20,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.lifecycle import DRAINING_S, Lifecycle
-from service.problems import DiskProblem, Problem, refused, unfit
+from service.http.lifecycle import DRAINING_S, Lifecycle
+from service.http.problems import DiskProblem, Problem, refused, unfit
 
 Read = TypeVar("Read", bound=BaseModel)
 

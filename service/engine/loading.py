@@ -11,9 +11,9 @@ from exchange.manifests import SERVING, Manifest
 from exchange.shelf import Shelf
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.engine.snapshot import Snapshot
 from service.runtimes.base import Classifier, Runtime, fault_of, grey_images, passes_of
-from service.snapshot import Snapshot
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from service.problems import refused
+from service.http.problems import refused
 
 MAX_LABEL = 200
 TURNING = r"\u202a-\u202e\u2066-\u2069"

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from service.problems import Problem, refused
-from service.uploads import Upload
+from service.http.problems import Problem, refused
+from service.uploads.upload import Upload
 
 LAYOUT = "be laid out as label/image.jpg, or as name.jpg with its label in name.cls or name.json"
 IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")

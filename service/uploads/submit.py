@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from exchange.blobs import name_of
 from exchange.records import Sample, TaskRecord, TaskState
 from exchange.repeats import require_same
-from service.inspection import inspected, while_open
 from service.services import Services
-from service.uploads import Upload, cleaned, default_name
+from service.uploads.inspection import inspected, while_open
+from service.uploads.upload import Upload, cleaned, default_name
 
 
 def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | None) -> TaskRecord:

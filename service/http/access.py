@@ -12,7 +12,7 @@ from time import monotonic
 import structlog
 from starlette.types import Scope
 
-from service.problems import CLIENT_GONE, OF_DISK, REFUSED, shorten
+from service.http.problems import CLIENT_GONE, OF_DISK, REFUSED, shorten
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from model import preprocess
-from service.problems import unfit
+from service.http.problems import unfit
 
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 ALLOWED = "be a JPEG, PNG or WebP image"

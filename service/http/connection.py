@@ -22,9 +22,9 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.access import HEADER, RequestIds
+from service.http.access import HEADER, RequestIds
+from service.http.problems import REQUEST_ID, Problem, answer, refused
 from service.metrics import Metrics
-from service.problems import REQUEST_ID, Problem, answer, refused
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
-from service.problems import Problem, refused
+from service.http.problems import Problem, refused
 
 IMAGE = "image"
 DATATYPES = {"labels": "BYTES", "scores": "FP32", "familiarity": "FP32", "steps": "INT64", "ids": "BYTES"}

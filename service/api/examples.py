@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from exchange.records import TaskState
-from service.answers import BudgetAnswer, Classification, Prediction, Timings
-from service.records import (
+from service.answering.answers import BudgetAnswer, Classification, Prediction, Timings
+from service.api.records import (
     BackboneView,
     BudgetView,
     ChangeView,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from service.problems import Problem
+from service.http.problems import Problem
 
 DRAINING_S = 2.0
 """Seconds while the server shuts down without a byte of a body, or until the last image of a request was looked at:

@@ -1,0 +1,1 @@
+"""From the images of a request to its answer, whichever protocol it came by."""

@@ -1,0 +1,1 @@
+"""What the API document describes beyond the routes: tasks, versions, and examples of every answer."""
