@@ -1,12 +1,17 @@
 """The HTTP server: what comes in is checked, decoded, batched and answered by the version that the watcher holds.
 
-Start with `routes.classify` and follow a request: `receive`, `decode`, `scoring`, `engine`, `runtimes`, `answers`.
+Start with `routes.classify` and follow a request: `http.receive`, `uploads.decode`, `answering.scoring`,
+`engine.engine`, `runtimes`, `answering.answers`. Each room imports only from rooms further down, as `make check` sees
+to; the page in `web` is no Python.
 
-    the process     server, app, services, config, lifecycle, cpus, metrics
-    a connection    http_connection, middleware, access, guard, api_keys
-    a request       routes, query, classify_query, headers, receive, decode, problems
-    images to learn uploads, text, archive, layouts, inspection, submit, turns
-    an answer       scoring, engine, tickets, pace, runtimes, answers, trace, memory
-    versions        watcher, loading, snapshot, history, kept
-    descriptions    document, examples, records, inference_tensors
+    the process     app, server
+    routes          classify, events, feedback, inference, labels, operations, page, tasks, versions
+    api             document, examples, history, records
+    answering       answers, classify_query, inference_tensors, scoring, trace
+    uploads         archive, decode, inspection, layouts, submit, text, upload
+    its parts       services
+    engine          engine, loading, memory, pace, snapshot, tickets, watcher
+    runtimes        auto, base, bfloat16, graphs, load, onnx, torch
+    http            access, api_keys, connection, guard, headers, kept, lifecycle, middleware, problems, query, receive
+    for all         config, cpus, metrics, turns
 """
