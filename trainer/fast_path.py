@@ -22,7 +22,8 @@ from trainer.knowledge import Knowledge
 from trainer.process import TrainerConfig
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import ValidationShelf, hold_out
+from trainer.validation import hold_out
+from trainer.validation_shelf import ValidationShelf
 
 
 class FastPath:

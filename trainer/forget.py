@@ -20,15 +20,8 @@ from model.moments import ClassMoments
 from model.usual import Usual
 from trainer.learner import Learner
 from trainer.state import LearnerState
-from trainer.validation import Report
 
 Kept = TypeVar("Kept")
-
-TOLERATED_LOSS = 0.01
-"""Mean accuracy on their held-out images that the other tasks may lose with the slots."""
-
-TELLING = 100
-"""Held-out images that can tell so small a loss."""
 
 
 def own_labels(state: LearnerState, task: str) -> frozenset[str]:
@@ -90,15 +83,3 @@ def emptied(learner: Learner, state: LearnerState) -> LearnerState:
     start, features = learner.start(), state.features
     empty = ClassMoments.empty(features.width, features.scatter.shape[2])
     return replace(state, pools=start.pools, head=start.head, features=empty, drifts=(), gone={})
-
-
-def rests_on(state: LearnerState, task: str, before: Report, after: Report) -> bool:
-    """Whether other tasks need a task's slots.
-
-    before, after: what the others know with its slots, and without. If too few held-out images could tell, the slots
-    count as needed when another task was learned after this one.
-    """
-    if before.images < TELLING:
-        return state.tasks[-1] != task
-    falls = [value - after.now[other] for other, value in before.now.items()]
-    return sum(falls) / len(falls) > TOLERATED_LOSS

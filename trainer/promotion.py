@@ -10,12 +10,14 @@ from exchange.records import LabelChange
 from model.checkpoint import InvalidCheckpoint
 from trainer.config import ValidationConfig
 from trainer.describer import Between
-from trainer.forget import emptied, rests_on, without_classes, without_slots
+from trainer.forget import emptied, without_classes, without_slots
 from trainer.learner import Learner
 from trainer.relabel import changed
+from trainer.report import Report, rests_on
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import Report, ValidationShelf, validate
+from trainer.validation import validate
+from trainer.validation_shelf import ValidationShelf
 
 log = structlog.get_logger()
 

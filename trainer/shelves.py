@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.epoch_shelf import EpochShelf
-from trainer.validation import ValidationShelf
+from trainer.validation_shelf import ValidationShelf
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,76 +6,21 @@ zero there are none, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from model.checkpoint import InvalidCheckpoint, read_tensors
 from model.moments import label_rows
 from trainer.config import ValidationConfig
 from trainer.describer import Between
 from trainer.learner import Learner
-from trainer.seen import NO_DIGESTS, Seen, rows_by_label
+from trainer.report import Report
+from trainer.seen import Seen, rows_by_label
 from trainer.state import LearnerState
 from trainer.task import Task, interleaved
-from trainer.task_files import TaskFiles
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a state knows of each task: share of its held-out images answered rightly, now, one version ago, at best.
-
-    kept: the same as `now`, among the labels known one version ago. That more classes are easier to confuse is no
-        fault of a version; that it tells the old ones apart less well is.
-    images: how many of earlier tasks were looked at. A task that has just been learned is in `now` only.
-    held_out_images: how many were, with those of that task.
-    """
-
-    now: Mapping[str, float]
-    kept: Mapping[str, float]
-    last: Mapping[str, float]
-    best: Mapping[str, float]
-    images: int
-    held_out_images: int = 0
-
-    @property
-    def lost(self) -> float:
-        """Mean over earlier tasks of what this version costs them; 0 when there are none."""
-        drops = [self.last[task] - value for task, value in self.kept.items()]
-        return sum(drops) / len(drops) if drops else 0.0
-
-    def refusal(self, config: ValidationConfig) -> str | None:
-        """Why a version must not be served, None when it may."""
-        if self.images < config.least_images or self.lost <= config.tolerated_loss:
-            return None
-        return (
-            f"it costs earlier tasks {100 * self.lost:.1f} points on {self.images} held-out images, "
-            f"{100 * config.tolerated_loss:.1f} are tolerated"
-        )
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """For the manifest: `accuracy` and `forgetting` on average, how many images they rest on, `accuracy.<task>`.
-
-        The average over tasks and, over earlier ones, the mean fall from each one's best, which is negative where they
-        rose: A_t and F_t of Chaudhry et al., ECCV 2018.
-        """
-        if not self.now:
-            return {}
-        falls = [self.best[task] - value for task, value in self.now.items() if task in self.best]
-        return {
-            "accuracy": sum(self.now.values()) / len(self.now),
-            "forgetting": sum(falls) / len(falls) if falls else 0.0,
-            "held_out_images": float(self.held_out_images),
-            **{f"accuracy.{task}": value for task, value in self.now.items()},
-        }
-
-    def noted(self, state: LearnerState) -> LearnerState:
-        """The state with these accuracies as its newest."""
-        best = {task: max(value, self.best.get(task, 0.0)) for task, value in self.now.items()}
-        return replace(state, last=self.now, best={**self.best, **best})
+from trainer.validation_shelf import ValidationShelf
 
 
 def hold_out(
@@ -103,56 +48,6 @@ def hold_out(
             count = min(count, len(new) // 2)
         held += sorted(new, key=names.__getitem__)[: max(0, count)]
     return sorted(set(range(len(labels))) - set(held)), sorted(held)
-
-
-class ValidationShelf(TaskFiles):
-    """Held-out images on disk, a file a task."""
-
-    def save(self, held_out: Task) -> None:
-        """Raises StoreUnavailable."""
-        tensors = {"pixels": held_out.pixels, "digests": held_out.digests}
-        self.write(held_out.id, tensors, {"labels": held_out.labels})
-
-    def leave_out(self, task: str, learned: Seen) -> None:
-        """Keep none of a task's that were learned meanwhile. Raises StoreUnavailable."""
-        if (held_out := self.load(task)) is not None:
-            self._keep(held_out, learned.new(held_out.labels, held_out.digests))
-
-    def forget(self, task: str, label: str, digests: Tensor) -> None:
-        """Keep none of a task's of a class: by the digests [k] of its images, as the file may have them under an older
-        name, or by its label where a file has no digests. Raises StoreUnavailable.
-        """
-        held_out = self.load(task)
-        if held_out is None:
-            return
-        if len(held_out.digests):
-            self._keep(held_out, ~torch.isin(held_out.digests, digests))
-        else:
-            self._keep(held_out, torch.tensor([own != label for own in held_out.labels]))
-
-    def _keep(self, held_out: Task, rows: Tensor) -> None:
-        """Keep the images `rows` [n] bool of those of a task."""
-        if rows.any() and not rows.all():
-            self.save(held_out.pick(rows.nonzero().squeeze(1).tolist()))
-        elif not rows.any():
-            self.discard(held_out.id)
-
-    def holds(self, task: str) -> bool:
-        """Whether there is a file of a task, readable or not."""
-        return self._path(task).exists()
-
-    def load(self, task: str) -> Task | None:
-        """None when nothing was held out, or the file is damaged: what cannot be measured is not reported."""
-        path = self._path(task)
-        try:
-            tensors, facts = read_tensors(path) if path.exists() else ({}, {})
-            if not tensors:
-                return None
-            # Stores from before images were remembered have no digests.
-            digests = tensors.get("digests", NO_DIGESTS)
-            return Task(task, tensors["pixels"], tuple(facts["labels"]), digests)
-        except (InvalidCheckpoint, OSError, KeyError, TypeError, ValueError):
-            return None
 
 
 def validate(

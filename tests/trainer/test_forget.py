@@ -13,11 +13,11 @@ from model.checkpoint import Checkpoint
 from model.network import RetrievalViT
 from trainer.claims import Claims
 from trainer.config import LearnerConfig
-from trainer.forget import own_labels, rests_on, without_classes, without_slots
+from trainer.forget import own_labels, without_classes, without_slots
 from trainer.learner import Learner
+from trainer.report import Report, rests_on
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import Report
 
 from .bench import FAST, SLOW, Bench, learn
 from .conftest import stripes

@@ -14,7 +14,7 @@ from trainer.learner import Learner
 from trainer.promotion import Promotion, Refused
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import ValidationShelf
+from trainer.validation_shelf import ValidationShelf
 
 from .conftest import correction
 

@@ -14,7 +14,7 @@ from exchange.records import TaskState
 from trainer.claims import Claims
 from trainer.promotion import Promotion
 from trainer.task import Task
-from trainer.validation import ValidationShelf
+from trainer.validation_shelf import ValidationShelf
 
 from .bench import FAST, SLOW, Bench, carry_out, learn, order
 from .conftest import stripes

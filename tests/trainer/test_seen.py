@@ -15,7 +15,7 @@ from trainer.learner import Learner
 from trainer.seen import Seen
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import ValidationShelf
+from trainer.validation_shelf import ValidationShelf
 
 from .bench import Bench
 from .conftest import stripes

@@ -13,10 +13,12 @@ from exchange.errors import StoreUnavailable
 from trainer import task_files
 from trainer.config import ValidationConfig
 from trainer.learner import Learner
+from trainer.report import Report
 from trainer.seen import Seen
 from trainer.state import LearnerState
 from trainer.task import Task
-from trainer.validation import Report, ValidationShelf, as_known, hold_out, validate
+from trainer.validation import as_known, hold_out, validate
+from trainer.validation_shelf import ValidationShelf
 
 TENTH = ValidationConfig(share=0.1)
 
