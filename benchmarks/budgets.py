@@ -35,9 +35,9 @@ from service.runtimes.base import Classifier
 from service.runtimes.graphs import Graphs
 from service.runtimes.onnx import OnnxRuntime
 from service.runtimes.torch import TorchRuntime
-from trainer.config import LearnerConfig
-from trainer.learner import Learner
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
+from trainer.learning.task import Task
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "tmax": (4, 3, 2, 1),

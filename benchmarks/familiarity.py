@@ -43,9 +43,9 @@ from model.spec import BackboneSpec
 from service.cpus import available_cpus
 from service.runtimes.base import Classifier
 from service.runtimes.torch import TorchRuntime
-from trainer.config import LearnerConfig
-from trainer.learner import Learner
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
+from trainer.learning.task import Task
 
 LEVELS = (0.01, 0.05)
 TASKS = 5

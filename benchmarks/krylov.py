@@ -36,7 +36,7 @@ from model.backbone import load_backbone
 from model.budget import BudgetBatch
 from model.diagnostics import step_of
 from model.spec import BackboneSpec
-from trainer.task import Task
+from trainer.learning.task import Task
 
 Step = Callable[[Tensor], Tensor]
 """F: queries [B, d] to queries [B, d]."""

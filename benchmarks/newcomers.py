@@ -26,9 +26,9 @@ from model.deliberation import LoopConfig
 from model.head import Head
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
-from trainer.config import LearnerConfig
-from trainer.learner import Learner
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
+from trainer.learning.task import Task
 
 TASKS = 4
 IMAGES = (1, 2, 3, 5, 10, 20)

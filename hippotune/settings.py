@@ -324,7 +324,7 @@ class Settings(BaseSettings):
         """What a trainer is told. Raises ValueError when two settings contradict each other."""
         from model.device import pick_device
         from service.cpus import available_cpus
-        from trainer.config import LearnerConfig, ValidationConfig
+        from trainer.learning.config import LearnerConfig, ValidationConfig
         from trainer.process import TrainerConfig
 
         ours = {

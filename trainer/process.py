@@ -8,7 +8,7 @@ from pathlib import Path
 from exchange.queue import QueueConfig
 from model.deliberation import LoopConfig
 from model.spec import BackboneSpec
-from trainer.config import LearnerConfig, ValidationConfig
+from trainer.learning.config import LearnerConfig, ValidationConfig
 
 
 @dataclass(frozen=True, slots=True)

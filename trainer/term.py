@@ -20,20 +20,20 @@ from exchange.errors import ExchangeUnavailable
 from exchange.records import Claim, TaskChange, TaskState
 from exchange.registry import Registry
 from model.network import RetrievalViT
-from trainer.claims import Abandoned, Claims, Order, Pending, Stopping
-from trainer.consolidation import Consolidation
-from trainer.corrections import Corrections
-from trainer.fast_path import FastPath
+from trainer.duties.consolidation import Consolidation
+from trainer.duties.corrections import Corrections
+from trainer.duties.fast_path import FastPath
+from trainer.duties.knowledge import Knowledge
+from trainer.duties.relabelling import Relabelling
+from trainer.duties.withdrawal import Withdrawal
 from trainer.heartbeat import Heartbeat
-from trainer.knowledge import Knowledge
-from trainer.learner import Learner
-from trainer.lineage import Lineage
-from trainer.promotion import Promotion
-from trainer.relabelling import Relabelling
-from trainer.shelves import Shelves
-from trainer.state import LearnerState
-from trainer.upkeep import Upkeep
-from trainer.withdrawal import Withdrawal
+from trainer.intake.claims import Abandoned, Claims, Order, Pending, Stopping
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.store.lineage import Lineage
+from trainer.store.shelves import Shelves
+from trainer.store.upkeep import Upkeep
+from trainer.validation.promotion import Promotion
 
 LOOK_UP_S = 0.2
 """How often consolidation looks up for new tasks, a lost lease or a request to stop."""
@@ -153,7 +153,7 @@ class Term:
     def carry_out(self, order: Order) -> None:
         """Rename or forget a class, once the corrections sent before it are learned for good: they come first.
 
-        Those sent since do not hold it up, as ever more may come; see `trainer.corrected_labels`.
+        Those sent since do not hold it up, as ever more may come; see `trainer.intake.corrected_labels`.
         """
         sent = order.claim.task.created_at
         if any(held.claim.task.created_at < sent for held in self.claims.corrections):

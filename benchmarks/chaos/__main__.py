@@ -25,7 +25,7 @@ from exchange.manifests import LEARNER
 from exchange.records import TaskState
 from exchange.registry import Registry
 from hippotune.demo.data import Limits, digits
-from trainer.state import LearnerState
+from trainer.learning.state import LearnerState
 
 LONGEST_LIFE_S = 12.0
 REDIS_EACH, SERVER_EACH = 10, 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config import LearnerConfig
-from trainer.epochs import passes
+from trainer.learning.config import LearnerConfig
+from trainer.learning.epochs import passes
 
 
 @dataclass(frozen=True, slots=True)

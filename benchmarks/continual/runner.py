@@ -34,7 +34,7 @@ from benchmarks.continual.protocols import Protocol
 from benchmarks.continual.streams import SCENARIOS, Experience
 from model.backbone import load_backbone
 from model.spec import BackboneSpec
-from trainer.task import Task
+from trainer.learning.task import Task
 
 PROBE_EVERY = 32
 """Updates between two probes, once a task's first steps are past."""

@@ -21,7 +21,7 @@ from benchmarks.continual.runner import configure, stream
 from benchmarks.machine import keep
 from model.backbone import load_backbone
 from model.spec import BackboneSpec
-from trainer.task import Task
+from trainer.learning.task import Task
 
 TASKS = 5
 PLAIN = ("learner.least_steps=0", "learner.enough=2.0")

@@ -28,10 +28,10 @@ from model.network import RetrievalViT
 from model.preprocess import to_pixels
 from model.shrinkage import USUAL_SHARE
 from model.spec import BackboneSpec
-from trainer.config import LearnerConfig
-from trainer.learner import Learner
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 TASKS = 2
 BARE = LearnerConfig(epochs=0)

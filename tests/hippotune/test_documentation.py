@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from hippotune.client import Client
 from hippotune.main import application
 from tests.hippotune.conftest import ROOT, WAIT_S, Starter, Up, clean_environment, settle
-from trainer.config import LearnerConfig
+from trainer.learning.config import LearnerConfig
 
 PAGES = [
     ROOT / "README.md",

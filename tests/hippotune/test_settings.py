@@ -13,7 +13,7 @@ from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig
-from trainer.config import LearnerConfig, ValidationConfig
+from trainer.learning.config import LearnerConfig, ValidationConfig
 from trainer.process import TrainerConfig
 
 COMPOSED = {"redis_url", "backbone", "queue", "loop", "learner", "validation"}

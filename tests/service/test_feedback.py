@@ -24,8 +24,8 @@ from service.engine.memory import AnswerMemory, Remembered, SharedMemory
 from service.runtimes.base import as_taught
 from tests.service.conftest import LABELS
 from tests.service.support import Running, picture, problem, random_version, running, wait_for
-from trainer.config import LearnerConfig
-from trainer.learner import Learner
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
 
 PNG = {"Content-Type": "image/png"}
 

@@ -32,16 +32,16 @@ from exchange.work import WorkQueue
 from model.backbone import load_backbone
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
-from trainer import fast_path
-from trainer.claims import Claims
-from trainer.config import LearnerConfig, ValidationConfig
+from trainer.duties import fast_path
 from trainer.heartbeat import Heartbeat
-from trainer.images import load_task
-from trainer.learner import Learner
+from trainer.intake.claims import Claims
+from trainer.intake.images import load_task
+from trainer.learning.config import LearnerConfig, ValidationConfig
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 from trainer.process import TrainerConfig
-from trainer.shelves import Shelves
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.store.shelves import Shelves
 from trainer.term import Term
 from trainer.worker import run
 

@@ -20,13 +20,13 @@ from model.left_out import LeftOut
 from model.moments import ClassMoments, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
-from trainer import learner as learners
-from trainer.config import LearnerConfig
-from trainer.corrected_features import Correction
-from trainer.fast_path import FastPath
-from trainer.learner import Learner
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.duties.fast_path import FastPath
+from trainer.intake.corrected_features import Correction
+from trainer.learning import learner as learners
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 from .bench import Bench
 

@@ -10,11 +10,11 @@ import pytest
 from exchange.errors import LeaseLost
 from exchange.records import Claim, Sample, TaskState
 from trainer import term as terms
-from trainer.fast_path import FastPath
-from trainer.knowledge import Knowledge
-from trainer.learner import Learner
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.duties.fast_path import FastPath
+from trainer.duties.knowledge import Knowledge
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 from .bench import Bench
 from .conftest import stripes

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainer.config import LearnerConfig, ValidationConfig
+from trainer.learning.config import LearnerConfig, ValidationConfig
 
 NAN, INF = float("nan"), float("inf")
 

@@ -13,11 +13,18 @@ from torch import Tensor
 
 from exchange.blobs import BlobStore
 from exchange.records import Sample
-from trainer.corrected_features import Correction, Unfollowable, correct, follow, learned, load_correction
-from trainer.images import UnusableTask
-from trainer.learner import KEPT_DRIFTS, Learner
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.intake.corrected_features import (
+    Correction,
+    Unfollowable,
+    correct,
+    follow,
+    learned,
+    load_correction,
+)
+from trainer.intake.images import UnusableTask
+from trainer.learning.learner import KEPT_DRIFTS, Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 from .conftest import claim, correction, stripes
 

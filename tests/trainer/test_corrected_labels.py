@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from exchange.records import Sample, TaskState
-from trainer.promotion import Promotion
-from trainer.task import Task
+from trainer.learning.task import Task
 from trainer.term import Term
+from trainer.validation.promotion import Promotion
 
 from .bench import Bench, carry_out, learn, order
 

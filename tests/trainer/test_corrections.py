@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from exchange.records import Sample, TaskState
-from trainer import corrections, fast_path
 from trainer import term as terms
-from trainer.promotion import Promotion
-from trainer.task import Task
+from trainer.duties import corrections, fast_path
+from trainer.learning.task import Task
 from trainer.term import Term
+from trainer.validation.promotion import Promotion
 
 from .bench import Bench
 

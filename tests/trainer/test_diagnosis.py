@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainer.diagnosis import diagnosed
-from trainer.learner import Learner
-from trainer.task import Task
+from trainer.learning.learner import Learner
+from trainer.learning.task import Task
+from trainer.validation.diagnosis import diagnosed
 
 
 def test_a_trained_loop_is_alive_and_a_collapsed_one_is_told(learner: Learner, first: Task) -> None:

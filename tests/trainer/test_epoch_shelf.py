@@ -10,13 +10,13 @@ from redis import Redis
 
 from exchange.registry import Registry
 from model.network import RetrievalViT
-from trainer import lineage as lineages
-from trainer.config import LearnerConfig, ValidationConfig
-from trainer.epoch_shelf import EpochShelf
-from trainer.epochs import EpochState
-from trainer.learner import Learner
-from trainer.lineage import Lineage
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig, ValidationConfig
+from trainer.learning.epochs import EpochState
+from trainer.learning.learner import Learner
+from trainer.learning.task import Task
+from trainer.store import lineage as lineages
+from trainer.store.epoch_shelf import EpochShelf
+from trainer.store.lineage import Lineage
 
 EPOCH = EpochState(2, {"weight": torch.ones(3)})
 

@@ -9,9 +9,9 @@ import torch
 
 from exchange.errors import ExchangeUnavailable
 from exchange.records import Claim, TaskChange, TaskState
-from trainer import fast_path
-from trainer.images import load_task
-from trainer.task import Task
+from trainer.duties import fast_path
+from trainer.intake.images import load_task
+from trainer.learning.task import Task
 
 from .bench import Bench
 

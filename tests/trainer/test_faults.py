@@ -24,8 +24,8 @@ from exchange.manifests import BackboneRecord, Draft
 from exchange.queue import QueueConfig
 from exchange.records import TaskRecord, TaskState
 from trainer import term
-from trainer.epochs import TaskTraining
-from trainer.task import Task
+from trainer.learning.epochs import TaskTraining
+from trainer.learning.task import Task
 
 from .bench import FAST, SLOW, Bench, Trouble
 from .conftest import stripes

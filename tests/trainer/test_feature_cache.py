@@ -9,10 +9,10 @@ from weakref import ref
 
 import torch
 
-from trainer.feature_cache import FeatureCache
-from trainer.learner import Learner
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.learning.feature_cache import FeatureCache
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 
 def test_features_are_those_of_one_task_under_the_same_pools(learner: Learner, first: Task) -> None:

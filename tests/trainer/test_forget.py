@@ -11,13 +11,13 @@ import torch
 from exchange.records import Claim, TaskChange, TaskState
 from model.checkpoint import Checkpoint
 from model.network import RetrievalViT
-from trainer.claims import Claims
-from trainer.config import LearnerConfig
-from trainer.forget import own_labels, without_classes, without_slots
-from trainer.learner import Learner
-from trainer.report import Report, rests_on
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.intake.claims import Claims
+from trainer.learning.config import LearnerConfig
+from trainer.learning.forget import own_labels, without_classes, without_slots
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
+from trainer.validation.report import Report, rests_on
 
 from .bench import FAST, SLOW, Bench, learn
 from .conftest import stripes

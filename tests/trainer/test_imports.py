@@ -16,6 +16,9 @@ SERVICE_ONLY = (
 def test_the_learner_needs_neither_redis_nor_the_web() -> None:
     block = f"import sys; sys.modules.update(dict.fromkeys({SERVICE_ONLY}));"
     result = subprocess.run(
-        [sys.executable, "-c", block + "import trainer.learner"], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", block + "import trainer.learning.learner"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert result.returncode == 0, result.stderr

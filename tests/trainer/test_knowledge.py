@@ -11,9 +11,9 @@ import torch
 from exchange.errors import ExchangeUnavailable, PointerMoved
 from exchange.records import TaskState
 from model.pools import Pools
-from trainer.claims import Claims
-from trainer.learner import Learner
-from trainer.task import Task
+from trainer.intake.claims import Claims
+from trainer.learning.learner import Learner
+from trainer.learning.task import Task
 
 from .bench import Bench
 from .conftest import correction

@@ -18,12 +18,12 @@ from model.head import Discriminant
 from model.moments import ClassMoments
 from model.network import RetrievalViT
 from model.pools import Pools
-from trainer import learner as learners
-from trainer.config import LearnerConfig
-from trainer.epochs import Diverged, EpochState
-from trainer.learner import Learner
-from trainer.state import LearnerState
-from trainer.task import Task, interleaved
+from trainer.learning import learner as learners
+from trainer.learning.config import LearnerConfig
+from trainer.learning.epochs import Diverged, EpochState
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task, interleaved
 
 from .conftest import accuracy, stripes
 

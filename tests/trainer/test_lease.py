@@ -16,7 +16,7 @@ from exchange.lease import Lease
 from exchange.queue import QueueConfig
 from exchange.records import TaskState
 from trainer import worker
-from trainer.task import Task
+from trainer.learning.task import Task
 
 from .bench import Bench
 

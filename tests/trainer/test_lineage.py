@@ -12,10 +12,10 @@ from exchange.redis_keys import DEFAULT_PREFIX
 from exchange.registry import Registry
 from model.network import RetrievalViT
 from tests.exchange.publishing import publish, publish_chain
-from trainer.learner import Learner
-from trainer.lineage import Base, Lineage
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
+from trainer.store.lineage import Base, Lineage
 
 from .bench import Bench
 from .conftest import stripes

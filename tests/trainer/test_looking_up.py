@@ -10,14 +10,14 @@ import torch
 
 from exchange.manifests import Manifest
 from exchange.records import TaskState
-from trainer import promotion as promotions
 from trainer import term as terms
-from trainer.claims import Abandoned
-from trainer.epochs import TaskTraining
-from trainer.knowledge import Knowledge
-from trainer.learner import Learner
-from trainer.promotion import Promotion
-from trainer.task import Task
+from trainer.duties.knowledge import Knowledge
+from trainer.intake.claims import Abandoned
+from trainer.learning.epochs import TaskTraining
+from trainer.learning.learner import Learner
+from trainer.learning.task import Task
+from trainer.validation import promotion as promotions
+from trainer.validation.promotion import Promotion
 
 from .bench import Bench
 from .conftest import stripes

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from model.device import multiplies_bfloat16
-from trainer.precision import training_precision
+from trainer.learning.precision import training_precision
 
 
 def assume(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
     """Whatever the processor that runs the tests multiplies."""
-    monkeypatch.setattr("trainer.precision.multiplies_bfloat16", lambda _: pays)
+    monkeypatch.setattr("trainer.learning.precision.multiplies_bfloat16", lambda _: pays)
 
 
 @pytest.mark.parametrize("pays", [True, False])

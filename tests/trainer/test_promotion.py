@@ -8,13 +8,13 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from trainer.config import ValidationConfig
-from trainer.corrected_features import learned
-from trainer.learner import Learner
-from trainer.promotion import Promotion, Refused
-from trainer.state import LearnerState
-from trainer.task import Task
-from trainer.validation_shelf import ValidationShelf
+from trainer.intake.corrected_features import learned
+from trainer.learning.config import ValidationConfig
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
+from trainer.store.validation_shelf import ValidationShelf
+from trainer.validation.promotion import Promotion, Refused
 
 from .conftest import correction
 

@@ -11,12 +11,12 @@ import torch
 from exchange.records import LabelChange
 from model.checkpoint import read_tensors, write_tensors
 from model.network import RetrievalViT
-from trainer.config import LearnerConfig
-from trainer.learner import Learner
-from trainer.relabel import changed, renamed, without_class
-from trainer.seen import Seen
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
+from trainer.learning.relabel import changed, renamed, without_class
+from trainer.learning.seen import Seen
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 from .conftest import accuracy, stripes
 

@@ -11,10 +11,10 @@ import pytest
 
 from exchange.errors import ExchangeUnavailable, OrderGiven
 from exchange.records import TaskState
-from trainer.claims import Claims
-from trainer.promotion import Promotion
-from trainer.task import Task
-from trainer.validation_shelf import ValidationShelf
+from trainer.intake.claims import Claims
+from trainer.learning.task import Task
+from trainer.store.validation_shelf import ValidationShelf
+from trainer.validation.promotion import Promotion
 
 from .bench import FAST, SLOW, Bench, carry_out, learn, order
 from .conftest import stripes

@@ -8,9 +8,9 @@ from exchange.errors import ExchangeUnavailable
 from exchange.records import TaskState
 from exchange.upkeep import prune_tasks
 from tests.service.support import wait_for
-from trainer import restored
-from trainer.restored import restore_records
-from trainer.task import Task
+from trainer.learning.task import Task
+from trainer.store import restored
+from trainer.store.restored import restore_records
 
 from .bench import Bench, carry_out, learn, order
 from .conftest import stripes

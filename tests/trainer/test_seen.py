@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from exchange.records import Sample, TaskState
-from trainer.forget import without_classes
-from trainer.images import digests_of, each_once
-from trainer.learner import Learner
-from trainer.seen import Seen
-from trainer.state import LearnerState
-from trainer.task import Task
-from trainer.validation_shelf import ValidationShelf
+from trainer.intake.images import digests_of, each_once
+from trainer.learning.forget import without_classes
+from trainer.learning.learner import Learner
+from trainer.learning.seen import Seen
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
+from trainer.store.validation_shelf import ValidationShelf
 
 from .bench import Bench
 from .conftest import stripes

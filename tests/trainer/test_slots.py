@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from model.network import RetrievalViT
-from trainer.config import LearnerConfig
-from trainer.epochs import EpochState, TaskTraining, drift_of
-from trainer.learner import Learner
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.epochs import EpochState, TaskTraining, drift_of
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 from .conftest import accuracy
 
@@ -115,7 +115,7 @@ def test_a_class_that_is_alone_brings_no_slots_by_default(network: RetrievalViT,
 def test_of_many_images_of_one_class_some_are_chosen_from_all_over(
     network: RetrievalViT, alone: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.lessons.EXEMPLARS", 5)
+    monkeypatch.setattr("trainer.learning.lessons.EXEMPLARS", 5)
     learner = Learner(network, LearnerConfig(few_classes=8))
     before = learner.extract(learner.start().pools, alone.pixels)
     training = TaskTraining(network, learner.config, learner.start(), alone, before)
@@ -126,7 +126,7 @@ def test_of_many_images_of_one_class_some_are_chosen_from_all_over(
 def test_of_many_images_of_few_classes_some_of_each_are_chosen(
     network: RetrievalViT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.lessons.EXEMPLARS", 4)
+    monkeypatch.setattr("trainer.learning.lessons.EXEMPLARS", 4)
     pixels = torch.zeros(9, 3, 32, 32, dtype=torch.uint8)
     task = Task("t1", pixels, ("ant", "bee", *["cow"] * 7))
     learner = Learner(network, LearnerConfig(few_classes=8))

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import InvalidCheckpoint, read_tensors, write_tensors
-from trainer.learner import Learner
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 DIMENSIONS = {
     "features.gram": (0, 1),

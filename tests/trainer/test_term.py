@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from exchange.records import TaskRecord, TaskState
-from trainer import fast_path
 from trainer import term as terms
-from trainer.claims import Abandoned
-from trainer.images import load_task
-from trainer.promotion import Promotion
-from trainer.task import Task
+from trainer.duties import fast_path
+from trainer.intake.claims import Abandoned
+from trainer.intake.images import load_task
+from trainer.learning.task import Task
+from trainer.validation.promotion import Promotion
 
 from .bench import Bench
 from .conftest import stripes

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from exchange.errors import StoreUnavailable
-from trainer import task_files
-from trainer.config import ValidationConfig
-from trainer.learner import Learner
-from trainer.report import Report
-from trainer.seen import Seen
-from trainer.state import LearnerState
-from trainer.task import Task
-from trainer.validation import as_known, hold_out, validate
-from trainer.validation_shelf import ValidationShelf
+from trainer.learning.config import ValidationConfig
+from trainer.learning.learner import Learner
+from trainer.learning.seen import Seen
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
+from trainer.store import task_files
+from trainer.store.validation_shelf import ValidationShelf
+from trainer.validation.held_out import as_known, hold_out, validate
+from trainer.validation.report import Report
 
 TENTH = ValidationConfig(share=0.1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.views import LEAST_AREA, LIGHT, cropped, relit, varied
+from trainer.learning.views import LEAST_AREA, LIGHT, cropped, relit, varied
 
 
 def seeded(seed: int = 0) -> torch.Generator:

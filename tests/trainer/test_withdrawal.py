@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from exchange.records import Sample, TaskState
-from trainer.task import Task
-from trainer.withdrawal import remainder
+from trainer.duties.withdrawal import remainder
+from trainer.learning.task import Task
 
 from .bench import FAST, Bench
 from .conftest import stripes

@@ -16,9 +16,9 @@ from exchange.records import Sample, TaskState
 from model.backbone import load_backbone
 from model.checkpoint import Checkpoint
 from model.network import RetrievalViT
-from trainer.config import LearnerConfig
-from trainer.learner import Learner
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
+from trainer.learning.task import Task
 
 from .bench import FAST, SLOW, Bench
 from .conftest import stripes

@@ -17,7 +17,7 @@ from benchmarks.continual.methods.base import Setting, in_batches
 from benchmarks.continual.methods.bodies import FullConfig
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
 from model.moments import label_rows
-from trainer.task import Task
+from trainer.learning.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.backbone import Backbone
-from trainer.task import Task
+from trainer.learning.task import Task
 
 EVALUATION_BATCH = 64
 

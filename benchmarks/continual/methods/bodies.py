@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.continual.methods.base import Setting
 from model.backbone import Backbone
 from model.readout import read_out
-from trainer.epochs import FEATURE_LENGTH
+from trainer.learning.epochs import FEATURE_LENGTH
 
 
 class Described(NamedTuple):

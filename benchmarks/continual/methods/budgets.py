@@ -13,8 +13,8 @@ from benchmarks.continual.methods.base import EVALUATION_BATCH, Images, percent_
 from model.budget import Budget, BudgetBatch
 from model.deliberation import LoopConfig
 from model.merging import LEAST_KEEP
-from trainer.learner import Learner
-from trainer.state import LearnerState
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
 
 EPSILONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 TOPKS = (1, 2, 3, 5, 10, 20)

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.continual.methods.base import FeatureCache, Images, Setting, Watch, in_batches
 from model.checkpoint import read_tensors, write_tensors
 from model.moments import ClassMoments
-from trainer.task import Task
+from trainer.learning.task import Task
 
 SUMS = ("gram", "sums", "counts", "scatter")
 """What of moments is kept in a file, beside their labels."""

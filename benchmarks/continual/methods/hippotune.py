@@ -1,4 +1,4 @@
-"""HippoTune as the trainer runs it: `trainer.learner.Learner`, called in the same order as by a worker."""
+"""HippoTune as the trainer runs it: `trainer.learning.learner.Learner`, called in the same order as by a worker."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmarks.continual.methods.budgets import sweep
 from model.budget import BudgetBatch
 from model.deliberation import LoopConfig
 from model.diagnostics import diagnose, spectral_radius
-from trainer.config import LearnerConfig
-from trainer.learner import Learner
-from trainer.state import LearnerState
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.learner import Learner
+from trainer.learning.state import LearnerState
+from trainer.learning.task import Task
 
 PER_TASK = 16
 """Images of each task that the diagnostics look at."""

@@ -14,8 +14,8 @@ from benchmarks.continual.methods.base import Images, Setting, Watch, percent_ri
 from benchmarks.continual.methods.hippotune import HippoTune, HippoTuneConfig
 from model.deliberation import LoopConfig
 from model.moments import label_rows
-from trainer.config import LearnerConfig
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from benchmarks.continual.methods.bodies import LoraConfig
 from benchmarks.continual.methods.frozen import load_moments, save_moments
 from benchmarks.continual.methods.trained import Trained, TrainedConfig
 from model.moments import ClassMoments
-from trainer.config import LearnerConfig
-from trainer.task import Task
+from trainer.learning.config import LearnerConfig
+from trainer.learning.task import Task
 
 RIDGES = tuple(10.0**power for power in range(-8, 9))
 """The paper's grid."""

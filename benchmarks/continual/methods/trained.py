@@ -16,11 +16,11 @@ from benchmarks.continual.methods.bodies import Body, FullConfig, LoraConfig
 from benchmarks.continual.methods.prompts import PromptConfig
 from model.checkpoint import read_tensors, write_tensors
 from model.moments import label_rows
-from trainer.config import LearnerConfig
-from trainer.epochs import passes
-from trainer.precision import training_precision
-from trainer.task import Task
-from trainer.views import varied
+from trainer.learning.config import LearnerConfig
+from trainer.learning.epochs import passes
+from trainer.learning.precision import training_precision
+from trainer.learning.task import Task
+from trainer.learning.views import varied
 
 
 @dataclass(frozen=True, slots=True)

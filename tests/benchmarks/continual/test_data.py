@@ -14,7 +14,7 @@ from benchmarks.continual.streams import after_trial, class_incremental, domain_
 from benchmarks.continual.superclasses import SUPERCLASSES
 from tests.benchmarks.continual.conftest import LABELS, TEST, TRAIN
 from tests.hippotune.conftest import ROOT
-from trainer.config import LearnerConfig
+from trainer.learning.config import LearnerConfig
 
 DATA = ROOT.parent / "shared" / "data"
 

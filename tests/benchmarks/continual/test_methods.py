@@ -26,7 +26,7 @@ from model.moments import ClassMoments
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
 from tests.benchmarks.continual.conftest import BACKBONE
-from trainer.task import Task
+from trainer.learning.task import Task
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What the queue brings: claims, and the images and corrections that they name."""

@@ -1,0 +1,82 @@
+"""What a state knows of each task, and what may be concluded from that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from trainer.learning.config import ValidationConfig
+from trainer.learning.state import LearnerState
+
+TOLERATED_LOSS = 0.01
+"""Mean accuracy on their held-out images that the other tasks may lose with the slots."""
+
+TELLING = 100
+"""Held-out images that can tell so small a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a state knows of each task: share of its held-out images answered rightly, now, one version ago, at best.
+
+    kept: the same as `now`, among the labels known one version ago. That more classes are easier to confuse is no
+        fault of a version; that it tells the old ones apart less well is.
+    images: how many of earlier tasks were looked at. A task that has just been learned is in `now` only.
+    held_out_images: how many were, with those of that task.
+    """
+
+    now: Mapping[str, float]
+    kept: Mapping[str, float]
+    last: Mapping[str, float]
+    best: Mapping[str, float]
+    images: int
+    held_out_images: int = 0
+
+    @property
+    def lost(self) -> float:
+        """Mean over earlier tasks of what this version costs them; 0 when there are none."""
+        drops = [self.last[task] - value for task, value in self.kept.items()]
+        return sum(drops) / len(drops) if drops else 0.0
+
+    def refusal(self, config: ValidationConfig) -> str | None:
+        """Why a version must not be served, None when it may."""
+        if self.images < config.least_images or self.lost <= config.tolerated_loss:
+            return None
+        return (
+            f"it costs earlier tasks {100 * self.lost:.1f} points on {self.images} held-out images, "
+            f"{100 * config.tolerated_loss:.1f} are tolerated"
+        )
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """For the manifest: `accuracy` and `forgetting` on average, how many images they rest on, `accuracy.<task>`.
+
+        The average over tasks and, over earlier ones, the mean fall from each one's best, which is negative where they
+        rose: A_t and F_t of Chaudhry et al., ECCV 2018.
+        """
+        if not self.now:
+            return {}
+        falls = [self.best[task] - value for task, value in self.now.items() if task in self.best]
+        return {
+            "accuracy": sum(self.now.values()) / len(self.now),
+            "forgetting": sum(falls) / len(falls) if falls else 0.0,
+            "held_out_images": float(self.held_out_images),
+            **{f"accuracy.{task}": value for task, value in self.now.items()},
+        }
+
+    def noted(self, state: LearnerState) -> LearnerState:
+        """The state with these accuracies as its newest."""
+        best = {task: max(value, self.best.get(task, 0.0)) for task, value in self.now.items()}
+        return replace(state, last=self.now, best={**self.best, **best})
+
+
+def rests_on(state: LearnerState, task: str, before: Report, after: Report) -> bool:
+    """Whether other tasks need a task's slots.
+
+    before, after: what the others know with its slots, and without. If too few held-out images could tell, the slots
+    count as needed when another task was learned after this one.
+    """
+    if before.images < TELLING:
+        return state.tasks[-1] != task
+    falls = [value - after.now[other] for other, value in before.now.items()]
+    return sum(falls) / len(falls) > TOLERATED_LOSS
