@@ -12,7 +12,7 @@ import pytest
 from tests.docs.test_site import ROOT
 
 
-@pytest.mark.parametrize("room", ["exchange", "model", "service"])
+@pytest.mark.parametrize("room", ["exchange", "model", "service", "trainer"])
 def test_the_map_of_a_room_names_each_of_its_modules_once_where_it_lies(room: str) -> None:
     described = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))
     assert described is not None
