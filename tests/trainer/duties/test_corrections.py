@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from exchange.records import Sample, TaskState
+from tests.trainer.bench import Bench
 from trainer import term as terms
 from trainer.duties import corrections, fast_path
 from trainer.learning.task import Task
 from trainer.term import Term
 from trainer.validation.promotion import Promotion
-
-from .bench import Bench
 
 
 def learn(bench: Bench, term: Term, task: Task) -> str:

@@ -18,14 +18,13 @@ from model.head import Discriminant
 from model.moments import ClassMoments
 from model.network import RetrievalViT
 from model.pools import Pools
+from tests.trainer.conftest import accuracy, stripes
 from trainer.learning import learner as learners
 from trainer.learning.config import LearnerConfig
 from trainer.learning.epochs import Diverged, EpochState
 from trainer.learning.learner import Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task, interleaved
-
-from .conftest import accuracy, stripes
 
 
 def same(left: LearnerState, right: LearnerState) -> bool:

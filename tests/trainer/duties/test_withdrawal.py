@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 
 from exchange.records import Sample, TaskState
+from tests.trainer.bench import FAST, Bench
+from tests.trainer.conftest import stripes
 from trainer.duties.withdrawal import remainder
 from trainer.learning.task import Task
-
-from .bench import FAST, Bench
-from .conftest import stripes
 
 
 def test_a_correction_of_long_ago_that_stays_is_not_said_to_be_forgotten(bench: Bench, first: Task) -> None:

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from model.network import RetrievalViT
+from tests.trainer.conftest import accuracy
 from trainer.learning.config import LearnerConfig
 from trainer.learning.epochs import EpochState, TaskTraining, drift_of
 from trainer.learning.learner import Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
-
-from .conftest import accuracy
 
 
 def test_pools_that_were_taught_enough_classes_stay_as_they_are(

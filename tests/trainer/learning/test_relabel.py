@@ -11,14 +11,13 @@ import torch
 from exchange.records import LabelChange
 from model.checkpoint import read_tensors, write_tensors
 from model.network import RetrievalViT
+from tests.trainer.conftest import accuracy, stripes
 from trainer.learning.config import LearnerConfig
 from trainer.learning.learner import Learner
 from trainer.learning.relabel import changed, renamed, without_class
 from trainer.learning.seen import Seen
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
-
-from .conftest import accuracy, stripes
 
 
 def numbered(task: Task) -> Task:

@@ -8,12 +8,11 @@ from exchange.errors import ExchangeUnavailable
 from exchange.records import TaskState
 from exchange.upkeep import prune_tasks
 from tests.service.support import wait_for
+from tests.trainer.bench import Bench, carry_out, learn, order
+from tests.trainer.conftest import stripes
 from trainer.learning.task import Task
 from trainer.store import restored
 from trainer.store.restored import restore_records
-
-from .bench import Bench, carry_out, learn, order
-from .conftest import stripes
 
 
 def learned(bench: Bench, *tasks: Task) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
+from tests.trainer.conftest import correction
 from trainer.intake.corrected_features import learned
 from trainer.learning.config import ValidationConfig
 from trainer.learning.learner import Learner
@@ -15,8 +16,6 @@ from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
 from trainer.store.validation_shelf import ValidationShelf
 from trainer.validation.promotion import Promotion, Refused
-
-from .conftest import correction
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ import pytest
 
 from exchange.errors import ExchangeUnavailable, OrderGiven
 from exchange.records import TaskState
+from tests.trainer.bench import FAST, SLOW, Bench, carry_out, learn, order
+from tests.trainer.conftest import stripes
 from trainer.intake.claims import Claims
 from trainer.learning.task import Task
 from trainer.store.validation_shelf import ValidationShelf
 from trainer.validation.promotion import Promotion
-
-from .bench import FAST, SLOW, Bench, carry_out, learn, order
-from .conftest import stripes
 
 
 def killed(*_: object, **__: object) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from exchange.blobs import BlobStore
 from exchange.records import Sample
+from tests.trainer.conftest import claim, correction, stripes
 from trainer.intake.corrected_features import (
     Correction,
     Unfollowable,
@@ -25,8 +26,6 @@ from trainer.intake.images import UnusableTask
 from trainer.learning.learner import KEPT_DRIFTS, Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
-
-from .conftest import claim, correction, stripes
 
 
 def answers(learner: Learner, state: LearnerState, pixels: Tensor) -> Sequence[str]:

@@ -11,12 +11,11 @@ import torch
 from exchange.errors import ExchangeUnavailable, PointerMoved
 from exchange.records import TaskState
 from model.pools import Pools
+from tests.trainer.bench import Bench
+from tests.trainer.conftest import correction
 from trainer.intake.claims import Claims
 from trainer.learning.learner import Learner
 from trainer.learning.task import Task
-
-from .bench import Bench
-from .conftest import correction
 
 
 def test_pools_are_hashed_as_often_for_many_corrections_as_for_one(

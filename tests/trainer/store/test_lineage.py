@@ -12,13 +12,12 @@ from exchange.redis_keys import DEFAULT_PREFIX
 from exchange.registry import Registry
 from model.network import RetrievalViT
 from tests.exchange.publishing import publish, publish_chain
+from tests.trainer.bench import Bench
+from tests.trainer.conftest import stripes
 from trainer.learning.learner import Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
 from trainer.store.lineage import Base, Lineage
-
-from .bench import Bench
-from .conftest import stripes
 
 
 def published(lineage: Lineage, redis: Redis, state: LearnerState) -> int:

@@ -9,11 +9,10 @@ import torch
 
 from exchange.errors import ExchangeUnavailable
 from exchange.records import Claim, TaskChange, TaskState
+from tests.trainer.bench import Bench
 from trainer.duties import fast_path
 from trainer.intake.images import load_task
 from trainer.learning.task import Task
-
-from .bench import Bench
 
 
 def test_a_task_served_by_a_trainer_that_could_not_say_so_is_told_with_its_version(

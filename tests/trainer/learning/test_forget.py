@@ -11,6 +11,8 @@ import torch
 from exchange.records import Claim, TaskChange, TaskState
 from model.checkpoint import Checkpoint
 from model.network import RetrievalViT
+from tests.trainer.bench import FAST, SLOW, Bench, learn
+from tests.trainer.conftest import stripes
 from trainer.intake.claims import Claims
 from trainer.learning.config import LearnerConfig
 from trainer.learning.forget import own_labels, without_classes, without_slots
@@ -18,9 +20,6 @@ from trainer.learning.learner import Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
 from trainer.validation.report import Report, rests_on
-
-from .bench import FAST, SLOW, Bench, learn
-from .conftest import stripes
 
 
 def two_tasks(learner: Learner, first: Task, second: Task) -> LearnerState:

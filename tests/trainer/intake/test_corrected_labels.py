@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from exchange.records import Sample, TaskState
+from tests.trainer.bench import Bench, carry_out, learn, order
 from trainer.learning.task import Task
 from trainer.term import Term
 from trainer.validation.promotion import Promotion
-
-from .bench import Bench, carry_out, learn, order
 
 
 def correct(bench: Bench, term: Term, task: Task, label: str) -> str:

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from exchange.records import Sample, TaskState
+from tests.trainer.bench import Bench
+from tests.trainer.conftest import stripes
 from trainer.intake.images import digests_of, each_once
 from trainer.learning.forget import without_classes
 from trainer.learning.learner import Learner
@@ -16,9 +18,6 @@ from trainer.learning.seen import Seen
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
 from trainer.store.validation_shelf import ValidationShelf
-
-from .bench import Bench
-from .conftest import stripes
 
 
 def numbered(task: Task, start: int = 0) -> Task:
