@@ -6,10 +6,10 @@ or precision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+Result = TypeVar("Result")
 
 NAME = "elsewhere"
 ATEN = torch.ops.aten
@@ -28,18 +30,19 @@ class Mixed(RuntimeError):
     """An operator was given tensors of both devices."""
 
 
-@contextmanager
-def elsewhere() -> Iterator[torch.device]:
-    """Inside, tensors can be made on this device and moved to it."""
-    register()
-    with Operators(), Literals():
-        yield torch.device(NAME, 0)
+def run_elsewhere(function: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function of a module gives for the device and these arguments, in a process of its own.
+
+    Torch is told of devices once in a process, and asks after each of them from then on.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        return other.submit(_run, function, *arguments).result()
 
 
-@cache
-def register() -> None:
-    """Let torch know the device by its name, which can be done once in a process."""
+def _run(function: Callable[..., Result], *arguments: Any) -> Result:
     backend_registration._setup_privateuseone_for_python_backend(NAME, Module())
+    with Operators(), Literals():
+        return function(torch.device(NAME, 0), *arguments)
 
 
 class Module(backend_registration._DummyBackendModule):
