@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from exchange.records import LabelChange
 from trainer.learning.forget import emptied
 from trainer.learning.learner import Learner
 from trainer.learning.seen import Seen
@@ -21,13 +20,13 @@ from trainer.learning.state import LearnerState
 Kept = TypeVar("Kept")
 
 
-def changed(learner: Learner, state: LearnerState, change: LabelChange) -> LearnerState:
-    """The state with a class renamed, merged or forgotten. Raises ValueError where it is not known."""
-    if change.label not in state.labels:
-        raise ValueError(f"no class is called {change.label!r}")
-    if change.becomes is None:
-        return without_class(learner, state, change.label)
-    return renamed(learner, state, change.label, change.becomes)
+def changed(learner: Learner, state: LearnerState, label: str, becomes: str | None) -> LearnerState:
+    """The state with a class renamed or merged, or forgotten if it becomes None. Raises ValueError for one unknown."""
+    if label not in state.labels:
+        raise ValueError(f"no class is called {label!r}")
+    if becomes is None:
+        return without_class(learner, state, label)
+    return renamed(learner, state, label, becomes)
 
 
 def renamed(learner: Learner, state: LearnerState, label: str, becomes: str) -> LearnerState:

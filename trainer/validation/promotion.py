@@ -83,7 +83,7 @@ class Promotion:
         self, state: LearnerState, change: LabelChange, between: Between = None
     ) -> tuple[LearnerState, Report]:
         """The state with a class renamed, merged with another or forgotten; no image can refuse that."""
-        left = changed(self.learner, state, change)
+        left = changed(self.learner, state, change.label, change.becomes)
         report = self.report(left, left.labels, between)
         return report.noted(left), report
 

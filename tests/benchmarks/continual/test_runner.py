@@ -18,7 +18,7 @@ from benchmarks.continual.protocols import Protocol
 from benchmarks.continual.runner import Run, configure, run
 from tests.benchmarks.continual.conftest import BACKBONE
 from tests.hippotune.conftest import ROOT
-from tests.trainer.test_imports import SERVICE_ONLY
+from tests.trainer.learning.test_imports import SERVICE_ONLY
 
 LAYERS = "loop.layers=(1, 2, 3)"
 SMALL = {
