@@ -1,1 +1,1 @@
-"""What the API document describes beyond the routes: tasks, versions, and examples of every answer."""
+"""How tasks and versions are told, and what the API document says beyond the routes, examples included."""

@@ -1,1 +1,1 @@
-"""The engine that batches images, and the version that answers them: loaded, watched for, swapped."""
+"""The engine that batches images, the versions that answer them, and what is remembered of the answers."""

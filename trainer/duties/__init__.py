@@ -1,1 +1,1 @@
-"""What a term does, one duty each: teach the head at once, consolidate, correct, rename, forget."""
+"""What a term does: teach the head at once, consolidate, correct, rename, forget; and the knowledge it does it with."""
