@@ -18,7 +18,7 @@ from hippotune.image_files import media_type
 from hippotune.packing import Source, Unfit
 from hippotune.sources import is_archive, open_source, whole
 from tests.hippotune.conftest import Up, hippotune
-from tests.service import support as service
+from tests.service import support
 
 NOWHERE = Path("/nowhere")
 
@@ -207,13 +207,13 @@ def test_fractions_are_told_and_what_shows_through_stays(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("image", "told"),
     [
-        (service.picture(), None),
-        (service.picture(kind="JPEG"), None),
-        (service.flat_png(8_000), None),  # more pixels than a server takes by default; another may take more
-        (service.picture()[:-200], "0.png is a damaged or truncated PNG file"),
-        (service.picture(kind="JPEG")[:400], "0.png is a damaged or truncated JPEG file"),
-        (service.bare_jpeg((7000, 7000)), "0.png is a JPEG file of fewer bytes than its pixels take"),
-        (service.many_scans(40, 33), "0.png is a JPEG file of more than 32 scans"),
+        (support.picture(), None),
+        (support.picture(kind="JPEG"), None),
+        (support.flat_png(8_000), None),  # more pixels than a server takes by default; another may take more
+        (support.picture()[:-200], "0.png is a damaged or truncated PNG file"),
+        (support.picture(kind="JPEG")[:400], "0.png is a damaged or truncated JPEG file"),
+        (support.bare_jpeg((7000, 7000)), "0.png is a JPEG file of fewer bytes than its pixels take"),
+        (support.many_scans(40, 33), "0.png is a JPEG file of more than 32 scans"),
         (picture(1, "BMP")[:100], "0.png is no image that can be read"),
         (b"", "0.png is empty"),
     ],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.budget import Budget, BudgetBatch
+from model.deliberation import deliberate
 from model.fusion import block_with_merging, block_with_recall
 from model.merging import Tokens, merge, merging_blocks, pairs_a_block
 from model.network import RetrievalViT
@@ -48,8 +49,6 @@ def test_a_token_of_size_three_weighs_like_three_equal_ones(network: RetrievalVi
 def test_without_pairs_it_is_the_fused_block(
     network: RetrievalViT, pools: Pools, pixels: torch.Tensor
 ) -> None:
-    from model.deliberation import deliberate
-
     budgets = BudgetBatch.of([Budget(1, 0, 5)] * 3 + [Budget(4, 0, 5)] * 3)
     x = network.backbone.embed(pixels)
     found = deliberate(x, pools.memories(network.loop)[0], budgets, network.loop)

@@ -17,8 +17,10 @@ from typing import Any
 
 import httpx
 import numpy as np
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from exchange.connection import connect
 from exchange.manifests import BackboneRecord, Draft, Manifest
@@ -197,9 +199,6 @@ def zeros_zip(members: int, each: int) -> bytes:
 
 def weights_file(path: Path, name: str = "test_vit2", px: int = PX) -> Path:
     """A transformer with random weights, as a file that `--weights` takes."""
-    import timm
-    from safetensors.torch import save_file
-
     torch.manual_seed(0)
     vit = timm.create_model(name, img_size=px, num_classes=0)
     save_file(vit.state_dict(), path)

@@ -20,6 +20,7 @@ from model.left_out import LeftOut
 from model.moments import ClassMoments, label_rows
 from model.network import RetrievalViT
 from model.pools import Pools
+from tests.trainer.bench import Bench
 from trainer.duties.fast_path import FastPath
 from trainer.intake.corrected_features import Correction
 from trainer.learning import learner as learners
@@ -27,8 +28,6 @@ from trainer.learning.config import LearnerConfig
 from trainer.learning.learner import Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
-
-from .bench import Bench
 
 
 @pytest.fixture(scope="session")

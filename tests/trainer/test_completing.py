@@ -9,15 +9,14 @@ import pytest
 
 from exchange.errors import LeaseLost
 from exchange.records import Claim, Sample, TaskState
+from tests.trainer.bench import Bench
+from tests.trainer.conftest import stripes
 from trainer import term as terms
 from trainer.duties.fast_path import FastPath
 from trainer.duties.knowledge import Knowledge
 from trainer.learning.learner import Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
-
-from .bench import Bench
-from .conftest import stripes
 
 FIRST = ("ant", "bee", "cow")
 BOTH = (*FIRST, "dog", "elk")

@@ -23,12 +23,11 @@ from exchange.embedded import EmbeddedRedis
 from exchange.manifests import BackboneRecord, Draft
 from exchange.queue import QueueConfig
 from exchange.records import TaskRecord, TaskState
+from tests.trainer.bench import FAST, SLOW, Bench, Trouble
+from tests.trainer.conftest import stripes
 from trainer import term
 from trainer.learning.epochs import TaskTraining
 from trainer.learning.task import Task
-
-from .bench import FAST, SLOW, Bench, Trouble
-from .conftest import stripes
 
 
 def waits(record: TaskRecord) -> bool:

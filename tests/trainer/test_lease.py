@@ -15,10 +15,9 @@ from exchange.embedded import EmbeddedRedis
 from exchange.lease import Lease
 from exchange.queue import QueueConfig
 from exchange.records import TaskState
+from tests.trainer.bench import Bench
 from trainer import worker
 from trainer.learning.task import Task
-
-from .bench import Bench
 
 
 def told(lines: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,6 +10,8 @@ import torch
 
 from exchange.manifests import Manifest
 from exchange.records import TaskState
+from tests.trainer.bench import Bench
+from tests.trainer.conftest import stripes
 from trainer import term as terms
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Abandoned
@@ -18,9 +20,6 @@ from trainer.learning.learner import Learner
 from trainer.learning.task import Task
 from trainer.validation import promotion as promotions
 from trainer.validation.promotion import Promotion
-
-from .bench import Bench
-from .conftest import stripes
 
 ALL = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")
 

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from exchange.records import TaskRecord, TaskState
+from tests.trainer.bench import Bench
+from tests.trainer.conftest import stripes
 from trainer import term as terms
 from trainer.duties import fast_path
 from trainer.intake.claims import Abandoned
 from trainer.intake.images import load_task
 from trainer.learning.task import Task
 from trainer.validation.promotion import Promotion
-
-from .bench import Bench
-from .conftest import stripes
 
 
 def test_a_task_does_not_wait_while_the_one_before_it_is_measured(

@@ -16,12 +16,11 @@ from exchange.records import Sample, TaskState
 from model.backbone import load_backbone
 from model.checkpoint import Checkpoint
 from model.network import RetrievalViT
+from tests.trainer.bench import FAST, SLOW, Bench
+from tests.trainer.conftest import stripes
 from trainer.learning.config import LearnerConfig
 from trainer.learning.learner import Learner
 from trainer.learning.task import Task
-
-from .bench import FAST, SLOW, Bench
-from .conftest import stripes
 
 
 def test_a_task_is_served_fast_and_then_for_good(bench: Bench, first: Task) -> None:

@@ -176,8 +176,6 @@ def test_without_keys_no_page_from_elsewhere_changes_anything(server: Running) -
 
 
 def test_insecure_answers_to_any_name(config: ServiceConfig) -> None:
-    from dataclasses import replace
-
     with running(replace(config, insecure=True)) as server:
         assert server.client.get("/tasks", headers={"Host": "hippotune.lan"}).status_code == 200
 
