@@ -190,12 +190,19 @@ def tasks() -> list[DemoTask]:
 
 
 @pytest.fixture(scope="session")
-def server(start: Starter, tasks: list[DemoTask], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """A running service that has learned "0" and "1"."""
+def shared(start: Starter, tasks: list[DemoTask], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A running service that has learned "0" and "1", and then whatever tests had it learn."""
     with start(tmp_path_factory.mktemp("store")) as running:
         with Client(running.address) as client:
             client.wait(client.submit([(e.image, e.label) for e in tasks[0].train], "zero and one"))
         yield running
+
+
+@pytest.fixture(scope="module")
+def server(shared: Up) -> Up:
+    """The shared service, which learns nothing that other files had it learn: its versions are those of this one."""
+    settle(shared)
+    return shared
 
 
 @pytest.fixture
