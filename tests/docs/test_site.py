@@ -122,6 +122,12 @@ def test_what_the_program_knows_is_current(name: str) -> None:
     assert (ROOT / name).read_text() == text, "run python -m docs.reference"
 
 
+def test_what_is_defended_names_tests_that_exist() -> None:
+    named = re.findall(r"`(\S*test_\S*)`", (ROOT / "docs" / "threat-model.md").read_text())
+    assert named
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
 def test_every_metric_that_is_exposed_is_explained() -> None:
     text = (ROOT / "docs/operating.md").read_text()
     exposed = {metric.name for metric in Metrics().registry.collect()}
