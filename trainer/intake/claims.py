@@ -192,7 +192,7 @@ class Claims:
         """Make a task a dead letter, which waits no more."""
         self._let_go(claim)
         self.queue.fail(claim, reason)
-        log.warning("task cannot be learned", task=claim.task.id, reason=reason)
+        log.warning("task given up", task=claim.task.id, reason=reason)
 
     def acknowledge(self, claim: Claim) -> None:
         """Give a claim up for good: it is not delivered again, and waits no more. Raises LeaseLost."""
