@@ -19,7 +19,7 @@ from torch import Tensor
 from model.preprocess import decode
 
 MAX_PIXELS = 50_000_000
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+SUFFIXES = frozenset({".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".webp"})
 """As in `hippotune.image_files`, which cannot be imported where only torch and timm are."""
 
 
