@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from model.deliberation import LoopConfig
     from model.spec import BackboneSpec
     from service.config import ServiceConfig
-    from trainer.process import TrainerConfig
+    from trainer.config import TrainerConfig
 
 C = TypeVar("C")
 
@@ -324,8 +324,8 @@ class Settings(BaseSettings):
         """What a trainer is told. Raises ValueError when two settings contradict each other."""
         from model.device import pick_device
         from service.cpus import available_cpus
+        from trainer.config import TrainerConfig
         from trainer.learning.config import LearnerConfig, ValidationConfig
-        from trainer.process import TrainerConfig
 
         ours = {
             "redis_url": redis_url,

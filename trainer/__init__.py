@@ -23,7 +23,7 @@ Each room imports only from rooms further down, as `make check` sees to.
     validation      diagnosis, held_out, promotion, report
     intake          claims, corrected_features, corrected_labels, images
     store           epoch_shelf, lineage, restored, shelves, task_files, upkeep, validation_shelf
-    for these       heartbeat, process
+    for these       config, heartbeat
     learning        learner, state, task, seen, config, describer, feature_cache, epochs, lessons, views, precision
     learning        forget, relabel
 """

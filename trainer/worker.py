@@ -19,9 +19,9 @@ from exchange.upkeep import explain_waiting
 from exchange.work import WorkQueue
 from model.backbone import load_backbone
 from model.network import RetrievalViT
+from trainer.config import TrainerConfig
 from trainer.heartbeat import Heartbeat
 from trainer.intake.claims import Claims
-from trainer.process import TrainerConfig
 from trainer.store.restored import restore_records
 from trainer.store.shelves import Shelves
 from trainer.term import Term

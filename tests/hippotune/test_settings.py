@@ -13,8 +13,8 @@ from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig
+from trainer.config import TrainerConfig
 from trainer.learning.config import LearnerConfig, ValidationConfig
-from trainer.process import TrainerConfig
 
 COMPOSED = {"redis_url", "backbone", "queue", "loop", "learner", "validation"}
 

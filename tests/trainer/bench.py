@@ -32,6 +32,7 @@ from exchange.work import WorkQueue
 from model.backbone import load_backbone
 from model.network import RetrievalViT
 from model.spec import BackboneSpec
+from trainer.config import TrainerConfig
 from trainer.duties import fast_path
 from trainer.heartbeat import Heartbeat
 from trainer.intake.claims import Claims
@@ -40,7 +41,6 @@ from trainer.learning.config import LearnerConfig, ValidationConfig
 from trainer.learning.learner import Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
-from trainer.process import TrainerConfig
 from trainer.store.shelves import Shelves
 from trainer.term import Term
 from trainer.worker import run

@@ -11,13 +11,13 @@ import structlog
 
 from exchange.errors import ExchangeUnavailable, PointerMoved
 from exchange.records import TaskChange, TaskState
+from trainer.config import TrainerConfig
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Claims, Pending
 from trainer.intake.images import digests_of
 from trainer.learning.epochs import Diverged
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
-from trainer.process import TrainerConfig
 from trainer.store.epoch_shelf import EpochShelf
 from trainer.validation.diagnosis import diagnosed
 from trainer.validation.promotion import Promotion, Refused

@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager
 from exchange.blobs import BlobStore
 from exchange.errors import BlobCorrupt, BlobMissing, PointerMoved
 from exchange.records import Claim, TaskChange, TaskState
+from trainer.config import TrainerConfig
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Claims
 from trainer.intake.corrected_features import Correction, correct, learned, load_correction
 from trainer.intake.images import UnusableTask
-from trainer.process import TrainerConfig
 
 
 class Corrections:

@@ -16,12 +16,12 @@ import torch
 from exchange.blobs import BlobStore
 from exchange.errors import BlobCorrupt, BlobMissing
 from exchange.records import Claim, Sample, TaskChange, TaskState
+from trainer.config import TrainerConfig
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Claims, Pending
 from trainer.intake.images import UnusableTask, digests_of, each_once, load_task
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
-from trainer.process import TrainerConfig
 from trainer.store.validation_shelf import ValidationShelf
 from trainer.validation.held_out import hold_out
 

@@ -9,10 +9,10 @@ import structlog
 
 from exchange.errors import PointerMoved
 from exchange.records import TaskChange, TaskState
+from trainer.config import TrainerConfig
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Claims, Order
 from trainer.learning.state import LearnerState
-from trainer.process import TrainerConfig
 from trainer.validation.promotion import Promotion
 
 log = structlog.get_logger()

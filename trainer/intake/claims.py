@@ -11,9 +11,9 @@ import structlog
 from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost, TaskWithdrawn, told_of
 from exchange.records import Claim, LabelChange, TaskChange, TaskState
 from exchange.work import WorkQueue
+from trainer.config import TrainerConfig
 from trainer.intake.corrected_features import Correction
 from trainer.learning.task import Task
-from trainer.process import TrainerConfig
 
 log = structlog.get_logger()
 

@@ -1,6 +1,6 @@
 """Settings of learning. Defaults were found on validation images cut from training data.
 
-The process around it has its own, in `trainer.process`: learning alone needs nothing but torch and timm.
+The process around it has its own, in `trainer.config`: learning alone needs nothing but torch and timm.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from exchange.errors import BlobUnreadable, StoreUnavailable, VersionUnreadable
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs, unfinished_tasks
-from trainer.process import TrainerConfig
+from trainer.config import TrainerConfig
 from trainer.store.shelves import Shelves
 
 log = structlog.get_logger()

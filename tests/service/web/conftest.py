@@ -13,8 +13,8 @@ from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from tests.service.support import Running, running
 from tests.service.web.chromium import opened
+from trainer.config import TrainerConfig
 from trainer.learning.config import LearnerConfig, ValidationConfig
-from trainer.process import TrainerConfig
 from trainer.worker import run
 
 

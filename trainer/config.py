@@ -1,4 +1,4 @@
-"""Settings of a trainer process."""
+"""Everything a trainer can be told, in one frozen record."""
 
 from __future__ import annotations
 
