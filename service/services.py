@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from anyio import CapacityLimiter, WouldBlock
-from fastapi import Depends, Request
+from anyio import CapacityLimiter, WouldBlock, to_thread
+from fastapi import Depends, Path, Request
 
 from exchange.blobs import BlobStore
 from exchange.manifests import Manifest
 from exchange.queue import TaskQueue
+from exchange.records import TaskRecord
 from exchange.registry import Registry
 from exchange.tasks import TaskReader
 from service.config import ServiceConfig
@@ -159,3 +160,14 @@ async def get_services(request: Request) -> Services:
 
 
 TheServices = Annotated[Services, Depends(get_services)]
+
+TaskId = Annotated[str, Path(description="As `POST /tasks` answered it.")]
+
+
+async def existing_task(id: TaskId, services: TheServices) -> TaskRecord:  # noqa: A002 - the path's own name
+    """Raises TaskNotFound."""
+    return await to_thread.run_sync(services.queue_view.get, id)
+
+
+ExistingTask = Annotated[TaskRecord, Depends(existing_task)]
+"""The task that a path names."""

@@ -17,8 +17,7 @@ from exchange.errors import ExchangeError
 from exchange.records import TaskRecord
 from service.api import examples
 from service.http.problems import documented
-from service.routes.tasks import Existing
-from service.services import Services, TheServices, place
+from service.services import ExistingTask, Services, TheServices, place
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -45,7 +44,7 @@ async def stream_place(services: TheServices) -> AsyncIterator[None]:
     dependencies=[Depends(stream_place)],
 )
 async def follow(
-    task: Existing,
+    task: ExistingTask,
     services: TheServices,
     last_event_id: Annotated[
         str | None, Header(pattern="^[0-9]{1,19}(-[0-9]{1,19})?$", description="Go on after this event.")

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -31,7 +31,7 @@ from service.http.headers import IdempotencyKey
 from service.http.problems import RETRY_AFTER_S, Problem, documented, refused
 from service.http.query import only
 from service.http.receive import declared_bytes, file_parts, media_type, read_form, spool_body
-from service.services import Services, TheServices, place
+from service.services import ExistingTask, Services, TaskId, TheServices, place
 from service.uploads.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.uploads.inspection import MOST_LISTED
 from service.uploads.submit import submit
@@ -173,17 +173,6 @@ async def list_tasks(
     return TaskList(tasks=[TaskView.of(task) for task in chosen[:limit]])
 
 
-Id = Annotated[str, Path(description="As `POST /tasks` answered it.")]
-
-
-async def existing_task(id: Id, services: TheServices) -> TaskRecord:  # noqa: A002 - the path's own name
-    """Raises TaskNotFound."""
-    return await to_thread.run_sync(services.queue_view.get, id)
-
-
-Existing = Annotated[TaskRecord, Depends(existing_task)]
-
-
 @router.get(
     "/{id}",
     summary="One task",
@@ -192,7 +181,7 @@ Existing = Annotated[TaskRecord, Depends(existing_task)]
         **documented(404, 422, 503),
     },
 )
-async def get_task(task: Existing) -> TaskView:
+async def get_task(task: ExistingTask) -> TaskView:
     return TaskView.of(task)
 
 
@@ -205,7 +194,7 @@ async def get_task(task: Existing) -> TaskView:
         **documented(404, 409, 422, 503),
     },
 )
-async def remove(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
+async def remove(id: TaskId, services: TheServices, response: Response) -> TaskView:  # noqa: A002
     """Cancels a task that is queued or has failed; one that was learned is `forgetting` until a trainer has `forgotten`
     it.
 
@@ -255,7 +244,7 @@ def known_by(services: Services, id_: str, told: str) -> Manifest | None:
         **documented(404, 409, 422, 429, 503),
     },
 )
-async def retry(id: Id, services: TheServices, response: Response) -> TaskView:  # noqa: A002
+async def retry(id: TaskId, services: TheServices, response: Response) -> TaskView:  # noqa: A002
     """As if it were new. Its images are kept for as long as it is among the dead letters.
 
     An order to rename or forget a class is not tried again (409) but given anew.
