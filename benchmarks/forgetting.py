@@ -24,7 +24,7 @@ from hippotune.demo.data import DemoTask, Example, Limits, digits
 from hippotune.records import Version
 from hippotune.supervision import everything
 
-TASKS, QUICK_TASKS = 5, 3
+TASKS, QUICK_TASKS = 5, 2
 MANY = 32
 """Images asked about in one request."""
 QUICK_CLASSES = 2
@@ -40,7 +40,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
 ) -> None:
     """Teach, forget, ask, print, keep."""
-    tasks = digits(Limits(tasks=QUICK_TASKS, train=30, test=10) if quick else Limits(tasks=TASKS))
+    tasks = digits(Limits(tasks=QUICK_TASKS, train=20, test=5) if quick else Limits(tasks=TASKS))
     with (
         tempfile.TemporaryDirectory() as store,
         everything(Path(store), "--port", "0", *(QUICK_TRAINING if quick else ())) as (address, _),

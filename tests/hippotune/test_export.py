@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -30,23 +31,31 @@ COMMANDS = [
 ]
 
 
-def test_the_file_answers_without_us(server: Up, backbone: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def exported(
+    server: Up, backbone: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """The file that the page's own command writes of the version that is served, and what is told of it."""
     (command,) = [words for words in map(str.split, COMMANDS) if words[1] == "export"]
-    file = tmp_path / command[-1]
+    file = tmp_path_factory.mktemp("export") / command[-1]
     result = hippotune("export", "onnx", file, "--json", "--store", server.store, "--px", "32", *backbone)
     assert result.returncode == 0, result.stderr
-    facts = json.loads(result.stdout)
+    return file, json.loads(result.stdout)
+
+
+def test_the_file_answers_without_us(server: Up, exported: tuple[Path, dict[str, Any]]) -> None:
+    file, facts = exported
     with Client(server.address) as client:
         (served,) = (version for version in client.versions() if version.current)
-        Image.linear_gradient("L").save(tmp_path / "rose.jpg")
-        answer = client.classify(tmp_path / "rose.jpg", tmax=2)
+        Image.linear_gradient("L").save(file.with_name("rose.jpg"))
+        answer = client.classify(file.with_name("rose.jpg"), tmax=2)
     assert (facts["version"], facts["labels"]) == (served.version, len(served.labels))
     assert facts["difference"] <= TOLERANCE
     onnx = InferenceSession(file)
     assert [output.name for output in onnx.get_outputs()] == ["scores", "steps", "familiarity"]
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(code.strip().splitlines()) <= 13
-    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=file.parent)
     assert alone.returncode == 0, alone.stderr
     label, score = alone.stdout.rsplit(maxsplit=1)
     assert label == answer.label
@@ -54,9 +63,18 @@ def test_the_file_answers_without_us(server: Up, backbone: tuple[str, ...], tmp_
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(
-    server: Up, backbone: tuple[str, ...], tmp_path: Path
+    server: Up, backbone: tuple[str, ...], exported: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    code = "from hippotune.commands import export; export.TOLERANCE = -1; from hippotune.main import main; main()"
+    whole, facts = exported
+    code = (
+        "import shutil\n"
+        "from hippotune.commands import export\n"
+        "from hippotune.main import main\n"
+        "from model import standalone\n"
+        f"def again(backbone, checkpoint, path, topk): shutil.copy({str(whole)!r}, path); return {facts['topk']}\n"
+        "standalone.export_version, export.TOLERANCE = again, -1\n"
+        "main()"
+    )
     file = tmp_path / "kept.onnx"
     file.write_bytes(b"the export before")
     asked = ("--store", str(server.store), "--px", "32", *backbone)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.deliberation import LoopConfig
 from model.network import RetrievalViT
 from tests.elsewhere import Mixed, run_elsewhere
 from trainer.learning.config import LearnerConfig
@@ -14,12 +15,13 @@ from trainer.learning.epochs import EpochState
 from trainer.learning.learner import Learner
 from trainer.learning.task import Task
 
+LOOP = LoopConfig(layers=(2, 5), topk=4)
 CONFIG = LearnerConfig(least_images=0, slots=4, epochs=2, least_steps=0, batch=8, settled=100)
 
 
 def learned(device: torch.device, network: RetrievalViT, first: Task, second: Task) -> tuple[Tensor, Tensor]:
     """Keys of all slots, and answers to the first task once the second was learned in two sittings."""
-    learner = Learner(network.to(device), CONFIG)
+    learner = Learner(RetrievalViT(network.backbone, LOOP).to(device), CONFIG)
     state = learner.consolidate(learner.start(), first)
     epochs: list[EpochState] = []
     learner.consolidate(state, second, on_epoch=epochs.append)
