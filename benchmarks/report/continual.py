@@ -50,9 +50,8 @@ Nothing was chosen on test images, but not everything was chosen with equal care
 of `ranpac` and of `slca` come from small grids on images cut from CIFAR-100's training data
 (`python -m benchmarks.continual.tune`), those of `lora`, `der` and `finetune` from nowhere but experience.
 `hippotune`'s head and settings were developed on such images over a long time. CUB-100 had no part in that, for any of
-them. Older rows saw images as they are, and small tasks for 50 updates: all in `full` and `single`, and in `cub` all
-but `hippotune`. In `cub` and `full` `ranpac` also takes the lambda of the last task, and in `cub` `slca` trains at 1e-4
-in place of 2e-5.
+them. Older rows saw images as they are, and small tasks for 50 updates: all in `full` and `single`. In `full` `ranpac`
+also takes the lambda of the last task.
 
 Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `few`, `cub` or `full`; `--parts ablations`), drawn
 by `python -m benchmarks.report`.
