@@ -24,8 +24,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/hippotune demo $(ARGS)
 
-# Tests wait for processes and clocks a third of their time: three at once keep two cores busy. In their own order, the
-# long ones come first; xdist would put files of few tests last, however long these are.
+# Tests wait for processes and clocks a third of their time: three at once keep two cores busy. Files keep their
+# order: xdist would put those of few tests last, however long these are.
 test: setup
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -57,9 +57,8 @@ class Away(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor) -> Away:
-        with torch.inference_mode(
-            False
-        ):  # views of a tensor made inside could not be taken outside, nor here
+        # Of a tensor made in inference mode no views could be taken.
+        with torch.inference_mode(False):
             return Tensor._make_wrapper_subclass(
                 cls, here.shape, here.stride(), here.storage_offset(), dtype=here.dtype, device=f"{NAME}:0"
             )

@@ -69,9 +69,8 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def free_port() -> int:
     """None of those that the kernel hands out by itself: it might be somebody else's before our process binds it."""
     told = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    first_handed_out = (
-        int(told.read_text().split()[0]) if told.exists() else 32_768
-    )  # as on Linux; later elsewhere
+    # Without /proc, that of Linux: others begin later.
+    first_handed_out = int(told.read_text().split()[0]) if told.exists() else 32_768
     while True:
         port = random.choice(range(5_000, first_handed_out) or range(5_000, 65_536))
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
