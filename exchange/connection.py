@@ -13,6 +13,8 @@ from exchange.errors import ExchangeUnavailable
 _REFUSED = (exceptions.OutOfMemoryError, exceptions.ReadOnlyError)
 _REFUSAL = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS) ")
 """Out of a script these come as plain errors, on Redis 6.2 in the midst of the text."""
+_PASSING = re.compile(r"\b(UNBLOCKED|BUSY) ")
+"""It became a replica while we waited in it, or is busy with somebody's script."""
 
 CLIENT_NAME = "hippotune"
 """What Redis lists our connections as."""
@@ -54,6 +56,9 @@ def reaching_redis() -> Iterator[None]:
     except exceptions.ConnectionError as error:
         raise ExchangeUnavailable(f"Redis cannot be reached: {error}", "Redis cannot be reached") from error
     except exceptions.ResponseError as error:
+        # A replica whose master is down is among those without a cluster.
+        if isinstance(error, exceptions.ClusterDownError) or _PASSING.search(str(error)):
+            raise ExchangeUnavailable(f"Redis cannot answer now: {error}") from error
         if isinstance(error, _REFUSED) or _REFUSAL.search(str(error)):
             raise ExchangeUnavailable(f"Redis refuses writes: {error}") from error
         raise

@@ -11,7 +11,7 @@ class ExchangeError(Exception):
 
 
 class ExchangeUnavailable(ExchangeError):
-    """Redis cannot be reached, is still loading, or refuses writes. Trying again later may help.
+    """Redis cannot be reached, is still loading, changes hands, or refuses writes. Trying again later may help.
 
     told: what clients of the service read instead of a message that names where Redis is, which is for operators.
     """

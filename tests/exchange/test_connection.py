@@ -1,8 +1,10 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis import ResponseError
 
 from exchange.connection import connect, reaching_redis
 from exchange.embedded import EmbeddedRedis
@@ -34,6 +36,39 @@ def test_a_full_server_is_reported_as_unavailable(redis, queue, samples):
         assert queue.depth() == 1
     finally:
         redis.config_set("maxmemory", 0)
+
+
+@pytest.fixture
+def demote(redis):
+    """Makes the server a replica of one that is not there, as a failover does with the master it replaces."""
+    yield lambda: redis.replicaof("127.0.0.1", 1)
+    redis.replicaof("NO", "ONE")
+    redis.config_set("replica-serve-stale-data", "yes")
+
+
+def test_a_server_that_becomes_a_replica_while_a_worker_waits_is_unavailable(redis, queue, demote):
+    queue.claim("w1", 0)
+    with ThreadPoolExecutor(1) as pool:
+        claimed = pool.submit(queue.claim, "w1", 5_000)
+        while not redis.info("clients")["blocked_clients"]:
+            time.sleep(0.01)
+        demote()
+        with pytest.raises(ExchangeUnavailable):
+            claimed.result()
+
+
+def test_a_replica_that_answers_nothing_without_its_master_is_unavailable(redis, queue, demote):
+    redis.config_set("replica-serve-stale-data", "no")
+    demote()
+    with pytest.raises(ExchangeUnavailable, match="cannot answer now"):
+        queue.depth()
+
+
+def test_a_server_that_is_busy_with_a_script_is_unavailable():
+    with pytest.raises(ExchangeUnavailable, match="cannot answer now"), reaching_redis():
+        raise ResponseError("BUSY Redis is busy running a script. You can only call SCRIPT KILL.")
+    with pytest.raises(ResponseError), reaching_redis():
+        raise ResponseError("BUSYGROUP Consumer Group name already exists")
 
 
 def test_a_mistake_of_ours_is_no_outage(redis):
