@@ -164,8 +164,12 @@ class Registry:
         return [manifest for _, manifest in listed.values()]
 
     def known_tasks(self) -> set[str]:
-        """Ids of all tasks that a published version knows. Raises `VersionUnreadable`."""
-        manifests = [manifest for version in self._published() if (manifest := self._sound(version))]
+        """Ids of all tasks that a version on disk knows, published or not: Redis may have lost which are.
+
+        Raises `VersionUnreadable`.
+        """
+        versions = self.shelf.numbers().union(self._published())  # these may be away
+        manifests = [manifest for version in versions if (manifest := self._sound(version))]
         return {task for manifest in manifests for task in manifest.applied}
 
     def prune(self, keep: int) -> list[int]:

@@ -187,6 +187,12 @@ def test_a_version_found_again_can_still_be_published_by_who_wrote_it(registry, 
     assert registry.current() == 1
 
 
+def test_a_redis_that_lost_its_data_has_not_made_any_version_forget_its_tasks(registry, redis):
+    publish(registry, kind="consolidated", consolidated=("t0",))
+    redis.flushall()
+    assert registry.known_tasks() == {"t0", "t1"}
+
+
 def test_a_number_is_never_given_out_twice(registry, redis):
     publish_chain(registry, ["fast", "fast"])
     (registry.shelf.root / ".000007.partial").mkdir()
