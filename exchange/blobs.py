@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import tempfile
-import time
 from collections.abc import Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -81,21 +80,20 @@ class BlobStore:
             if not self.exists(name):
                 raise BlobMissing(f"blob {name} is not in the store")
 
-    def sweep(self, keep: Set[str], older_than_s: float) -> int:
+    def sweep(self, keep: Set[str], stored_before: float) -> int:
         """Removes every blob that is not in `keep`, and every leftover of a crash; returns how many.
 
-        What was stored, or stored again, within `older_than_s` seconds stays: its task may not be queued yet.
+        What was stored, or stored again, since `stored_before` stays, Unix seconds: its task may not be queued yet.
         """
         removed = 0
-        limit = time.time() - older_than_s
         with storing(self.root):
             for found in self.root.glob("??/*"):
                 with suppress(FileNotFoundError):  # another sweep was faster
                     path = _brought_back(found)
                     if path.parent.name + path.name in keep:
                         continue
-                    if path.stat().st_mtime < limit:
-                        removed += _discard(path, limit)
+                    if path.stat().st_mtime < stored_before:
+                        removed += _discard(path, stored_before)
         return removed
 
     def _path(self, name: str) -> Path:
@@ -122,7 +120,7 @@ class BlobStore:
         return name
 
 
-def _discard(path: Path, limit: float) -> bool:
+def _discard(path: Path, stored_before: float) -> bool:
     """Removes a file unless somebody has stored it again since it was looked at.
 
     It is renamed first: whoever stores it afterwards writes a new file, and whoever stored it before has renewed the
@@ -130,7 +128,7 @@ def _discard(path: Path, limit: float) -> bool:
     """
     doomed = path.with_name(_PARTIAL + path.name)
     path.rename(doomed)
-    if doomed.stat().st_mtime < limit:
+    if doomed.stat().st_mtime < stored_before:
         doomed.unlink()
         return True
     doomed.rename(path)

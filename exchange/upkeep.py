@@ -1,5 +1,6 @@
 """What keeps Redis and the store from growing for ever. Run now and then, by any one process."""
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +31,8 @@ def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
     since their task may not be submitted yet. Raises `StoreUnavailable`, and `BlobUnreadable` while the disk does not
     tell what a task needs.
     """
+    # Taken before the queue is looked at: this process may be stopped for hours while tasks come in.
+    stored_before = time.time() - older_than_s
     with reaching_redis(), queue.redis.pipeline(transaction=True) as pipe:
         # Both at one moment: a task that is tried again moves from one stream to the other.
         pipe.xrange(queue.keys.queue)
@@ -37,7 +40,7 @@ def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
         waiting, dead = pipe.execute()
     listings = {fields[b"samples"].decode() for _, fields in waiting + dead}
     needed = {blob for listing in listings for blob in _blobs_of(queue, listing)}
-    return queue.blobs.sweep(needed, older_than_s)
+    return queue.blobs.sweep(needed, stored_before)
 
 
 def unfinished_tasks(queue: TaskQueue) -> set[str]:

@@ -47,6 +47,21 @@ def test_images_of_learned_tasks_go_and_all_others_stay(queue, blobs):
     assert queue.claim("w1", 0)
 
 
+def test_what_comes_while_a_sweep_looks_is_kept_however_long_that_takes(queue, samples, blobs, monkeypatch):
+    queue.submit("waiting", samples)
+    get, late = blobs.get, []
+
+    def taking_hours(name):
+        time.sleep(0.01)
+        late.append(blobs.put(b"late"))
+        time.sleep(0.01)
+        return get(name)
+
+    monkeypatch.setattr(blobs, "get", taking_hours)
+    sweep_blobs(queue, older_than_s=0)
+    assert blobs.exists(late[0])
+
+
 def test_nothing_is_removed_while_the_disk_does_not_tell_what_a_task_needs(queue, samples, blobs):
     queue.submit("waiting", samples)
     listing = queue.claim("w1", 0)

@@ -39,13 +39,17 @@ class TaskFiles:
         with storing(self.root):
             self._path(task).unlink(missing_ok=True)
 
-    def keep_only(self, tasks: Set[str]) -> int:
-        """Drop what other tasks left behind; returns how many files. Raises StoreUnavailable."""
+    def keep_only(self, tasks: Set[str], written_before: float) -> int:
+        """Drop what other tasks left behind; returns how many files. Raises StoreUnavailable.
+
+        What was written since `written_before` stays, Unix seconds: it may be of a task that came since.
+        """
         with storing(self.root):
             others = [path for path in self.root.iterdir() if path.stem not in tasks]
-            for path in others:
+            old = [path for path in others if path.stat().st_mtime < written_before]
+            for path in old:
                 path.unlink(missing_ok=True)
-        return len(others)
+        return len(old)
 
     def _path(self, task: str) -> Path:
         return self.root / f"{task}.safetensors"

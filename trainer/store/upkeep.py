@@ -47,10 +47,12 @@ class Upkeep:
 
         Raises ExchangeUnavailable, StoreUnavailable, BlobUnreadable and VersionUnreadable.
         """
+        # Taken first: if this process is stopped on the way, another trainer may have learned more when it goes on.
+        began = time.time()
         prune_tasks(self.queue, self.config.keep_tasks)
         drop_idle_consumers(self.queue)
         self.registry.prune(self.config.keep_versions)
         sweep_blobs(self.queue)
         unfinished = unfinished_tasks(self.queue)
-        self.shelves.epochs.keep_only(unfinished)
-        self.shelves.validation.keep_only(self.registry.known_tasks() | unfinished)
+        self.shelves.epochs.keep_only(unfinished, began)
+        self.shelves.validation.keep_only(self.registry.known_tasks() | unfinished, began)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +112,8 @@ def test_what_ended_tasks_left_behind_goes(tmp_path: Path) -> None:
     for task in ("t1", "t2"):
         shelf.saver(task, "basis")(EPOCH)
     (tmp_path / "t3.part").write_bytes(b"a crash left this")
-    assert shelf.keep_only({"t2"}) == 2
+    assert shelf.keep_only({"t2"}, time.time() - 60) == 0
+    assert shelf.keep_only({"t2"}, time.time() + 60) == 2
     assert shelf.load("t2", "basis") is not None
     shelf.discard("t2")
     assert list(tmp_path.iterdir()) == []
