@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, Strict, ValidationError
 
 from service.http.problems import Problem, refused
 
@@ -35,7 +35,7 @@ class InputTensor(BaseModel):
     """The images of a request."""
 
     name: str = Field(description="There is one input.", json_schema_extra={"enum": [IMAGE]})
-    shape: list[int] = Field(
+    shape: list[Annotated[int, Strict()]] = Field(
         max_length=4,
         fail_fast=True,
         description="BYTES: [n] or [n, 1] for n images. UINT8: [n, 3, px, px].",
@@ -129,7 +129,7 @@ def _binary_data(tensor: InputTensor, binary: bytes) -> bytes | None:
     size = tensor.parameters.get("binary_data_size")
     if size is None and not binary:
         return None
-    if size != len(binary):
+    if isinstance(size, bool) or size != len(binary):
         raise refused("binary_data_size", size, f"be {len(binary)}, the bytes that follow the header")
     if tensor.data:
         raise refused("data", f"{len(tensor.data)} elements", "be left out where the data follow the header")
@@ -158,7 +158,7 @@ def _pixels(tensor: InputTensor, data: bytes | None, most: int, px: int) -> NDAr
         raise refused("shape", tensor.shape, f"be [n, 3, {px}, {px}]")
     largest = most * 3 * px * px
     try:
-        numbers = bytes(islice(_flat(tensor.data or []), largest + 1)) if data is None else data
+        numbers = _bytes(islice(_flat(tensor.data or []), largest + 1)) if data is None else data
     except (TypeError, ValueError):
         raise refused("data", "no list of bytes", "hold whole numbers in 0..255") from None
     if len(numbers) > largest:
@@ -167,6 +167,14 @@ def _pixels(tensor: InputTensor, data: bytes | None, most: int, px: int) -> NDAr
     if tensor.shape[0] * 3 * px * px != len(pixels):
         raise refused("shape", tensor.shape, f"have as many elements as there are numbers, {len(pixels)}")
     return pixels.reshape(-1, 3, px, px)
+
+
+def _bytes(elements: Iterable[Any]) -> bytes:
+    """Raises TypeError and ValueError for what is no byte; `bytes` alone takes true for 1."""
+    numbers = list(elements)
+    if bool in set(map(type, numbers)):
+        raise TypeError
+    return bytes(numbers)
 
 
 def _from_binary(data: bytes) -> Iterator[bytes]:

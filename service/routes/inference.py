@@ -261,17 +261,24 @@ def header_length(request: Request) -> int | None:
 
 
 def query_of(parameters: dict[str, Any]) -> ClassifyQuery:
-    """The parameters of a request as those of POST /classify. Raises Problem and RequestValidationError."""
+    """The parameters of a request as those of POST /classify; null is as if left out.
+
+    Raises Problem and RequestValidationError.
+    """
     values: dict[str, Any] = {}
     for name, value in parameters.items():
+        if name not in (*OURS, "timeout", *OF_THE_PROTOCOL):
+            raise refused("parameter", name, f"be among {', '.join((*OURS, 'timeout'))}")
+        if value is None or name in OF_THE_PROTOCOL:
+            continue
         if name == "timeout":
             values["timeout_ms"] = milliseconds(value)
         elif name == "labels":
             values["labels"] = [value]
-        elif name in OURS:
+        elif isinstance(value, bool):  # pydantic takes true for 1
+            raise refused(name, value, "be a number")
+        else:
             values[name] = value
-        elif name not in OF_THE_PROTOCOL:
-            raise refused("parameter", name, f"be among {', '.join((*OURS, 'timeout'))}")
     try:
         return ClassifyQuery.model_validate(values)
     except ValidationError as error:

@@ -24,6 +24,11 @@ from tests.service.support import PX, Running, picture
         ({"timeout": -5}, "timeout is -5; it must be a whole number of microseconds"),
         ({"timeout": True}, "timeout is True; it must be a whole number of microseconds"),
         ({"binary_data_output": "no"}, "binary_data_output is 'no'; it must be true or false"),
+        ({"tmax": True}, "tmax is True; it must be a number"),
+        ({"top": True}, "top is True; it must be a number"),
+        ({"epsilon": False}, "epsilon is False; it must be a number"),
+        ({"keep": True}, "keep is True; it must be a number"),
+        ({"tmx": None}, "it must be among tmax"),
         ({"tmx": 1}, "it must be among tmax, epsilon, topk, keep, budget_ms, labels, top, timeout"),
     ],
 )
@@ -40,6 +45,19 @@ def test_a_parameter_that_is_refused_is_named_with_what_is_allowed(
     response = server.client.post("/v2/models/hippotune/infer", json=body)
     assert response.status_code == 422
     assert told in response.json()["error"]
+
+
+def test_a_parameter_that_is_null_is_as_if_left_out(server: Running) -> None:
+    image = {
+        "name": "image",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": [base64.b64encode(picture()).decode()],
+    }
+    nothing = dict.fromkeys(("tmax", "epsilon", "topk", "keep", "budget_ms", "labels", "top", "timeout"))
+    body = {"inputs": [image], "parameters": nothing}
+    response = server.client.post("/v2/models/hippotune/infer", json=body)
+    assert response.status_code == 200, response.text
 
 
 def test_a_budget_in_the_query_is_not_passed_over(server: Running) -> None:
@@ -91,6 +109,7 @@ def test_an_image_in_json_is_base64(server: Running, element: Any) -> None:
         ([0, 3, PX, PX], b"", "image is 0"),
         ([1, 3, PX, PX], [256] * (3 * PX * PX), "whole numbers in 0..255"),
         ([1, 3, PX, PX], ["1"] * (3 * PX * PX), "whole numbers in 0..255"),
+        ([1, 3, PX, PX], [1] * (3 * PX * PX - 1) + [True], "whole numbers in 0..255"),
     ],
 )
 def test_pixels_of_another_shape_are_refused(server: Running, shape: list[int], data: Any, told: str) -> None:
@@ -207,6 +226,12 @@ def test_the_length_of_the_header_is_a_number(server: Running, length: str) -> N
         (b'{"inputs": [{"name": "image", "shape": [2], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 422),
         (b'{"inputs": [{"name": "image", "shape": [0], "datatype": "BYTES", "data": []}]}', b"", 422),
         (b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 415),
+        (
+            b'{"inputs": [{"name": "image", "shape": [true], "datatype": "BYTES", "data": ["AA=="]}]}',
+            b"",
+            400,
+        ),
+        (b'{"inputs": [{"name": "image", "shape": ["1"], "datatype": "BYTES", "data": ["AA=="]}]}', b"", 400),
         ("sized", b"\x05\0\0\0abc", 400),
         ("sized", b"\x05\0", 400),
         (
