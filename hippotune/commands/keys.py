@@ -72,12 +72,15 @@ def list_keys(file: File, as_json: Json = False) -> None:
 
 def revoke(name: Name, file: File, as_json: Json = False) -> None:
     """Take a key out of a file; a running server refuses it within a second."""
-    with _alone_with(file):
-        lines = file.read_text(encoding="utf-8").splitlines()
+    place = file.resolve(strict=True)
+    with _alone_with(place):
+        text = place.read_text(encoding="utf-8")
+        parse(text, str(file))  # of the whole, since it names the line that is none
+        lines = text.splitlines()
         left = [line for line in lines if name not in {key.name for key in parse(line, str(file))}]
         if left == lines:
             raise typer.BadParameter(f"{file} holds no key of that name", param_hint="--name")
-        _replace(file, "".join(f"{line}\n" for line in left))
+        _replace(place, "".join(f"{line}\n" for line in left))
     if as_json:
         print_json({"name": name, "file": file})
     else:
@@ -86,14 +89,15 @@ def revoke(name: Name, file: File, as_json: Json = False) -> None:
 
 def _add(file: Path, key: ApiKey) -> None:
     """Raises ValueError when the file holds a key of that name."""
-    with _alone_with(file):
-        known = file.read_text(encoding="utf-8") if file.exists() else ""
+    place = file.resolve()
+    with _alone_with(place):
+        known = place.read_text(encoding="utf-8") if place.exists() else ""
         if key.name in {other.name for other in parse(known, str(file))}:
             freed = f"`hippotune keys revoke --name {key.name} --file {shlex.quote(str(file))}`"
             raise ValueError(
                 f"{file} already holds a key named {key.name}: take another --name, or first {freed}"
             )
-        _replace(file, known + ("\n" if known and not known.endswith("\n") else "") + key.line() + "\n")
+        _replace(place, known + ("\n" if known and not known.endswith("\n") else "") + key.line() + "\n")
 
 
 @contextmanager
@@ -110,7 +114,10 @@ def _alone_with(file: Path) -> Iterator[None]:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Whole or not at all: a server may be reading. For its owner alone, unless it was there with other rights."""
+    """Whole or not at all: a server may be reading. For its owner alone, unless it was there with other rights.
+
+    file: no link, which would be replaced itself, while the server goes on to read what it leads to.
+    """
     mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=file.absolute().parent, prefix=f".{file.name}.", delete=False

@@ -57,6 +57,29 @@ def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None
     )
 
 
+def test_a_file_that_is_missing_or_broken_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    missing = hippotune("keys", "revoke", "--name", "ci", "--file", tmp_path / "keys")
+    assert missing.returncode == 1
+    assert f"No such file or directory: '{tmp_path / 'keys'}'" in missing.stderr
+    assert list(tmp_path.iterdir()) == []
+    new(tmp_path / "keys", "submit", "ci")
+    (tmp_path / "keys").write_text((tmp_path / "keys").read_text() + "submit:ops\n")
+    broken = hippotune("keys", "revoke", "--name", "ci", "--file", tmp_path / "keys")
+    assert broken.returncode == 1
+    assert f"line 2 of {tmp_path / 'keys'} must be" in broken.stderr
+
+
+def test_a_key_is_taken_out_of_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    file, link = tmp_path / "secret" / "keys", tmp_path / "keys"
+    file.parent.mkdir()
+    link.symlink_to(file)
+    new(link, "admin", "ops")
+    new(link, "submit", "ci")
+    assert hippotune("keys", "revoke", "--name", "ops", "--file", link).returncode == 0
+    assert link.is_symlink()
+    assert [key.name for key in parse(file.read_text(), "")] == ["ci"]
+
+
 def test_keys_made_and_revoked_at_once_undo_nothing(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     old, fresh = [f"old{number}" for number in range(12)], [f"new{number}" for number in range(12)]
