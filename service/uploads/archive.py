@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
+from zlib import crc32
 
 from service.config import ServiceConfig
 from service.http.problems import Problem, refused
@@ -27,10 +28,16 @@ ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)
 MAX_NAME = 512
 PLAIN = "be a plain file, no link or device"
+READABLE = (
+    "be in UTF-8, for the zip does not tell its encoding: use a program that writes UTF-8, or send a tar"
+)
 FILES_AN_IMAGE = 3
 """Entries of an archive that may come with one image: the image, its label, its folder or a caption."""
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 UTF8_NAME = 0x800
+UNICODE_PATH = 0x7075
+LETTERS = frozenset("ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜáíóúñÑªºß")
+"""Of code page 437. Where it has Greek, signs and lines, other code pages have letters of their own."""
 ENTRY = b"PK\x01\x02"
 """How each entry of a zip's directory begins."""
 END = b"PK\x05\x06"
@@ -107,15 +114,40 @@ def zip_members(file: IO[bytes], size: int, config: ServiceConfig) -> Iterator[M
 
 
 def zip_name(info: zipfile.ZipInfo) -> str:
-    """The name as its writer meant it, with slashes: some on Windows write backslashes.
-
-    Writers on Unix and macOS use UTF-8 without setting the flag that says so; zipfile then takes it for code page 437.
-    """
-    name = info.filename
-    if not info.flag_bits & UTF8_NAME:
-        with suppress(UnicodeError):
-            name = name.encode("cp437").decode()
+    """The name as its writer meant it, with slashes: some on Windows write backslashes. Raises Problem."""
+    told = info.filename if info.flag_bits & UTF8_NAME else unicode_path(info)
+    name = untold(info.orig_filename) if told is None else told
     return name.replace("\\", "/")
+
+
+def unicode_path(info: zipfile.ZipInfo) -> str | None:
+    """The name that some on Windows put beside one in their own code page ("Info-ZIP Unicode Path" of APPNOTE.TXT).
+
+    None where there is none, and where it belongs to another name than the entry has.
+    """
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == UNICODE_PATH and len(field) > 5:
+            with suppress(UnicodeError):
+                if int.from_bytes(field[1:5], "little") == crc32(info.orig_filename.encode("cp437")):
+                    return field[5:].decode()
+    return None
+
+
+def untold(name: str) -> str:
+    """A name in an encoding that its zip does not tell, which zipfile takes for code page 437.
+
+    Writers on Unix and macOS use UTF-8 without saying so. Some on Windows use their own code page, and a label would be
+    one that nobody wrote: raises Problem, where the folder has what is no letter of 437.
+    """
+    with suppress(UnicodeError):
+        return name.encode("cp437").decode()
+    folder = PurePosixPath(name.replace("\\", "/")).parent.name
+    if any(not char.isascii() and char not in LETTERS for char in folder):
+        raise refused("name in the archive", name, READABLE)
+    return name
 
 
 def read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -27,7 +27,9 @@ def check_text(field: str, text: str) -> str:
     """
     clean = unicodedata.normalize("NFC", text.removeprefix(BYTE_ORDER_MARK)).strip()
     kinds = {unicodedata.category(char) for char in clean}
-    unfit = kinds & {"Cc", "Cs", "Zl", "Zp"} or re.search(f"[{TURNING}]", clean)
+    unfit = kinds & {"Cc", "Zl", "Zp"} or re.search(f"[{TURNING}]", clean)
+    if "Cs" in kinds:  # bytes of an archive's names that are none
+        raise refused(field, text, "be in UTF-8")
     if unfit or kinds <= {"Cf", "Zs"} or len(clean) > MAX_LABEL:
         raise refused(field, text, TEXT)
     return clean

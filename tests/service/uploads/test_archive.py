@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
+from zlib import crc32
 
 import pytest
 
-from tests.service.support import Running, commented, picture, zip64, zipped
+from tests.service.support import Running, commented, picture, problem, zip64, zipped
 
 TAR = {"Content-Type": "application/x-tar"}
 ZIP = {"Content-Type": "application/zip"}
@@ -40,6 +42,44 @@ def test_zips_as_other_tools_write_them(server: Running, body: bytes, labels: li
     response = server.client.post("/tasks", content=body, headers=ZIP)
     assert response.status_code == 202, response.text
     assert response.json()["labels"] == labels
+
+
+def in_code_page(name: str, page: str, extra: bytes = b"") -> bytes:
+    """A zip that does not tell in which encoding its name is."""
+    written = name.encode(page)
+    buffer, info = io.BytesIO(), zipfile.ZipInfo("x" * len(written))
+    info.extra = extra
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(info, picture())
+    return buffer.getvalue().replace(info.filename.encode(), written)
+
+
+def unicode_path(told: str, of: bytes) -> bytes:
+    field = b"\x01" + crc32(of).to_bytes(4, "little") + told.encode()
+    return b"UT\x01\0\0" + b"up" + len(field).to_bytes(2, "little") + field
+
+
+@pytest.mark.parametrize(
+    ("name", "page"), [("薔薇/1.png", "cp932"), ("роза\\1.png", "cp1251"), ("röse/1.png", "cp1252")]
+)
+def test_a_label_in_an_encoding_that_is_not_told_is_not_guessed_at(
+    server: Running, name: str, page: str
+) -> None:
+    response = server.client.post("/tasks", content=in_code_page(name, page), headers=ZIP)
+    problem(response, 422, "name in the archive", "be in UTF-8")
+    told = in_code_page(name, page, unicode_path(name, name.encode(page)))
+    response = server.client.post("/tasks", content=told, headers=ZIP)
+    assert response.status_code == 202, response.text
+    assert response.json()["labels"] == [name.replace("\\", "/").partition("/")[0]]
+    of_another = in_code_page(name, page, unicode_path(name, b"another"))
+    assert server.client.post("/tasks", content=of_another, headers=ZIP).status_code == 422
+
+
+def test_only_the_label_must_be_told(server: Running) -> None:
+    body = in_code_page("розы/rose/фото.png", "cp1251")
+    response = server.client.post("/tasks", content=body, headers=ZIP)
+    assert response.status_code == 202, response.text
+    assert response.json()["labels"] == ["rose"]
 
 
 @pytest.mark.parametrize("written", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

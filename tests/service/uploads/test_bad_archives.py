@@ -159,6 +159,15 @@ def test_a_name_in_no_utf8_can_be_told(server: Running, kind: bytes, size: int, 
     problem(server.client.post("/tasks", content=body, headers=TAR), status, "caf?/1.png", "be")
 
 
+def test_a_label_in_no_utf8_is_refused_for_that(server: Running) -> None:
+    buffer, info, data = io.BytesIO(), tarfile.TarInfo("café/1.png"), picture()
+    info.size = len(data)
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        archive.addfile(info, io.BytesIO(data))
+    body = buffer.getvalue()
+    problem(server.client.post("/tasks", content=body, headers=TAR), 422, "labels[0]", "be in UTF-8")
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 def test_compressed_tar_archives(server: Running, compress: Callable[[bytes], bytes]) -> None:
     body = compress(tarred("cat/1.png"))
