@@ -35,6 +35,11 @@ STRANGERS = {
         "an ICO image": rb"\x00\x00\x01\x00[^\x00]",
         "a video": rb".{4}ftyp",
         "a PDF document": rb"%PDF-",
+        "an image in base64": rb"(data:image/[a-z]+;base64,)?(/9j/|iVBORw0KGgo|UklGR)",
+        "an SVG image": rb"\s*(<\?xml[^>]{0,200}>\s*)?<svg\b",
+        "a web page": rb"(?i:\s*<(!doctype )?html\b)",
+        "a zip archive": rb"PK\x03\x04",
+        "compressed with gzip": rb"\x1f\x8b",
     }.items()
 }
 """How files begin that people take for images, or that are some, and are not accepted. The first that fits counts."""
