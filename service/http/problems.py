@@ -301,5 +301,5 @@ def field_error(item: Mapping[str, Any]) -> FieldError:
         case "json_invalid":
             text = value.decode(errors="replace") if isinstance(value, bytes) else value
             return FieldError(field, showable(text), f"be JSON: {item['ctx']['error']}")
-    allowed = SHOULD.sub("", item["msg"]).partition(", unable to parse")[0]
+    allowed = SHOULD.sub("", item["msg"]).partition(", unable to ")[0]
     return FieldError(field, showable(value), allowed)

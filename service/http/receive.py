@@ -177,7 +177,7 @@ class WholeForm(MultiPartParser):
         """Raises Problem 413 for one part too many, and 422 for an image that would be taken for text."""
         super().on_headers_finished()
         if self._current_part.file is None and self._current_part.field_name in FILES:
-            allowed = "be sent as a file part, with a filename in its Content-Disposition"
+            allowed = "be sent as a file part, with a filename, no filename*, in its Content-Disposition"
             raise unfit(422, self._place(), "has no filename", allowed)
         for name, count in ((FILES[0], self._current_files), ("form fields", self._current_fields)):
             if count > self._most:

@@ -28,6 +28,7 @@ ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)
 MAX_NAME = 512
 PLAIN = "be a plain file, no link or device"
+FOLLOWED = "; `tar --dereference --hard-dereference` stores what links lead to"
 READABLE = (
     "be in UTF-8, for the zip does not tell its encoding: use a program that writes UTF-8, or send a tar"
 )
@@ -213,7 +214,7 @@ def tar_members(file: IO[bytes], config: ServiceConfig) -> Iterator[Member]:
             if not wanted(info.name, info.isdir()):
                 continue
             if not info.isreg() or info.issparse():
-                raise refused(info.name, "no plain file", PLAIN)
+                raise refused(info.name, "no plain file", PLAIN + FOLLOWED)
             yield Member(info.name, info.size, partial(read_tar, file, info))
     except (tarfile.TarError, ValueError, OSError, OverflowError, RecursionError) as error:
         raise Problem(422, f"body is no sound tar archive: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import re
@@ -88,6 +89,12 @@ def test_budgets_and_choices_out_of_range(server: Running, query: str, field: st
     problem(server.client.post(f"/classify?{query}", content=picture(), headers=PNG), 422, field, allowed)
 
 
+def test_what_is_allowed_is_told_without_what_could_not_be_done(server: Running) -> None:
+    for query, allowed in (("explain=perhaps", "be a valid boolean"), ("tmax=x", "be a valid integer")):
+        answer = server.client.post(f"/classify?{query}", content=picture(), headers=PNG)
+        assert answer.json()["errors"][0]["allowed"] == allowed
+
+
 def saved(kind: str) -> bytes:
     """An image as Pillow writes it in that format."""
     buffer = io.BytesIO()
@@ -110,6 +117,14 @@ def saved(kind: str) -> bytes:
         (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
         (saved("ICO"), "an ICO image"),
         (saved("PDF"), "a PDF document"),
+        (base64.b64encode(saved("JPEG")), "an image in base64"),
+        (b"data:image/png;base64," + base64.b64encode(saved("PNG")), "an image in base64"),
+        (base64.b64encode(saved("WEBP")), "an image in base64"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG image"),
+        (b"\n<!DOCTYPE html><title>Not Found</title>", "a web page"),
+        (b"<html>", "a web page"),
+        (b"PK\x03\x04", "a zip archive"),
+        (gzip.compress(saved("JPEG")), "compressed with gzip"),
     ],
 )
 def test_a_format_that_is_not_accepted_is_named(data: bytes, told: str) -> None:
@@ -120,7 +135,7 @@ def test_a_format_that_is_not_accepted_is_named(data: bytes, told: str) -> None:
     assert refused.value.detail == f"body is {told}, which is not among the formats known here; {format_}"
 
 
-@pytest.mark.parametrize("data", [b"BMW and GIF", b"\0\0\1\0", b"text", bytes(100)])
+@pytest.mark.parametrize("data", [b"BMW and GIF", b"\0\0\1\0", b"text", b"<htm", bytes(100)])
 def test_what_only_looks_like_a_format_is_not_called_by_it(data: bytes) -> None:
     with pytest.raises(Problem, match=r"^body is in none of the formats known here; "):
         decode(data, 32, 5_000)
@@ -282,7 +297,7 @@ def test_an_image_in_a_part_without_a_filename_is_said_to_lack_it(server: Runnin
             body = head + image + b"\r\n--x--\r\n"
             for path in ("/classify", "/tasks"):
                 answer = server.client.post(path, content=body, headers={"Content-Type": kind})
-                problem(answer, 422, f"{name}[0]", "be sent as a file part, with a filename")
+                problem(answer, 422, f"{name}[0]", "be sent as a file part, with a filename, no filename*,")
                 assert answer.json()["errors"][0]["value"] == "has no filename"
 
 
