@@ -13,6 +13,7 @@ from service.api.records import VersionList, VersionView
 from service.http.headers import KnownAnswer
 from service.http.problems import Problem, documented
 from service.http.query import only
+from service.http.receive import refuse_body
 from service.services import Services, TheServices
 
 router = APIRouter(prefix="/versions", tags=["versions"])
@@ -70,16 +71,19 @@ async def get_version(version: Number, services: TheServices) -> VersionView:
     summary="Roll back or forward",
     responses={
         **examples.answered("The pointer moved, or the canary's share was set.", examples.VERSION),
-        **documented(404, 409, 422, 503),
+        **documented(404, 408, 409, 413, 415, 422, 503),
     },
     dependencies=[Depends(only("canary"))],
 )
-async def activate(version: Number, services: TheServices, canary: Share = None) -> VersionView:
+async def activate(
+    request: Request, version: Number, services: TheServices, canary: Share = None
+) -> VersionView:
     """Moves the pointer; with `canary`, only lets the version answer a share of the requests beside the one served.
 
     Every server follows within moments and says so in `serving` and `canary`. A canary is promoted by activating it
     without a share, and ends with a share of 0: then the answer is 409 where another version is the canary.
     """
+    await refuse_body(request, services.config.read_timeout_s)
     return await to_thread.run_sync(point_to, services, version, canary, limiter=services.patient)
 
 

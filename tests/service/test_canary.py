@@ -14,7 +14,7 @@ from exchange.queue import QueueConfig
 from model.deliberation import LoopConfig
 from model.spec import BackboneSpec
 from service.config import ServiceConfig
-from tests.service.support import Running, picture, random_version, running, serving, wait_for
+from tests.service.support import Running, picture, problem, random_version, running, serving, wait_for
 
 PICTURES = [picture(seed) for seed in range(24)]
 PNG = {"Content-Type": "image/png"}
@@ -196,3 +196,11 @@ def test_one_that_ends_while_a_version_is_tried_again_answers_no_more(
     server.registry.activate(late)
     wait_for(lambda: len(tries) > 2)
     assert set(pair.answered()) == {pair.old}
+
+
+def test_a_share_in_the_body_does_not_let_the_version_answer_everybody(pair: Pair) -> None:
+    path, send = f"/versions/{pair.new}/activate", pair.server.client.post
+    problem(send(path, json={"canary": 0.1}), 422, "body", "be left out")
+    problem(send(path, data={"canary": "0.1"}), 422, "body", "be left out")
+    assert pair.server.registry.current() == pair.old
+    assert send(f"/versions/{pair.old}/activate", json={}).status_code == 200
