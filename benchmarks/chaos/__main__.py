@@ -89,7 +89,7 @@ def outcome(fleet: Fleet, callers: Callers, states: dict[str, TaskState]) -> dic
     registry = Registry(fleet.queue.redis, fleet.root / "versions")
     newest = next(manifest for manifest in registry.manifests() if manifest.kind == "consolidated")
     state = LearnerState.load(registry.shelf.path(newest.version, LEARNER))
-    counts = dict(zip(state.features.labels, state.features.counts.tolist(), strict=True))
+    counts = dict(zip(state.moments.labels, state.moments.counts.tolist(), strict=True))
     wrong = [
         task
         for number, task in enumerate(seen.tasks)

@@ -42,7 +42,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
     serve = Knowledge.serve_fast
 
     def noted(self: Knowledge, state: LearnerState) -> int:
-        states.append(dict(zip(state.labels, map(int, state.features.counts.tolist()), strict=True)))
+        states.append(dict(zip(state.labels, map(int, state.moments.counts.tolist()), strict=True)))
         return serve(self, state)
 
     monkeypatch.setattr(Knowledge, "serve_fast", noted)
@@ -121,7 +121,7 @@ def test_a_task_whose_trainer_ends_after_a_part_of_it_was_served_is_learned_as_a
         for task in tasks:
             bench.wait_for(task, TaskState.CONSOLIDATED)
     state = bench.state()
-    assert dict(zip(state.labels, state.features.counts.tolist(), strict=True)) == dict.fromkeys(BOTH, 11)
+    assert dict(zip(state.labels, state.moments.counts.tolist(), strict=True)) == dict.fromkeys(BOTH, 11)
 
 
 @pytest.mark.usefixtures("apart")
@@ -202,7 +202,7 @@ def test_tasks_whose_trainer_ends_before_they_are_served_are_learned_by_the_next
         for task in tasks:
             bench.wait_for(task, TaskState.CONSOLIDATED)
     state = bench.state()
-    assert dict(zip(state.labels, state.features.counts.tolist(), strict=True)) == dict.fromkeys(BOTH, 11)
+    assert dict(zip(state.labels, state.moments.counts.tolist(), strict=True)) == dict.fromkeys(BOTH, 11)
 
 
 @pytest.mark.usefixtures("together")
@@ -218,7 +218,7 @@ def test_a_correction_comes_after_the_tasks_that_were_taken_up_before_it(
         two = bench.submit(second)
         label = bench.queue.submit("feedback", [Sample(blob, "ant", term.learner.space(pools))]).task.id
         term.accept_waiting(block_ms=0)
-        assert dict(zip(BOTH, term.knowledge.serving.features.counts.tolist(), strict=True)) == {
+        assert dict(zip(BOTH, term.knowledge.serving.moments.counts.tolist(), strict=True)) == {
             **dict.fromkeys(BOTH, 11),
             "ant": 12,
         }

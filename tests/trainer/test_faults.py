@@ -96,7 +96,7 @@ def test_a_stopped_trainer_that_wakes_up_after_another_took_over_publishes_nothi
         zombie.join()
     assert len(after) == len(before) + 2, "a fast and a consolidated version of the third task"
     assert bench.state().tasks == (task, third)
-    assert bench.state().features.counts.tolist() == [11] * 5
+    assert bench.state().moments.counts.tolist() == [11] * 5
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_redis_may_be_killed_in_the_midst_of_training(
                 for task in tasks:
                     bench.wait_for(task, TaskState.CONSOLIDATED)
             assert sorted(bench.state().tasks) == sorted(tasks)
-            assert bench.state().features.counts.tolist() == [11] * 5
+            assert bench.state().moments.counts.tolist() == [11] * 5
         trouble = [line["event"] for line in lines if line["log_level"] == "warning"]
         assert 1 <= len(trouble) <= 6, trouble
     finally:
@@ -324,4 +324,4 @@ def test_a_task_that_ruins_what_was_known_is_refused_and_its_fast_version_gives_
         assert "held-out images" in str(refused.error)
         bench.wait(refused.id, lambda _: bench.registry.current() not in (good.version, refused.version))
     assert bench.state().tasks == (good.id,)
-    assert bench.state().features.counts.tolist() == [11] * 3
+    assert bench.state().moments.counts.tolist() == [11] * 3

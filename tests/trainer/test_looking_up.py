@@ -103,7 +103,7 @@ def test_a_task_does_not_wait_while_new_slots_move_those_that_wait(
         again = fresh.learn_all_fast(state, [pending.task for pending in term.claims.pending])
     assert again.labels == serving.labels
     torch.testing.assert_close(again.head.weight, serving.head.weight, rtol=1e-4, atol=1e-4)
-    assert serving.features.counts.tolist() == [11] * 7
+    assert serving.moments.counts.tolist() == [11] * 7
 
 
 def test_what_is_activated_while_new_slots_move_those_that_wait_is_built_on_instead(
@@ -119,7 +119,7 @@ def test_what_is_activated_while_new_slots_move_those_that_wait_is_built_on_inst
             term.consolidation.consolidate(pending)
         assert term.claims.pending[0] is pending
         assert term.knowledge.base.version == empty
-        assert term.knowledge.serving.features.counts.tolist() == [11] * 5
+        assert term.knowledge.serving.moments.counts.tolist() == [11] * 5
         term.consolidation.consolidate(pending)
     assert (served(bench).consolidated, served(bench).fast) == ((one,), (two,))
 

@@ -104,7 +104,7 @@ def test_a_task_alone_is_learned_for_good_with_the_head_that_is_served_already(
             term.consolidation.consolidate(term.claims.pending[0])
             learned = term.knowledge.base.state
             assert solved.count(classes) == len(solved), "one head"
-            assert (learned.head, learned.features) == (served.head, served.features)
+            assert (learned.head, learned.moments) == (served.head, served.moments)
             solved.clear()
     assert bench.state().tasks == learned.tasks
 
@@ -149,7 +149,7 @@ def test_a_killed_trainers_task_is_finished_once_by_the_next(bench: Bench, first
     known = [len(manifest.labels) for manifest in reversed(bench.registry.manifests())]
     assert known == sorted(known), "what was served once is never missing in between"
     assert bench.state().tasks == tuple(tasks)
-    assert bench.state().features.counts.tolist() == [11] * 5  # one in twelve is held out
+    assert bench.state().moments.counts.tolist() == [11] * 5  # one in twelve is held out
     assert list((bench.root / "epochs").iterdir()) == []
 
 
@@ -191,7 +191,7 @@ def test_two_trainers_share_a_queue_without_learning_anything_twice(
             other.kill()
             other.join()
     assert sorted(bench.state().tasks) == sorted(tasks)
-    assert bench.state().features.counts.tolist() == [11] * 7
+    assert bench.state().moments.counts.tolist() == [11] * 7
 
 
 def correct(bench: Bench, pixels: torch.Tensor, label: str) -> str:
@@ -223,7 +223,7 @@ def test_corrections_are_learned_once_and_kept(bench: Bench, first: Task, second
         assert "not forgotten: a correction of a known label" in str(stays.error)
     state = bench.state()
     assert state.corrected == tuple(made)
-    assert dict(zip(state.features.labels, state.features.counts.tolist(), strict=True))["gnu"] == 3
+    assert dict(zip(state.moments.labels, state.moments.counts.tolist(), strict=True))["gnu"] == 3
     assert bench.queue.depth() == 0
 
 
@@ -238,7 +238,7 @@ def test_a_correction_given_back_is_counted_once(bench: Bench, first: Task, seco
         bench.wait_for(made, TaskState.CONSOLIDATED)
     state = bench.state()
     assert state.corrected == (made,)
-    assert dict(zip(state.features.labels, state.features.counts.tolist(), strict=True))["gnu"] == 1
+    assert dict(zip(state.moments.labels, state.moments.counts.tolist(), strict=True))["gnu"] == 1
 
 
 def test_a_correction_from_another_branch_fails_and_says_why(bench: Bench, first: Task, second: Task) -> None:

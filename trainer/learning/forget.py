@@ -49,7 +49,7 @@ def without_classes(learner: Learner, state: LearnerState, task: str) -> Learner
         judged[heir] = judged.get(heir, Sharpness()).pooled(sharpness)
         usual[heir] = Usual.pooled([usual.get(heir, Usual()), strangeness])
     return replace(
-        learner.resolved(replace(state, judged=judged, usual=usual), state.features.without(own)),
+        learner.resolved(replace(state, judged=judged, usual=usual), state.moments.without(own)),
         seen=state.seen.without(own),
         held_out=without(state.held_out, task),
         taught=without(state.taught, task),
@@ -80,6 +80,6 @@ def without_slots(state: LearnerState, task: str) -> LearnerState:
 
 def emptied(learner: Learner, state: LearnerState) -> LearnerState:
     """A state of no class with nothing left of those that it had: it learns on as before the first task."""
-    start, features = learner.start(), state.features
-    empty = ClassMoments.empty(features.width, features.scatter.shape[2])
-    return replace(state, pools=start.pools, head=start.head, features=empty, drifts=(), gone={})
+    start, moments = learner.start(), state.moments
+    empty = ClassMoments.empty(moments.width, moments.scatter.shape[2])
+    return replace(state, pools=start.pools, head=start.head, moments=empty, drifts=(), gone={})

@@ -185,7 +185,7 @@ class Learner(Describer):
         of a head before, which counts instead.
         """
         taken, named = zip(*seen.values(), strict=True)
-        found = self.solve(self.observed(state.features, torch.cat(taken), tuple(chain.from_iterable(named))))
+        found = self.solve(self.observed(state.moments, torch.cat(taken), tuple(chain.from_iterable(named))))
         spread, known = Spread.of(found), found.moments.labels
         judged, usual = dict(state.judged), dict(state.usual)
         for task, (features, labels) in seen.items():
@@ -200,7 +200,7 @@ class Learner(Describer):
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F], of no task, to the statistics, and solve the head anew. They judge nothing."""
-        return self.resolved(state, self.observed(state.features, features, labels))
+        return self.resolved(state, self.observed(state.moments, features, labels))
 
     def observed(self, moments: ClassMoments, features: Tensor, labels: tuple[str, ...]) -> ClassMoments:
         """The moments with labelled features [n, F], `OBSERVED` of them at a time."""
@@ -223,7 +223,7 @@ class Learner(Describer):
         sharpness = state.sharpness.ratio * assumed_sharpness(found.moments.means, found.weight)
         familiarity = solve_familiarity(found, spread, Usual.pooled(state.usual.values()))
         head = replace(found.head(sharpness), familiarity=familiarity)
-        return replace(state, features=found.moments, head=head)
+        return replace(state, moments=found.moments, head=head)
 
     def solve(self, moments: ClassMoments) -> Discriminant:
         """What the head is made of, with the shrinkage configured, or found."""
@@ -235,8 +235,8 @@ class Learner(Describer):
 
     def carry(self, state: LearnerState, drift: Tensor) -> LearnerState:
         """Let the class means mu_c follow a drift map A [F, F], to mu_c A; the covariance stays as observed."""
-        means = state.features.means
-        return replace(state, features=state.features.shifted(means @ drift.double() - means))
+        means = state.moments.means
+        return replace(state, moments=state.moments.shifted(means @ drift.double() - means))
 
     def checkpoint(self, state: LearnerState) -> Checkpoint:
         """What a server needs of a state."""

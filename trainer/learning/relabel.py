@@ -41,9 +41,9 @@ def renamed(learner: Learner, state: LearnerState, label: str, becomes: str) -> 
         taught={task: renamed_label(labels, label, becomes) for task, labels in state.taught.items()},
     )
     if becomes not in state.labels:
-        return replace(left, features=state.features.renamed(label, becomes))
+        return replace(left, moments=state.moments.renamed(label, becomes))
     left = replace(left, gone=counted(state, left, label))
-    return learner.resolved(left, state.features.merged(label, becomes))
+    return learner.resolved(left, state.moments.merged(label, becomes))
 
 
 def renamed_label(labels: tuple[str, ...], label: str, becomes: str) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def without_class(learner: Learner, state: LearnerState, label: str) -> LearnerS
         best=only(state.best, others),
     )
     left = replace(left, gone=counted(state, left, label))
-    left = learner.resolved(left, state.features.without(frozenset({label})))
+    left = learner.resolved(left, state.moments.without(frozenset({label})))
     return left if left.labels else emptied(learner, left)
 
 

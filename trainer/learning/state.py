@@ -40,7 +40,7 @@ class LearnerState:
 
     pools: slots of all tasks.  loop: what they were trained in.
     head: the classifier, over the C classes in the order of `labels`.
-    features: moments of what the head reads, from which it is solved.
+    moments: of what the head reads, from which it is solved.
     taught: the tasks learned for good, oldest first, by id: the labels each of them taught.
     last, best: each task's newest and best accuracy on its held-out images, 0..1, where there are any.
     judged: how sure each task said the head may be, by id; together they are its sharpness.
@@ -56,7 +56,7 @@ class LearnerState:
     pools: Pools
     loop: LoopConfig
     head: Head
-    features: ClassMoments
+    moments: ClassMoments
     taught: Mapping[str, tuple[str, ...]]
     last: Mapping[str, float]
     best: Mapping[str, float]
@@ -76,7 +76,7 @@ class LearnerState:
             pools=Pools.empty(loop, backbone.dim),
             loop=loop,
             head=Head.blank(backbone.width),
-            features=ClassMoments.empty(backbone.width, sketch),
+            moments=ClassMoments.empty(backbone.width, sketch),
             taught={},
             last={},
             best={},
@@ -85,12 +85,12 @@ class LearnerState:
     @property
     def labels(self) -> tuple[str, ...]:
         """Every class known, in the order of the head's columns."""
-        return self.features.labels
+        return self.moments.labels
 
     @property
     def images(self) -> float:
         """How many images of the classes known the head is solved from."""
-        return self.features.counts.sum().item()
+        return self.moments.counts.sum().item()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -141,17 +141,17 @@ class LearnerState:
         """Write one safetensors file. The caller makes it durable and gives it its final name. Raises OSError."""
         tensors, facts = taken_apart(self.pools, self.head)
         tensors |= {
-            "features.gram": self.features.gram,
-            "features.sums": self.features.sums,
-            "features.counts": self.features.counts,
-            "features.scatter": self.features.scatter,
+            "features.gram": self.moments.gram,
+            "features.sums": self.moments.sums,
+            "features.counts": self.moments.counts,
+            "features.scatter": self.moments.scatter,
         }
         tensors |= {f"drift.{number}": drift.map for number, drift in enumerate(self.drifts)}
         tensors["seen"], seen = self.seen.parts()
         parts = {task: held.parts() for task, held in self.held_out.items()}
         tensors |= {f"held_out.{task}": digests for task, (digests, _) in parts.items()}
         facts |= {
-            "labels": self.features.labels,
+            "labels": self.moments.labels,
             "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
@@ -173,8 +173,8 @@ class LearnerState:
         tensors, facts = read_tensors(path)
         try:
             pools, head = put_together(tensors, facts)
-            features, loop = _moments(tensors, facts), LoopConfig.of(facts["loop"])
-            if not head.fits(features.width, len(features.labels)):
+            moments, loop = _moments(tensors, facts), LoopConfig.of(facts["loop"])
+            if not head.fits(moments.width, len(moments.labels)):
                 raise ValueError("the head is not of the classes or the numbers that the moments are of")
             if len(loop.layers) != len(pools.keys):
                 raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
@@ -182,13 +182,13 @@ class LearnerState:
                 pools=pools,
                 loop=loop,
                 head=head,
-                features=features,
+                moments=moments,
                 taught={task: tuple(labels) for task, labels in facts["taught"].items()},
                 last=dict(facts["last"]),
                 best=dict(facts["best"]),
                 judged={task: Sharpness(*said) for task, said in facts["ratios"].items()},
                 usual={task: _usual(said) for task, said in facts["usual"].items()},
-                drifts=_drifts(tensors, facts, features.width),
+                drifts=_drifts(tensors, facts, moments.width),
                 corrected=tuple(facts["corrected"]),
                 # Stores from before there were orders have neither.
                 changed=tuple(facts.get("changed", ())),

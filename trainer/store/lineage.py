@@ -111,7 +111,7 @@ class Lineage:
             slots=serving.pools.slots,
             metrics=metrics,
             base=None if consolidated else base.consolidated or 0,
-            images=tuple(round(count) for count in serving.features.counts.tolist()),
+            images=tuple(round(count) for count in serving.moments.counts.tolist()),
             taught=places({**base.state.taught, **fast}, serving.labels),
         )
         return self.registry.publish(draft, files, lease_token)

@@ -66,7 +66,7 @@ def test_a_task_delivered_again_after_it_was_learned_ends_with_the_figures_it_ha
     with bench.term() as term:
         term.accept_waiting(block_ms=0)
         assert not term.claims.pending
-        assert term.knowledge.serving.features.counts.tolist() == [11] * 3
+        assert term.knowledge.serving.moments.counts.tolist() == [11] * 3
     record = bench.queue.get(task)
     assert (record.state, record.version) == (TaskState.CONSOLIDATED, known)
     assert "seconds_to_fast" in record.metrics
@@ -83,7 +83,7 @@ def test_a_task_that_waits_ends_when_a_version_is_activated_that_knows_it(
         bench.registry.activate(known)
         term.knowledge.catch_up()
         assert not term.claims.pending
-        assert term.knowledge.serving.features.counts.tolist() == [11] * 3
+        assert term.knowledge.serving.moments.counts.tolist() == [11] * 3
     assert bench.queue.get(task).state is TaskState.CONSOLIDATED
     assert bench.queue.depth() == 0
 
@@ -102,7 +102,7 @@ def test_a_task_ends_when_such_a_version_is_activated_while_it_is_learned_fast(
     with bench.term() as term:
         term.accept_waiting(block_ms=0)
         assert not term.claims.pending
-        assert term.knowledge.serving.features.counts.tolist() == [11] * 3
+        assert term.knowledge.serving.moments.counts.tolist() == [11] * 3
     assert bench.queue.get(task).state is TaskState.CONSOLIDATED
     assert bench.queue.depth() == 0
 
@@ -118,7 +118,7 @@ def test_what_a_version_takes_in_waits_until_it_is_acknowledged_and_is_not_on_to
         state = term.learner.adopt(knowledge.base.state, waiting[0].task)
         served = bench.registry.shelf.manifest(knowledge.serve_consolidated(state, {}, taken={one}))
         assert (served.consolidated, served.fast) == ((one,), (two,))
-        assert knowledge.serving.features.counts.tolist() == [11] * 5, "neither is in it twice"
+        assert knowledge.serving.moments.counts.tolist() == [11] * 5, "neither is in it twice"
         assert term.claims.pending == waiting
         assert fast is not None
         bench.registry.activate(fast)

@@ -133,7 +133,7 @@ def test_an_order_that_was_published_and_not_acknowledged_is_not_carried_out_aga
         state = term.knowledge.base.state
     assert state.labels == ("bee",)
     assert state.changed == (rename, forget)
-    assert state.features.counts.tolist() == [22]
+    assert state.moments.counts.tolist() == [22]
     for done in (rename, forget):
         record = bench.queue.get(done)
         assert (record.state, record.error) == (TaskState.CONSOLIDATED, None)

@@ -33,7 +33,7 @@ def test_corrections_that_wait_are_of_the_class_that_has_the_name_until_then(
         term.corrections.keep()
         state = term.knowledge.base.state
     assert state.labels == ("emu", "bee", "cow")
-    assert state.features.counts.tolist() == [13, 11, 11]
+    assert state.moments.counts.tolist() == [13, 11, 11]
     assert {bench.queue.get(each).state for each in (before, after)} == {TaskState.CONSOLIDATED}
     assert bench.queue.get(rename).state is TaskState.CONSOLIDATED
 
@@ -73,7 +73,7 @@ def test_corrections_sent_before_an_order_was_done_bring_no_class_back(
         term.accept_waiting(block_ms=0)
         term.corrections.keep()
         state = term.knowledge.base.state
-    counts = dict(zip(state.labels, state.features.counts.tolist(), strict=True))
+    counts = dict(zip(state.labels, state.moments.counts.tolist(), strict=True))
     told = {(record.state, record.error) for record in map(bench.queue.get, sent)}
     assert "ant" not in served
     assert "ant" not in counts
@@ -98,4 +98,4 @@ def test_a_correction_sent_after_an_order_was_done_names_what_is_called_so_by_th
         term.accept_waiting(block_ms=0)
         term.corrections.keep()
         state = term.knowledge.base.state
-    assert (state.labels, state.features.counts.tolist()) == (("emu", "ant", "cow"), [11, 12, 11])
+    assert (state.labels, state.moments.counts.tolist()) == (("emu", "ant", "cow"), [11, 12, 11])

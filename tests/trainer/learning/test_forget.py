@@ -31,12 +31,12 @@ def test_classes_and_slots_of_a_task_go_and_everything_else_stays(
 ) -> None:
     state = two_tasks(learner, first, second)
     left = without_slots(without_classes(learner, state, "t1"), "t1")
-    assert left.labels == left.features.labels == ("dog", "elk")
+    assert left.labels == left.moments.labels == ("dog", "elk")
     assert left.tasks == ("t2",)
     assert left.pools.slot_tasks == ("t2",) * 4
     assert torch.equal(left.pools.values, state.pools.values[:, 4:])
-    assert torch.equal(left.features.sums, state.features.sums[3:])
-    torch.testing.assert_close(left.features.covariance, state.features.covariance, rtol=1e-6, atol=1e-8)
+    assert torch.equal(left.moments.sums, state.moments.sums[3:])
+    torch.testing.assert_close(left.moments.covariance, state.moments.covariance, rtol=1e-6, atol=1e-8)
     assert left.head.weight.shape[1] == 2
     learner.checkpoint(left).check()
 
@@ -56,7 +56,7 @@ def test_a_class_that_another_task_also_taught_stays(learner: Learner, first: Ta
     assert own_labels(state, "t1") == {"bee", "cow"}
     left = without_classes(learner, state, "t1")
     assert left.labels == ("ant", "dog")
-    assert torch.equal(left.features.sums[0], state.features.sums[0])
+    assert torch.equal(left.moments.sums[0], state.moments.sums[0])
     assert own_labels(left, "t2") == {"ant", "dog"}
 
 
@@ -150,7 +150,7 @@ def test_nothing_rests_on_what_is_left_once_every_task_is_forgotten(
             "those of the first had stayed"
         )
         for name in ("gram", "sums", "counts", "scatter"):
-            assert torch.equal(getattr(left.features, name), getattr(new.features, name))
+            assert torch.equal(getattr(left.moments, name), getattr(new.moments, name))
         assert torch.equal(left.pools.feedback, new.pools.feedback)
         assert term.learner.trains_pools(left, first)
         learn(bench, term, first)

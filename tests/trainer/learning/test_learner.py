@@ -32,9 +32,9 @@ def same(left: LearnerState, right: LearnerState) -> bool:
         (left.pools.keys, right.pools.keys),
         (left.pools.values, right.pools.values),
         (left.pools.feedback, right.pools.feedback),
-        (left.features.gram, right.features.gram),
-        (left.features.sums, right.features.sums),
-        (left.features.scatter, right.features.scatter),
+        (left.moments.gram, right.moments.gram),
+        (left.moments.sums, right.moments.sums),
+        (left.moments.scatter, right.moments.scatter),
     ]
     return all(torch.equal(a, b) for a, b in pairs) and left.tasks == right.tasks
 
@@ -73,7 +73,7 @@ def test_tasks_learned_together_give_the_head_of_one_after_another_and_take_one_
     assert together.judged["t3"].ratio == pytest.approx(
         apart.judged["t3"].ratio
     )  # the last one knew all of them either way
-    assumed = assumed_sharpness(together.features.means, together.head.weight)
+    assumed = assumed_sharpness(together.moments.means, together.head.weight)
     assert together.head.sharpness == pytest.approx(together.sharpness.ratio * assumed, rel=1e-3)
 
 
@@ -278,8 +278,8 @@ def test_moments_of_many_images_are_the_same_whatever_their_number_at_once(
     monkeypatch.setattr(learners, "OBSERVED", 5)
     apart = learner.learn_fast(learner.start(), replace(first))
     assert apart.labels == at_once.labels
-    torch.testing.assert_close(apart.features.gram, at_once.features.gram)
-    torch.testing.assert_close(apart.features.scatter, at_once.features.scatter, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(apart.moments.gram, at_once.moments.gram)
+    torch.testing.assert_close(apart.moments.scatter, at_once.moments.scatter, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(apart.head.weight, at_once.head.weight, rtol=1e-4, atol=1e-4)
 
 

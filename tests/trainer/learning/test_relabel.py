@@ -41,7 +41,7 @@ def test_another_name_changes_nothing_but_names(learner: Learner, state: Learner
     assert left.labels == ("ant", "wasp", "cow", "dog", "elk")
     assert torch.equal(scores(learner, left, first), scores(learner, state, first))
     assert left.pools is state.pools
-    assert torch.equal(left.features.sums, state.features.sums)
+    assert torch.equal(left.moments.sums, state.moments.sums)
     assert left.taught == {"t1": ("ant", "wasp", "cow"), "t2": ("dog", "elk")}
     assert left.seen.images.keys() == {"ant", "wasp", "cow", "dog", "elk"}
     assert left.seen.images["wasp"].tolist() == state.seen.images["bee"].tolist()
@@ -67,9 +67,9 @@ def test_two_classes_merged_are_what_they_would_be_had_they_been_taught_as_one(
     merged = renamed(learner, apart, "bea", "bee")
     assert merged.labels == together.labels == ("ant", "bee", "cow", "elk")
     assert merged.taught == together.taught
-    assert merged.features.counts.tolist() == together.features.counts.tolist() == [12, 24, 12, 12]
+    assert merged.moments.counts.tolist() == together.moments.counts.tolist() == [12, 24, 12, 12]
     for name in ("gram", "sums", "scatter"):
-        found, wanted = getattr(merged.features, name), getattr(together.features, name)
+        found, wanted = getattr(merged.moments, name), getattr(together.moments, name)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     for found, wanted in ((merged.head.weight, together.head.weight), (merged.head.bias, together.head.bias)):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
@@ -94,8 +94,8 @@ def test_a_forgotten_class_moves_no_other(learner: Learner, state: LearnerState,
     left = without_class(learner, state, "bee")
     assert left.labels == ("ant", "cow", "dog", "elk")
     stay = [0, 2, 3, 4]
-    assert torch.equal(left.features.means, state.features.means[stay])
-    torch.testing.assert_close(left.features.covariance, state.features.covariance, rtol=1e-6, atol=1e-8)
+    assert torch.equal(left.moments.means, state.moments.means[stay])
+    torch.testing.assert_close(left.moments.covariance, state.moments.covariance, rtol=1e-6, atol=1e-8)
     assert left.pools is state.pools
     before, after = scores(learner, state, second)[:, stay], scores(learner, left, second)
     assert torch.equal(before.argsort(dim=1), after.argsort(dim=1))
@@ -116,7 +116,7 @@ def test_a_forgotten_class_can_be_taught_again_from_the_same_images(
     assert set(new.labels) == {"bee"}
     taught = learner.adopt(left, again)
     assert taught.labels[-1] == "bee"
-    assert taught.features.counts[-1] == 12
+    assert taught.moments.counts[-1] == 12
 
 
 def test_a_task_whose_classes_are_all_forgotten_stays_learned_and_says_nothing_any_more(

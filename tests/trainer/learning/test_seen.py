@@ -69,7 +69,7 @@ def test_a_task_learned_again_changes_nothing(learner: Learner, first: Task) -> 
     first = numbered(first)
     once = learner.consolidate(learner.start(), first)
     twice = learner.consolidate(once, replace(first, id="again"))
-    assert torch.equal(twice.features.gram, once.features.gram)
+    assert torch.equal(twice.moments.gram, once.moments.gram)
     assert torch.equal(twice.head.weight, once.head.weight)
     assert twice.head.sharpness == once.head.sharpness
     assert twice.pools.slots == once.pools.slots
@@ -87,7 +87,7 @@ def test_of_a_folder_that_grew_only_what_is_new_passes_the_backbone_and_counts(
     assert sum(passed) == 18
     counts = {"ant": 12, "bee": 12, "cow": 12, "dog": 18}
     for found in (fast, after):
-        assert dict(zip(found.labels, found.features.counts.tolist(), strict=True)) == counts
+        assert dict(zip(found.labels, found.moments.counts.tolist(), strict=True)) == counts
 
 
 def test_tasks_that_wait_together_share_no_image(learner: Learner, first: Task) -> None:
@@ -177,7 +177,7 @@ def test_the_same_part_is_found_by_label_too(learner: Learner, first: Task) -> N
     for known, new in (("ant", "bee"), ("bee", "ant")):
         alone = Task(known, first.pixels[:1], (known,), torch.tensor([5]))
         state = learner.adopt(learner.adopt(learner.start(), alone), both)
-        assert dict(zip(state.labels, state.features.counts.tolist(), strict=True)) == {known: 1, new: 1}
+        assert dict(zip(state.labels, state.moments.counts.tolist(), strict=True)) == {known: 1, new: 1}
 
 
 def test_what_is_new_in_one_piece_is_not_copied(learner: Learner, first: Task) -> None:

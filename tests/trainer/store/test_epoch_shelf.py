@@ -29,7 +29,7 @@ def test_an_epoch_survives_the_disk(learner: Learner, first: Task, tmp_path: Pat
     again = learner.consolidate(learner.start(), first, None, left.append, shelf.load("t1", "basis"))
     assert len(left) == len(epochs) - 1
     assert torch.equal(again.pools.keys, whole.pools.keys)
-    assert torch.equal(again.features.sums, whole.features.sums)
+    assert torch.equal(again.moments.sums, whole.moments.sums)
 
 
 def renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -283,7 +283,7 @@ def test_held_out_images_are_known_by_the_labels_that_a_state_has_for_them(
     held = Seen().plus(("emu",) * 12 + ("bee",) * 12, digests[:24])
     known = replace(
         state,
-        features=state.features.renamed("ant", "emu").without(frozenset({"cow"})),
+        moments=state.moments.renamed("ant", "emu").without(frozenset({"cow"})),
         held_out={"t1": held},
     )
     found = as_known(known, named)
