@@ -82,10 +82,9 @@ class Regularised:
     ) -> Regularised:
         """With Lambda as `ridge` gives it for the same arguments. One factorisation, O(F^3)."""
         added = ridge(covariance, freedom, shrinkage, prior)
+        # In place: of a wide backbone, another matrix for a sum would be hundreds of megabytes.
         spread = covariance.clone()
-        spread.diagonal().add_(
-            added
-        )  # of a wide backbone, another matrix for a sum would be hundreds of megabytes
+        spread.diagonal().add_(added)
         cholesky = torch.linalg.cholesky(spread)
         # Hutchinson's estimate of a trace (Communications in Statistics 1989): all F less that of Lambda's part.
         random = probes(len(covariance), TRACE_PROBES)

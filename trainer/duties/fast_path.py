@@ -103,9 +103,8 @@ class FastPath:
             with self.claims.working_on(*fresh):
                 version = knowledge.serve_fast(self.learned())
             for claim in fresh:
-                if (
-                    claim in self.claims.waiting
-                ):  # somebody may have activated a version that knows it for good
+                # Somebody may have activated a version that knows it for good.
+                if claim in self.claims.waiting:
                     with self.claims.unless_withdrawn(claim):
                         self.claims.report(claim, TaskChange(TaskState.SERVED, version=version))
             knowledge.lineage.prune(self.config.keep_versions)

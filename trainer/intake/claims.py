@@ -165,9 +165,8 @@ class Claims:
 
     def _turn_to(self, claims: tuple[Claim, ...]) -> None:
         self._working = claims
-        with contextlib.suppress(
-            ExchangeUnavailable
-        ):  # a crash meanwhile goes uncounted, or counts against another
+        # Without Redis a crash goes uncounted, or counts against another.
+        with contextlib.suppress(ExchangeUnavailable):
             self.queue.work_on(claims, self.lease_token)
 
     def _record(self, error: Exception) -> None:
