@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
@@ -48,7 +48,7 @@ class Ask(TypedDict, total=False):
     topk: int
     keep: float
     budget_ms: float
-    labels: Sequence[str]
+    labels: Iterable[str]
     top: int
     explain: bool
     timeout_ms: int
@@ -122,12 +122,17 @@ def classify(image: Image, ask: Ask) -> Call[Classification]:
 
 
 def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification]]:
-    """Many images in one multipart request; they share one version and one budget. Raises ValueError for none."""
+    """Many images in one multipart request; they share one version and one budget.
+
+    Raises ValueError where there is none, and where there is a single one that is in no list.
+    """
 
     def parse(response: httpx.Response) -> list[Classification]:
         answer = response.json()  # one image's answer stands alone
         return [Classification.parse(result) for result in answer.get("results", [answer])]
 
+    if isinstance(images, str | bytes | PathLike):  # the first two would be taken apart
+        raise ValueError("images is a single one; it must be several, or go to `classify`")
     files = _parts("files", images)
     if not files:
         raise ValueError("there is no image to classify")
@@ -277,10 +282,11 @@ def _params(ask: Ask) -> dict[str, str | list[str]]:
     for name, value in ask.items():
         if value is None:
             continue
-        if isinstance(value, Sequence):
-            if not value:
+        if isinstance(value, Iterable):
+            several = [value] if isinstance(value, str) else list(value)
+            if not any(several):
                 raise ValueError(f"{name} is empty; it must name at least one, or be left out")
-            texts[name] = value if isinstance(value, str) else list(value)
+            texts[name] = several
         else:
             texts[name] = str(value).lower()
     return texts

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -51,10 +52,11 @@ def stub(
             thread.join()
 
 
-def test_labels_may_come_in_any_sequence_and_one_alone(client: Client, tasks: list[DemoTask]) -> None:
+def test_labels_may_come_in_any_collection_and_one_alone(client: Client, tasks: list[DemoTask]) -> None:
     image = tasks[0].test[0].image
-    answer = client.classify(image, labels=("0", "1"))
-    assert {prediction.label for prediction in answer.predictions} == {"0", "1"}
+    for labels in (("0", "1"), {"0", "1"}, (label for label in "01")):
+        answer = client.classify(image, labels=labels)
+        assert {prediction.label for prediction in answer.predictions} == {"0", "1"}
     with pytest.raises(Refused, match="labels is 'Zero'"):
         client.classify(image, labels="Zero")
     with pytest.raises(ValueError, match="labels is empty; it must name at least one"):
@@ -64,6 +66,15 @@ def test_labels_may_come_in_any_sequence_and_one_alone(client: Client, tasks: li
 def test_no_image_is_told_before_anything_is_sent() -> None:
     with Client("http://127.0.0.1:1", retries=0) as client, pytest.raises(ValueError, match="no image"):
         client.classify_many([])
+
+
+@pytest.mark.parametrize("image", ["rose.jpg", b"bytes of an image", Path("rose.jpg")])
+def test_a_single_image_is_not_taken_apart(image: str | bytes | Path) -> None:
+    with (
+        Client("http://127.0.0.1:1", retries=0) as client,
+        pytest.raises(ValueError, match="images is a single one"),
+    ):
+        client.classify_many(image)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
