@@ -74,7 +74,7 @@ class Promotion:
             return report.noted(left), report
         bare = without_slots(left, task)
         before, after = (self.report(one, left.labels, between) for one in (left, bare))
-        if rests_on(state, task, before, after):
+        if bare.pools.slots < left.pools.slots and rests_on(state, task, before, after):
             log.warning("other tasks need the slots of a forgotten one, they stay", task=task)
             return before.noted(left), before
         return after.noted(bare), after

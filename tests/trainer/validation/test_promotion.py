@@ -61,6 +61,15 @@ def test_no_image_passes_the_backbone_to_measure_again_after_corrections_and_for
     assert passed == []
 
 
+def test_a_task_that_brought_no_slots_is_not_said_to_leave_some(
+    promotion: Promotion, examined: LearnerState, second: Task
+) -> None:
+    state, _ = promotion.examine(examined, promotion.learner.adopt(examined, second), second)
+    with capture_logs() as lines:
+        promotion.forget(state, "t1")
+    assert lines == []
+
+
 def test_harm_that_corrections_did_is_not_put_on_the_next_task(
     promotion: Promotion, examined: LearnerState, first: Task, second: Task
 ) -> None:
