@@ -108,7 +108,8 @@ def as_archive(source: Path) -> Iterator[tuple[Path, str]]:
     elif tarfile.is_tarfile(source):
         yield source, "application/x-tar"
     else:
-        raise ValueError(f"{source} is neither a folder, a zip nor a tar")
+        tables = "tables, which `hippotune submit` takes, end in .csv or .parquet"
+        raise ValueError(f"{source} is neither a folder, a zip nor a tar; {tables}")
 
 
 @contextmanager

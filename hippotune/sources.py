@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "class_name", "target", "fine_label")
+SEPARATORS = (",", ";", "\t")
+"""Of the fields of a .csv; the first that its header has."""
 LEAST_PX = 32
 """Side that images are decoded to where nobody looks at them: a large JPEG is decoded at an eighth for it."""
 
@@ -103,11 +106,17 @@ def manifest(path: Path) -> Source:
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(_readable(file, path))
+        lines = _readable(file, path)
+        header = next(lines, "")
+        # Where a comma is part of numbers, spreadsheets separate by semicolons.
+        delimiter = next((mark for mark in SEPARATORS if mark in header), SEPARATORS[0])
+        reader = csv.DictReader(chain((header,), lines), delimiter=delimiter)
         for row in reader:
             # DictReader keeps a field too many under None, and gives None for one too few.
             if None in row or None in row.values():
-                told = f"the {len(reader.fieldnames or ())} fields of the header; quote what holds a comma"
+                told = (
+                    f"the {len(reader.fieldnames or ())} fields of the header; quote what holds {delimiter!r}"
+                )
                 raise ValueError(f"{path}: line {reader.line_num} does not have {told}")
             yield row
 

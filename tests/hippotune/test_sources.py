@@ -53,6 +53,18 @@ def test_a_csv_names_paths_and_labels(tmp_path: Path, columns: tuple[str, str]) 
     check(open_source(str(tmp_path / "list.csv"), NOWHERE), "list")
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_csv_may_be_separated_as_spreadsheets_do_where_a_comma_is_part_of_numbers(
+    tmp_path: Path, delimiter: str
+) -> None:
+    with (tmp_path / "list.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, delimiter=delimiter).writerows([("path", "label"), *rows(tmp_path)])
+    check(open_source(str(tmp_path / "list.csv"), NOWHERE), "list")
+    (tmp_path / "list.csv").write_text(f"path{delimiter}label\nimages/0.png,ant\n")
+    with pytest.raises(ValueError, match=r"line 2 does not have the 2 fields .* quote what holds ['\"]"):
+        open_source(str(tmp_path / "list.csv"), NOWHERE)
+
+
 @pytest.mark.parametrize("row", ["images/1.png", "images/1.png,bee, honey"])
 def test_a_line_of_a_csv_with_a_field_too_few_or_too_many_is_told(tmp_path: Path, row: str) -> None:
     (tmp_path / "list.csv").write_text(f"path,label\nimages/0.png,ant\n{row}\n")
