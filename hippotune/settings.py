@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     max_submissions: Annotated[Count, Part.SERVER, Doc("Tasks received at the same time.")] = None
     max_event_streams: Annotated[Count, Part.SERVER, Doc("Open event streams.")] = None
     model_name: Annotated[
-        str | None, Part.SERVER, Doc("What /v2, the Open Inference Protocol, calls the model.")
+        str | None, Part.SERVER, Doc("What /v2, the Open Inference Protocol, calls the model; no slash.")
     ] = None
     feedback_answers: Annotated[
         Annotated[int, Field(ge=0)] | None, Part.SERVER, Doc("Answers that POST /feedback can correct.")

@@ -114,5 +114,9 @@ class ServiceConfig:
             raise ValueError(f"max_task_check_s is {self.max_task_check_s}; it must be positive")
         if self.insecure and (self.api_keys_file or self.api_keys):
             raise ValueError("insecure is set, and API keys are; only one of them can be meant")
+        if "/" in self.model_name or self.model_name in ("", ".", ".."):  # which clients make another path of
+            raise ValueError(
+                f"model_name is {self.model_name!r}; it must be one part of a path, without a slash"
+            )
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels is {self.max_pixels}; it must be at least 1")

@@ -282,6 +282,8 @@ def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
         {"queue_images": 8},
         {"max_pixels": 0},
         {"max_task_check_s": 0},
+        {"model_name": "org/model"},
+        {"model_name": ".."},
         {"max_held_bytes": 1},
     ],
 )
