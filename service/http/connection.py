@@ -293,7 +293,7 @@ class HttpConnection(HttpToolsProtocol):
         id_ = self._lobby.ids.of(())
         log.debug("connection refused", status=problem.status, reason=problem.reason, request_id=id_)
         response = answer(self._lobby.metrics, problem, {REQUEST_ID: id_})
-        own = (HEADER, id_.encode()), (b"connection", b"close")
+        own = *self.server_state.default_headers, (HEADER, id_.encode()), (b"connection", b"close")
         lines = [b"%b: %b\r\n" % header for header in (*response.raw_headers, *own)]
         self.transport.write(b"".join((STATUS_LINE[problem.status], *lines, b"\r\n", bytes(response.body))))
         self.transport.close()

@@ -69,6 +69,7 @@ def problem_in(received: bytes, status: int) -> None:
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status), received[:200]
     assert b"content-type: application/problem+json" in head
+    assert b"\r\ndate: " in head
     assert json.loads(body)["status"] == status
 
 
