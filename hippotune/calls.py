@@ -76,11 +76,15 @@ class Call(Generic[T]):
         return None if timeout is None else timeout + self.looked_through / MIB
 
     def request(self, timeout: float | None) -> dict[str, Any]:
-        """Arguments of httpx's `build_request`, all but the content."""
+        """Arguments of httpx's `build_request`, all but the content. Raises ValueError for what no address can hold."""
+        try:
+            url = httpx.URL(self.path, params=self.params)
+        except httpx.InvalidURL as error:
+            told = "an address has no room for all that is asked for: name fewer labels, in several requests"
+            raise ValueError(told) from error
         return {
             "method": self.method,
-            "url": self.path,
-            "params": self.params,
+            "url": url,
             "headers": self.headers,
             "files": self.files,
             "data": self.data,

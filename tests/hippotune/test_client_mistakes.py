@@ -68,6 +68,15 @@ def test_no_image_is_told_before_anything_is_sent() -> None:
         client.classify_many([])
 
 
+def test_more_labels_than_an_address_can_hold_are_told() -> None:
+    many = [f"label {number}" for number in range(10_000)]
+    with (
+        Client("http://127.0.0.1:1", retries=0) as client,
+        pytest.raises(ValueError, match="name fewer labels"),
+    ):
+        client.classify(b"image", labels=many)
+
+
 @pytest.mark.parametrize("image", ["rose.jpg", b"bytes of an image", Path("rose.jpg")])
 def test_a_single_image_is_not_taken_apart(image: str | bytes | Path) -> None:
     with (
