@@ -112,7 +112,7 @@ async def list_labels(
             202,
             headers=examples.LOCATION,
         ),
-        **documented(404, 408, 409, 413, 422, 429, 503),
+        **documented(404, 408, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=BODY,
     dependencies=[Depends(only())],

@@ -205,12 +205,24 @@ def test_a_label_is_utf8_whatever_a_form_calls_it(server: Running, charset: str)
     assert answer.json()["errors"][0]["value"] == "caf\u00e9?"
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/classify", "image/png"), ("/tasks", "application/zip")])
-def test_a_body_compressed_on_the_way_is_told_apart(server: Running, path: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "/classify", "image/png"),
+        ("POST", "/tasks", "application/zip"),
+        ("POST", "/feedback", "application/json"),
+        ("PATCH", "/labels/{label}", "application/json"),
+    ],
+)
+def test_a_body_compressed_on_the_way_is_told_apart(
+    server: Running, method: str, path: str, kind: str
+) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Type": kind}
-    response = server.client.post(path, content=gzip.compress(picture()), headers=headers)
+    response = server.client.request(method, path, content=gzip.compress(picture()), headers=headers)
     problem(response, 415, "Content-Encoding", "be identity")
     assert response.headers["accept-encoding"] == "identity"
+    operation = server.client.get("/openapi.json").json()["paths"][path][method.lower()]
+    assert "415" in operation["responses"]
 
 
 @pytest.mark.parametrize("encoding", ["", "identity"])
