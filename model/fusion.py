@@ -27,13 +27,6 @@ class Heads(NamedTuple):
     value: Tensor
 
 
-class Entries(NamedTuple):
-    """Keys and values that attention sees besides those of the tokens: [B, T, d] each, not yet split in heads."""
-
-    keys: Tensor
-    values: Tensor
-
-
 def block_with_recall(block: Block, x: Tensor, recall: Recall) -> Tensor:
     """A frozen pre-norm block whose attention also sees the recalled vectors: x [B, N, d] -> [B, N, d].
 
@@ -41,13 +34,6 @@ def block_with_recall(block: Block, x: Tensor, recall: Recall) -> Tensor:
     """
     mask = None if recall.used is None else attention_mask(recall.used, x.shape[1])
     return finish(block, x, mix(block.attn, heads_with_recall(block, x, recall), mask))
-
-
-def block_with_entries(block: Block, x: Tensor, entries: Entries) -> Tensor:
-    """A pre-norm block whose attention also sees `entries`: x [B, N, d] -> [B, N, d]."""
-    query, key, value = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)  # [B, N, d] each
-    key, value = torch.cat([key, entries.keys], dim=1), torch.cat([value, entries.values], dim=1)
-    return finish(block, x, mix(block.attn, split_heads(block.attn, query, key, value)))
 
 
 def block_with_merging(block: Block, tokens: Tokens, recall: Recall | None, pairs: int) -> Tokens:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from benchmarks.continual.methods.base import Setting
 from benchmarks.continual.methods.bodies import Described
 from benchmarks.continual.methods.gates import Choice, attentive, given, nearest, orthogonality
 from model.deliberation import recall
-from model.fusion import Entries, block_with_entries
+from model.fusion import finish, mix, split_heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +152,18 @@ class Prompts(nn.Module):
         for layer, block in enumerate(self.backbone.vit.blocks, start=1):
             if layer in prefixes:
                 halves = prefixes[layer].unflatten(1, (-1, x.shape[-1])).chunk(2, dim=1)
-                x = block_with_entries(block, x, Entries(*halves))
+                x = block_with_prefix(block, x, *halves)
             else:
                 x = block(x)
         return self.backbone.pool(x)
+
+
+def block_with_prefix(block: Block, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """A pre-norm block whose attention also sees keys and values [B, p, d] beside those of its tokens: x [B, N, d] ->
+    [B, N, d]."""
+    query, key, value = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)  # [B, N, d] each
+    key, value = torch.cat([key, keys], dim=1), torch.cat([value, values], dim=1)
+    return finish(block, x, mix(block.attn, split_heads(block.attn, query, key, value)))
 
 
 def separately(choice: Choice, values: Tensor) -> Tensor:
