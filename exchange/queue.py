@@ -156,10 +156,17 @@ class TaskQueue(TaskReader):
             self.blobs.require(sample.blob for sample in samples)
         status, *rest = self.run(lua.RETRY, task_id, capacity=self.config.capacity)
         if status == b"no":
-            raise NotRetryable(f"task {task_id} is not among the dead letters")
+            raise self._not_retryable(task_id)
         if status == b"full":
             raise self._full()
         return self.answer(task_id, status, rest)
+
+    def _not_retryable(self, task_id: str) -> NotRetryable:
+        state = self.fields(task_id)["state"]
+        if state == TaskState.FAILED:
+            kept = f"the newest {self.config.dead_letters} failed tasks are kept to be tried again"
+            return NotRetryable(f"task {task_id} failed too long ago: {kept}; submit it again")
+        return NotRetryable(f"task {task_id} is {state}; it must have failed to be tried again")
 
     def run(self, script: str, task_id: str, *, extra_key: str = "", **arguments: object) -> Any:
         """Runs a script of `exchange.queue_lua` or `exchange.work_lua` on a task, with the arguments that it names.

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from exchange import queue_lua as lua
@@ -7,6 +9,7 @@ from exchange.errors import (
     QueueFull,
 )
 from exchange.records import TaskChange, TaskState
+from exchange.work import WorkQueue
 from tests.exchange.stored import path_of
 
 
@@ -14,8 +17,18 @@ def test_a_dead_letter_can_be_taken_off_the_list(queue, samples):
     task = queue.submit("pets", samples).task
     queue.fail(queue.claim("w1", 0), "no")
     assert queue.remove(task.id).state is TaskState.CANCELLED
-    with pytest.raises(NotRetryable):
+    with pytest.raises(NotRetryable, match=r"is cancelled; it must have failed to be tried again"):
         queue.retry(task.id)
+
+
+def test_a_dead_letter_that_newer_ones_took_the_place_of_is_said_to_be_gone(redis, blobs, config, samples):
+    queue = WorkQueue(redis, blobs, replace(config, dead_letters=1))
+    first, second = (queue.submit(name, samples).task for name in ("pets", "more"))
+    for _ in range(2):
+        queue.fail(queue.claim("w1", 0), "no")
+    with pytest.raises(NotRetryable, match=r"failed too long ago: the newest 1 failed tasks are kept"):
+        queue.retry(first.id)
+    assert queue.retry(second.id).state is TaskState.QUEUED
 
 
 @pytest.fixture

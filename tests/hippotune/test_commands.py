@@ -163,7 +163,7 @@ def test_what_was_learned_is_forgotten_and_only_what_failed_is_tried_again(
     task = told(hippotune("submit", tmp_path / "gone", "--wait", "--json", *url))["id"]
     refused = hippotune("tasks", "retry", task, *url)
     assert refused.returncode == 4
-    assert "not among the dead letters" in " ".join(refused.stderr.split())
+    assert "is consolidated; it must have failed to be tried again" in " ".join(refused.stderr.split())
     assert told(hippotune("forget", task, "--wait", "--json", *url))["state"] == "forgotten"
     current = next(version for version in told(hippotune("versions", "--json", *url)) if version["current"])
     assert "gone" not in current["labels"]
