@@ -191,6 +191,8 @@ class WholeForm(MultiPartParser):
         """Raises Problem 413 for one part too many, and 422 for an image that would be taken for text."""
         super().on_headers_finished()
         if self._current_part.file is None and self._current_part.field_name in FILES:
+            if dict(self._current_part.item_headers).get(b"content-type", b"").startswith(b"multipart/"):
+                raise unfit(422, self._place(), "holds several files", "be a single one; repeat it for each")
             allowed = "be sent as a file part, with a filename, no filename*, in its Content-Disposition"
             raise unfit(422, self._place(), "has no filename", allowed)
         for name, count in ((FILES[0], self._current_files), ("form fields", self._current_fields)):

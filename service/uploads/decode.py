@@ -44,6 +44,13 @@ STRANGERS = {
 }
 """How files begin that people take for images, or that are some, and are not accepted. The first that fits counts."""
 
+AS_TEXT = re.compile(
+    rb"\x89PNG(?!\r\n\x1a\n)|\xc2\x89PNG|\xc3\xbf\xc3\x98\xc3\xbf|\xef\xbf\xbd(PNG|\xef\xbf\xbd\xef\xbf\xbd)"
+    rb"|(\xff\xd8\xff|RIFF)[^\0\r\n]*+\Z"
+)
+"""An image that something on its way took for text: its line breaks are others, it was encoded in UTF-8, or it has
+neither zeros nor line breaks, as curl's -d takes them out."""
+
 
 def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArray[np.uint8]:
     """Encoded image -> uint8 [3, px, px], as in learning.
@@ -54,6 +61,8 @@ def decode(data: bytes, px: int, max_pixels: int, field: str = "body") -> NDArra
     kind = image_format(data)
     if not data:
         raise unfit(422, field, "is empty", ALLOWED)
+    if AS_TEXT.match(data):
+        raise unfit(422, field, "was changed as text on its way", "come as it is; curl needs --data-binary")
     if kind is None:
         raise unfit(415, field, stranger(data), ALLOWED)
     width, height = webp_size(data) if kind == "WebP" else (0, 0)

@@ -135,6 +135,25 @@ def test_a_format_that_is_not_accepted_is_named(data: bytes, told: str) -> None:
     assert refused.value.detail == f"body is {told}, which is not among the formats known here; {format_}"
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_image_that_was_taken_for_text_is_told_so(kind: str) -> None:
+    whole = saved(kind)
+    ways = [whole.translate(None, b"\0\r\n")]  # curl -d
+    if kind != "WEBP":
+        ways += [
+            whole.decode("latin-1").encode(),
+            whole.decode(errors="replace").encode(),
+        ]  # scripts in pages
+    if kind == "PNG":
+        ways += [whole.replace(b"\r\n", b"\n"), whole.replace(b"\n", b"\r\n")]
+    for data in ways:
+        with pytest.raises(
+            Problem, match=r"^body was changed as text on its way; .* curl needs --data-binary$"
+        ):
+            decode(data, 32, 5_000)
+    assert decode(whole, 32, 5_000).shape == (3, 32, 32)
+
+
 @pytest.mark.parametrize("data", [b"BMW and GIF", b"\0\0\1\0", b"text", b"<htm", bytes(100)])
 def test_what_only_looks_like_a_format_is_not_called_by_it(data: bytes) -> None:
     with pytest.raises(Problem, match=r"^body is in none of the formats known here; "):
@@ -311,6 +330,15 @@ def test_an_image_in_a_part_without_a_filename_is_said_to_lack_it(server: Runnin
                 answer = server.client.post(path, content=body, headers={"Content-Type": kind})
                 problem(answer, 422, f"{name}[0]", "be sent as a file part, with a filename, no filename*,")
                 assert answer.json()["errors"][0]["value"] == "has no filename"
+
+
+def test_several_images_in_one_part_are_told_to_come_in_one_each(server: Running) -> None:
+    """As `curl -F files=@1.png,2.png` sends them."""
+    part = b'--y\r\nContent-Disposition: attachment; filename="1.png"\r\n\r\n' + picture() + b"\r\n--y--\r\n"
+    head = b'--x\r\nContent-Disposition: form-data; name="files"\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = server.client.post("/classify", content=head + part + b"\r\n--x--\r\n", headers=kind)
+    problem(answer, 422, "files[0]", "repeat it for each")
 
 
 def test_names_keys_and_paths(server: Running) -> None:
