@@ -258,7 +258,7 @@ def test_of_many_files_those_that_are_refused_are_named_and_the_others_answered(
     files = (odd, digit, cut, "--url", server.address)
     result = hippotune("classify", *files)
     assert result.returncode == 4
-    assert f"error: 415: {odd}: body is in none" in result.stderr
+    assert f"error: 415: {odd}: body is a web page" in result.stderr
     assert f"error: 422: {cut}: " in result.stderr
     assert digit.name in result.stdout
     rows = json.loads(hippotune("classify", *files, "--json").stdout)
