@@ -95,7 +95,7 @@ BACKBONE = Figure(
 DEMO = Figure(
     "handwritten digits in five tasks over HTTP, bundled backbone",
     "demo.json",
-    "{average_accuracy:.1%} right at the end, {forgetting:.1%} forgotten",
+    "{average_accuracy:.1%} right at the end, forgetting {forgetting:.1%}",
     "python -m hippotune demo --exit --json benchmarks/results/demo.json",
 )
 UNKNOWN = Figure(
@@ -107,7 +107,7 @@ UNKNOWN = Figure(
 HUNDRED = Figure(
     "CIFAR-100 in ten tasks over HTTP, 20 images a class, DeiT-Tiny at 128 px",
     "cifar100.json",
-    "{average_accuracy:.1%} right at the end, {forgetting:.1%} forgotten",
+    "{average_accuracy:.1%} right at the end, forgetting {forgetting:.1%}",
     "python -m benchmarks.cifar100",
 )
 WHOLE = Figure(
