@@ -100,9 +100,7 @@ other, not with figures printed there.
 LOOP = """The loop inside, layer by layer: entropy of the weights of the first and of the last step in nats, share of
 the slots that any image asks for first, spread of recalls across images, spectral radius of a step."""
 
-ONE_IDEA_LESS = """All rows but `hippotune` are trained on images as they are, instead of in ever new crops and light.
-
-| row | what differs |
+ONE_IDEA_LESS = """| row | what differs |
 | --- | --- |
 | one step | `tmax=1` |
 | four vectors of one step | one question; the t-th vector mixes the t-th best few slots |
@@ -274,25 +272,35 @@ def diagnostics(row: Row) -> str:
     return table(head, body)
 
 
+def compared(row: Row, rows: Sequence[Row]) -> Row:
+    """What a row is set beside: the first, or the one of images as they are, where it saw them so, too."""
+    as_they_are = next((other for other in rows if other.name == AS_THEY_ARE.name), rows[0])
+    varied = row.runs[0]["config"]["config"]["learner"].get("vary", False)  # earlier runs do not tell
+    return rows[0] if varied or row is as_they_are else as_they_are
+
+
 def ablations(rows: Sequence[Row], protocol: str, folder: Path) -> list[str]:
     """One idea taken out at a time, and other budgets at inference."""
     if len(rows) < 2:
         return []
-    base = next((row for row in rows if row.name == AS_THEY_ARE.name), rows[0])
-    body = [
-        [
-            f"`{row.name}`" if row.name == "hippotune" else row.name,
-            row.text("last"),
-            "" if row is base else row.ahead(base, "last"),
-            row.text("aaa"),
-            "" if row is base else row.ahead(base, "aaa"),
-            pairs(base, row),
-        ]
-        for row in rows
-        if row.name != "other budgets"
-    ]
+    body = []
+    for row in (row for row in rows if row.name != "other budgets"):
+        base = compared(row, rows)
+        name = f"{row.name}{' *' if base.name == AS_THEY_ARE.name else ''}"
+        body.append(
+            [
+                f"`{name}`" if row is base else name,
+                row.text("last"),
+                "" if row is base else row.ahead(base, "last"),
+                row.text("aaa"),
+                "" if row is base else row.ahead(base, "aaa"),
+                pairs(base, row),
+            ]
+        )
     head = ["", "last", "change", "AAA", "change", "seeds"]
-    told = f"Changes are from `{base.name}`, between runs of the same seed."
+    told = "Changes are between runs of the same seed."
+    if any("*" in line[0] for line in body):
+        told += f" * Measured on `{AS_THEY_ARE.name}`, and compared with that row."
     parts = [f"### {protocol}: one idea less", ONE_IDEA_LESS, table(head, body), told]
     swept = [run["own"]["sweep"] for row in rows for run in row.runs if run["own"].get("sweep")]
     if swept:

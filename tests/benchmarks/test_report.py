@@ -14,7 +14,8 @@ from benchmarks.continual.__main__ import parser
 from benchmarks.continual.methods import RECIPES
 from benchmarks.continual.overrides import override
 from benchmarks.report.__main__ import main
-from benchmarks.report.figures import bound, pick, read
+from benchmarks.report.continual import write
+from benchmarks.report.figures import Row, bound, pick, read
 
 
 def figures(name: str, seed: int, last: float, **more: Any) -> dict[str, Any]:
@@ -22,12 +23,13 @@ def figures(name: str, seed: int, last: float, **more: Any) -> dict[str, Any]:
     protocol = {"scenario": "class", "split": "test"}
     loop = {"entropy": [1.0, 0.5], "slot_use": 0.3, "spread_ratio": 0.9, "mean_steps": 2.0}
     own = {"loop": [loop], "spectral_radius": [0.7], "best_head": last + 10}
+    config = {"loop": {"layers": [3]}, "learner": {"vary": True}}
     return {
         "name": name, "method": "hippotune", "protocol": "quick", "seed": seed, "last": last, "aaa": last + 5,
         "forgetting": 2.0, "bwt": -1.0, "min_acc": 40.0, "wc_acc": 50.0, "accuracy": [last + 10, last],
         "matrix": [[last + 10], [last, last]], "giga_multiply_adds": 0.36, "trainable_parameters": 2_000_000,
         "images_per_second": 30.0, "fast": [{"seconds": 1, "accuracy": 9, "consolidated": 9}] * 2, "own": own,
-        "config": {"limit_tasks": None, "protocol": protocol, "config": {"loop": {"layers": [3]}}},
+        "config": {"limit_tasks": None, "protocol": protocol, "config": config},
     } | more  # fmt: skip
 
 
@@ -77,6 +79,24 @@ def test_the_page_has_every_section_there_are_figures_for(results: Path, tmp_pat
     for name in ("tasks", "cost", "matrix", "budgets"):
         assert f"(continual-quick-{name}.svg)" in page
         assert (out / f"continual-quick-{name}.svg").stat().st_size > 1000
+
+
+def test_an_older_ablation_is_set_beside_images_as_they_are(tmp_path: Path) -> None:
+    older = {"config": {"loop": {"layers": [3]}, "learner": {}}}
+    rows = []
+    for name, last, changed in (
+        ("hippotune", 70.0, {}),
+        ("one step", 68.0, {}),
+        ("without L_orth", 66.0, older),
+        ("images as they are", 69.0, {"config": {"loop": {"layers": [3]}, "learner": {"vary": False}}}),
+    ):
+        run = figures(name, 0, last)
+        rows.append(Row(name, "quick", "class", (run | {"config": run["config"] | changed},)))
+    write(rows, tmp_path)
+    page = (tmp_path / "continual.md").read_text()
+    assert "| one step | 68.0 | -2.0 |" in page
+    assert "| without L_orth * | 66.0 | -3.0 |" in page
+    assert "| images as they are | 69.0 | -1.0 |" in page
 
 
 def test_means_are_written_beside_the_results(results: Path, tmp_path: Path) -> None:
