@@ -154,7 +154,9 @@ def test_an_image_that_was_taken_for_text_is_told_so(kind: str) -> None:
     assert decode(whole, 32, 5_000).shape == (3, 32, 32)
 
 
-@pytest.mark.parametrize("data", [b"BMW and GIF", b"\0\0\1\0", b"text", b"<htm", bytes(100)])
+@pytest.mark.parametrize(
+    "data", [b"BMW and GIF", b"\0\0\1\0", b"text", b"<htm", bytes(100), b" " * 2_000 + b"<html>"]
+)
 def test_what_only_looks_like_a_format_is_not_called_by_it(data: bytes) -> None:
     with pytest.raises(Problem, match=r"^body is in none of the formats known here; "):
         decode(data, 32, 5_000)
