@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -44,12 +45,14 @@ class TaskFiles:
 
         What was written since `written_before` stays, Unix seconds: it may be of a task that came since.
         """
+        removed = 0
         with storing(self.root):
-            others = [path for path in self.root.iterdir() if path.stem not in tasks]
-            old = [path for path in others if path.stat().st_mtime < written_before]
-            for path in old:
-                path.unlink(missing_ok=True)
-        return len(old)
+            for path in self.root.iterdir():
+                with suppress(FileNotFoundError):  # somebody else was faster
+                    if path.stem not in tasks and path.stat().st_mtime < written_before:
+                        path.unlink()
+                        removed += 1
+        return removed
 
     def _path(self, task: str) -> Path:
         return self.root / f"{task}.safetensors"

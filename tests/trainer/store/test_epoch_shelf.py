@@ -112,8 +112,10 @@ def test_what_ended_tasks_left_behind_goes(tmp_path: Path) -> None:
     for task in ("t1", "t2"):
         shelf.saver(task, "basis")(EPOCH)
     (tmp_path / "t3.part").write_bytes(b"a crash left this")
+    (tmp_path / "t4.safetensors").symlink_to(tmp_path / "gone")  # as if it went while the folder is read
     assert shelf.keep_only({"t2"}, time.time() - 60) == 0
     assert shelf.keep_only({"t2"}, time.time() + 60) == 2
+    (tmp_path / "t4.safetensors").unlink()
     assert shelf.load("t2", "basis") is not None
     shelf.discard("t2")
     assert list(tmp_path.iterdir()) == []
