@@ -110,7 +110,7 @@ ONE_IDEA_LESS = """| row | what differs |
 | last step only | the loop, of which attention sees the last recall alone |
 
 The other rows change one setting of the learner. Those with slots for every task have one spread for all classes, too:
-set them beside that row."""
+set their changes beside its."""
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:
