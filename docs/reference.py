@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.figures import filled
+from benchmarks.figures.regions import filled
 from docs import client, settings
 from docs.tables import body, table
 from service.app import create_app

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from benchmarks.report import continual, theory
-from benchmarks.report.figures import means, read
+from benchmarks.report.rows import means, read
 
 
 def main(arguments: list[str] | None = None) -> None:

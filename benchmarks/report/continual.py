@@ -9,8 +9,8 @@ from statistics import mean
 
 from benchmarks.continual.metrics import minimum_at_task_ends
 from benchmarks.continual.suite import ABLATIONS, AS_THEY_ARE, DEEP_RANPAC, METHODS, SETTLED, TOLD_APART
-from benchmarks.report.figures import Row, bound, pick, table
 from benchmarks.report.plots import KNOBS, against_cost, heat_map, over_tasks, sweeps
+from benchmarks.report.rows import Row, bound, pick, table
 
 PROTOCOLS = {
     "quick": "CIFAR-100, ten tasks, 128 px, 50 training and 20 test images a class",

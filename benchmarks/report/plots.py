@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report.figures import Row
+from benchmarks.report.rows import Row
 
 KNOBS = ("tmax", "epsilon", "topk", "keep")
 OURS = "hippotune"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.figures import table
+from benchmarks.report.rows import table
 
 INTRODUCTION = r"""# The loop as a solver
 

@@ -15,7 +15,7 @@ from benchmarks.continual.methods import RECIPES
 from benchmarks.continual.overrides import override
 from benchmarks.report.__main__ import main
 from benchmarks.report.continual import write
-from benchmarks.report.figures import Row, bound, pick, read
+from benchmarks.report.rows import Row, bound, pick, read
 
 
 def figures(name: str, seed: int, last: float, **more: Any) -> dict[str, Any]:

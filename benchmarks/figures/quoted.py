@@ -1,21 +1,11 @@
-"""Put measured figures into README.md and docs/: `python -m benchmarks.figures`.
-
-Between `<!-- figures: NAME -->` and `<!-- end -->` stands a table made from benchmarks/results/*.json. Nobody types a
-figure; `--check` says which file is stale.
-"""
+"""Every figure that README and docs quote: what it is, which file holds it, which command measures it."""
 
 from __future__ import annotations
 
 import json
-import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks/results"
-REGION = re.compile(r"(<!-- (\w+): ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +23,9 @@ class Figure:
     template: str
     command: str
 
-    def row(self) -> str:
-        """Raises KeyError and ValueError when the JSON has no such figure."""
-        document = json.loads((RESULTS / self.file).read_text())
+    def row(self, results: Path) -> str:
+        """As a line of a table. Raises KeyError and ValueError when the JSON has no such figure."""
+        document = json.loads((results / self.file).read_text())
         return f"| {self.what} | {self.template.format_map(document)} | `{self.command}` |"
 
 
@@ -162,7 +152,6 @@ SERVING = tuple(
             ),
         ),
     )
-    if (RESULTS / "serving.json").exists()
 )
 CHAOS = tuple(
     Figure(what, "chaos.json", template, "python -m benchmarks.chaos")
@@ -181,7 +170,6 @@ CHAOS = tuple(
         ),
         ("worst p99 of any ten seconds meanwhile", "{worst_p99_s_of_any_ten_seconds:.1f} s"),
     )
-    if (RESULTS / "chaos.json").exists()
 )
 OVERLOAD = Figure(
     "ten times the load that can be answered, over saturation",
@@ -223,7 +211,7 @@ ROBUST = (
         "python -m benchmarks.fuzz --only parsers",
     ),
 )
-TABLES: Mapping[str, Iterable[Figure]] = {
+TABLES: Mapping[str, Sequence[Figure]] = {
     "loop": LOOP,
     "forgetting": (FORGOTTEN, FORGOTTEN_CLASS),
     "all": (
@@ -244,120 +232,6 @@ TABLES: Mapping[str, Iterable[Figure]] = {
     ),
     "robust": ROBUST,
 }
-
-
+"""Tables of README and docs, by the names that their regions have."""
 README = (DEMO, UNKNOWN, SERVED, SWAPS, LOOP[0], LOOP[2], *SERVING, OVERLOAD, *CHAOS)
-COMPARED = {
-    "HippoTune, all classes at once": "joint",
-    "**HippoTune**": "hippotune",
-    "RanPAC, reading the four depths that HippoTune's head reads": "ranpac, four depths",
-    "RanPAC": "ranpac",
-    "SLCA": "slca",
-    "CODA-Prompt": "coda",
-    "DualPrompt": "dualprompt",
-    "L2P": "l2p",
-}
-"""Names in README's table, and in the file of means."""
-
-
-def table(figures: Iterable[Figure]) -> str:
-    return "\n".join(
-        ["| measured | result | command |", "|---|---|---|", *(figure.row() for figure in figures)]
-    )
-
-
-def short_table(figures: Iterable[Figure]) -> str:
-    """For README, where there is less room: commands without what they all begin with."""
-    return table(figures).replace("| command |", "| `python -m` |", 1).replace("`python -m ", "`")
-
-
-def methods() -> str:
-    """Methods side by side, a row each: with fifty images a class, and with five."""
-    kept = json.loads((RESULTS / "continual.json").read_text())
-    body = []
-    for name, key in COMPARED.items():
-        row, few = kept["quick"][key], kept["few"].get(key)
-        forgotten = f"{row['forgetting']:.1f}" if "forgetting" in row else ""
-        body.append(
-            f"| {name} | {with_deviation(row)} | {forgotten} | {with_deviation(few) if few else ''} |"
-        )
-    head = "| method | right at the end, % | points forgotten | with 5 images a class, % |"
-    return "\n".join((head, "|---|---:|---:|---:|", *body))
-
-
-def with_deviation(row: dict[str, float]) -> str:
-    """Last accuracy and, of several seeds, its standard deviation."""
-    return f"{row['last']:.1f}" + (f" ± {row['last_deviation']:.1f}" if "last_deviation" in row else "")
-
-
-def strangers() -> str:
-    """How many images are taken for unknown, a row a kind and a column a scene."""
-    scenes = json.loads((RESULTS / "familiarity.json").read_text())["scenes"]
-    told = {
-        name: {"of known classes": found["known"]}
-        | {kind: strange["below"] for kind, strange in found["strangers"].items()}
-        for name, found in scenes.items()
-    }
-    rows = []
-    for kind in next(iter(told.values())):
-        shares = (found[kind] for found in told.values())
-        rows.append([kind, *(f"{100 * at['0.01']:.1f} / {100 * at['0.05']:.1f}" for at in shares)])
-    return by_scene("taken for unknown at 0.01 / 0.05, %", list(told), rows)
-
-
-def newcomers() -> str:
-    """How many images of new and of old classes are answered rightly, a row for each number of images learned."""
-    scenes = json.loads((RESULTS / "newcomers.json").read_text())["scenes"]
-    rows = [["none: old classes", *(f"{100 * found['old_before']:.1f}" for found in scenes.values())]]
-    for images in next(iter(scenes.values()))["images"]:
-        shares = (found["images"][images] for found in scenes.values())
-        figured = ([100 * each[kind] for kind in ("new", "new_among_new", "old")] for each in shares)
-        rows.append([images, *("{:.1f} / {:.1f} / {:.1f}".format(*each) for each in figured)])
-    return by_scene("images a new class: new right / among new / old right, %", list(scenes), rows)
-
-
-def kinds() -> str:
-    """How many images that are no photographs are answered rightly, a row a kind."""
-    found = json.loads((RESULTS / "kinds.json").read_text())["kinds"]
-    ways = next(iter(found.values()))["right"]
-    rows = [[kind, *(f"{100 * share:.1f}" for share in one["right"].values())] for kind, one in found.items()]
-    return by_scene("right, %", list(ways), rows)
-
-
-def by_scene(what: str, scenes: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of a column a scene, each row led by what it is of."""
-    whole = [[what, *scenes], ["---", *("---:" for _ in scenes)], *rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in whole)
-
-
-def filled(text: str, kind: str, bodies: Mapping[str, str]) -> str:
-    """Text with each region `<!-- kind: name -->` holding the body of that name. Raises KeyError for unknown ones."""
-
-    def fill(found: re.Match[str]) -> str:
-        opening, its_kind, name, _, closing = found.groups()
-        return found[0] if its_kind != kind else f"{opening}\n{bodies[name]}\n\n{closing}"
-
-    return REGION.sub(fill, text)
-
-
-def main(check: bool) -> int:
-    """Fill the tables; with `check` only say which files are stale. Answers the exit code."""
-    bodies = {name: table(figures) for name, figures in TABLES.items()}
-    bodies |= {"methods": methods(), "readme": short_table(README), "familiarity": strangers()}
-    bodies |= {"newcomers": newcomers(), "kinds": kinds()}
-    stale = 0
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
-        text = path.read_text()
-        new = filled(text, "figures", bodies)
-        if new != text:
-            stale += 1
-            print(
-                f"{path.relative_to(ROOT)} {'is stale: run python -m benchmarks.figures' if check else 'written'}"
-            )
-            if not check:
-                path.write_text(new)
-    return int(check and stale > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(check="--check" in sys.argv[1:]))
+"""README's own table, shorter than the others."""
