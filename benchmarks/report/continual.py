@@ -8,10 +8,12 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.continual.metrics import minimum_at_task_ends
-from benchmarks.continual.suite import ABLATIONS, AS_THEY_ARE, DEEP_RANPAC, METHODS, SETTLED, TOLD_APART
-from benchmarks.report.plots import KNOBS, against_cost, heat_map, over_tasks, sweeps
+from benchmarks.continual.suite import ABLATIONS, DEEP_RANPAC, METHODS, SETTLED, TOLD_APART
+from benchmarks.report.ablations import ablations
+from benchmarks.report.plots import against_cost, heat_map, over_tasks
 from benchmarks.report.rows import Row, bound, pick, table
 
+INTRODUCTION = Path(__file__).with_name("introduction.md")
 PROTOCOLS = {
     "quick": "CIFAR-100, ten tasks, 128 px, 50 training and 20 test images a class",
     "few": "CIFAR-100, ten tasks, 128 px, 5 training and 20 test images a class",
@@ -32,91 +34,14 @@ SCENARIOS = {
 PAPERS = ("l2p", "dualprompt", "coda")
 PROBABILITIES = ("hippotune", "joint", "slca", "lora", "der", *PAPERS)
 
-INTRODUCTION = """# Learning quality
-
-Every method learns the same tasks in the same order from the same pixels, on the same DeiT-Tiny (supervised on
-ImageNet-1k), with the same batches and share of images mirrored, and sees images in ever new crops and light. It makes
-five passes, and more of a small task, until it made 100 updates. The prompt methods alone make five passes of any task
-and see images as they are, since neither more passes nor other views gained them anything on validation images
-(`passes-dualprompt-*.json` and `views-coda-*.json` among the results). Class order is
-`numpy.random.default_rng(1993 + seed).permutation(100)`, which is not the order that papers use; a seed also sets
-first parameters and projections.
-
-All figures are percent, mean ± standard deviation over seeds, which share their training and test images: ± covers the
-order of classes and the start of training, and which 2,000 images judge adds about a point. A row without ± is one seed
-and says little: seeds differ by a point or two.
-
-Nothing was chosen on test images, but not everything was chosen with equal care. Learning rates of the prompt methods,
-of `ranpac` and of `slca` come from small grids on images cut from CIFAR-100's training data
-(`python -m benchmarks.continual.tune`), those of `lora`, `der` and `finetune` from nowhere but experience.
-`hippotune`'s head and settings were developed on such images over a long time. CUB-100 had no part in that, for any of
-them. Older rows saw images as they are, and small tasks for 50 updates: all in `full` and `single`. In `full` `ranpac`
-also takes the lambda of the last task.
-
-Made by `python -m benchmarks.continual.suite` (`--protocol quick`, `few`, `cub` or `full`; `--parts ablations`), drawn
-by `python -m benchmarks.report`.
-
-| method | what it is |
-| --- | --- |
-| `hippotune` | as the trainer learns: pools trained on the first task, later ones in closed form |
-| `hippotune-fast` | its head alone, without pools |
-| `joint` | `hippotune` on all classes at once, with as many slots. It bounds what `hippotune` may reach, not the \
-others. Its own head, or logistic regression where that is better on the test images, which it never was |
-| `frozen-ncm` | nearest class mean on frozen features |
-| `ranpac` | adapts on the first task, then ridge regression on 5,000 random features, where the paper takes 10,000 \
-(McDonnell et al., NeurIPS 2023). Its lambda is chosen by held-out images of all tasks; the authors' code asks those \
-of the last alone, which are too few here |
-| `ranpac, four depths` | the same, with the four depths that `hippotune`'s head reads |
-| `slca` | trains the backbone slowly, realigns the head with a Gaussian a class (Zhang et al., ICCV 2023) |
-| `l2p`, `dualprompt`, `coda` | prompts chosen by a frozen second pass (Wang et al., CVPR 2022; Wang et al., ECCV \
-2022; Smith et al., CVPR 2023). Chosen image by image, never by a vote of the batch |
-| `lora`, `finetune` | low-rank additions, or all weights, trained task after task |
-| `der` | keeps 500 old images, which no other method here does (Buzzega et al., NeurIPS 2020) |
-
-| figure | meaning | source |
-| --- | --- | --- |
-| last | mean accuracy over tasks after the last, every class a possible answer | Lopez-Paz & Ranzato, NeurIPS 2017 |
-| of joint | last, as a share of that of `joint` | |
-| AAA | mean of that accuracy after each task | Rebuffi et al., CVPR 2017 |
-| forgetting | mean fall from a task's best accuracy before the last task | Chaudhry et al., ECCV 2018 |
-| BWT | mean change since a task was learned | Lopez-Paz & Ranzato, NeurIPS 2017 |
-| min at ends | mean over all tasks but the last of the worst accuracy after any later task | |
-| min-ACC | mean over all tasks but the newest of the worst moment since each was learned | De Lange et al., ICLR 2023 |
-| WC-ACC | newest task's accuracy and min-ACC, weighed 1 : T - 1 | De Lange et al., ICLR 2023 |
-| GMAC | billions of multiply-adds of one answer, counted by torch | |
-| trained | parameters trained by gradient, over all tasks; the backbone has 5.5 M | |
-
-Worst moments are looked for at steps 1, 2, 4, ..., 32 and then every 32 of each task. They are asked of two test images
-a class, the other figures of all: min-ACC may lie above last. `hippotune` and `ranpac` answer from what they serve,
-methods trained in place from the parameters being trained. Those could serve their last finished state as well: *min at
-ends* asks nothing but finished states. How fast methods learn is measured side by side by
-`python -m benchmarks.continual.speed`.
-
-A task is some 160 updates in `quick`, 95 in `cub` and 100 in `few`, or 20 for prompts. That is little for prompts,
-which start at random, and far from the whole data sets and larger backbones of the papers: compare rows here with each
-other, not with figures printed there.
-"""
-
 LOOP = """The loop inside, layer by layer: entropy of the weights of the first and of the last step in nats, share of
 the slots that any image asks for first, spread of recalls across images, spectral radius of a step."""
-
-ONE_IDEA_LESS = """| row | what differs |
-| --- | --- |
-| one step | `tmax=1` |
-| four vectors of one step | one question; the t-th vector mixes the t-th best few slots |
-| one step, P as slots | `tmax=1`, and as many more slots as `P` has parameters |
-| one question for all images | the loop, asked a fixed random question instead of the image's |
-| four constants | four learned vectors join the attention, nobody asks (VPT-Deep, Jia et al., ECCV 2022) |
-| last step only | the loop, of which attention sees the last recall alone |
-
-The other rows change one setting of the learner. Those with slots for every task have one spread for all classes, too:
-set their changes beside its."""
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:
     """`continual.md` and its pictures in a folder. Sections without figures are left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION.read_text()]
     for protocol, title in PROTOCOLS.items():
         if methods := pick(rows, protocol, "class", [entry.name for entry in METHODS]):
             parts += [f"## {protocol}: {title}", CAUTIONS.get(protocol, "")]
@@ -201,17 +126,12 @@ def goals(rows: Sequence[Row]) -> str:
             f"`{name}`",
             ours.ahead(by_name[name], "last"),
             ours.ahead(by_name[name], "aaa"),
-            pairs(ours, by_name[name]),
+            ours.pairs(by_name[name]),
         ]
         for name in ("ranpac", DEEP_RANPAC.name, "slca", *PAPERS)
         if name in by_name
     ]
     return table(["hippotune beside, on the same seeds", "last", "AAA", "seeds"], lines) if lines else ""
-
-
-def pairs(one: Row, other: Row) -> str:
-    """How many seeds both were run on."""
-    return str(len(one.differences(other, "last")))
 
 
 def fast_path(row: Row) -> str:
@@ -270,46 +190,3 @@ def diagnostics(row: Row) -> str:
         number = row.runs[0]["config"]["config"]["loop"]["layers"][place]
         body.append([str(number), *(f"{figure:.2f}" for figure in figures)])
     return table(head, body)
-
-
-def compared(row: Row, rows: Sequence[Row]) -> Row:
-    """What a row is set beside: the first, or the one of images as they are, where it saw them so, too."""
-    as_they_are = next((other for other in rows if other.name == AS_THEY_ARE.name), rows[0])
-    varied = row.runs[0]["config"]["config"]["learner"].get("vary", False)  # earlier runs do not tell
-    return rows[0] if varied or row is as_they_are else as_they_are
-
-
-def ablations(rows: Sequence[Row], protocol: str, folder: Path) -> list[str]:
-    """One idea taken out at a time, and other budgets at inference."""
-    if len(rows) < 2:
-        return []
-    body = []
-    for row in (row for row in rows if row.name != "other budgets"):
-        base = compared(row, rows)
-        name = f"{row.name}{' *' if base.name == AS_THEY_ARE.name else ''}"
-        body.append(
-            [
-                f"`{name}`" if row is base else name,
-                row.text("last"),
-                "" if row is base else row.ahead(base, "last"),
-                row.text("aaa"),
-                "" if row is base else row.ahead(base, "aaa"),
-                pairs(base, row),
-            ]
-        )
-    head = ["", "last", "change", "AAA", "change", "seeds"]
-    told = "Changes are between runs of the same seed."
-    if any("*" in line[0] for line in body):
-        told += f" * Measured on `{AS_THEY_ARE.name}`, and compared with that row."
-    parts = [f"### {protocol}: one idea less", ONE_IDEA_LESS, table(head, body), told]
-    swept = [run["own"]["sweep"] for row in rows for run in row.runs if run["own"].get("sweep")]
-    if swept:
-        sweeps(swept[0], folder / f"continual-{protocol}-budgets.svg")
-        keys = (*KNOBS, "accuracy", "mean_steps", "giga_multiply_adds")
-        lines = [[f"{point[key]:.4g}" for key in keys] for point in swept[0]]
-        parts += [
-            f"### {protocol}: other budgets, the same pools",
-            f"![Accuracy under other budgets](continual-{protocol}-budgets.svg)",
-            table([*KNOBS, "accuracy", "mean steps", "GMAC"], lines),
-        ]
-    return parts

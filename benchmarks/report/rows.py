@@ -48,6 +48,10 @@ class Row:
         theirs = {run["seed"]: run[key] for run in other.runs if run.get(key) is not None}
         return [run[key] - theirs[run["seed"]] for run in self.runs if run["seed"] in theirs and run.get(key)]
 
+    def pairs(self, other: Row) -> str:
+        """How many seeds both were run on, for a table."""
+        return str(len(self.differences(other, "last")))
+
     def ahead(self, other: Row, key: str, digits: int = 1) -> str:
         """Mean difference over the seeds both were run on and, of several, its standard deviation, for a table."""
         found = self.differences(other, key)
