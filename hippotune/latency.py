@@ -6,7 +6,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from threading import Event
 from typing import TypeVar, cast
@@ -64,9 +64,9 @@ def latency(
 def gather(ask: Callable[[int], T], turns: int, concurrency: int) -> list[T]:
     """What `ask` gives for each turn, some of them under way at the same time.
 
-    An interrupt waits only for the calls under way. Every caller fetches its next turn itself: handing out a hundred
-    thousand turns would take the main thread seconds, in which an interrupt may hit the pool's own locks and leave one
-    locked.
+    An error or an interrupt waits only for the calls under way. Every caller fetches its next turn itself: handing out
+    a hundred thousand turns would take the main thread seconds, in which an interrupt may hit the pool's own locks and
+    leave one locked.
     """
     found: list[T | None] = [None] * turns
     left, interrupted = iter(range(turns)), Event()
@@ -79,7 +79,7 @@ def gather(ask: Callable[[int], T], turns: int, concurrency: int) -> list[T]:
 
     with ThreadPoolExecutor(concurrency) as pool:
         try:
-            for caller in [pool.submit(call) for _ in range(concurrency)]:
+            for caller in as_completed([pool.submit(call) for _ in range(concurrency)]):
                 caller.result()
         finally:
             interrupted.set()
