@@ -54,7 +54,7 @@ def demo(
         store = settings.store
         if "store" not in settings.model_fields_set:
             store = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hippotune-")))
-        port = settings.port if "port" in settings.model_fields_set else _free_port(settings)
+        port = settings.port if "port" in settings.model_fields_set else free_port(settings)
         environment = os.environ | settings.environment()
         address, child = running.enter_context(
             everything(store, "--port", str(port), environment=environment)
@@ -100,10 +100,13 @@ def _run(console: Console, address: str, tasks: list[DemoTask], budgets: tuple[i
     return report
 
 
-def _free_port(settings: Settings) -> int:
+def free_port(settings: Settings) -> int:
     """The usual port if nobody has it, else any."""
-    with socket.socket() as probe:
-        return 0 if probe.connect_ex((settings.host, settings.port)) == 0 else settings.port
+    try:
+        socket.create_connection((settings.host, settings.port)).close()
+    except OSError:
+        return settings.port
+    return 0
 
 
 def _keep_one(store: Path, tasks: list[DemoTask]) -> Path:

@@ -14,6 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from hippotune.commands.demo import free_port
+from hippotune.settings import Settings
 from tests.hippotune.conftest import ROOT, SMALL, clean_environment, family, hippotune, process_of
 
 FEW = ("--per-class", "6", "--test-per-class", "2")
@@ -48,6 +52,16 @@ def test_what_cannot_work_is_told_before_anything_is_learned(tmp_path: Path) -> 
     assert "`hippotune up` did not start" in refused.stderr
     assert "Address already in use" in refused.stderr
     assert "{" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "kind"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)], ids=["IPv4", "IPv6"]
+)
+def test_the_usual_port_is_taken_unless_somebody_has_it(host: str, kind: socket.AddressFamily) -> None:
+    with socket.create_server((host, 0), family=kind) as taken:
+        settings = Settings(host=host, port=taken.getsockname()[1])
+        assert free_port(settings) == 0
+    assert free_port(settings) == settings.port
 
 
 @contextmanager
