@@ -53,7 +53,7 @@ class Demo:
 
     def __init__(self, client: Client, tasks: Sequence[DemoTask], audience: Audience) -> None:
         self._client, self._tasks, self._audience = client, tasks, audience
-        self._failed = 0
+        self._failed: list[HippoTuneError] = []  # by several threads at once, which a count would not bear
         self._before_first = True
 
     def run(self, budgets: Sequence[int]) -> Report:
@@ -80,7 +80,7 @@ class Demo:
             latency=dict(zip(budgets, measured, strict=True)),
             unknown_before=taken_for_unknown(answer.familiarity for answer in before if answer),
             unknown_after=taken_for_unknown(answer.familiarity for answer in after if answer),
-            failed_requests=self._failed + sum(one.failed for one in measured),
+            failed_requests=len(self._failed) + sum(one.failed for one in measured),
         )
 
     def _learn(self, task: DemoTask) -> Learned:
@@ -117,7 +117,8 @@ class Demo:
             return self._client.classify(image)
         except HippoTuneError as error:
             # Before anything was learned there is no answer, and saying so is no failure.
-            self._failed += not (self._before_first and isinstance(error, Refused) and error.status == 409)
+            if not (self._before_first and isinstance(error, Refused) and error.status == 409):
+                self._failed.append(error)
             return None
 
 
