@@ -134,8 +134,3 @@ class Worker:
             # A lease that Redis cannot be told of now is taken over by this trainer when Redis is back.
             with contextlib.suppress(ExchangeUnavailable):
                 self.lease.release(token)
-
-
-def run(config: TrainerConfig, stop: threading.Event) -> None:
-    """Run one trainer until `stop` is set. Raises what `Worker.open` raises."""
-    Worker.open(config).run(stop)

@@ -43,7 +43,7 @@ from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
 from trainer.store.shelves import Shelves
 from trainer.term import Term
-from trainer.worker import run
+from trainer.worker import Worker
 
 QUEUE = QueueConfig(lease_s=1.5)
 SLOW = LearnerConfig(least_images=0, slots=4, epochs=10, enough=1.1, least_steps=0, batch=4, settled=100)
@@ -122,7 +122,7 @@ class Bench:
         config = self.config(learner, "one", least_images)
         config = replace(config, max_pending_mb=max_pending_mb, queue=queue)
         stop = threading.Event()
-        thread = threading.Thread(target=run, args=(config, stop))
+        thread = threading.Thread(target=lambda: Worker.open(config).run(stop))
         thread.start()
         try:
             yield
@@ -187,7 +187,7 @@ def forking() -> ForkServerContext:
 
 def train_until_killed(config: TrainerConfig) -> None:
     torch.set_num_threads(1)
-    run(config, threading.Event())
+    Worker.open(config).run(threading.Event())
 
 
 def keep_training(config: TrainerConfig, trouble: Trouble) -> None:
@@ -232,7 +232,7 @@ def live(config: TrainerConfig, trouble: Trouble) -> None:
     learned = Learner.consolidate
     Learner.consolidate = consolidate  # type: ignore[method-assign]
     fast_path.load_task = load  # type: ignore[assignment]
-    run(config, threading.Event())
+    Worker.open(config).run(threading.Event())
 
 
 def learn(bench: Bench, term: Term, task: Task) -> str:

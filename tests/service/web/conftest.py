@@ -15,7 +15,7 @@ from tests.service.support import Running, running
 from tests.service.web.chromium import opened
 from trainer.config import TrainerConfig
 from trainer.learning.config import LearnerConfig, ValidationConfig
-from trainer.worker import run
+from trainer.worker import Worker
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def school(redis_url: str, backbone: BackboneSpec, tmp_path: Path) -> Iterator[R
     )
     with running(ServiceConfig(redis_url, store, backbone, queue, "torch", threads=1)) as server:
         stop = threading.Event()
-        trainer = threading.Thread(target=run, args=(learning, stop), name="trainer")
+        trainer = threading.Thread(target=lambda: Worker.open(learning).run(stop), name="trainer")
         trainer.start()
         try:
             yield server
