@@ -6,7 +6,7 @@ Only training. Features are taken in float32, the same in any batch, so that the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -21,10 +21,7 @@ def training_precision(device: torch.device) -> Iterator[None]:
     Nothing cast is kept: inside another autocast the cache outlives this context, and with it an update's old weights.
     """
     enabled = multiplies_bfloat16(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
-        if device.type == "cpu":
-            # Plain products: the fused kernel's backward pass takes four times as long for so few tokens.
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-        else:
-            yield
+    # On a CPU plain products: the fused kernel's backward pass takes four times as long for so few tokens.
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False), attention:
+        yield
