@@ -121,13 +121,9 @@ class Lineage:
 
         more: what else it depends on; its repr goes into the hash.
         """
-        learner, pools = self.learner, state.pools
-        settings = EPOCH_FORMAT, self.backbone, learner.network.loop, learner.config, more
-        learned = state.tasks, state.labels, state.images, pools.slot_tasks
-        digest = hashlib.sha256(repr((settings, learned)).encode())
-        for tensor in (pools.keys, pools.values, pools.feedback):
-            digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()
+        learned = state.tasks, state.labels, state.images, state.pools.slot_tasks
+        settings = EPOCH_FORMAT, self.learner.space(state.pools), self.learner.config, more
+        return hashlib.sha256(repr((settings, learned)).encode()).hexdigest()
 
     def current(self) -> int | None:
         """The version being served."""
