@@ -32,7 +32,7 @@ from model.backbone import Backbone
 from model.budget import Budget, BudgetBatch
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
-from model.export import GraphKind, graph_key, version_inputs, write_onnx
+from model.export import GraphKind, graph_key, trace_onnx, version_inputs, write_program
 from model.head import Head
 from model.network import RetrievalViT
 from model.onnx_blocks import OnnxViT
@@ -84,14 +84,14 @@ class PlainOnnx:
         if not path.exists():
             pixels = torch.zeros(3, 3, backbone.px, backbone.px, dtype=torch.uint8)
             shapes: list[dict[int, object]] = [{0: Dim("batch")}, {}, {}]
-            write_onnx(
+            program = trace_onnx(
                 PlainGraph(network(backbone, version.loop)),
                 (pixels, *heads.values()),
                 shapes,
                 ("pixels", *heads),
                 ("scores",),
-                path,
             )
+            write_program(program, path)
         head = {name: value(tensor.numpy()) for name, tensor in heads.items()}
         self._pass = Pass(open_session(str(path), threads), head)
 

@@ -156,14 +156,14 @@ def export_graph(backbone: Backbone, loop: LoopConfig, kind: GraphKind, path: Pa
     parts = example_inputs(backbone, loop, kind)
     first, *lists = ([example for example, _ in part.values()] for part in parts)
     varying, *others = ([shape for _, shape in part.values()] for part in parts)
-    write_onnx(
+    program = trace_onnx(
         DeliberatingGraph(OnnxViT(backbone, loop), kind),
         (*first, *lists),
         (*varying, *others),
         [name for part in parts for name in part],
         OUTPUTS[:-1] if kind is GraphKind.EVEN else OUTPUTS,
-        path,
     )
+    write_program(program, path)
 
 
 def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tuple[Inputs, ...]:
@@ -203,18 +203,6 @@ def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tup
     if kind is GraphKind.MERGING:
         own["pairs"] = (torch.arange(r), {0: Dim("merged", max=most_pairs(backbone.patches, backbone.depth))})
     return first, measure, memories, own
-
-
-def write_onnx(
-    module: nn.Module,
-    arguments: Sequence[object],
-    shapes: Sequence[object],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    path: Path,
-) -> None:
-    """Export a module called with `arguments`; see `trace_onnx`. The file has its name once it is whole."""
-    write_program(trace_onnx(module, arguments, shapes, inputs, outputs), path)
 
 
 def trace_onnx(
