@@ -233,6 +233,7 @@ def _make_private(folder: Path) -> None:
     Raises `ExchangeUnavailable` when the directory belongs to another user.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+    # A link is as good as its owner: in a folder for all, such as /tmp, somebody else may have put it there.
+    if any(found.st_uid != os.getuid() for found in (folder.lstat(), folder.stat())):
         raise ExchangeUnavailable(f"{folder} belongs to another user: the Redis socket would not be private")
     folder.chmod(0o700)

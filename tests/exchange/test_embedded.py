@@ -135,6 +135,14 @@ def test_a_socket_directory_of_another_user_is_refused(tmp_path, monkeypatch):
         EmbeddedRedis(tmp_path).start()
 
 
+def test_its_folder_may_be_a_link_of_our_own(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    with EmbeddedRedis(tmp_path / "data") as server, connect(server.url) as client:
+        assert client.ping()
+        assert stat.S_IMODE((tmp_path / "disk").stat().st_mode) == 0o700
+
+
 def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch):
     script(tmp_path / "redis-server", '[ "$1" = --version ] && echo "Redis server v=7.0.0"')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
