@@ -113,7 +113,7 @@ class Services:
         Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
         """
         loaded = self.served.loaded(version)
-        return self.registry.manifest(version) if loaded is None else loaded.manifest
+        return self.registry_view.manifest(version) if loaded is None else loaded.manifest
 
     def require_open(self) -> None:
         """Raise Problem 503 while draining."""

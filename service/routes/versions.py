@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from exchange.manifests import SERVING, BackboneRecord, Manifest
+from exchange.registry import Registry
 from service.api import examples, history
 from service.api.records import VersionList, VersionView
 from service.http.headers import KnownAnswer
@@ -63,7 +64,7 @@ async def list_versions(
     },
 )
 async def get_version(version: Number, services: TheServices) -> VersionView:
-    return await to_thread.run_sync(view, services, version)
+    return await to_thread.run_sync(look_up, services, version)
 
 
 @router.post(
@@ -87,13 +88,13 @@ async def activate(
     return await to_thread.run_sync(point_to, services, version, canary, limiter=services.patient)
 
 
-def view(services: Services, version: int) -> VersionView:
-    """Raises VersionNotFound, VersionCorrupt and VersionUnreadable."""
-    return shown(services, services.manifest(version))
+def look_up(services: Services, version: int) -> VersionView:
+    """Raises ExchangeUnavailable soon, VersionNotFound, VersionCorrupt and VersionUnreadable."""
+    return shown(services, services.registry_view, services.manifest(version))
 
 
-def shown(services: Services, manifest: Manifest) -> VersionView:
-    return VersionView.of(manifest, services.registry.current(), services.serving_version)
+def shown(services: Services, registry: Registry, manifest: Manifest) -> VersionView:
+    return VersionView.of(manifest, registry.current(), services.serving_version)
 
 
 def point_to(services: Services, version: int, share: float | None) -> VersionView:
@@ -109,7 +110,7 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
         services.registry.activate(version)
     else:
         services.registry.set_canary(version, share)
-    return view(services, version)
+    return shown(services, services.registry, services.manifest(version))
 
 
 def end_canary(services: Services, version: int) -> VersionView:
@@ -120,7 +121,7 @@ def end_canary(services: Services, version: int) -> VersionView:
     """
     loaded = services.served.loaded(version)
     services.registry.set_canary(version, 0)
-    return view(services, version) if loaded is None else shown(services, loaded.manifest)
+    return shown(services, services.registry, loaded.manifest if loaded else services.manifest(version))
 
 
 def require_fitting(services: Services, manifest: Manifest) -> None:

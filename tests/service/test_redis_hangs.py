@@ -50,7 +50,7 @@ def test_metrics_come_and_leave_out_what_cannot_be_seen(config: ServiceConfig, o
             text = client.get("/metrics").text
             assert "hippotune_stream_lag NaN\n" in text
             assert "hippotune_task_state{" not in text
-            for path in ("/tasks", "/tasks/some-id", "/versions"):
+            for path in ("/tasks", "/tasks/some-id", "/versions", "/versions/1", "/labels"):
                 answer = client.get(path)
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
             png = {"Content-Type": "image/png"}
