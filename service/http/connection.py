@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.http.access import HEADER, RequestIds
 from service.http.problems import REQUEST_ID, Problem, answer, refused
+from service.http.timer import Timer
 from service.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -72,9 +73,7 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, lobby: Lobby, **of_uvicorn: Any) -> None:
         super().__init__(**of_uvicorn)
         self._lobby = lobby
-        self._timer: asyncio.TimerHandle | None = None
-        self._until_taken: asyncio.TimerHandle | None = None
-        self._until_thrown: asyncio.TimerHandle | None = None
+        self._until_head, self._until_taken, self._until_thrown = (Timer(self.loop) for _ in range(3))
         self._in_head = True
         self._taken_s = TAKEN_S
         self._unused = 0
@@ -91,11 +90,11 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(Problem(503, f"{self._lobby.most} connections are open, all of them at work"))
             return
         self._lobby.waiting[self] = None
-        self._await_head()
+        self._until_head.set(HEAD_S, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_until_taken()
-        self._stop_until_thrown()
+        self._until_taken.stop()
+        self._until_thrown.stop()
         self.leave()
         super().connection_lost(exc)
         for cycle in self._unanswered:  # uvicorn tells the newest alone; others would write to what is closed
@@ -105,7 +104,7 @@ class HttpConnection(HttpToolsProtocol):
     def leave(self) -> None:
         """Close the connection, unless a request is under way on it."""
         self._lobby.waiting.pop(self, None)
-        self._stop_waiting()
+        self._until_head.stop()
         if not self._unanswered:
             self.transport.close()
 
@@ -124,10 +123,11 @@ class HttpConnection(HttpToolsProtocol):
             return
         if self._unused > MAX_HEAD:
             self._refuse(too_large())
+        elif self._until_head.running:
+            return
         elif self._in_head and self._unused:
-            if self._timer is None:
-                self._await_head()
-        elif self._timer is None and not self._unanswered:
+            self._until_head.set(HEAD_S, self._head_is_late)
+        elif not self._unanswered:
             self._await_more()
 
     def _parse(self, data: bytes) -> None:
@@ -174,7 +174,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # see `_parse`
-        self._stop_waiting()
+        self._until_head.stop()
         self._lobby.waiting.pop(self, None)
         self._in_head, self._unused = False, 0
         self._check_head()
@@ -202,13 +202,12 @@ class HttpConnection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._in_head, self._unused = True, 0
-        self._stop_until_thrown()
+        self._until_thrown.stop()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._unanswered.popleft().body = (
-            bytearray()
-        )  # of a body that was refused, which nobody reads any more
+        answered = self._unanswered.popleft()
+        answered.body = bytearray()  # of a body that was refused, which nobody reads any more
         super().on_response_complete()
         if self.transport.is_closing() or self._unanswered:
             return
@@ -217,51 +216,29 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self._lobby.waiting[self] = None
             if not self._in_head:  # its body was refused before all of it had come
-                self._until_thrown = self.loop.call_later(THROWN_S, self.transport.close)
+                self._until_thrown.set(THROWN_S, self.transport.close)
 
     def shutdown(self) -> None:
         super().shutdown()
         self._taken_s = LEAVING_S
-        if self._until_taken is not None:
-            self._await_taking()
+        if self._until_taken.running:
+            self._until_taken.set(self._taken_s, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._await_taking()
+        self._until_taken.set(self._taken_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._stop_until_taken()
+        self._until_taken.stop()
         super().resume_writing()
-
-    def _await_taking(self) -> None:
-        self._stop_until_taken()
-        self._until_taken = self.loop.call_later(self._taken_s, self.transport.abort)
-
-    def _stop_until_taken(self) -> None:
-        if self._until_taken is not None:
-            self._until_taken.cancel()
-            self._until_taken = None
-
-    def _stop_until_thrown(self) -> None:
-        if self._until_thrown is not None:
-            self._until_thrown.cancel()
-            self._until_thrown = None
 
     def _await_more(self) -> None:
         """As uvicorn does once all is answered: its timer ended with the byte that came."""
         idle = self.timeout_keep_alive_handler
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, idle)
 
-    def _await_head(self) -> None:
-        self._timer = self.loop.call_later(HEAD_S, self._head_is_late)
-
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _head_is_late(self) -> None:
-        self._timer = None
+        self._until_head.stop()
         if self._unused:
             self._refuse(Problem(408, f"the request's head took longer than {HEAD_S:.0f} s"))
         else:
