@@ -127,9 +127,13 @@ class Learner(Describer):
             raise Diverged("features under the trained slots are not finite")
         self.pause()
         drift = fit_drift(before, after, self.config.drift_ridge)
-        carried = self.carry(replace(state, pools=pools), drift)
         step = Drift(self.space(state.pools), self.space(pools), drift)
-        carried = replace(carried, drifts=(*state.drifts, step)[-KEPT_DRIFTS:])
+        means = (
+            state.moments.means
+        )  # of the older classes, which follow it; their covariance stays as observed
+        moments = state.moments.shifted(means @ drift.double() - means)
+        drifts = (*state.drifts, step)[-KEPT_DRIFTS:]
+        carried = replace(state, pools=pools, moments=moments, drifts=drifts)
         learned = self.absorb(carried, {task.id: (after, new.labels)}).having_seen(new)
         return learned.having_learned(task.id, task.labels)
 
@@ -232,11 +236,6 @@ class Learner(Describer):
     def space(self, pools: Pools) -> str:
         """Where features under some pools lie; see `feature_space`."""
         return feature_space(self.network.backbone.identity, self.network.loop, pools)
-
-    def carry(self, state: LearnerState, drift: Tensor) -> LearnerState:
-        """Let the class means mu_c follow a drift map A [F, F], to mu_c A; the covariance stays as observed."""
-        means = state.moments.means
-        return replace(state, moments=state.moments.shifted(means @ drift.double() - means))
 
     def checkpoint(self, state: LearnerState) -> Checkpoint:
         """What a server needs of a state."""
