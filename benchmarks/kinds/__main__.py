@@ -72,7 +72,7 @@ def measure(
     tasks = parted(taught)
     whole, headed = learned(learner, tasks), learned(bare, tasks)
     features, plain = learner.extract(whole.pools, asked.pixels), bare.extract(headed.pools, asked.pixels)
-    anew = usual.resolved(whole, whole.moments)
+    anew = usual.with_moments(whole, whole.moments)
     shrunk = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
     shrunk.fit(learner.extract(whole.pools, taught.pixels), taught.labels)
     return {

@@ -102,7 +102,7 @@ class Consolidation:
             return state, figures
         except Diverged:
             log.warning("training diverged, slots left out", task=task.id)
-            return self.learner.adopt(built_on, task), figures
+            return self.learner.consolidate_head(built_on, task), figures
 
     def promote(self, pending: Pending, state: LearnerState, figures: dict[str, float]) -> None:
         """Serve a consolidated state, and acknowledge its task."""

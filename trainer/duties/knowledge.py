@@ -93,7 +93,9 @@ class Knowledge:
         if state.pools is self.base.state.pools:
             return
         done: set[Task] = set()
-        while left := [part for part in self.learner.parts(state, self.shown(taken)) if part not in done]:
+        while left := [
+            part for part in self.learner.unseen_parts(state, self.shown(taken)) if part not in done
+        ]:
             for part in left:
                 self.learner.described(state.pools, part, between)
             done.update(left)

@@ -49,7 +49,7 @@ def without_classes(learner: Learner, state: LearnerState, task: str) -> Learner
         judged[heir] = judged.get(heir, Sharpness()).pooled(sharpness)
         usual[heir] = Usual.pooled([usual.get(heir, Usual()), strangeness])
     return replace(
-        learner.resolved(replace(state, judged=judged, usual=usual), state.moments.without(own)),
+        learner.with_moments(replace(state, judged=judged, usual=usual), state.moments.without(own)),
         seen=state.seen.without(own),
         held_out=without(state.held_out, task),
         taught=without(state.taught, task),

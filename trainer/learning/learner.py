@@ -68,7 +68,7 @@ class Learner(Describer):
         Images that the state knows under the same label are not added again.
         """
         new = self.unseen(state, task)
-        return state if new is None else self.alone(state, new)
+        return state if new is None else self.learn_part(state, new)
 
     def learn_all_fast(self, state: LearnerState, tasks: Sequence[Task]) -> LearnerState:
         """Add several tasks to the head alone, and solve it once; weight and bias are those of one by one.
@@ -76,25 +76,27 @@ class Learner(Describer):
         A task that was learned before, under the same pools, need not judge this head: what it said then counts. Else
         each consolidation would have every task that waits judge the new head.
         """
-        parts = self.parts(state, tasks)
+        parts = self.unseen_parts(state, tasks)
         said = {part.id: known for part in parts if (known := self.cache.said(state.pools, part))}
         if len(parts) == 1 and not said:
-            return self.alone(state, parts[0])
-        return self.taken_in(state, parts, said) if parts else state
+            return self.learn_part(state, parts[0])
+        return self.learn_parts(state, parts, said) if parts else state
 
-    def alone(self, state: LearnerState, part: Task) -> LearnerState:
+    def learn_part(self, state: LearnerState, part: Task) -> LearnerState:
         """The state with the head of a task whose images are all new.
 
         A task that is consolidated by the head alone, with nothing else on top, takes the head that is served already.
         """
-        learned = self.cache.learned(state, part) or self.taken_in(state, [part], {})
+        learned = self.cache.learned(state, part) or self.learn_parts(state, [part], {})
         self.cache.keep_learned(state, part, learned)
         return learned
 
-    def taken_in(self, state: LearnerState, parts: Sequence[Task], said: Mapping[str, Said]) -> LearnerState:
-        """The state with the head of tasks whose images are all new.  said: of some of them by id, see `absorb`."""
+    def learn_parts(
+        self, state: LearnerState, parts: Sequence[Task], said: Mapping[str, Said]
+    ) -> LearnerState:
+        """The same of several tasks, solved once.  said: see `learn_features`."""
         taken = {part.id: (self.described(state.pools, part), part.labels) for part in parts}
-        learned = self.absorb(reduce(LearnerState.having_seen, parts, state), taken, said)
+        learned = self.learn_features(reduce(LearnerState.having_seen, parts, state), taken, said)
         for part in parts:
             self.cache.keep_said(state.pools, part, Said(learned.judged[part.id], learned.usual[part.id]))
         return learned
@@ -111,14 +113,14 @@ class Learner(Describer):
         """Learn a task for good, starting from the state before it (not from its fast version).
 
         With slots of its own where `trains_pools` says so, and then old classes follow the drift map from features
-        before to those after (`fit_drift`); else by `adopt`.
+        before to those after (`fit_drift`); else by `consolidate_head`.
 
         progress may raise to abandon the task.  on_epoch receives what `resume` takes to continue after that epoch
         as if never interrupted.  between: called before each batch whose features are taken.  Raises Diverged.
         """
         new = self.unseen(state, task)
         if new is None or not self.trains_pools(state, new):
-            return self.adopt(state, task)
+            return self.consolidate_head(state, task)
         before = self.described(state.pools, new, between)
         training = TaskTraining(self.network, self.config, state, new, before)
         pools = training.run(progress, on_epoch, resume)
@@ -134,10 +136,10 @@ class Learner(Describer):
         moments = state.moments.shifted(means @ drift.double() - means)
         drifts = (*state.drifts, step)[-KEPT_DRIFTS:]
         carried = replace(state, pools=pools, moments=moments, drifts=drifts)
-        learned = self.absorb(carried, {task.id: (after, new.labels)}).having_seen(new)
+        learned = self.learn_features(carried, {task.id: (after, new.labels)}, {}).having_seen(new)
         return learned.having_learned(task.id, task.labels)
 
-    def adopt(self, state: LearnerState, task: Task) -> LearnerState:
+    def consolidate_head(self, state: LearnerState, task: Task) -> LearnerState:
         """Learn a task for good with the head alone, which moves no feature of any other class."""
         return self.learn_fast(state, task).having_learned(task.id, task.labels)
 
@@ -151,7 +153,7 @@ class Learner(Describer):
             return task
         return self.cache.part(task, new) if new.any() else None
 
-    def parts(self, state: LearnerState, tasks: Sequence[Task]) -> list[Task]:
+    def unseen_parts(self, state: LearnerState, tasks: Sequence[Task]) -> list[Task]:
         """What of each task neither a state nor the tasks before it know; see `unseen`."""
         parts = []
         for task in tasks:
@@ -176,37 +178,39 @@ class Learner(Describer):
         outweighed = state.pools.slots > 0 and images >= config.outweigh * state.images
         return config.epochs > 0 and telling and (not settled or outweighed)
 
-    def absorb(
+    def learn_features(
         self,
         state: LearnerState,
         seen: Mapping[str, tuple[Tensor, tuple[str, ...]]],
-        said: Mapping[str, Said] | None = None,
+        said: Mapping[str, Said],
     ) -> LearnerState:
         """Add features [n, F] and labels of tasks, by id, to the statistics, and solve the head anew.
 
         Each of the tasks says how sharp that head is (`fit_sharpness`) and how strange images usually look to it
-        (`measure_usual`), judged by its own images as if they had been left out.  said: of some of them, what they said
-        of a head before, which counts instead.
+        (`measure_usual`), judged by its own images as if they had been left out.  said: by some of them, by id, of a
+        head before, which counts instead.
         """
         taken, named = zip(*seen.values(), strict=True)
-        found = self.solve(self.observed(state.moments, torch.cat(taken), tuple(chain.from_iterable(named))))
+        found = self.solve(
+            self.accumulated(state.moments, torch.cat(taken), tuple(chain.from_iterable(named)))
+        )
         spread, known = Spread.of(found), found.moments.labels
         judged, usual = dict(state.judged), dict(state.usual)
         for task, (features, labels) in seen.items():
-            if said and task in said:
+            if task in said:
                 judged[task], usual[task] = said[task]
                 continue
             self.pause()
             left_out = LeftOut.of(found, features, label_rows(labels, known))
             judged[task] = fit_sharpness(found, left_out)
             usual[task] = measure_usual(found, spread, left_out)
-        return self.headed(replace(state, judged=judged, usual=usual), found, spread)
+        return self.with_head(replace(state, judged=judged, usual=usual), found, spread)
 
     def observe(self, state: LearnerState, features: Tensor, labels: tuple[str, ...]) -> LearnerState:
         """Add labelled features [n, F], of no task, to the statistics, and solve the head anew. They judge nothing."""
-        return self.resolved(state, self.observed(state.moments, features, labels))
+        return self.with_moments(state, self.accumulated(state.moments, features, labels))
 
-    def observed(self, moments: ClassMoments, features: Tensor, labels: tuple[str, ...]) -> ClassMoments:
+    def accumulated(self, moments: ClassMoments, features: Tensor, labels: tuple[str, ...]) -> ClassMoments:
         """The moments with labelled features [n, F], `OBSERVED` of them at a time."""
         for start in range(0, len(labels), OBSERVED):
             self.pause()
@@ -214,12 +218,12 @@ class Learner(Describer):
             moments = moments.observe(features[rows], labels[rows])
         return moments
 
-    def resolved(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
+    def with_moments(self, state: LearnerState, moments: ClassMoments) -> LearnerState:
         """The state with other moments, and the head solved from them; what tasks said of earlier ones stays."""
         found = self.solve(moments)
-        return self.headed(state, found, Spread.of(found))
+        return self.with_head(state, found, Spread.of(found))
 
-    def headed(self, state: LearnerState, found: Discriminant, spread: Spread | None) -> LearnerState:
+    def with_head(self, state: LearnerState, found: Discriminant, spread: Spread | None) -> LearnerState:
         """The state with a discriminant's moments and its head.
 
         That is as sharp as the tasks say, and measures what is familiar by what they say is usual. spread: of `found`.

@@ -43,7 +43,7 @@ def renamed(learner: Learner, state: LearnerState, label: str, becomes: str) -> 
     if becomes not in state.labels:
         return replace(left, moments=state.moments.renamed(label, becomes))
     left = replace(left, gone=counted(state, left, label))
-    return learner.resolved(left, state.moments.merged(label, becomes))
+    return learner.with_moments(left, state.moments.merged(label, becomes))
 
 
 def renamed_label(labels: tuple[str, ...], label: str, becomes: str) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def without_class(learner: Learner, state: LearnerState, label: str) -> LearnerS
         best=only(state.best, others),
     )
     left = replace(left, gone=counted(state, left, label))
-    left = learner.resolved(left, state.moments.without(frozenset({label})))
+    left = learner.with_moments(left, state.moments.without(frozenset({label})))
     return left if left.labels else emptied(learner, left)
 
 

@@ -44,7 +44,7 @@ class Promotion:
             if state.pools.slots == built_on.pools.slots:
                 raise  # learned by the head alone already
             log.warning("new slots left out", task=task.id, reason=str(error))
-            state = self.learner.adopt(built_on, task)
+            state = self.learner.consolidate_head(built_on, task)
             report = self.measure(built_on, state, between)
         return report.noted(state), report
 

@@ -62,7 +62,7 @@ class HippoTune:
         self.serving = self.learner.learn_fast(self.state, task)
         watch.served()
         if self.config.fast_only:
-            self.state = self.serving = self.learner.adopt(self.state, task)
+            self.state = self.serving = self.learner.consolidate_head(self.state, task)
             return
         batches = -(-len(task.labels) // self.learner.config.batch)
 

@@ -115,7 +115,7 @@ def test_what_a_version_takes_in_waits_until_it_is_acknowledged_and_is_not_on_to
         term.accept_waiting(block_ms=0)
         knowledge, waiting = term.knowledge, term.claims.pending
         fast = knowledge.base.version
-        state = term.learner.adopt(knowledge.base.state, waiting[0].task)
+        state = term.learner.consolidate_head(knowledge.base.state, waiting[0].task)
         served = bench.registry.shelf.manifest(knowledge.serve_consolidated(state, {}, taken={one}))
         assert (served.consolidated, served.fast) == ((one,), (two,))
         assert knowledge.serving.moments.counts.tolist() == [11] * 5, "neither is in it twice"
@@ -134,7 +134,9 @@ def test_what_waits_no_more_leaves_what_is_served_unless_it_became_part_of_the_b
     with bench.term() as term:
         term.accept_waiting(block_ms=0)
         knowledge, (learned, other) = term.knowledge, term.claims.pending
-        knowledge.serve_consolidated(term.learner.adopt(knowledge.base.state, learned.task), {}, taken={one})
+        knowledge.serve_consolidated(
+            term.learner.consolidate_head(knowledge.base.state, learned.task), {}, taken={one}
+        )
         both = knowledge.serving
         term.claims.acknowledge(learned.claim)
         knowledge.catch_up()

@@ -65,7 +65,7 @@ def test_what_a_forgotten_task_said_of_how_sure_to_be_and_what_is_usual_goes_wit
 ) -> None:
     alone = learner.consolidate(learner.start(), first)
     mislabelled = replace(second, labels=tuple(second.labels[::2] + second.labels[1::2]))
-    state = learner.adopt(alone, mislabelled)
+    state = learner.consolidate_head(alone, mislabelled)
     assert state.sharpness != alone.sharpness
     assert state.usual != alone.usual
     left = without_classes(learner, state, "t2")

@@ -82,13 +82,13 @@ def test_the_same_task_on_the_same_state_is_solved_once_as_long_as_somebody_hold
 ) -> None:
     start = learner.start()
     fast = learner.learn_fast(start, first)
-    assert learner.adopt(start, first) == fast.having_learned("t1", first.labels)
+    assert learner.consolidate_head(start, first) == fast.having_learned("t1", first.labels)
     assert solved == [3]
     learner.learn_fast(fast, second)
     learner.learn_fast(start, replace(first))
     learner.learn_fast(learner.start(), first)
     assert solved == [3, 5, 3, 3], "another state, another task"
-    learner.adopt(start, first)
+    learner.consolidate_head(start, first)
     assert solved == [3, 5, 3, 3, 3]
 
 
@@ -113,7 +113,7 @@ def test_of_tasks_that_wait_only_those_judge_a_head_whose_features_or_images_are
 ) -> None:
     third, begun = stripes("t3", ("fox", "gnu"), seed=2), second.pick(range(0, 24, 2))
     fast = reduce(learner.learn_fast, [first, begun], learner.start())
-    base = learner.adopt(learner.start(), first)
+    base = learner.consolidate_head(learner.start(), first)
     judges.clear()
     served = learner.learn_all_fast(base, [begun, third])
     assert judges == [len(third.labels)]
@@ -263,7 +263,7 @@ def test_it_may_be_abandoned_between_the_steps_of_solving_a_head(
         monkeypatch.setattr(place, name, noted(name, getattr(place, name)))
     monkeypatch.setattr(learner, "pause", lambda: happened.append("pause"))
     monkeypatch.setattr(learners, "OBSERVED", 20)
-    learner.consolidate(learner.adopt(learner.start(), first), second)
+    learner.consolidate(learner.consolidate_head(learner.start(), first), second)
     steps = [what for what in happened if what != "pause"]
     assert steps.count("cholesky") >= 4
     assert steps.count("observe") == 4, "of 36 and 24 images, 20 at a time"

@@ -61,9 +61,9 @@ def test_two_classes_merged_are_what_they_would_be_had_they_been_taught_as_one(
     learner: Learner, first: Task, second: Task
 ) -> None:
     task, other = numbered(first), numbered(stripes("t2", ("bea", "elk"), seed=1))
-    apart = learner.adopt(learner.adopt(learner.start(), task), other)
+    apart = learner.consolidate_head(learner.consolidate_head(learner.start(), task), other)
     as_one = replace(other, labels=tuple("bee" if label == "bea" else label for label in other.labels))
-    together = learner.adopt(learner.adopt(learner.start(), task), as_one)
+    together = learner.consolidate_head(learner.consolidate_head(learner.start(), task), as_one)
     merged = renamed(learner, apart, "bea", "bee")
     assert merged.labels == together.labels == ("ant", "bee", "cow", "elk")
     assert merged.taught == together.taught
@@ -114,7 +114,7 @@ def test_a_forgotten_class_can_be_taught_again_from_the_same_images(
     new = learner.unseen(left, again)
     assert new is not None
     assert set(new.labels) == {"bee"}
-    taught = learner.adopt(left, again)
+    taught = learner.consolidate_head(left, again)
     assert taught.labels[-1] == "bee"
     assert taught.moments.counts[-1] == 12
 
@@ -161,7 +161,7 @@ def test_pools_are_as_settled_as_they_were(network: RetrievalViT, first: Task, b
 def test_a_class_that_no_slots_were_taught_settles_nothing(
     learner: Learner, first: Task, second: Task
 ) -> None:
-    state = learner.adopt(learner.consolidate(learner.start(), first), second)
+    state = learner.consolidate_head(learner.consolidate(learner.start(), first), second)
     for becomes in (None, "ant"):
         assert changed(learner, state, "dog", becomes).pool_classes == 3
 

@@ -80,10 +80,10 @@ def test_of_a_folder_that_grew_only_what_is_new_passes_the_backbone_and_counts(
     learner: Learner, first: Task, passed: list[int]
 ) -> None:
     first = numbered(first)
-    state, folder = learner.adopt(learner.start(), first), grown(first, "t2", "dog")
+    state, folder = learner.consolidate_head(learner.start(), first), grown(first, "t2", "dog")
     passed.clear()
     fast = learner.learn_fast(state, folder)
-    after = learner.adopt(state, folder)
+    after = learner.consolidate_head(state, folder)
     assert sum(passed) == 18
     counts = {"ant": 12, "bee": 12, "cow": 12, "dog": 18}
     for found in (fast, after):
@@ -103,14 +103,14 @@ def test_what_was_held_out_is_not_learned_later(learner: Learner, first: Task) -
     order = [*range(0, 36, 2), *range(1, 36, 2)]
     part, held = first.pick(order).split(18)
     assert held is not None
-    state = learner.adopt(learner.start(), part)
-    assert learner.adopt(state, replace(first, id="t2")).images == 18
+    state = learner.consolidate_head(learner.start(), part)
+    assert learner.consolidate_head(state, replace(first, id="t2")).images == 18
 
 
 def test_what_is_known_of_some_labels_is_told_without_the_others(learner: Learner, first: Task) -> None:
     first = numbered(first)
     part, _ = first.pick([*range(0, 36, 2), *range(1, 36, 2)]).split(18)
-    state = learner.adopt(learner.start(), part)
+    state = learner.consolidate_head(learner.start(), part)
     known = state.known_of(("ant", "dog"))
     assert set(known.images) == {"ant"}
     assert known.images["ant"].equal(state.known.images["ant"])
@@ -121,13 +121,13 @@ def test_an_image_of_a_forgotten_label_can_be_taught_again(
     learner: Learner, first: Task, tmp_path: Path
 ) -> None:
     first = numbered(first)
-    state = learner.adopt(learner.start(), first)
+    state = learner.consolidate_head(learner.start(), first)
     state.save(tmp_path / "state")
     loaded = LearnerState.load(tmp_path / "state")
-    assert learner.adopt(loaded, replace(first, id="t2")).images == 36
+    assert learner.consolidate_head(loaded, replace(first, id="t2")).images == 36
     bare = without_classes(learner, loaded, "t1")
     assert bare.images == 0
-    assert learner.adopt(bare, replace(first, id="t2")).images == 36
+    assert learner.consolidate_head(bare, replace(first, id="t2")).images == 36
 
 
 def test_a_folder_handed_in_again_is_learned_once(bench: Bench, first: Task) -> None:
@@ -176,13 +176,13 @@ def test_the_same_part_is_found_by_label_too(learner: Learner, first: Task) -> N
     both = Task("both", first.pixels[[0, 0]], ("ant", "bee"), torch.tensor([5, 5]))
     for known, new in (("ant", "bee"), ("bee", "ant")):
         alone = Task(known, first.pixels[:1], (known,), torch.tensor([5]))
-        state = learner.adopt(learner.adopt(learner.start(), alone), both)
+        state = learner.consolidate_head(learner.consolidate_head(learner.start(), alone), both)
         assert dict(zip(state.labels, state.moments.counts.tolist(), strict=True)) == {known: 1, new: 1}
 
 
 def test_what_is_new_in_one_piece_is_not_copied(learner: Learner, first: Task) -> None:
     first = numbered(first)
-    state = learner.adopt(learner.start(), first.pick(range(30, 36)))
+    state = learner.consolidate_head(learner.start(), first.pick(range(30, 36)))
     part = learner.unseen(state, first)
     assert part is not None
     assert len(part.labels) == 30
@@ -193,7 +193,9 @@ def test_classes_that_a_grown_folder_keeps_stay_as_sure_when_the_first_is_forgot
     learner: Learner, first: Task
 ) -> None:
     first = numbered(first)
-    state = learner.adopt(learner.adopt(learner.start(), first), grown(first, "t2", "dog"))
+    state = learner.consolidate_head(
+        learner.consolidate_head(learner.start(), first), grown(first, "t2", "dog")
+    )
     left = without_classes(learner, state, "t1")
     assert left.labels == state.labels
     assert left.head.sharpness == pytest.approx(state.head.sharpness, rel=1e-3)
@@ -207,9 +209,11 @@ def test_what_was_held_out_of_a_forgotten_task_can_be_learned(learner: Learner, 
     part, held = first.pick([*range(0, 36, 2), *range(1, 36, 2)]).split(18)
     assert held is not None
     more = Task("t2", first.pixels[:1], ("ant",), torch.tensor([99]))
-    state = without_classes(learner, learner.adopt(learner.adopt(learner.start(), part), more), "t1")
+    state = without_classes(
+        learner, learner.consolidate_head(learner.consolidate_head(learner.start(), part), more), "t1"
+    )
     assert state.labels == ("ant",)
-    assert learner.adopt(state, replace(held, id="t3")).images == state.images + 18
+    assert learner.consolidate_head(state, replace(held, id="t3")).images == state.images + 18
 
 
 def test_held_out_images_that_were_learned_meanwhile_are_measured_no_more(

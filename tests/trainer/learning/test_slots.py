@@ -176,10 +176,10 @@ def test_features_are_held_the_less_the_fewer_images_came_before(
         return training.optimizer.param_groups[0]["lr"]
 
     trial = first.pick(range(len(second.labels) // 2))
-    known = learner.adopt(learner.start(), trial)
+    known = learner.consolidate_head(learner.start(), trial)
     assert rate(learner.start()) == pytest.approx(0.01)
     assert rate(known) == pytest.approx(0.005), "half as many images as the task has"
-    assert rate(learner.adopt(learner.start(), first)) == pytest.approx(0.0025)
+    assert rate(learner.consolidate_head(learner.start(), first)) == pytest.approx(0.0025)
 
 
 def test_slots_start_with_keys_of_length_one_and_short_values(network: RetrievalViT, first: Task) -> None:

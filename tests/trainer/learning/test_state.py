@@ -47,7 +47,7 @@ def test_a_state_from_before_images_were_remembered_is_built_on(
     learner: Learner, first: Task, tmp_path: Path
 ) -> None:
     path = tmp_path / "state.safetensors"
-    learner.adopt(learner.start(), first).save(path)
+    learner.consolidate_head(learner.start(), first).save(path)
     tensors, facts = read_tensors(path)
     older = {name: tensor for name, tensor in tensors.items() if name != "seen"}
     write_tensors(path, older, {name: fact for name, fact in facts.items() if name != "seen"})

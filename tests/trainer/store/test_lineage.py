@@ -71,7 +71,7 @@ def test_without_slots_any_loop_will_do(
     learner: Learner, redis: Redis, first: Task, second: Task, tmp_path: Path
 ) -> None:
     registry = Registry(redis, tmp_path)
-    published(Lineage(registry, learner), redis, learner.adopt(learner.start(), first))
+    published(Lineage(registry, learner), redis, learner.consolidate_head(learner.start(), first))
     other = in_another_loop(learner, layers=(1, 2))
     state = other.consolidate(Lineage(registry, other).load().state, second)
     assert len(state.pools.keys) == 2

@@ -146,7 +146,7 @@ def test_a_state_is_measured_on_every_task_it_knows(
         kept, held = split(task.labels, TENTH)
         shelf.save(task.pick(held))
         known = state.labels
-        state = learner.adopt(state, task.pick(kept))
+        state = learner.consolidate_head(state, task.pick(kept))
         state = validate(learner, state, shelf, TENTH, known).noted(state)
     report = validate(learner, state, shelf, TENTH, known)
     assert report.now.keys() == {"t1", "t2"}
@@ -165,11 +165,11 @@ def test_classes_that_are_new_take_nothing_from_what_was_kept(
     """The same images under new names: some answers change, and none among the labels known before."""
     shelf = ValidationShelf(tmp_path)
     shelf.save(first)
-    state = learner.adopt(learner.start(), first)
+    state = learner.consolidate_head(learner.start(), first)
     known = state.labels
     state = validate(learner, state, shelf, TENTH, ()).noted(state)
     twin = Task("t2", first.pixels, tuple(f"{label} again" for label in first.labels))
-    report = validate(learner, learner.adopt(state, twin), shelf, TENTH, known)
+    report = validate(learner, learner.consolidate_head(state, twin), shelf, TENTH, known)
     assert report.now["t1"] < 1
     assert report.kept["t1"] == state.last["t1"] == 1
     assert report.lost == 0
@@ -178,7 +178,7 @@ def test_classes_that_are_new_take_nothing_from_what_was_kept(
 def test_a_held_out_image_passes_the_backbone_once_under_the_same_pools(
     learner: Learner, first: Task, tmp_path: Path, passed: list[int]
 ) -> None:
-    shelf, state = ValidationShelf(tmp_path / "held_out"), learner.adopt(learner.start(), first)
+    shelf, state = ValidationShelf(tmp_path / "held_out"), learner.consolidate_head(learner.start(), first)
     shelf.save(first)
     passed.clear()
     report = validate(learner, state, shelf, TENTH, state.labels)
@@ -195,7 +195,7 @@ def test_a_held_out_image_passes_the_backbone_once_under_the_same_pools(
 def test_a_held_out_image_that_changed_or_lies_elsewhere_is_looked_at(
     learner: Learner, first: Task, tmp_path: Path, passed: list[int]
 ) -> None:
-    shelf, state = ValidationShelf(tmp_path), learner.adopt(learner.start(), first)
+    shelf, state = ValidationShelf(tmp_path), learner.consolidate_head(learner.start(), first)
     shelf.save(first)
     before = validate(learner, state, shelf, TENTH, state.labels)
     passed.clear()
@@ -223,7 +223,7 @@ def measured_tasks(
 def test_tasks_that_hold_nothing_out_take_no_images_from_those_that_do(
     learner: Learner, first: Task, tmp_path: Path
 ) -> None:
-    shelf, state = ValidationShelf(tmp_path), learner.adopt(learner.start(), first)
+    shelf, state = ValidationShelf(tmp_path), learner.consolidate_head(learner.start(), first)
     for task in "abc":
         shelf.save(replace(first, id=task))
     report = measured_tasks(learner, state, shelf, [*"abc", *map(str, range(50))], 40)
@@ -234,7 +234,7 @@ def test_tasks_that_hold_nothing_out_take_no_images_from_those_that_do(
 def test_of_more_tasks_than_images_the_same_are_measured_again(
     learner: Learner, first: Task, tmp_path: Path
 ) -> None:
-    shelf, state = ValidationShelf(tmp_path), learner.adopt(learner.start(), first)
+    shelf, state = ValidationShelf(tmp_path), learner.consolidate_head(learner.start(), first)
     tasks = [f"{number:02}" for number in range(20)]
     for task in tasks:
         shelf.save(replace(first.pick([0]), id=task))
@@ -277,7 +277,7 @@ def test_a_version_is_refused_for_what_it_costs_on_enough_images_and_never_when_
 def test_held_out_images_are_known_by_the_labels_that_a_state_has_for_them(
     first: Task, learner: Learner
 ) -> None:
-    state = learner.adopt(learner.start(), first)
+    state = learner.consolidate_head(learner.start(), first)
     digests = torch.arange(36)
     named = replace(first, digests=digests)
     held = Seen().plus(("emu",) * 12 + ("bee",) * 12, digests[:24])

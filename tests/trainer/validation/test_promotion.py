@@ -28,7 +28,7 @@ def examined(promotion: Promotion, first: Task) -> LearnerState:
     """The first task learned by the head alone, and all of its images held out."""
     promotion.shelf.save(first)
     start = promotion.learner.start()
-    return promotion.examine(start, promotion.learner.adopt(start, first), first)[0]
+    return promotion.examine(start, promotion.learner.consolidate_head(start, first), first)[0]
 
 
 def lying(task: Task) -> Task:
@@ -40,7 +40,10 @@ def test_slots_that_cost_too_much_are_left_out_and_a_task_that_brings_none_is_re
     promotion: Promotion, examined: LearnerState, first: Task
 ) -> None:
     task, learner = lying(first), promotion.learner
-    for state, tried in ((learner.consolidate(examined, task), 1), (learner.adopt(examined, task), 0)):
+    for state, tried in (
+        (learner.consolidate(examined, task), 1),
+        (learner.consolidate_head(examined, task), 0),
+    ):
         with capture_logs() as lines, pytest.raises(Refused, match="held-out images"):
             promotion.examine(examined, state, task)
         assert [line["event"] for line in lines] == ["new slots left out"] * tried
@@ -52,19 +55,19 @@ def test_no_image_passes_the_backbone_to_measure_again_after_corrections_and_for
     learner = promotion.learner
     features = learner.extract(examined.pools, first.pixels[:3])
     corrected = learned(learner, examined, [correction(learner, examined, features, *first.labels[:3])], 1)
-    both = learner.adopt(corrected, second)
+    both = learner.consolidate_head(corrected, second)
     passed.clear()
     state, report = promotion.examine(corrected, both, second)
     assert report.held_out_images == 36
     left, _ = promotion.forget(state, "t2")
-    promotion.examine(left, learner.adopt(left, second), second)
+    promotion.examine(left, learner.consolidate_head(left, second), second)
     assert passed == []
 
 
 def test_a_task_that_brought_no_slots_is_not_said_to_leave_some(
     promotion: Promotion, examined: LearnerState, second: Task
 ) -> None:
-    state, _ = promotion.examine(examined, promotion.learner.adopt(examined, second), second)
+    state, _ = promotion.examine(examined, promotion.learner.consolidate_head(examined, second), second)
     with capture_logs() as lines:
         promotion.forget(state, "t1")
     assert lines == []
@@ -76,8 +79,8 @@ def test_harm_that_corrections_did_is_not_put_on_the_next_task(
     learner, wrong = promotion.learner, lying(first).labels
     features = learner.extract(examined.pools, lying(first).pixels)
     harmed = learned(learner, examined, [correction(learner, examined, features, *wrong)], 1)
-    state, report = promotion.examine(harmed, learner.adopt(harmed, second), second)
+    state, report = promotion.examine(harmed, learner.consolidate_head(harmed, second), second)
     assert report.last["t1"] < examined.last["t1"] - 0.1
     assert state.last == report.now
-    _, report = promotion.forget(learner.adopt(harmed, second), "t2")
+    _, report = promotion.forget(learner.consolidate_head(harmed, second), "t2")
     assert report.images == len(first.labels), "measured before, so that it can tell whether slots are needed"
