@@ -27,10 +27,11 @@ from service.answering.classify_query import ClassifyQuery
 from service.answering.inference_tensors import parse as parse_tensors
 from service.config import ServiceConfig
 from service.http.api_keys import parse
+from service.http.forms import file_parts, read_form
 from service.http.guard import presented
 from service.http.lifecycle import Lifecycle
 from service.http.problems import Problem, invalid, written
-from service.http.receive import file_parts, read_form, spool_body
+from service.http.receive import spool_body
 from service.routes.feedback import Feedback
 from service.routes.inference import query_of
 from service.uploads.archive import unpack

@@ -13,10 +13,11 @@ from service.answering.classify_query import ClassifyQuery
 from service.answering.scoring import bucket_for, decode_all, known_labels, observe, score
 from service.api import examples
 from service.engine.tickets import Ticket
+from service.http.forms import file_parts, read_form
 from service.http.middleware import BEGAN
 from service.http.problems import documented, refused
 from service.http.query import parameters
-from service.http.receive import Hold, file_parts, media_type, read_body, read_form
+from service.http.receive import Hold, media_type, read_body
 from service.services import Services, get_services
 from service.uploads.decode import MEDIA_TYPES
 from service.uploads.inspection import field_of

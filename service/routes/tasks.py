@@ -27,10 +27,11 @@ from exchange.records import TaskRecord, TaskState
 from service.api import examples
 from service.api.records import MOST_TASKS, TaskList, TaskView
 from service.config import MIB
+from service.http.forms import file_parts, read_form
 from service.http.headers import IdempotencyKey
 from service.http.problems import RETRY_AFTER_S, Problem, documented, refused
 from service.http.query import only
-from service.http.receive import declared_bytes, file_parts, media_type, read_form, spool_body
+from service.http.receive import declared_bytes, media_type, spool_body
 from service.services import ExistingTask, Services, TaskId, TheServices, place
 from service.uploads.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.uploads.inspection import MOST_LISTED
