@@ -12,7 +12,7 @@ to; the page in `web` is no Python.
     its parts       services
     engine          engine, loading, memory, pace, snapshot, tickets, watcher
     runtimes        auto, base, bfloat16, graphs, load, onnx, torch
-    http            access, api_keys, connection, forms, guard, headers, kept, lifecycle, middleware,
-                    problems, query, receive, timer
+    http            access, api_keys, connection, forms, guard, handlers, headers, kept, lifecycle,
+                    middleware, problems, query, receive, timer
     for all         config, cpus, metrics, turns
 """

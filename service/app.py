@@ -28,10 +28,10 @@ from service.engine.memory import AnswerMemory, SharedMemory
 from service.engine.pace import Pace
 from service.engine.snapshot import Served
 from service.engine.watcher import Watcher
-from service.http import problems
 from service.http.access import AccessLog
 from service.http.api_keys import Keyring
 from service.http.guard import KeyGuard, OriginGuard
+from service.http.handlers import install_handlers
 from service.http.kept import KeptBodies
 from service.http.lifecycle import Lifecycle
 from service.http.middleware import (
@@ -99,7 +99,7 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
     )
     app.state.lifecycle, app.state.metrics = lifecycle, metrics
     wrap(app, config, keys, metrics)
-    problems.install(app, metrics)
+    install_handlers(app, metrics)
     app.mount("/web", page.files())
     return app
 

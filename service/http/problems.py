@@ -6,37 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import compile_path
 from starlette.types import Scope
 
-from exchange.errors import (
-    BlobCorrupt,
-    BlobMissing,
-    BlobUnreadable,
-    ExchangeError,
-    ExchangeUnavailable,
-    IdempotencyMismatch,
-    NotCanary,
-    NotRetryable,
-    OrderGiven,
-    PeerSilent,
-    QueueFull,
-    StoreUnavailable,
-    TaskNotFound,
-    VersionCorrupt,
-    VersionNotFound,
-    VersionUnreadable,
-    told_of,
-)
 from service.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -65,27 +42,6 @@ REASONS = {
     503: "unavailable",
     504: "deadline",
 }
-
-EXCHANGE_STATUS: dict[type[ExchangeError], int] = {
-    QueueFull: 429,
-    IdempotencyMismatch: 422,
-    TaskNotFound: 404,
-    NotRetryable: 409,
-    OrderGiven: 409,
-    NotCanary: 409,
-    VersionNotFound: 404,
-    VersionCorrupt: 409,
-    VersionUnreadable: 503,
-    ExchangeUnavailable: 503,
-    PeerSilent: 503,
-    StoreUnavailable: 503,
-    BlobMissing: 503,
-    BlobCorrupt: 500,
-    BlobUnreadable: 503,
-}
-
-OF_STORE = (StoreUnavailable, VersionUnreadable, BlobMissing, BlobCorrupt, BlobUnreadable)
-"""What the store causes; nothing else tells of it."""
 
 DESCRIPTIONS = {
     400: "The body is not what its Content-Type says, or the request no sound HTTP.",
@@ -231,55 +187,6 @@ def written(problem: Problem, request_id: str | None = None) -> Response:
         document["request_id"] = request_id
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
     return Response(orjson.dumps(document), status, {**headers, **problem.headers}, MEDIA_TYPE)
-
-
-def install(app: FastAPI, metrics: Metrics) -> None:
-    """Answer every error of `app` with a problem document and count the rejections."""
-
-    async def on_problem(request: Request, error: Exception) -> Response:
-        return answer(metrics, cast(Problem, error), request.scope)
-
-    async def on_http(request: Request, error: Exception) -> Response:
-        return answer(metrics, unrouted(request, cast(HTTPException, error)), request.scope)
-
-    async def on_validation(request: Request, error: Exception) -> Response:
-        return answer(metrics, invalid(cast(RequestValidationError, error)), request.scope)
-
-    async def on_exchange(request: Request, error: Exception) -> Response:
-        status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
-        kind = DiskProblem if isinstance(error, OF_STORE) else Problem
-        return answer(metrics, kind(status, told_of(error)), request.scope)
-
-    async def on_gone(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
-        request.scope[REFUSED] = "the client left"
-        return Response(status_code=CLIENT_GONE)
-
-    async def on_unexpected(request: Request, error: Exception) -> Response:
-        reason = f"unexpected {type(error).__name__}; the server's log has the rest"
-        return answer(metrics, Problem(500, reason), request.scope)
-
-    app.add_exception_handler(Problem, on_problem)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(ExchangeError, on_exchange)
-    app.add_exception_handler(ClientDisconnect, on_gone)
-    app.add_exception_handler(Exception, on_unexpected)
-
-
-def unrouted(request: Request, error: HTTPException) -> Problem:
-    """What routing says of a path that is none of ours, or of a method that it does not take."""
-    if error.status_code == 404:
-        return refused("path", request.url.path, "be one that /openapi.json lists", 404)
-    if error.status_code != 405:
-        return Problem(error.status_code, str(error.detail), headers=error.headers)
-    allowed = set((error.headers or {}).get("Allow", "").split(", "))  # those of one route only
-    for template, operations in request.app.openapi()["paths"].items():
-        if compile_path(template)[0].match(request.url.path):
-            allowed |= {method.upper() for method in operations}
-    methods = ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
-    problem = refused("method", request.method, f"be {methods}", 405)
-    problem.headers = {"Allow": methods}
-    return problem
 
 
 def invalid(error: RequestValidationError | ValidationError) -> Problem:
