@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -66,7 +65,7 @@ def attempt(target: Target, data: bytes) -> None:
         target.run(data)
     except Problem as problem:
         written(problem)
-    except (RequestValidationError, ValidationError) as error:
+    except ValidationError as error:
         written(invalid(error))
     except ClientDisconnect:
         pass

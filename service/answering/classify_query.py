@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from model.merging import LEAST_KEEP
 from service.engine.snapshot import Asked
+from service.http.problems import invalid
 from service.http.query import check_names
 
 
@@ -43,7 +43,7 @@ class ClassifyQuery(BaseModel):
 
     @classmethod
     def of(cls, request: Request) -> ClassifyQuery:
-        """Raises Problem, and RequestValidationError, which is answered as one."""
+        """Raises Problem."""
         if not request.scope["query_string"]:
             return NOTHING_ASKED
         params = request.query_params
@@ -54,7 +54,7 @@ class ClassifyQuery(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise RequestValidationError(error.errors()) from error
+            raise invalid(error) from error
 
     @property
     def asked(self) -> Asked:

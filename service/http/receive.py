@@ -9,24 +9,24 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from service.http.lifecycle import DRAINING_S, Lifecycle
-from service.http.problems import DiskProblem, Problem, refused
+from service.http.problems import DiskProblem, Problem, invalid, refused
 
 Read = TypeVar("Read", bound=BaseModel)
 
 IN_MEMORY_BYTES = 4 * 1024 * 1024
 SLOWEST = 4096
 """Bytes a second."""
-MOST_STRAY = 16_384
+MOST_PARAMETERS = 16_384
+"""Bytes of a body that holds a few words, or should hold nothing."""
 STRAY = (b"", b"{}", b"null")
 """Bodies that say nothing, as some clients send them with every POST."""
 
@@ -150,13 +150,19 @@ async def read_body(request: Request, limit: int, idle_s: float, hold: Hold | No
     return b"".join([chunk async for chunk in stream_body(request, limit, idle_s, hold)])
 
 
-async def read_json(request: Request, kind: type[Read], limit: int, idle_s: float) -> Read:
-    """The whole body as a record of some kind. Raises RequestValidationError, and what `read_body` raises."""
-    body = await read_body(request, limit, idle_s)
+async def read_json(request: Request, kind: type[Read], idle_s: float) -> Read:
+    """The whole body as a small record of some kind. Raises Problem, and what `read_body` raises."""
+    body = await read_body(request, MOST_PARAMETERS, idle_s)
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
+        raise invalid(error) from error
+
+
+def json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """What the API document says of a body that `read_json` reads."""
+    content = {"application/json": {"schema": kind.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 async def refuse_body(request: Request, idle_s: float) -> None:
@@ -164,7 +170,7 @@ async def refuse_body(request: Request, idle_s: float) -> None:
 
     Raises Problem, and what `read_body` raises.
     """
-    body = (await read_body(request, MOST_STRAY, idle_s)).strip()
+    body = (await read_body(request, MOST_PARAMETERS, idle_s)).strip()
     if body not in STRAY:
         found = body.decode(errors="replace")
         raise refused("body", found, "be left out: parameters stand in the query")

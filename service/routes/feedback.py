@@ -17,21 +17,17 @@ from service.api import examples
 from service.api.records import TaskView
 from service.http.problems import Problem, documented, refused
 from service.http.query import only
-from service.http.receive import read_json
+from service.http.receive import json_body, read_json
 from service.services import Services, TheServices
-from service.uploads.text import MAX_LABEL, PRINTABLE, check_text
+from service.uploads.text import MAX_LABEL, SCHEMA, check_text
 
 router = APIRouter(tags=["tasks"])
-
-MOST_BYTES = 16_384
 
 FULL = (
     "name an answer with the default budget, computed in float32, since the head learns from no other: classify again "
     "without tmax, epsilon, topk, keep and budget_ms (with explain=true if the server runs onnx-int8 or torch-bf16), "
     "and correct that answer"
 )
-
-
 ID = "^[0-9a-f]{8}-[0-9a-f]{24}$"
 
 
@@ -43,17 +39,9 @@ class Feedback(BaseModel):
         str,
         Field(
             description=f"What the image shows, a known label or a new one, of 1 to {MAX_LABEL} characters.",
-            json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL, "pattern": PRINTABLE},
+            json_schema_extra=SCHEMA,
         ),
     ]
-
-
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": Feedback.model_json_schema()}},
-    }
-}
 
 
 @router.post(
@@ -66,7 +54,7 @@ BODY = {
         ),
         **documented(404, 408, 409, 413, 415, 422, 429, 503),
     },
-    openapi_extra=BODY,
+    openapi_extra=json_body(Feedback),
     dependencies=[Depends(only())],
 )
 async def feedback(request: Request, response: Response, services: TheServices) -> TaskView:
@@ -78,7 +66,7 @@ async def feedback(request: Request, response: Response, services: TheServices) 
     the answer is refused with 409.
     """
     services.require_open()
-    given = await read_json(request, Feedback, MOST_BYTES, services.config.read_timeout_s)
+    given = await read_json(request, Feedback, services.config.read_timeout_s)
     if not re.fullmatch(ID, given.id):
         raise refused("id", given.id, f"be the `id` of an answer, such as {examples.CLASSIFICATION.id}")
     task = await to_thread.run_sync(

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Path, Request, Response
-from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -27,7 +26,7 @@ from service.api.examples import CLASSIFICATION, answered
 from service.engine.snapshot import NEVER_CANARY
 from service.engine.tickets import Ticket
 from service.http.middleware import BEGAN
-from service.http.problems import Problem, documented, refused, shorten
+from service.http.problems import Problem, documented, invalid, refused, shorten
 from service.http.receive import read_body
 from service.services import Services, TheServices, get_services
 
@@ -261,10 +260,7 @@ def header_length(request: Request) -> int | None:
 
 
 def query_of(parameters: dict[str, Any]) -> ClassifyQuery:
-    """The parameters of a request as those of POST /classify; null is as if left out.
-
-    Raises Problem and RequestValidationError.
-    """
+    """The parameters of a request as those of POST /classify; null is as if left out. Raises Problem."""
     values: dict[str, Any] = {}
     for name, value in parameters.items():
         if name not in (*OURS, "timeout", *OF_THE_PROTOCOL):
@@ -282,7 +278,7 @@ def query_of(parameters: dict[str, Any]) -> ClassifyQuery:
     try:
         return ClassifyQuery.model_validate(values)
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
+        raise invalid(error) from error
 
 
 def milliseconds(timeout: Any) -> int | None:

@@ -23,15 +23,14 @@ from service.http.headers import IdempotencyKey, KnownAnswer
 from service.http.kept import etag_of, names
 from service.http.problems import Problem, documented, refused
 from service.http.query import only
-from service.http.receive import read_json
+from service.http.receive import json_body, read_json
 from service.services import Services, TheServices
-from service.uploads.text import MAX_LABEL, PRINTABLE, check_text
+from service.uploads.text import MAX_LABEL, SCHEMA, check_text
 
 router = APIRouter(prefix="/labels", tags=["labels"])
 
 MOST_LABELS = 10_000
 """Listed at once."""
-MOST_BYTES = 16_384
 
 
 class Rename(BaseModel):
@@ -41,17 +40,11 @@ class Rename(BaseModel):
         str,
         Field(
             description=f"What the class is to be called, 1 to {MAX_LABEL} characters; a known label merges the two.",
-            json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL, "pattern": PRINTABLE},
+            json_schema_extra=SCHEMA,
         ),
     ]
 
 
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": Rename.model_json_schema()}},
-    }
-}
 Label = Annotated[
     str, Path(description="As `GET /labels` lists it, percent-encoded; it may contain slashes.")
 ]
@@ -114,7 +107,7 @@ async def list_labels(
         ),
         **documented(404, 408, 409, 413, 415, 422, 429, 503),
     },
-    openapi_extra=BODY,
+    openapi_extra=json_body(Rename),
     dependencies=[Depends(only())],
 )
 async def rename(
@@ -131,7 +124,7 @@ async def rename(
     label teaches a new class of that name.
     """
     services.require_open()
-    given = await read_json(request, Rename, MOST_BYTES, services.config.read_timeout_s)
+    given = await read_json(request, Rename, services.config.read_timeout_s)
     old, new = check_text("label", label), check_text("label", given.label)
     if new == old:
         raise refused("label", given.label, "be another than the class has")

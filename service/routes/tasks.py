@@ -36,7 +36,7 @@ from service.services import ExistingTask, Services, TaskId, TheServices, place
 from service.uploads.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.uploads.inspection import MOST_LISTED
 from service.uploads.submit import submit
-from service.uploads.text import MAX_LABEL, PRINTABLE, check_text
+from service.uploads.text import MAX_LABEL, SCHEMA, check_text
 from service.uploads.upload import MAX_LABELS_BYTES, Upload, pair
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
@@ -44,7 +44,6 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 LOOKED_THROUGH = 16 * MIB
 """Bytes of a task's images in a second, at a guess."""
 ALLOWED = "multipart/form-data, application/zip or application/x-tar"
-LABEL = {"type": "string", "minLength": 1, "maxLength": MAX_LABEL, "pattern": PRINTABLE}
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 BODY = {
     "requestBody": {
@@ -66,7 +65,7 @@ BODY = {
                             "minItems": 1,
                             "items": {"type": "string", "format": "binary"},
                         },
-                        "labels": {"type": "array", "minItems": 1, "items": LABEL},
+                        "labels": {"type": "array", "minItems": 1, "items": {"type": "string", **SCHEMA}},
                     },
                 }
             },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
 from service.http.problems import refused
 
@@ -14,7 +15,8 @@ UNPRINTABLE = rf"\x00-\x1f\x7f-\x9f\u2028\u2029{TURNING}"
 INVISIBLE = r"\xad\u061c\u180e\u200b-\u200f\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb"
 """Those of Unicode's category Cf that scripts and emoji of today use."""
 PRINTABLE = rf"^[^{UNPRINTABLE}]*[^\s{UNPRINTABLE}{INVISIBLE}][^{UNPRINTABLE}]*$"
-"""What `check_text` takes, as a pattern for the API document; it trims and normalises besides."""
+SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": MAX_LABEL, "pattern": PRINTABLE}
+"""What `check_text` takes, for the API document; it trims and normalises besides."""
 BYTE_ORDER_MARK = "\ufeff"  # spreadsheets put it before the first cell
 TEXT = f"have 1 to {MAX_LABEL} printable characters"
 
