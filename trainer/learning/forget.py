@@ -11,7 +11,7 @@ class to their name. Once no class is left at all, nothing rests on anything: sl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -51,10 +51,10 @@ def without_classes(learner: Learner, state: LearnerState, task: str) -> Learner
     return replace(
         learner.with_moments(replace(state, judged=judged, usual=usual), state.moments.without(own)),
         seen=state.seen.without(own),
-        held_out=without(state.held_out, task),
-        taught=without(state.taught, task),
-        last=without(state.last, task),
-        best=without(state.best, task),
+        held_out=without(state.held_out, {task}),
+        taught=without(state.taught, {task}),
+        last=without(state.last, {task}),
+        best=without(state.best, {task}),
         corrected=tuple(correction for correction in state.corrected if correction != task),
     )
 
@@ -68,9 +68,9 @@ def heir_of(state: LearnerState, task: str) -> str | None:
     )
 
 
-def without(of_tasks: Mapping[str, Kept], task: str) -> dict[str, Kept]:
-    """All but one."""
-    return {other: kept for other, kept in of_tasks.items() if other != task}
+def without(of_tasks: Mapping[str, Kept], tasks: Collection[str]) -> dict[str, Kept]:
+    """What is kept of all tasks but some."""
+    return {task: kept for task, kept in of_tasks.items() if task not in tasks}
 
 
 def without_slots(state: LearnerState, task: str) -> LearnerState:

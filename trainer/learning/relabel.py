@@ -8,16 +8,13 @@ left at all does all of that go, too: see `trainer.learning.forget`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
-from trainer.learning.forget import emptied
+from trainer.learning.forget import emptied, without
 from trainer.learning.learner import Learner
 from trainer.learning.seen import Seen
 from trainer.learning.state import LearnerState
-
-Kept = TypeVar("Kept")
 
 
 def changed(learner: Learner, state: LearnerState, label: str, becomes: str | None) -> LearnerState:
@@ -59,16 +56,16 @@ def without_class(learner: Learner, state: LearnerState, label: str) -> LearnerS
     taught = {
         task: tuple(known for known in labels if known != label) for task, labels in state.taught.items()
     }
-    others = {task for task, labels in state.taught.items() if labels != (label,)}
+    of_it_alone = {task for task, labels in state.taught.items() if labels == (label,)}
     left = replace(
         state,
         seen=state.seen.without({label}),
         held_out=held_out(state, lambda held: held.without({label})),
         taught=taught,
-        judged=only(state.judged, others),
-        usual=only(state.usual, others),
-        last=only(state.last, others),
-        best=only(state.best, others),
+        judged=without(state.judged, of_it_alone),
+        usual=without(state.usual, of_it_alone),
+        last=without(state.last, of_it_alone),
+        best=without(state.best, of_it_alone),
     )
     left = replace(left, gone=counted(state, left, label))
     left = learner.with_moments(left, state.moments.without(frozenset({label})))
@@ -83,17 +80,13 @@ def counted(before: LearnerState, after: LearnerState, label: str) -> dict[str, 
     taught_it = [task for task in before.tasks if label in before.taught[task]]
     owners = [task for task in taught_it if task in before.pools.slot_tasks]
     fewer = len(before.pool_labels) - len(after.pool_labels)
-    return (
-        {**before.gone, owners[-1]: before.gone.get(owners[-1], 0) + fewer} if owners else dict(before.gone)
-    )
+    gone = dict(before.gone)
+    if owners:
+        gone[owners[-1]] = gone.get(owners[-1], 0) + fewer
+    return gone
 
 
 def held_out(state: LearnerState, change: Callable[[Seen], Seen]) -> dict[str, Seen]:
     """What is held out of each task, changed; without the tasks of which nothing is left."""
     held = {task: change(seen) for task, seen in state.held_out.items()}
     return {task: seen for task, seen in held.items() if len(seen)}
-
-
-def only(of_tasks: Mapping[str, Kept], tasks: set[str]) -> dict[str, Kept]:
-    """What there is of some tasks."""
-    return {task: kept for task, kept in of_tasks.items() if task in tasks}
