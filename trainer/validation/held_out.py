@@ -65,7 +65,7 @@ def validate(
 
     known: labels of the version before.
     """
-    now, kept, images, earlier = {}, {}, 0, 0
+    now, kept, held_out, earlier = {}, {}, 0, 0
     labels, known = state.labels, frozenset(known)
     old = torch.tensor([label in known for label in labels], dtype=torch.bool)
     samples = samples_of(state, shelf, config.images)
@@ -73,11 +73,11 @@ def validate(
         logits = state.head.logits_of_many(features)
         targets = label_rows(sample.labels, labels)
         now[sample.id] = accuracy(logits, targets)
-        images += len(targets)
+        held_out += len(targets)
         if sample.id in state.last:
             kept[sample.id] = accuracy(logits.masked_fill(~old, -torch.inf), targets)
             earlier += len(targets)
-    return Report(now, kept, state.last, state.best, earlier, images)
+    return Report(now, kept, state.last, state.best, earlier, held_out)
 
 
 def samples_of(state: LearnerState, shelf: ValidationShelf, most: int) -> list[Task]:

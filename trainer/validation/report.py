@@ -21,7 +21,7 @@ class Report:
 
     kept: the same as `now`, among the labels known one version ago. That more classes are easier to confuse is no
         fault of a version; that it tells the old ones apart less well is.
-    images: how many of earlier tasks were looked at. A task that has just been learned is in `now` only.
+    earlier_images: how many of earlier tasks were looked at. A task that has just been learned is in `now` only.
     held_out_images: how many were, with those of that task.
     """
 
@@ -29,7 +29,7 @@ class Report:
     kept: Mapping[str, float]
     last: Mapping[str, float]
     best: Mapping[str, float]
-    images: int
+    earlier_images: int
     held_out_images: int = 0
 
     @property
@@ -40,10 +40,10 @@ class Report:
 
     def refusal(self, config: ValidationConfig) -> str | None:
         """Why a version must not be served, None when it may."""
-        if self.images < config.least_images or self.lost <= config.tolerated_loss:
+        if self.earlier_images < config.least_images or self.lost <= config.tolerated_loss:
             return None
         return (
-            f"it costs earlier tasks {100 * self.lost:.1f} points on {self.images} held-out images, "
+            f"it costs earlier tasks {100 * self.lost:.1f} points on {self.earlier_images} held-out images, "
             f"{100 * config.tolerated_loss:.1f} are tolerated"
         )
 
@@ -76,7 +76,7 @@ def rests_on(state: LearnerState, task: str, before: Report, after: Report) -> b
     before, after: what the others know with its slots, and without. If too few held-out images could tell, the slots
     count as needed when another task was learned after this one.
     """
-    if before.images < TELLING:
+    if before.earlier_images < TELLING:
         return state.tasks[-1] != task
     falls = [value - after.now[other] for other, value in before.now.items()]
     return sum(falls) / len(falls) > TOLERATED_LOSS

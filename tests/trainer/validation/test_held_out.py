@@ -156,7 +156,7 @@ def test_a_state_is_measured_on_every_task_it_knows(
     shelf.save(wrong)
     after = validate(learner, state, shelf, TENTH, known)
     assert after.now["t1"] == after.kept["t1"] == 0
-    assert after.images == 5
+    assert after.earlier_images == 5
 
 
 def test_classes_that_are_new_take_nothing_from_what_was_kept(
@@ -227,8 +227,8 @@ def test_tasks_that_hold_nothing_out_take_no_images_from_those_that_do(
     for task in "abc":
         shelf.save(replace(first, id=task))
     report = measured_tasks(learner, state, shelf, [*"abc", *map(str, range(50))], 40)
-    assert report.images == 3 * 13
-    assert measured_tasks(learner, state, shelf, [*"abc"], 512).images == 3 * 36
+    assert report.earlier_images == 3 * 13
+    assert measured_tasks(learner, state, shelf, [*"abc"], 512).earlier_images == 3 * 36
 
 
 def test_of_more_tasks_than_images_the_same_are_measured_again(
@@ -240,7 +240,7 @@ def test_of_more_tasks_than_images_the_same_are_measured_again(
         shelf.save(replace(first.pick([0]), id=task))
     before = measured_tasks(learner, state, shelf, [tasks[3], *tasks[5:]], 8)
     after = measured_tasks(learner, state, shelf, [tasks[3], *tasks[5:], tasks[4]], 8)
-    assert before.images == after.images == 8
+    assert before.earlier_images == after.earlier_images == 8
     assert len(before.now.keys() & after.now.keys()) == 7
 
 
@@ -250,7 +250,7 @@ def test_forgetting_is_the_mean_fall_of_earlier_tasks_from_their_best() -> None:
         kept={"a": 0.6, "b": 0.9},
         last={"a": 0.7, "b": 0.8},
         best={"a": 0.9, "b": 1.0},
-        images=50,
+        earlier_images=50,
     )
     assert report.metrics["accuracy"] == pytest.approx(2.5 / 3)
     assert report.metrics["forgetting"] == pytest.approx((0.3 + 0.1) / 2)
@@ -264,12 +264,12 @@ def test_forgetting_is_the_mean_fall_of_earlier_tasks_from_their_best() -> None:
 
 
 def test_a_version_is_refused_for_what_it_costs_on_enough_images_and_never_when_all_is_tolerated() -> None:
-    worse = Report(now={"a": 0.5}, kept={"a": 0.5}, last={"a": 1.0}, best={"a": 1.0}, images=50)
+    worse = Report(now={"a": 0.5}, kept={"a": 0.5}, last={"a": 1.0}, best={"a": 1.0}, earlier_images=50)
     reason = worse.refusal(ValidationConfig())
     assert reason is not None
     assert "50.0 points on 50 held-out images" in reason
-    assert replace(worse, images=49).refusal(ValidationConfig()) is None
-    assert replace(worse, images=1, kept={"a": 0.0}).refusal(ValidationConfig()) is None
+    assert replace(worse, earlier_images=49).refusal(ValidationConfig()) is None
+    assert replace(worse, earlier_images=1, kept={"a": 0.0}).refusal(ValidationConfig()) is None
     assert worse.refusal(ValidationConfig(tolerated_loss=1.0)) is None
     assert replace(worse, kept={"a": 0.95}).refusal(ValidationConfig()) is None
 

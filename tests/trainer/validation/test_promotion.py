@@ -83,4 +83,6 @@ def test_harm_that_corrections_did_is_not_put_on_the_next_task(
     assert report.last["t1"] < examined.last["t1"] - 0.1
     assert state.last == report.now
     _, report = promotion.forget(learner.consolidate_head(harmed, second), "t2")
-    assert report.images == len(first.labels), "measured before, so that it can tell whether slots are needed"
+    assert report.earlier_images == len(first.labels), (
+        "measured before, so that it can tell whether slots are needed"
+    )
