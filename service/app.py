@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from anyio import CapacityLimiter, create_task_group, to_thread
@@ -56,7 +56,6 @@ DESCRIPTION = (
     "the request's own, if that is printable and has at most 128 characters, else a new one."
 )
 
-
 PATIENT = 16
 """Calls that may wait for Redis at once; with one that answers, each takes a millisecond."""
 
@@ -74,15 +73,12 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            try:
-                app.state.services = await stack.enter_async_context(
-                    running(config, load, metrics, lifecycle)
-                )
-            except Exception as error:
-                lifecycle.failure = error
-                raise
-            yield
+        try:
+            async with running(config, load, metrics, lifecycle) as app.state.services:
+                yield
+        except Exception as error:
+            lifecycle.failure = error
+            raise
 
     nouns = (classify, feedback, tasks, events, labels, versions, operations, inference, page)
     app = App(

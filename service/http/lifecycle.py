@@ -19,7 +19,7 @@ class Lifecycle:
     """unready: the server answers as ever, and wants requests to be sent elsewhere: it will drain.
 
     draining: it finishes what it has and takes nothing new.
-    failure: what kept it from starting.
+    failure: what kept it from starting, or from ending well.
     """
 
     unready: bool = False
