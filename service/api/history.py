@@ -11,11 +11,9 @@ from starlette.responses import Response
 from exchange.manifests import Manifest
 from model.merging import LEAST_KEEP
 from service.api.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
-from service.http.kept import etag_of, names
+from service.http.kept import answer_named, etag_of
 from service.services import Services
 
-HEADERS = {"Cache-Control": "no-cache"}
-"""Browsers ask again each time, naming what they have."""
 NEW_LABELS = 10
 """Labels of a version that are listed as new."""
 
@@ -41,11 +39,11 @@ def answer(services: Services, labels: bool, release: str, if_none_match: str | 
     etag = etag_of(
         release, labels, listed, [(manifest.version, manifest.created_at) for manifest in manifests]
     )
-    headers = {**HEADERS, "ETag": etag}
-    if names(if_none_match, etag):
-        return Response(status_code=304, headers=headers)
-    body = services.kept.body(("versions", labels), etag, lambda: written(listed, manifests, labels))
-    return Response(body, headers=headers, media_type="application/json")
+
+    def body() -> bytes:
+        return services.kept.body(("versions", labels), etag, lambda: written(listed, manifests, labels))
+
+    return answer_named(etag, if_none_match, body)
 
 
 def written(listed: dict[str, Any], manifests: Sequence[Manifest], labels: bool) -> bytes:

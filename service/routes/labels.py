@@ -17,10 +17,9 @@ from exchange.manifests import Manifest
 from exchange.records import LabelChange, TaskRecord
 from exchange.repeats import require_same_order
 from service.api import examples
-from service.api.history import HEADERS
 from service.api.records import LabelList, TaskView
 from service.http.headers import IdempotencyKey, KnownAnswer
-from service.http.kept import etag_of, names
+from service.http.kept import answer_named, etag_of
 from service.http.problems import Problem, documented, refused
 from service.http.query import only
 from service.http.receive import json_body, read_json
@@ -48,7 +47,7 @@ class Rename(BaseModel):
 Label = Annotated[
     str, Path(description="As `GET /labels` lists it, percent-encoded; it may contain slashes.")
 ]
-Wanted = Annotated[int, Query(ge=1, le=MOST_LABELS, description="Most labels in the answer.")]
+Limit = Annotated[int, Query(ge=1, le=MOST_LABELS, description="Most labels in the answer.")]
 Version = Annotated[
     int | None, Query(ge=1, le=2**53, description="Those of this version; of the one served unless given.")
 ]
@@ -71,7 +70,7 @@ async def list_labels(
     contains: Annotated[
         str, Query(description="Only labels with this in them, in upper or lower case.")
     ] = "",
-    limit: Wanted = 100,
+    limit: Limit = 100,
     after: Annotated[str, Query(description="Only labels that come after this one.")] = "",
     version: Version = None,
     if_none_match: KnownAnswer = None,
@@ -85,11 +84,7 @@ async def list_labels(
         manifest = listed(services, version)
         known = None if manifest is None else (manifest.version, manifest.created_at)
         etag = etag_of(request.app.version, known, contains, limit, after)
-        headers = {**HEADERS, "ETag": etag}
-        if names(if_none_match, etag):
-            return Response(status_code=304, headers=headers)
-        body = orjson.dumps(page(manifest, contains, limit, after))
-        return Response(body, headers=headers, media_type="application/json")
+        return answer_named(etag, if_none_match, lambda: orjson.dumps(page(manifest, contains, limit, after)))
 
     return await to_thread.run_sync(answer)
 
