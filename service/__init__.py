@@ -7,7 +7,7 @@ to; the page in `web` is no Python.
     the process     app, server
     routes          classify, events, feedback, inference, labels, operations, page, tasks, versions
     api             document, examples, history, records
-    answering       answers, classify_query, inference_tensors, scoring, trace
+    answering       answers, classify_query, inference_parameters, inference_tensors, scoring, trace
     uploads         archive, decode, inspection, layouts, submit, text, upload
     its parts       services
     engine          engine, loading, memory, pace, snapshot, tickets, watcher

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from service.answering.classify_query import ClassifyQuery
+from service.answering.inference_parameters import query_of
 from service.answering.inference_tensors import parse as parse_tensors
 from service.config import ServiceConfig
 from service.http.api_keys import parse
@@ -32,7 +33,6 @@ from service.http.lifecycle import Lifecycle
 from service.http.problems import Problem, invalid, written
 from service.http.receive import spool_body
 from service.routes.feedback import Feedback
-from service.routes.inference import query_of
 from service.uploads.archive import unpack
 from service.uploads.decode import decode
 from service.uploads.inspection import inspected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
@@ -51,6 +51,11 @@ class ClassifyQuery(BaseModel):
         if "labels" in values:
             values["labels"] = params.getlist("labels")
         check_names(params, cls.model_fields.keys(), {"labels"})
+        return cls.checked(values)
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> Self:
+        """Raises Problem."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:

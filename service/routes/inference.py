@@ -16,26 +16,22 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Path, Request, Response
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from service.answering.answers import Clock, Wanted, predictions
-from service.answering.classify_query import ClassifyQuery
+from service.answering.inference_parameters import query_of
 from service.answering.inference_tensors import DATATYPES, IMAGE, Images, InferRequest, Rows, parse, serialise
 from service.answering.scoring import INLINE_BYTES, bucket_for, decode_all, known_labels, observe, score
 from service.api.examples import CLASSIFICATION, answered
 from service.engine.snapshot import NEVER_CANARY
 from service.engine.tickets import Ticket
 from service.http.middleware import BEGAN
-from service.http.problems import Problem, documented, invalid, refused, shorten
+from service.http.problems import Problem, documented, refused, shorten
 from service.http.receive import read_body
 from service.services import Services, TheServices, get_services
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=documented(404, 422, 503))
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-OF_THE_PROTOCOL = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
-"""Parameters that clients send of their own accord and that mean nothing here, or are read elsewhere."""
-OURS = ("tmax", "epsilon", "topk", "keep", "budget_ms", "labels", "top")
 SERVER = {
     "name": "hippotune",
     "version": importlib.metadata.version("hippotune"),
@@ -257,35 +253,6 @@ def header_length(request: Request) -> int | None:
     if told is not None and not re.fullmatch("[0-9]{1,18}", told):
         raise Problem(400, f"{HEADER_LENGTH} is {told[:20]!r}; it must be the length of the JSON in bytes")
     return None if told is None else int(told)
-
-
-def query_of(parameters: dict[str, Any]) -> ClassifyQuery:
-    """The parameters of a request as those of POST /classify; null is as if left out. Raises Problem."""
-    values: dict[str, Any] = {}
-    for name, value in parameters.items():
-        if name not in (*OURS, "timeout", *OF_THE_PROTOCOL):
-            raise refused("parameter", name, f"be among {', '.join((*OURS, 'timeout'))}")
-        if value is None or name in OF_THE_PROTOCOL:
-            continue
-        if name == "timeout":
-            values["timeout_ms"] = milliseconds(value)
-        elif name == "labels":
-            values["labels"] = [value]
-        elif isinstance(value, bool):  # pydantic takes true for 1
-            raise refused(name, value, "be a number")
-        else:
-            values[name] = value
-    try:
-        return ClassifyQuery.model_validate(values)
-    except ValidationError as error:
-        raise invalid(error) from error
-
-
-def milliseconds(timeout: Any) -> int | None:
-    """The milliseconds of a timeout in microseconds; 0 means no timeout, as in Triton. Raises Problem."""
-    if type(timeout) is not int or timeout < 0:  # True is an int, too
-        raise refused("timeout", timeout, "be a whole number of microseconds, 0 for no limit of its own")
-    return max(1, timeout // 1000) if timeout else None
 
 
 def tensors(services: Services, ticket: Ticket, shown: Wanted) -> dict[str, Rows]:
