@@ -4,7 +4,7 @@ JSON is the form on disk, read as strictly as `exchange.records` says.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, Protocol, Self
 
 import orjson
@@ -55,30 +55,14 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a version is to be and know, before it has a number and files; see `Manifest`."""
+    """What a version is to be and know, before it has a number and files.
+
+    Raises `ValueError` for a metric that is not finite.
+    """
 
     kind: Kind
     parent: int | None
     """The version that it replaces; None for the first."""
-    backbone: BackboneRecord
-    labels: tuple[str, ...]
-    consolidated: tuple[str, ...]
-    fast: tuple[str, ...]
-    slots: int
-    metrics: Mapping[str, float]
-    base: int | None = None
-    images: tuple[int, ...] | None = None
-    taught: Mapping[str, tuple[int, ...]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What one immutable version is and knows. Written after its files, so a manifest means whole files."""
-
-    version: int
-    parent: int | None
-    created_at: float
-    kind: Kind
     backbone: BackboneRecord
     labels: tuple[str, ...]
     """In the order of the head's outputs."""
@@ -88,8 +72,6 @@ class Manifest:
     """Ids of the tasks that only the fast head knows."""
     slots: int
     metrics: Mapping[str, float]
-    files: Mapping[str, FileRecord]
-    """By role."""
     base: int | None = None
     """Of a fast version, the consolidated one that learning goes on from; 0 for none. None where it was not noted."""
     images: tuple[int, ...] | None = None
@@ -99,6 +81,21 @@ class Manifest:
 
     def __post_init__(self) -> None:
         require_finite(self.metrics)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(Draft):
+    """What one immutable version is and knows. Written after its files, so a manifest means whole files."""
+
+    version: int
+    created_at: float
+    files: Mapping[str, FileRecord]
+    """By role."""
+
+    @classmethod
+    def of(cls, draft: Draft, version: int, created_at: float, files: Mapping[str, FileRecord]) -> Self:
+        told = {field.name: getattr(draft, field.name) for field in fields(Draft)}
+        return cls(**told, version=version, created_at=created_at, files=files)
 
     @property
     def applied(self) -> tuple[str, ...]:

@@ -48,11 +48,8 @@ class Registry:
         version = self._next_number()
         with self.shelf.staging(version) as staging:
             try:
-                manifest = Manifest(
-                    version, draft.parent, time.time(), draft.kind, draft.backbone, draft.labels, draft.consolidated,
-                    draft.fast, draft.slots, dict(draft.metrics), self.shelf.write(version, files, staging), draft.base,
-                    draft.images, draft.taught,
-                )  # fmt: skip
+                written = self.shelf.write(version, files, staging)
+                manifest = Manifest.of(draft, version, time.time(), written)
                 self.shelf.write_manifest(manifest, staging)
             except BaseException:
                 self.shelf.remove(version)

@@ -19,7 +19,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from exchange.manifests import BackboneRecord, Manifest
+from exchange.manifests import BackboneRecord, Draft, Manifest
 from exchange.shelf import Shelf
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Limits, digits
@@ -127,8 +127,8 @@ def learned_elsewhere(store: Path) -> None:
     with shelf.staging(1) as staging:
         files = shelf.write(1, {"serving": lambda path: path.write_bytes(b"any")}, staging)
         elsewhere = BackboneRecord("vit_small", 96, "ab" * 32)
-        manifest = Manifest(1, None, 0.0, "consolidated", elsewhere, ("ant",), ("t",), (), 0, {}, files)
-        shelf.write_manifest(manifest, staging)
+        draft = Draft("consolidated", None, elsewhere, ("ant",), ("t",), (), slots=0, metrics={})
+        shelf.write_manifest(Manifest.of(draft, 1, 0.0, files), staging)
 
 
 @pytest.fixture(scope="session")
