@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 
 from hippotune import checks, completion
-from hippotune.client import Client
-from hippotune.commands.learning import WaitS, print_outcome, watch
+from hippotune.commands.learning import WaitS, print_outcomes, watch
 from hippotune.flags import Json, with_settings
 from hippotune.listings import print_labels
 from hippotune.output import print_json
-from hippotune.records import Task
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
 
@@ -71,7 +69,8 @@ def rename(
 ) -> None:
     """Rename a class, or merge it with another; nothing is trained."""
     with settings.client() as client:
-        _follow(client, client.rename_label(old, new), wait, wait_s, as_json)
+        order, late = watch([client.rename_label(old, new)], client, wait, wait_s)
+    print_outcomes(order, as_json, late)
 
 
 @with_settings(Part.CLIENT)
@@ -84,12 +83,5 @@ def forget(
 ) -> None:
     """Forget a class; all others stay as they are."""
     with settings.client() as client:
-        _follow(client, client.forget_label(label), wait, wait_s, as_json)
-
-
-def _follow(client: Client, order: Task, wait: bool, wait_s: float | None, as_json: bool) -> None:
-    """Print an order, once it has ended if that is to be waited for. Raises what `print_outcome` raises."""
-    late = None
-    if wait or wait_s is not None:
-        [order], late = watch([order], client, wait_s)
-    print_outcome(order, as_json, late)
+        order, late = watch([client.forget_label(label)], client, wait, wait_s)
+    print_outcomes(order, as_json, late)

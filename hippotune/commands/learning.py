@@ -59,12 +59,9 @@ def feedback(
     as_json: Json = False,
 ) -> None:
     """Correct an answer without sending its image again."""
-    late = None
     with settings.client() as client:
-        task = client.feedback(answer, label)
-        if wait or wait_s is not None:
-            [task], late = watch([task], client, wait_s)
-    print_outcome(task, as_json, late)
+        found, late = watch([client.feedback(answer, label)], client, wait, wait_s)
+    print_outcomes(found, as_json, late)
 
 
 @with_settings(Part.CLIENT)
@@ -101,7 +98,7 @@ def retry(
     """Queue a failed task again."""
     with settings.client() as client:
         queued = client.retry(task)
-    print_outcome(queued, as_json)
+    print_outcomes([queued], as_json)
 
 
 @with_settings(Part.CLIENT)
@@ -115,11 +112,8 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Cancel a task that waits or has failed, or forget one that was learned."""
-    late = None
     with settings.client() as client:
-        left = client.remove(task)
-        if wait or wait_s is not None:
-            [left], late = watch([left], client, wait_s)
+        [left], late = watch([client.remove(task)], client, wait, wait_s)
     _show(left, as_json, print_task)
     if late is not None:
         raise late
@@ -181,9 +175,14 @@ def _show(found: T, as_json: bool, print_it: Callable[[T], None]) -> None:
 
 
 def watch(
-    tasks: Sequence[Task], client: Client, wait_s: float | None
-) -> tuple[list[Task], TaskUnfinished | None]:
-    """Tasks as they ended, or as they are once `wait_s` seconds are over, and the error that says so."""
+    tasks: Sequence[Task], client: Client, wait: bool, wait_s: float | None
+) -> tuple[Sequence[Task], TaskUnfinished | None]:
+    """Tasks as they ended, or as they are once `wait_s` seconds are over, and the error that says so.
+
+    As they are now where nobody waits: neither `wait` nor `wait_s` was given.
+    """
+    if not wait and wait_s is None:
+        return tasks, None
     seen: list[Task] = []
     late, deadline = None, Deadline(wait_s)
     for task in tasks:
@@ -211,13 +210,16 @@ def _followed(client: Client, task: Task, wait_s: float | None) -> Task:
     return task
 
 
-def print_outcome(task: Task, as_json: bool, late: TaskUnfinished | None = None) -> None:
-    """Raises TaskFailed for one that will never be learned, and `late` for one that was waited for too long."""
-    if as_json:
-        print_json(task)
+def print_outcomes(tasks: Sequence[Task], as_json: bool, late: TaskUnfinished | None = None) -> None:
+    """One task by itself, several as a list.
+
+    Raises TaskFailed for the first that will never be learned, and `late` for one that was waited for too long.
+    """
+    if len(tasks) == 1:
+        _show(tasks[0], as_json, print_task)
     else:
-        print_task(task)
+        _show(tasks, as_json, print_tasks)
     if late is not None:
         raise late
-    if task.state in LOST:
-        raise TaskFailed(task)
+    if lost := [task for task in tasks if task.state in LOST]:
+        raise TaskFailed(lost[0])

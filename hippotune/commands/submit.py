@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,14 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from hippotune.client import Client
-from hippotune.commands.learning import Wait, WaitS, print_outcome, watch
-from hippotune.errors import HippoTuneError, Refused, TaskFailed, TaskUnfinished, Unanswered, unnumbered
+from hippotune.commands.learning import Wait, WaitS, print_outcomes, watch
+from hippotune.errors import HippoTuneError, Refused, Unanswered, unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.image_files import NAMED, as_text
-from hippotune.listings import print_tasks
-from hippotune.output import counted, print_hint, print_json, print_note
+from hippotune.output import counted, print_hint, print_note
 from hippotune.packing import USUAL, Source, TaskLimits, Unfit, listed, packed
-from hippotune.records import LOST, Task
+from hippotune.records import Task
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from hippotune.sources import is_archive, open_source, whole
@@ -77,11 +76,8 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Hand in labelled images to be learned."""
-    key = (
-        key or uuid.uuid4().hex
-    )  # all the tasks of a source have it, so that all of it can be handed in again
+    key = key or uuid.uuid4().hex  # of all tasks of a source, so that all of it can be handed in again
     limits, chosen = TaskLimits(task_images, task_mb << 20, USUAL.labels), Chosen(per_class, skip_damaged)
-    late = None
     with settings.client() as client:
         try:
             handed_in = _all(_submitted(client, source, name, key, chosen, limits, data))
@@ -97,24 +93,8 @@ def submit(
             raise
         except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(unnumbered(error), param_hint="SOURCE") from None
-        if wait or wait_s is not None:
-            handed_in, late = watch(handed_in, client, wait_s)
-    if len(handed_in) == 1:
-        print_outcome(handed_in[0], as_json, late)
-    else:
-        _print_outcomes(handed_in, as_json, late)
-
-
-def _print_outcomes(tasks: Sequence[Task], as_json: bool, late: TaskUnfinished | None) -> None:
-    """Raises what `print_outcome` raises of one task."""
-    if as_json:
-        print_json(tasks)
-    else:
-        print_tasks(tasks)
-    if late is not None:
-        raise late
-    if lost := [task for task in tasks if task.state in LOST]:
-        raise TaskFailed(lost[0])
+        tasks, late = watch(handed_in, client, wait, wait_s)
+    print_outcomes(tasks, as_json, late)
 
 
 def _is_of_images(error: Refused) -> bool:
