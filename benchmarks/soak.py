@@ -26,8 +26,8 @@ from PIL import Image
 from benchmarks.machine import keep
 from benchmarks.running import Up, up
 from hippotune import Client
+from hippotune.encoding import png
 from hippotune.errors import Refused
-from hippotune.sources import png
 
 READ_S = 0.5
 PATIENCE_S = 60.0

@@ -7,30 +7,21 @@ from __future__ import annotations
 
 import csv
 import inspect
-import io
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from hippotune.defaults import DEFAULTS
+from hippotune.encoding import accepted, judged, png
 from hippotune.image_files import SUFFIXES, UNKNOWN, labelled_files, media_type
-from hippotune.packing import Source, Unfit
-
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+from hippotune.packing import Source
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "class_name", "target", "fine_label")
 SEPARATORS = (",", ";", "\t")
 """Of the fields of a .csv; the first that its header has."""
-LEAST_PX = 32
-"""Side that images are decoded to where nobody looks at them: a large JPEG is decoded at an eighth for it."""
 
 
 def is_archive(text: str) -> bool:
@@ -70,7 +61,7 @@ def open_source(text: str, data: Path) -> Source:
         )
     if path.is_dir():
         files, labels = zip(*labelled_files(path), strict=True)
-        return Source(path.resolve().name, labels, lambda row: _accepted(files[row]), lambda row: files[row])
+        return Source(path.resolve().name, labels, lambda row: accepted(files[row]), lambda row: files[row])
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"{path} is no folder, .csv or .parquet; archives are handed in whole")
     return manifest(path)
@@ -100,7 +91,7 @@ def manifest(path: Path) -> Source:
         return found if isinstance(found, Path) else None
 
     return Source(
-        path.stem, _texts([row[label] for row in rows], str(path)), lambda row: _accepted(held(row)), file
+        path.stem, _texts([row[label] for row in rows], str(path)), lambda row: accepted(held(row)), file
     )
 
 
@@ -177,7 +168,7 @@ def huggingface(name: str, split: str) -> Source:
 
     def load(row: int) -> bytes:
         held = _held(encoded[row][image])
-        return _accepted(Path(held) if isinstance(held, str) else held)
+        return accepted(Path(held) if isinstance(held, str) else held)
 
     return Source(saved.name, _texts(list(rows[label]), name, names), load)
 
@@ -215,7 +206,7 @@ def torchvision(name: str, split: str, data: Path) -> Source:
         raise ValueError(f"{name} is no set of classes: its targets are like {targets[0]!r:.60}") from None
 
     def load(row: int) -> bytes:
-        with _judged():
+        with judged():
             return png(found[row][0])
 
     return Source(name, labels, load)
@@ -226,77 +217,3 @@ def _held(cell: Any) -> Any:
     if isinstance(cell, Mapping):
         return cell["path"] if cell.get("bytes") is None else cell["bytes"]
     return cell
-
-
-def _accepted(image: bytes | Path | None) -> bytes:
-    """An image's bytes, as PNG where servers would not take its format. Raises Unfit for what is none."""
-    if image is None:
-        raise Unfit("has no image")
-    if isinstance(image, Path):
-        image = image.read_bytes()
-    if not image:
-        raise Unfit("is empty")
-    if media_type(image) != UNKNOWN:
-        return image
-    from PIL import Image
-
-    with _judged():
-        return png(Image.open(io.BytesIO(image)))
-
-
-@contextmanager
-def _judged() -> Iterator[None]:
-    """What comes of decoding an image, as Unfit. Raises MemoryError and errors of the disk, of which none is guilty."""
-    from PIL import UnidentifiedImageError
-
-    try:
-        yield
-    except (MemoryError, Unfit):
-        raise
-    except UnidentifiedImageError:
-        raise Unfit("is no image that can be read") from None
-    except Exception as error:  # decoders raise nearly anything on damaged files
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise Unfit(f"is no image that can be read: {error}") from None
-
-
-def whole(source: Source) -> Source:
-    """The same source, but `load` raises Unfit for damaged images too: each is decoded, by what servers decode with.
-
-    What only has more pixels than they usually take is left to them.
-    """
-    from service.http.problems import Problem
-    from service.uploads.decode import decode
-
-    def load(row: int) -> bytes:
-        image = source.load(row)
-        try:
-            decode(image, LEAST_PX, int(DEFAULTS["max_pixels"]))
-        except Problem as problem:
-            if problem.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                raise Unfit(str(problem.errors[0].value)) from None
-        return image
-
-    return replace(source, load=load)
-
-
-def png(picture: Picture) -> bytes:
-    """A picture encoded as PNG, upright and in a mode that servers take.
-
-    Raises Unfit for fractions, which name no white.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    picture.load()  # which turns a TIFF already
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode == "F":
-        raise Unfit("has fractions for pixels, and nothing says which is white; save it in 8 or 16 bits")
-    if picture.mode.startswith("I"):  # 16 bits stay 16: Pillow would make all but the darkest white
-        picture = Image.fromarray(np.asarray(picture).clip(0, 0xFFFF).astype(np.uint16))
-    elif picture.mode not in ("L", "RGB", "RGBA"):
-        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()

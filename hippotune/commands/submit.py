@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from hippotune.client import Client
 from hippotune.commands.learning import Wait, WaitS, print_outcomes, watch
+from hippotune.encoding import whole
 from hippotune.errors import HippoTuneError, Refused, Unanswered, unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.image_files import NAMED, as_text
@@ -22,7 +23,7 @@ from hippotune.packing import USUAL, Source, TaskLimits, Unfit, listed, packed
 from hippotune.records import Task
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
-from hippotune.sources import is_archive, open_source, whole
+from hippotune.sources import is_archive, open_source
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hippotune.encoding import png
 from hippotune.image_files import first_of_each, labelled_files
-from hippotune.sources import png
 
 SEED = 0
 HELD_OUT = 0.25
