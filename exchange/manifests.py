@@ -112,8 +112,7 @@ class Manifest(Draft):
 
     @staticmethod
     def from_json(data: bytes | str) -> "Manifest":
-        record: Manifest = reader(Manifest).validate_json(data)
-        return record
+        return reader(Manifest).validate_json(data)
 
 
 @dataclass(frozen=True, slots=True)

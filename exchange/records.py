@@ -167,8 +167,7 @@ def change_to_json(change: LabelChange) -> bytes:
 
 
 def change_from_json(data: bytes | str) -> LabelChange:
-    change: LabelChange = reader(LabelChange).validate_json(data)
-    return change
+    return reader(LabelChange).validate_json(data)
 
 
 def samples_to_json(samples: tuple[Sample, ...]) -> bytes:
@@ -176,5 +175,4 @@ def samples_to_json(samples: tuple[Sample, ...]) -> bytes:
 
 
 def samples_from_json(data: bytes | str) -> tuple[Sample, ...]:
-    samples: tuple[Sample, ...] = reader(tuple[Sample, ...]).validate_json(data)
-    return samples
+    return reader(tuple[Sample, ...]).validate_json(data)

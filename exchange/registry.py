@@ -284,8 +284,7 @@ class Registry:
         keys = [self.keys.pointer, self.keys.published, self.keys.lease_token, self.keys.canary]
         keys += [self.keys.done(secrets.token_hex(8))]
         with reaching_redis():
-            answer: list[Any] = self.redis.eval(script, len(keys), *keys, *arguments)
-        return answer
+            return self.redis.eval(script, len(keys), *keys, *arguments)
 
 
 def _text(number: object) -> str:

@@ -155,8 +155,7 @@ class Services:
 
 
 async def get_services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
+    return request.app.state.services
 
 
 TheServices = Annotated[Services, Depends(get_services)]

@@ -195,8 +195,7 @@ class Pass:
             for name in self._outputs:
                 self._binding.bind_output(name)  # anew, since its shape may have changed
             self.session.run_with_iobinding(self._binding)
-            outputs: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
-        return outputs
+            return self._binding.copy_outputs_to_cpu()
 
 
 def name_of(device: torch.device, rounded: bool) -> str:

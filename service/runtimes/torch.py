@@ -119,5 +119,4 @@ def layer_trace(layer: int, found: Recall) -> LayerTrace:
 
 def array(tensor: Tensor) -> NDArray[Any]:
     """The same numbers on the host."""
-    values: NDArray[Any] = tensor.cpu().numpy()
-    return values
+    return tensor.cpu().numpy()
