@@ -12,7 +12,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.datastructures import UploadFile
 
-from exchange.adoption import adopt
 from exchange.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -217,7 +216,7 @@ def withdraw(services: Services, id_: str) -> TaskRecord:
         manifest = known_by(services, id_, "the task has no record")
         if manifest is None:
             raise
-        adopt(services.queue, id_, manifest.created_at)
+        services.queue.adopt(id_, manifest.created_at)
         return services.queue.remove(id_, again=True)
     if not task.state.ended or known_by(services, id_, f"the task is {task.state.value}") is None:
         return task

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import structlog
 
-from exchange.adoption import adopt
 from exchange.errors import TaskNotFound
 from exchange.queue import TaskQueue
 from exchange.registry import Registry
@@ -27,7 +26,7 @@ def restore_records(queue: TaskQueue, registry: Registry, base: Base, keep: int)
     since = registry.shelf.manifest(base.version).created_at
     for place, task in enumerate(tasks):
         # Some microseconds apart, so that they are listed in the order they were learned in.
-        adopt(queue, task, since + place / 1e5, base.state.taught[task], images_of(base.state, task))
+        queue.adopt(task, since + place / 1e5, base.state.taught[task], images_of(base.state, task))
     log.info("records of tasks made anew", tasks=len(tasks), version=base.version)
 
 

@@ -11,7 +11,6 @@ from tests.service.support import wait_for
 from tests.trainer.bench import Bench, carry_out, learn, order
 from tests.trainer.conftest import stripes
 from trainer.learning.task import Task
-from trainer.store import restored
 from trainer.store.restored import restore_records
 
 
@@ -55,8 +54,8 @@ def test_records_half_restored_are_completed_and_none_is_made_twice(
     with bench.term() as term:
         base = term.knowledge.base
         with monkeypatch.context() as patch:
-            adopt = restored.adopt
-            patch.setattr(restored, "adopt", once)
+            adopt = bench.queue.adopt
+            patch.setattr(bench.queue, "adopt", once)
             with pytest.raises(ExchangeUnavailable):
                 restore_records(bench.queue, bench.registry, base, 10)
         assert [task.id for task in bench.queue.newest()] == [one]
