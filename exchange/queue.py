@@ -83,7 +83,7 @@ class TaskQueue(TaskReader):
         self.blobs.require(sample.blob for sample in samples)
         listing = self.blobs.put(samples_to_json(tuple(samples)))
         labels = [sample.label for sample in samples]
-        told = digest or request_digest(name, listing)
+        told = digest or request_digest(name, samples)
         return self._accept(name, labels, idempotency_key, told, images=len(samples), samples=listing)
 
     def order(self, change: LabelChange, idempotency_key: str | None = None) -> Submitted:

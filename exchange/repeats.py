@@ -8,8 +8,9 @@ from exchange.errors import IdempotencyMismatch
 from exchange.records import LabelChange, Made, Sample, change_to_json, samples_to_json
 
 
-def request_digest(name: str, listing: str) -> str:
-    """Tells requests apart. listing: the name of the blob that lists the samples."""
+def request_digest(name: str, samples: Sequence[Sample]) -> str:
+    """Tells requests apart. Nothing has to be stored for that."""
+    listing = name_of(samples_to_json(tuple(samples)))
     return hashlib.sha256(f"{name}\n{listing}".encode()).hexdigest()
 
 
@@ -18,15 +19,9 @@ def order_digest(change: LabelChange) -> str:
     return hashlib.sha256(b"order\n" + change_to_json(change)).hexdigest()
 
 
-def require_same(made: Made, name: str, samples: Sequence[Sample]) -> None:
-    """Raises `IdempotencyMismatch` unless a task was made of the same. Nothing has to be stored for that."""
-    if request_digest(name, name_of(samples_to_json(tuple(samples)))) != made.digest:
-        raise mismatch()
-
-
-def require_same_order(made: Made, change: LabelChange) -> None:
-    """Raises `IdempotencyMismatch` unless a task was made as the same order."""
-    if order_digest(change) != made.digest:
+def require_same(made: Made, digest: str) -> None:
+    """Raises `IdempotencyMismatch` unless a task was made by a request or order of this digest."""
+    if made.digest != digest:
         raise mismatch()
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
 from exchange.manifests import Manifest
 from exchange.records import LabelChange, TaskRecord
-from exchange.repeats import require_same_order
+from exchange.repeats import order_digest, require_same
 from service.api import examples
 from service.api.records import LabelList, TaskView
 from service.http.headers import IdempotencyKey, KnownAnswer
@@ -165,7 +165,7 @@ def order(services: Services, change: LabelChange, key: str | None) -> TaskRecor
     One that was given before with the same key is found, whatever became of the class since.
     """
     if key is not None and (made := services.queue.made_with(key)) is not None:
-        require_same_order(made, change)
+        require_same(made, order_digest(change))
         return made.task
     try:
         manifest = services.current_manifest()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from exchange.blobs import name_of
 from exchange.records import Sample, TaskRecord, TaskState
-from exchange.repeats import require_same
+from exchange.repeats import request_digest, require_same
 from service.services import Services
 from service.uploads.inspection import inspected, while_open
 from service.uploads.upload import Upload, cleaned, default_name
@@ -39,7 +39,7 @@ def made_before(services: Services, uploads: Sequence[Upload], name: str, key: s
     if made is None or made.task.state is TaskState.FAILED:
         return None
     names = [name_of(upload.read()) for upload in while_open(uploads, services.lifecycle)]
-    require_same(made, name, labelled(names, uploads))
+    require_same(made, request_digest(name, labelled(names, uploads)))
     return made.task
 
 
