@@ -22,7 +22,7 @@ from exchange.tasks import TaskReader
 from service.api.document import App
 from service.config import ServiceConfig
 from service.cpus import available_cpus
-from service.engine.engine import Engine
+from service.engine.batching import Engine
 from service.engine.loading import warm
 from service.engine.memory import AnswerMemory, SharedMemory
 from service.engine.pace import Pace

@@ -18,7 +18,7 @@ from exchange.records import TaskRecord
 from exchange.registry import Registry
 from exchange.tasks import TaskReader
 from service.config import ServiceConfig
-from service.engine.engine import Engine
+from service.engine.batching import Engine
 from service.engine.memory import SharedMemory
 from service.engine.snapshot import Served, Snapshot
 from service.engine.watcher import Watcher

@@ -11,7 +11,7 @@ from exchange.manifests import SERVING, Manifest
 from exchange.shelf import Shelf
 from model.checkpoint import Checkpoint
 from model.deliberation import LoopConfig
-from service.engine.engine import Engine
+from service.engine.batching import Engine
 from service.engine.snapshot import Snapshot
 from service.runtimes.base import Classifier, Runtime, fault_of, grey_images, passes_of
 

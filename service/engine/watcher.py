@@ -17,7 +17,7 @@ from exchange.errors import ExchangeUnavailable, VersionUnreadable, told_of
 from exchange.manifests import Canary
 from exchange.moves import Moves
 from exchange.registry import Registry
-from service.engine.engine import Engine
+from service.engine.batching import Engine
 from service.engine.loading import MISSING, Loader
 from service.engine.snapshot import CanarySnapshot, Served, Snapshot
 from service.metrics import Metrics

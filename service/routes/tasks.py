@@ -33,10 +33,10 @@ from service.http.query import only
 from service.http.receive import declared_bytes, media_type, spool_body
 from service.services import ExistingTask, Services, TaskId, TheServices, place
 from service.uploads.archive import TAR_TYPES, ZIP_TYPES, unpack
+from service.uploads.images import MAX_LABELS_BYTES, Upload, pair
 from service.uploads.inspection import MOST_LISTED
 from service.uploads.submit import submit
 from service.uploads.text import MAX_LABEL, SCHEMA, check_text
-from service.uploads.upload import MAX_LABELS_BYTES, Upload, pair
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 

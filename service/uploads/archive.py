@@ -20,9 +20,9 @@ from zlib import crc32
 
 from service.config import ServiceConfig
 from service.http.problems import Problem, refused
+from service.uploads.images import Upload
 from service.uploads.inspection import MOST_LISTED, short, unlearnable
 from service.uploads.layouts import LAYOUT, Member, labelled
-from service.uploads.upload import Upload
 
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 TAR_TYPES = ("application/x-tar",)

@@ -11,7 +11,7 @@ from service.config import MIB, ServiceConfig
 from service.http.lifecycle import DRAINING_S, Lifecycle
 from service.http.problems import FieldError, Problem, refused, shorten
 from service.uploads.decode import decode
-from service.uploads.upload import Upload
+from service.uploads.images import Upload
 
 MOST_NAME = 80
 """Characters of an image's name in errors; with its place before it, it is not cut once more."""

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from service.http.problems import Problem, refused
-from service.uploads.upload import Upload
+from service.uploads.images import Upload
 
 LAYOUT = "be laid out as label/image.jpg, or as name.jpg with its label in name.cls or name.json"
 IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")

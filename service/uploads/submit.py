@@ -8,8 +8,8 @@ from exchange.blobs import name_of
 from exchange.records import Sample, TaskRecord, TaskState
 from exchange.repeats import request_digest, require_same
 from service.services import Services
+from service.uploads.images import Upload, cleaned, default_name
 from service.uploads.inspection import inspected, while_open
-from service.uploads.upload import Upload, cleaned, default_name
 
 
 def submit(services: Services, uploads: Sequence[Upload], name: str, key: str | None) -> TaskRecord:

@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 from exchange.records import TaskRecord, TaskState
 from hippotune import calls
 from service.config import ServiceConfig
-from service.engine.engine import Engine
+from service.engine.batching import Engine
 from service.engine.pace import Pace
 from service.engine.snapshot import Served
 from service.metrics import Metrics

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from model.budget import Budget
-from service.engine.engine import Engine
+from service.engine.batching import Engine
 from service.engine.pace import KEEPS, Pace
 from service.engine.snapshot import Asked, Served, Snapshot
 from service.metrics import Metrics

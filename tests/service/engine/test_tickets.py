@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from model.budget import Budget
-from service.engine.engine import Engine
+from service.engine.batching import Engine
 from service.engine.pace import Pace
 from service.engine.snapshot import Asked, Served, Snapshot
 from service.metrics import Metrics

@@ -17,8 +17,8 @@ from service.config import ServiceConfig
 from service.http.lifecycle import Lifecycle
 from service.http.problems import Problem
 from service.uploads.decode import decode
+from service.uploads.images import Upload
 from service.uploads.inspection import inspected
-from service.uploads.upload import Upload
 from tests.service.support import (
     PX,
     WAIT_S,
@@ -237,7 +237,7 @@ def test_a_request_waits_for_no_image_of_a_task_that_is_not_being_decoded(
 
     monkeypatch.setattr("service.uploads.inspection.decode", slow)
     monkeypatch.setattr("service.answering.scoring.decode", slow)
-    monkeypatch.setattr("service.uploads.upload.check_together", noting)
+    monkeypatch.setattr("service.uploads.images.check_together", noting)
     large, engine = picture(size=(120, 120)), taught.services.engine
     assert len(large) > INLINE_BYTES
     with ThreadPoolExecutor() as pool:
