@@ -112,18 +112,23 @@ def compared(
     for label, each in answers:
         of_label[label].append(each)
     classes = [class_result(label, each) for label, each in of_label.items()]
-    told = [each.familiarity for _, each in answers if each.familiarity is not None]
     return Evaluation(
         images=len(answers),
         right=sum(each.label == label for label, each in answers) / len(answers),
         class_right=statistics.fmean(each.right for each in classes),
         score=mean_score(each for _, each in answers),
-        strange=sum(familiarity < STRANGE for familiarity in told) / len(told) if told else None,
+        strange=strange_share(each.familiarity for _, each in answers),
         versions=versions,
         untaught=tuple(sorted(of_label.keys() - known)),
         classes=tuple(sorted(classes, key=lambda each: (each.right, -each.images, each.label))),
         problems=problems,
     )
+
+
+def strange_share(familiarities: Iterable[float | None]) -> float | None:
+    """The share of those told that lie below `STRANGE`; None where none was."""
+    told = [familiarity for familiarity in familiarities if familiarity is not None]
+    return statistics.fmean(familiarity < STRANGE for familiarity in told) if told else None
 
 
 def as_kept(label: str) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hippotune.latency import Latency
 
-UNKNOWN = 0.01
-"""Familiarity below which an image is taken for one of no class known."""
 Matrix = Sequence[Sequence[float]]
 """Row i: accuracy, 0 to 1, on held-out images of tasks 0..i after task i, among all classes known by then."""
 
@@ -21,7 +19,7 @@ class Report:
     seconds_to_served, seconds_to_consolidated: for each task, from sending POST /tasks until an answer came
         from a version with its classes in the head, and from one that knows them for good.
     latency: by tmax.
-    unknown_before, unknown_after: share of held-out images taken for unknown, `UNKNOWN`, before their task was taught
+    unknown_before, unknown_after: share of held-out images taken for unknown, `STRANGE`, before their task was taught
         (of all tasks but the first) and after all were; None where no version could tell.
     failed_requests: classifications not answered 200 in the whole run, none of them tried again.
     """
@@ -49,12 +47,6 @@ class Report:
             "unknown_after": self.unknown_after,
             "failed_requests": self.failed_requests,
         }
-
-
-def taken_for_unknown(familiarities: Iterable[float | None]) -> float | None:
-    """The share of those told that lie below `UNKNOWN`; None where none was."""
-    told = [familiarity for familiarity in familiarities if familiarity is not None]
-    return sum(familiarity < UNKNOWN for familiarity in told) / len(told) if told else None
 
 
 def average_accuracy(matrix: Matrix) -> float:

@@ -12,8 +12,9 @@ from typing import Protocol
 from hippotune.calls import Ask
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask, Example
-from hippotune.demo.report import Report, taken_for_unknown
+from hippotune.demo.report import Report
 from hippotune.errors import HippoTuneError, Refused, TaskFailed
+from hippotune.evaluation import strange_share
 from hippotune.latency import latency
 from hippotune.records import LOST, Classification, Task
 
@@ -78,8 +79,8 @@ class Demo:
             seconds_to_served=[one.to_served for one in learned],
             seconds_to_consolidated=[one.to_consolidated for one in learned],
             latency=dict(zip(budgets, measured, strict=True)),
-            unknown_before=taken_for_unknown(answer.familiarity for answer in before if answer),
-            unknown_after=taken_for_unknown(answer.familiarity for answer in after if answer),
+            unknown_before=strange_share(answer.familiarity for answer in before if answer),
+            unknown_after=strange_share(answer.familiarity for answer in after if answer),
             failed_requests=len(self._failed) + sum(one.failed for one in measured),
         )
 

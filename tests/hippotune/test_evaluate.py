@@ -9,7 +9,7 @@ import pytest
 
 from hippotune.client import Client
 from hippotune.demo.data import DemoTask
-from hippotune.evaluation import as_kept, compared
+from hippotune.evaluation import as_kept, compared, strange_share
 from hippotune.output import Exit
 from hippotune.records import Budget, Classification, Prediction, Timings
 from service.uploads.text import check_text
@@ -40,6 +40,11 @@ def test_answers_are_counted_label_by_label() -> None:
     assert found.untaught == ("dog",)
     assert [each.label for each in found.classes] == ["dog", "ant", "bee"], "the worst first"
     assert dict(found.classes[1].taken_for) == {"bee": 2, "cow": 1}
+
+
+def test_what_is_strange_is_a_share_of_what_was_told() -> None:
+    assert strange_share([0.001, None, 0.5, 0.01, 0.0099]) == 0.5
+    assert strange_share([None]) is None
 
 
 @pytest.fixture

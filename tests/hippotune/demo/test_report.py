@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from hippotune.demo.data import DemoTask
-from hippotune.demo.report import Report, average_accuracy, forgetting, taken_for_unknown
+from hippotune.demo.report import Report, average_accuracy, forgetting
 from hippotune.demo.run import Learned
 from hippotune.demo.stage import Stage, show
 from hippotune.latency import Latency
@@ -26,11 +26,6 @@ def test_forgetting_counts_from_each_tasks_best() -> None:
 
 def test_one_task_cannot_be_forgotten() -> None:
     assert forgetting([[0.3]]) == 0
-
-
-def test_what_is_taken_for_unknown_is_a_share_of_what_was_told() -> None:
-    assert taken_for_unknown([0.001, None, 0.5, 0.01, 0.0099]) == 0.5
-    assert taken_for_unknown([None]) is None
 
 
 @pytest.fixture
