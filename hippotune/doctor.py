@@ -15,6 +15,7 @@ from statistics import median
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
+from hippotune import configs
 from hippotune.client import Client
 from hippotune.environment import slips
 from hippotune.errors import HippoTuneError, Refused
@@ -251,7 +252,9 @@ def speed(settings: Settings) -> Iterator[Finding]:
 
     try:
         began = time.perf_counter()
-        runtime = TorchRuntime.load(settings.spec(), settings.device, settings.threads or available_cpus())
+        runtime = TorchRuntime.load(
+            configs.backbone(settings), settings.device, settings.threads or available_cpus()
+        )
     except Exception as error:  # timm and torch raise what they like
         told = f"{settings.backbone}: {type(error).__name__}: {error}"
         yield Finding("backbone", Verdict.WRONG, told, "correct --backbone and --weights")
@@ -277,14 +280,14 @@ def chosen_runtime(settings: Settings, runtime: TorchRuntime) -> Finding:
     from service.runtimes.graphs import Graphs
     from service.runtimes.load import ADVICE, missing_packages
 
-    loop = settings.loop()
+    loop = configs.loop(settings)
     sample = sample_version(runtime.backbone, loop)
     told = f"torch answers one image in {milliseconds(runtime.prepare(sample), sample):.1f} ms"
     if runtime.device.type != "cpu":
         return Finding("runtime", Verdict.OK, f"torch, as the device is {runtime.device}; {told}")
     if lacking := missing_packages():
         return Finding("runtime", Verdict.NOTE, f"torch alone, {', '.join(lacking)} missing; {told}", ADVICE)
-    graphs = Graphs(settings.spec(), runtime.identity, settings.store / "cache")
+    graphs = Graphs(configs.backbone(settings), runtime.identity, settings.store / "cache")
     if not graphs.ready(loop):
         told = f"torch at first: {told}; the first version served exports onnx and measures it"
         return Finding("runtime", Verdict.OK, told)

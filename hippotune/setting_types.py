@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 Count = Annotated[int, Field(gt=0)] | None
+Natural = Annotated[int, Field(ge=0)] | None
 Share = Annotated[float, Field(ge=0, le=1)] | None
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None

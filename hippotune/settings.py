@@ -1,16 +1,14 @@
 """Every setting of every process, in one typed class.
 
 A setting `max_batch` is the environment variable HIPPOTUNE_MAX_BATCH and the flag `--max-batch`; the flag
-wins. REDIS_URL is read without the prefix too. The rooms never see this class: each gets its own frozen
-record, built here. A setting left unset takes its room's default, so that each default stands in one place.
+wins. REDIS_URL is read without the prefix too. A setting left unset takes its room's default, so that each default
+stands in one place: the rooms never see this class, but records of their own (`hippotune.configs`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,16 +17,7 @@ from typing_extensions import Doc
 from hippotune.calls import URL
 from hippotune.checks import server_address
 from hippotune.client import Client
-from hippotune.setting_types import Count, Part, Positive, Share, Weight, of_redis, split, who_am_i
-
-if TYPE_CHECKING:
-    from exchange.queue import QueueConfig
-    from model.deliberation import LoopConfig
-    from model.spec import BackboneSpec
-    from service.config import ServiceConfig
-    from trainer.config import TrainerConfig
-
-C = TypeVar("C")
+from hippotune.setting_types import Count, Natural, Part, Positive, Share, Weight, of_redis, split, who_am_i
 
 
 class Settings(BaseSettings):
@@ -145,9 +134,7 @@ class Settings(BaseSettings):
     model_name: Annotated[
         str | None, Part.SERVER, Doc("What /v2, the Open Inference Protocol, calls the model; no slash.")
     ] = None
-    feedback_answers: Annotated[
-        Annotated[int, Field(ge=0)] | None, Part.SERVER, Doc("Answers that POST /feedback can correct.")
-    ] = None
+    feedback_answers: Annotated[Natural, Part.SERVER, Doc("Answers that POST /feedback can correct.")] = None
     feedback_ttl_s: Annotated[Positive, Part.SERVER, Doc("Seconds for which it can.")] = None
     api_keys_file: Annotated[
         Path | None, Part.SERVER, Doc("File of API keys, made by `hippotune keys new`.")
@@ -192,7 +179,7 @@ class Settings(BaseSettings):
     slots: Annotated[Count, Part.TRAINER, Doc("Slots a task brings to each layer.")] = None
     value_scale: Annotated[Positive, Part.TRAINER, Doc("Spread of a new slot's values.")] = None
     settled: Annotated[
-        Annotated[int, Field(ge=0)] | None,
+        Natural,
         Part.TRAINER,
         Doc("Once so many classes are known, tasks train the head alone; see `outweigh`."),
     ] = None
@@ -200,23 +187,19 @@ class Settings(BaseSettings):
         Weight, Part.TRAINER, Doc("A task of so many times the images before it trains slots even so.")
     ] = None
     least_images: Annotated[
-        Annotated[int, Field(ge=0)] | None,
+        Natural,
         Part.TRAINER,
         Doc("Images for which a task's slots are trained."),
     ] = None
-    epochs: Annotated[
-        Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Passes over a task; 0 trains the head alone.")
-    ] = None
-    least_steps: Annotated[
-        Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Training steps a small task gets at least.")
-    ] = None
+    epochs: Annotated[Natural, Part.TRAINER, Doc("Passes over a task; 0 trains the head alone.")] = None
+    least_steps: Annotated[Natural, Part.TRAINER, Doc("Training steps a small task gets at least.")] = None
     enough: Annotated[
         Share,
         Part.TRAINER,
         Doc("Training stops after those steps once this share of the images is answered rightly."),
     ] = None
     few_classes: Annotated[
-        Annotated[int, Field(ge=0)] | None,
+        Natural,
         Part.TRAINER,
         Doc("A task of fewer classes trains slots by telling its images apart too; 0: none does."),
     ] = None
@@ -248,7 +231,7 @@ class Settings(BaseSettings):
         ),
     ] = None
     sketch: Annotated[
-        Annotated[int, Field(ge=0)] | None,
+        Natural,
         Part.TRAINER,
         Doc(
             "Numbers kept of each class and channel to tell how its images spread; 0 takes all to spread "
@@ -256,9 +239,7 @@ class Settings(BaseSettings):
         ),
     ] = None
     drift_ridge: Annotated[Positive, Part.TRAINER, Doc("Pull of the drift map towards the identity.")] = None
-    seed: Annotated[Annotated[int, Field(ge=0)] | None, Part.TRAINER, Doc("Seed of where slots start.")] = (
-        None
-    )
+    seed: Annotated[Natural, Part.TRAINER, Doc("Seed of where slots start.")] = None
 
     validation_share: Annotated[
         Share, Part.TRAINER, Doc("Share of each class held out to measure forgetting; 0 holds out none.")
@@ -284,63 +265,7 @@ class Settings(BaseSettings):
             f"HIPPOTUNE_{name.upper()}": texts.get(name, str(value)) for name, value in self.given.items()
         }
 
-    def _named(self, prefix: str) -> dict[str, Any]:
-        """The settings given whose names start so, without it."""
-        return {n.removeprefix(prefix): value for n, value in self.given.items() if n.startswith(prefix)}
-
     def client(self, retries: int | None = None) -> Client:
         """A client of the server named. retries: instead of those set."""
         tries = self.retries if retries is None else retries
         return Client(self.url, api_key=self.api_key, timeout=self.timeout_s, retries=tries)
-
-    def spec(self) -> BackboneSpec:
-        """Which backbone to load. Raises ValueError where there is no such file of weights."""
-        from model.spec import BackboneSpec
-
-        if self.weights is not None and not self.weights.is_file():
-            raise ValueError(f"weights is {self.weights}; there is no such file")
-        return BackboneSpec(self.backbone, self.weights, self.px)
-
-    def queue(self) -> QueueConfig:
-        """Names and bounds of the task queue."""
-        from exchange.queue import QueueConfig
-
-        return _fill(QueueConfig, self._named("queue_"))
-
-    def loop(self) -> LoopConfig:
-        """What slots are trained in."""
-        from model.deliberation import LoopConfig
-
-        return _fill(LoopConfig, self.given)
-
-    def service(self, redis_url: str) -> ServiceConfig:
-        """What a server is told. Raises ValueError when two settings contradict each other."""
-        from service.config import ServiceConfig
-
-        ours = {"redis_url": redis_url, "backbone": self.spec(), "queue": self.queue()}
-        return _fill(ServiceConfig, {**self.given, **ours})
-
-    def trainer(self, redis_url: str) -> TrainerConfig:
-        """What a trainer is told. Raises ValueError when two settings contradict each other."""
-        from model.device import pick_device
-        from service.cpus import available_cpus
-        from trainer.config import TrainerConfig
-        from trainer.learning.config import LearnerConfig, ValidationConfig
-
-        ours = {
-            "redis_url": redis_url,
-            "backbone": self.spec(),
-            "queue": self.queue(),
-            "loop": self.loop(),
-            "device": str(pick_device(self.device)),
-            "threads": self.threads or available_cpus(),
-            "learner": _fill(LearnerConfig, self.given),
-            "validation": _fill(ValidationConfig, self._named("validation_")),
-        }
-        return _fill(TrainerConfig, {**self.given, **ours})
-
-
-def _fill(config: type[C], values: Mapping[str, Any]) -> C:
-    """A room's record from the values that bear its fields' names."""
-    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]  # every config is one
-    return config(**{name: value for name, value in values.items() if name in names})

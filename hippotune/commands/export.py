@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from exchange.manifests import SERVING
-from hippotune import logs
+from hippotune import configs, logs
 from hippotune.flags import Json, with_settings
 from hippotune.output import print_json
 from hippotune.setting_types import Part
@@ -67,7 +67,7 @@ def _registry(settings: Settings) -> Registry:
     from exchange.registry import Registry
 
     url = settings.redis_url or EmbeddedRedis(settings.store / "redis").url
-    return Registry(connect(url), settings.store / "versions", settings.queue().prefix)
+    return Registry(connect(url), settings.store / "versions", configs.queue(settings).prefix)
 
 
 def _served(registry: Registry) -> int:
@@ -96,7 +96,7 @@ def _export(
     from model.standalone import export_version
 
     checkpoint = Checkpoint.load(registry.shelf.path(number, SERVING))
-    backbone = load_backbone(settings.spec())
+    backbone = load_backbone(configs.backbone(settings))
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name

@@ -18,7 +18,7 @@ import typer
 
 from exchange.children import UNWORKABLE
 from exchange.shelf import Shelf
-from hippotune import logs
+from hippotune import configs, logs
 from hippotune.environment import slips
 from hippotune.errors import unnumbered
 from hippotune.flags import Json, with_settings
@@ -50,7 +50,7 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
         door = running.enter_context(_listen(settings))
         redis_url = settings.redis_url or running.enter_context(_private_redis(settings))
         settings = _sharing_cores(settings)
-        config = settings.service(redis_url)
+        config = configs.service(settings, redis_url)
         environment = os.environ | settings.environment() | {"HIPPOTUNE_REDIS_URL": redis_url}
         trainer = Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment, ask_to_stop)
         start_trainer = partial(running.enter_context, trainer)
@@ -73,7 +73,7 @@ def serve(settings: Settings, as_json: Json = False) -> None:
     _tell_slips()
     redis_url = _shared_redis(settings)
     with until_asked_to_stop(), _listen(settings) as door:
-        config = settings.service(redis_url)
+        config = configs.service(settings, redis_url)
         from hippotune.serving import serve as run_server
 
         run_server(config, settings.unready_s, door, as_json)
@@ -98,7 +98,7 @@ def train(
     from trainer.worker import Worker
 
     try:
-        worker = Worker.open(settings.trainer(redis_url))
+        worker = Worker.open(configs.trainer(settings, redis_url))
     except (ValueError, FileNotFoundError) as error:
         if not with_stdin:
             raise

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from exchange.queue import QueueConfig
+from hippotune import configs
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
 from model.deliberation import LoopConfig
@@ -50,9 +51,9 @@ def test_every_field_of_a_part_is_a_setting_under_its_name(prefix: str, record: 
 
 
 def test_what_is_not_said_is_the_rooms_own_default() -> None:
-    assert Settings().service("redis://x") == ServiceConfig("redis://x", Path("store"))
-    assert Settings().queue() == QueueConfig()
-    trainer = Settings(consumer="one").trainer("redis://x")
+    assert configs.service(Settings(), "redis://x") == ServiceConfig("redis://x", Path("store"))
+    assert configs.queue(Settings()) == QueueConfig()
+    trainer = configs.trainer(Settings(consumer="one"), "redis://x")
     assert (trainer.learner, trainer.loop, trainer.consumer) == (LearnerConfig(), LoopConfig(), "one")
 
 
@@ -68,10 +69,10 @@ def test_what_is_said_arrives() -> None:
         backbone="vit",
         weights=weights,
     )
-    trainer, service = settings.trainer("redis://x"), settings.service("redis://x")
+    trainer, service = configs.trainer(settings, "redis://x"), configs.service(settings, "redis://x")
     assert (trainer.learner.lr, trainer.loop.tmax, trainer.loop.layers) == (0.5, 2, (1, 3))
     assert (service.queue.capacity, service.queue_images) == (5, 64)
-    assert service.backbone == trainer.backbone == settings.spec()
+    assert service.backbone == trainer.backbone == configs.backbone(settings)
     assert (service.backbone.name, service.backbone.weights, service.backbone.px) == ("vit", weights, 64)
 
 
