@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -58,34 +59,32 @@ OF_STORE = (StoreUnavailable, VersionUnreadable, BlobMissing, BlobCorrupt, BlobU
 def install_handlers(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error of `app` with a problem document and count the rejections."""
 
-    async def on_problem(request: Request, error: Exception) -> Response:
-        return answer(metrics, cast(Problem, error), request.scope)
+    def install(kind: type[Exception], problem_of: Callable[[Request, Any], Problem]) -> None:
+        async def handle(request: Request, error: Exception) -> Response:
+            return answer(metrics, problem_of(request, error), request.scope)
 
-    async def on_http(request: Request, error: Exception) -> Response:
-        return answer(metrics, unrouted(request, cast(HTTPException, error)), request.scope)
+        app.add_exception_handler(kind, handle)
 
-    async def on_validation(request: Request, error: Exception) -> Response:
-        return answer(metrics, invalid(cast(RequestValidationError, error)), request.scope)
-
-    async def on_exchange(request: Request, error: Exception) -> Response:
-        status = EXCHANGE_STATUS.get(type(error), 500)  # type: ignore[arg-type]
-        kind = DiskProblem if isinstance(error, OF_STORE) else Problem
-        return answer(metrics, kind(status, told_of(error)), request.scope)
-
-    async def on_gone(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
-        request.scope[REFUSED] = "the client left"
-        return Response(status_code=CLIENT_GONE)
-
-    async def on_unexpected(request: Request, error: Exception) -> Response:
-        reason = f"unexpected {type(error).__name__}; the server's log has the rest"
-        return answer(metrics, Problem(500, reason), request.scope)
-
-    app.add_exception_handler(Problem, on_problem)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(ExchangeError, on_exchange)
+    install(Problem, lambda _, problem: problem)
+    install(HTTPException, unrouted)
+    install(RequestValidationError, lambda _, error: invalid(error))
+    install(ExchangeError, lambda _, error: of_exchange(error))
+    install(Exception, lambda _, error: unexpected(error))
     app.add_exception_handler(ClientDisconnect, on_gone)
-    app.add_exception_handler(Exception, on_unexpected)
+
+
+async def on_gone(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads this answer
+    request.scope[REFUSED] = "the client left"
+    return Response(status_code=CLIENT_GONE)
+
+
+def of_exchange(error: ExchangeError) -> Problem:
+    kind = DiskProblem if isinstance(error, OF_STORE) else Problem
+    return kind(EXCHANGE_STATUS.get(type(error), 500), told_of(error))
+
+
+def unexpected(error: Exception) -> Problem:
+    return Problem(500, f"unexpected {type(error).__name__}; the server's log has the rest")
 
 
 def unrouted(request: Request, error: HTTPException) -> Problem:
