@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from math import inf
+from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.http.problems import Problem, refused, unfit
-from service.http.receive import IN_MEMORY_BYTES, Hold, buffering, stream_body
+from service.http.receive import BINARY, IN_MEMORY_BYTES, Hold, buffering, stream_body
 
 FILES = ("files", "file")
 """What a form calls its images; the first is documented, the other is what many forms say of one."""
+
+
+def form_of_files(**others: object) -> dict[str, Any]:
+    """What the API document says of a form that `file_parts` takes. others: schemas of its other fields, by name."""
+    files = {"type": "array", "minItems": 1, "items": BINARY["schema"]}
+    properties = {FILES[0]: files, **others}
+    schema = {"type": "object", "required": list(properties), "properties": properties}
+    return {"multipart/form-data": {"schema": schema}}
 
 
 class WholeForm(MultiPartParser):

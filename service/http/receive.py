@@ -31,6 +31,10 @@ STRAY = (b"", b"{}", b"null")
 """Bodies that say nothing, as some clients send them with every POST."""
 
 
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+"""What the API document says of a body that is a file."""
+
+
 class Bodies:
     """The bytes of all bodies in memory, at most `most`. From the event loop only."""
 

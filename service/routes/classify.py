@@ -13,11 +13,11 @@ from service.answering.classify_query import ClassifyQuery
 from service.answering.scoring import bucket_for, decode_all, known_labels, observe, score
 from service.api import examples
 from service.engine.tickets import Ticket
-from service.http.forms import file_parts, read_form
+from service.http.forms import file_parts, form_of_files, read_form
 from service.http.middleware import BEGAN
 from service.http.problems import documented, refused
 from service.http.query import parameters
-from service.http.receive import Hold, media_type, read_body
+from service.http.receive import BINARY, Hold, media_type, read_body
 from service.services import Services, get_services
 from service.uploads.decode import MEDIA_TYPES
 from service.uploads.inspection import field_of
@@ -38,22 +38,7 @@ BODY = {
     "requestBody": {
         "required": True,
         "description": "One image as the raw body (the fast path), or one or many as multipart `files`.",
-        "content": {
-            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {
-                        "files": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "string", "format": "binary"},
-                        }
-                    },
-                }
-            },
-        },
+        "content": {**dict.fromkeys(MEDIA_TYPES, BINARY), **form_of_files()},
     }
 }
 

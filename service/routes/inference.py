@@ -26,7 +26,7 @@ from service.engine.snapshot import NEVER_CANARY
 from service.engine.tickets import Ticket
 from service.http.middleware import BEGAN
 from service.http.problems import Problem, documented, refused, shorten
-from service.http.receive import read_body
+from service.http.receive import BINARY, read_body
 from service.services import Services, TheServices, get_services
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=documented(404, 422, 503))
@@ -152,7 +152,7 @@ INFER: dict[str, Any] = {
             "description": "Tensors, as JSON or, where the request asks for it, with their bytes behind it.",
             "content": {
                 "application/json": {"schema": {"type": "object"}, "example": TENSORS},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                "application/octet-stream": BINARY,
             },
         },
     },
@@ -167,7 +167,7 @@ INFER: dict[str, Any] = {
                         "parameters": {"tmax": 2},
                     },
                 },
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                "application/octet-stream": BINARY,
             },
         }
     },

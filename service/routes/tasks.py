@@ -26,11 +26,11 @@ from exchange.records import TaskRecord, TaskState
 from service.api import examples
 from service.api.records import MOST_TASKS, TaskList, TaskView
 from service.config import MIB
-from service.http.forms import file_parts, read_form
+from service.http.forms import file_parts, form_of_files, read_form
 from service.http.headers import IdempotencyKey
 from service.http.problems import RETRY_AFTER_S, Problem, documented, refused
 from service.http.query import only
-from service.http.receive import declared_bytes, media_type, spool_body
+from service.http.receive import BINARY, declared_bytes, media_type, spool_body
 from service.services import ExistingTask, Services, TaskId, TheServices, place
 from service.uploads.archive import TAR_TYPES, ZIP_TYPES, unpack
 from service.uploads.images import MAX_LABELS_BYTES, Upload, pair
@@ -43,7 +43,6 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 LOOKED_THROUGH = 16 * MIB
 """Bytes of a task's images in a second, at a guess."""
 ALLOWED = "multipart/form-data, application/zip or application/x-tar"
-ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 BODY = {
     "requestBody": {
         "required": True,
@@ -54,22 +53,9 @@ BODY = {
         f"{MAX_LABELS_BYTES:,} bytes. A task is taken whole or not at all; `errors` lists all of its images that "
         f"cannot be learned, or the first {MOST_LISTED}.",
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files", "labels"],
-                    "properties": {
-                        "files": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "string", "format": "binary"},
-                        },
-                        "labels": {"type": "array", "minItems": 1, "items": {"type": "string", **SCHEMA}},
-                    },
-                }
-            },
-            "application/zip": ARCHIVE,
-            "application/x-tar": ARCHIVE,
+            **form_of_files(labels={"type": "array", "minItems": 1, "items": {"type": "string", **SCHEMA}}),
+            "application/zip": BINARY,
+            "application/x-tar": BINARY,
         },
     }
 }
