@@ -6,6 +6,7 @@ A version becomes visible in one step, the move of the pointer. Its files and it
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,14 +236,9 @@ class Registry:
         stamp, known = self.shelf.stamp(version), self._listed.get(version)
         if known is not None and stamp is not None and stamp == known[0]:
             return known
-        manifest = self._readable(version)
-        return None if manifest is None else (stamp, manifest)
-
-    def _readable(self, version: int) -> Manifest | None:
-        try:
-            return self._sound(version)
-        except VersionUnreadable:
-            return None
+        with suppress(VersionNotFound, VersionCorrupt, VersionUnreadable):
+            return stamp, self.shelf.manifest(version)
+        return None
 
     def _sound(self, version: int) -> Manifest | None:
         """None for one that is gone or damaged. Raises `VersionUnreadable`."""

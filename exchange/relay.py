@@ -36,10 +36,7 @@ class Relay:
             # Names come from clients, who may make them up: those must cost neither time nor a key.
             if not self.redis.exists(self.keys.presence(peer)):
                 return None
-            with self.redis.pipeline(transaction=True) as pipe:
-                pipe.rpush(waiting, f"{token} {question}")
-                pipe.pexpire(waiting, _KEPT_MS)
-                pipe.execute()
+            self._push(waiting, f"{token} {question}")
             answer = self._pop(reply, patience_s)
         if answer is None:
             raise PeerSilent(f"the process {peer!r}, which would know, does not answer now")
@@ -55,16 +52,18 @@ class Relay:
             if asked is None:
                 return
             token, _, question = asked.decode().partition(" ")
-            reply = self.keys.relay(f"{me}:{token}")
-            with self.redis.pipeline(transaction=True) as pipe:
-                pipe.rpush(reply, tell(question))
-                pipe.pexpire(reply, _KEPT_MS)
-                pipe.execute()
+            self._push(self.keys.relay(f"{me}:{token}"), tell(question))
 
     def leave(self, me: str) -> None:
         """Nobody waits for the answers of `me` any more. In the thread that answered, when it will no more."""
         with reaching_redis():
             self.redis.delete(self.keys.presence(me))
+
+    def _push(self, key: str, message: str | bytes) -> None:
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.rpush(key, message)
+            pipe.pexpire(key, _KEPT_MS)
+            pipe.execute()
 
     def _pop(self, key: str, patience_s: float) -> bytes | None:
         deadline = time.monotonic() + patience_s

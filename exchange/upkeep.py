@@ -20,8 +20,7 @@ def prune_tasks(queue: TaskQueue, keep: int) -> int:
     """Forgets the records of ended tasks beyond the newest `keep` tasks; returns how many."""
     with reaching_redis():
         old: Any = queue.redis.zrange(queue.keys.tasks, 0, -(keep + 1))
-    dropped = [queue.run(DROP, task_id.decode()) for task_id in old]
-    return sum(dropped)
+    return sum(queue.run(DROP, task_id.decode()) for task_id in old)
 
 
 def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
@@ -66,8 +65,7 @@ def drop_idle_consumers(queue: TaskQueue, idle_s: float = 86_400.0) -> int:
         except ResponseError:  # no stream, no group, no consumers
             return 0
     names = [c["name"].decode() for c in consumers if c["pending"] == 0 and c["idle"] > idle_s * 1000]
-    dropped = [queue.run(RETIRE_CONSUMER, "", consumer=name) for name in names]
-    return sum(dropped)
+    return sum(queue.run(RETIRE_CONSUMER, "", consumer=name) for name in names)
 
 
 def _blobs_of(queue: TaskQueue, listing: str) -> set[str]:

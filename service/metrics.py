@@ -168,16 +168,11 @@ class Metrics:
             self.version_info.clear()
             self.version_info.labels(str(version)).set(1)
             stay = {str(version), str(canary)}
-            by_version = (
-                self.version_images,
-                self.version_compute,
-                self.version_score,
-                self.version_familiarity,
-            )
-            for collector in by_version:
-                for sample in [sample for family in collector.collect() for sample in family.samples]:
-                    if sample.labels["version"] not in stay:
-                        collector.remove_by_labels({"version": sample.labels["version"]})
+            scores, familiarity = self.version_score, self.version_familiarity
+            for collector in (self.version_images, self.version_compute, scores, familiarity):
+                samples = (sample for family in collector.collect() for sample in family.samples)
+                for gone in {sample.labels["version"] for sample in samples} - stay:
+                    collector.remove_by_labels({"version": gone})
 
     def version_answered(
         self,

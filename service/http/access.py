@@ -59,8 +59,9 @@ class AccessLog:
         if not refused and not self._every:
             return
         quiet = not self._every and (status in FLOODS or scope["path"] in PROBES)
+        tell = log.debug if quiet else self._warning_or_info(scope.get(OF_DISK, False))
         client, reason = scope["client"], scope.get(REFUSED)
-        (log.debug if quiet else self._warning_or_info(scope.get(OF_DISK, False)))(
+        tell(
             "request refused" if refused else "request answered",
             method=scope["method"],
             path=shorten(scope["path"]),

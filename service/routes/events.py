@@ -58,9 +58,8 @@ async def follow(
     # A buffering proxy, nginx among them, would hold events back.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     if task.state.ended and not await to_thread.run_sync(services.queue_view.events, task.id, after):
-        return Response(
-            status_code=204, headers=headers
-        )  # an EventSource would connect again after any other end
+        # An EventSource would connect again after any other end.
+        return Response(status_code=204, headers=headers)
     return StreamingResponse(changes(task, services, after), media_type="text/event-stream", headers=headers)
 
 
