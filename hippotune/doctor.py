@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from tempfile import NamedTemporaryFile
@@ -26,19 +27,12 @@ if TYPE_CHECKING:
     from service.runtimes.base import Classifier
     from service.runtimes.torch import TorchRuntime
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "onnxruntime",
-    "onnxscript",
-    "fastapi",
-    "redis",
-    "datasets",
-    "pyarrow",
-)
-OPTIONAL = {"onnxruntime": "cpu", "onnxscript": "cpu", "datasets": "data", "pyarrow": "data"}
-"""Packages that an extra brings."""
+PACKAGES = ("torch", "torchvision", "timm", "fastapi", "redis")
+EXTRAS = {
+    "cpu": (("onnxruntime", "onnxscript"), "the onnx runtime and exports"),
+    "data": (("datasets", "pyarrow"), "Hugging Face sets and parquet"),
+}
+"""Packages that each extra brings, and what there is not without."""
 _KEY = "name a key with HIPPOTUNE_API_KEY"
 ADVICE = {401: _KEY, 403: _KEY, 503: "bring back what is away; the server goes on by itself"}
 """On a server that refuses, by its status."""
@@ -67,11 +61,12 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every finding, as soon as it is made; the last ones take a few seconds."""
-    yield python()
+    system = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Finding("python", Verdict.OK, system)
     yield from variables()
     yield from packages()
     yield cpus(settings)
-    yield device(settings)
+    yield guarded("device", lambda: device(settings))
     yield store(settings.store)
     yield guarded("redis", lambda: redis(settings))
     yield guarded("server", lambda: server(settings))
@@ -86,11 +81,6 @@ def guarded(name: str, look: Callable[[], Finding]) -> Finding:
         return Finding(name, Verdict.WRONG, f"{type(error).__name__}: {error}")
 
 
-def python() -> Finding:
-    system = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Finding("python", Verdict.OK, system)
-
-
 def variables() -> Iterator[Finding]:
     """Those that look like settings and are none."""
     for slip in slips(os.environ):
@@ -99,19 +89,18 @@ def variables() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     installed: dict[str, str] = {}
-    for name in PACKAGES:
+    extra_names = chain.from_iterable(names for names, _ in EXTRAS.values())
+    for name in (*PACKAGES, *extra_names):
         try:
             installed[name] = version(name)
         except PackageNotFoundError:
             continue
     yield Finding("packages", Verdict.OK, ", ".join(f"{name} {found}" for name, found in installed.items()))
-    for extra in ("cpu", "data"):
-        missing = [name for name, needed in OPTIONAL.items() if needed == extra and name not in installed]
-        if missing:
-            lost = "the onnx runtime and exports" if extra == "cpu" else "Hugging Face sets and parquet"
+    for extra, (names, lost) in EXTRAS.items():
+        if missing := [name for name in names if name not in installed]:
             told = f"{', '.join(missing)} not installed: without, there is no {lost}"
             yield Finding("extras", Verdict.NOTE, told, f"pip install -e '.[{extra}]' in the checkout")
-    yield guarded("torchvision", torchvision)
+    yield torchvision()
 
 
 def torchvision() -> Finding:
@@ -248,9 +237,10 @@ def speed(settings: Settings) -> Iterator[Finding]:
     from exchange.manifests import BackboneRecord
     from exchange.shelf import Shelf
     from service.cpus import available_cpus
-    from service.runtimes.torch import TorchRuntime
 
     try:
+        from service.runtimes.torch import TorchRuntime
+
         began = time.perf_counter()
         runtime = TorchRuntime.load(
             configs.backbone(settings), settings.device, settings.threads or available_cpus()

@@ -134,6 +134,16 @@ def test_the_device_told_is_the_one_that_was_named(tmp_path: Path, monkeypatch: 
         assert f"device is {absent!r}, which cannot be used here" in finding.found
 
 
+def test_a_torch_that_cannot_be_imported_is_told_like_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("torch", "service.runtimes.torch"):
+        monkeypatch.setitem(sys.modules, module, None)
+    found = list(doctor.examine(Settings(store=tmp_path, url="http://127.0.0.1:9")))
+    wrong = {finding.name for finding in found if finding.verdict == Verdict.WRONG}
+    assert {"device", "backbone"} <= wrong
+
+
 def test_what_answers_and_is_no_server_of_ours_is_not_offered_a_key() -> None:
     with stub(b"<html>\n</html>", status=404) as url:
         found = doctor.server(Settings(url=url))
