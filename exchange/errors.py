@@ -57,15 +57,19 @@ class LeaseLost(ExchangeError):
     """Another worker has taken over: whoever gets this must drop its work and publish nothing."""
 
 
-class VersionNotFound(ExchangeError):
+class VersionError(ExchangeError):
+    """Base of what keeps anybody from telling what a version is."""
+
+
+class VersionNotFound(VersionError):
     """No published version has this number, or it has no file in this role."""
 
 
-class VersionCorrupt(ExchangeError):
+class VersionCorrupt(VersionError):
     """A manifest cannot be read, or a file differs from what its manifest promises."""
 
 
-class VersionUnreadable(ExchangeError):
+class VersionUnreadable(VersionError):
     """The disk does not give a file of a version, or not yet. Unlike damage, this may pass by itself."""
 
 

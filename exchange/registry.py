@@ -19,6 +19,7 @@ from exchange.errors import (
     NotCanary,
     PointerMoved,
     VersionCorrupt,
+    VersionError,
     VersionNotFound,
     VersionUnreadable,
 )
@@ -71,7 +72,7 @@ class Registry:
     def manifest(self, version: int) -> Manifest:
         """What one version is, for who may ask before there is any: a store that is new is not one that is away.
 
-        Raises `VersionNotFound`, `VersionCorrupt` and `VersionUnreadable`.
+        Raises `VersionError`.
         """
         try:
             return self.shelf.manifest(version)
@@ -83,7 +84,7 @@ class Registry:
     def activate(self, version: int) -> Manifest:
         """Points to a published version, older or newer; one that was a canary is none any more.
 
-        Raises `VersionNotFound`, `VersionCorrupt` and `VersionUnreadable`.
+        Raises `VersionError`.
         """
         manifest = self.manifest(version)
         if self._run(lua.ACTIVATE, version) == [b"unknown"]:
@@ -94,8 +95,7 @@ class Registry:
         """Makes a published version the canary for `share` of the requests, 0 to 1; 0 ends that. There is one at most.
 
         Raises `VersionNotFound`, `NotCanary` for the version served and where another one is to end, `ValueError` for
-        another share, and unless that is 0, which must be possible whatever became of its files, `VersionCorrupt` and
-        `VersionUnreadable`.
+        another share, and `VersionError` unless that is 0, which must be possible whatever became of its files.
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}: must lie in 0..1")
@@ -236,7 +236,7 @@ class Registry:
         stamp, known = self.shelf.stamp(version), self._listed.get(version)
         if known is not None and stamp is not None and stamp == known[0]:
             return known
-        with suppress(VersionNotFound, VersionCorrupt, VersionUnreadable):
+        with suppress(VersionError):
             return stamp, self.shelf.manifest(version)
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from exchange.errors import BackboneChanged, VersionCorrupt, VersionNotFound, VersionUnreadable
+from exchange.errors import BackboneChanged, VersionCorrupt, VersionError, VersionNotFound, VersionUnreadable
 from exchange.files import make_durable, make_folder, sha256_of, storing
 from exchange.manifests import BackboneRecord, FileRecord, Manifest
 
@@ -26,13 +26,13 @@ class Shelf:
         self.root = root
 
     def path(self, version: int, role: str) -> Path:
-        """Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
+        """Raises `VersionError`."""
         if role not in self.manifest(version).files:
             raise VersionNotFound(f"version {version} has no {role!r} file")
         return self._file(version, role)
 
     def manifest(self, version: int) -> Manifest:
-        """Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
+        """Raises `VersionError`."""
         try:
             manifest = Manifest.from_json(self._manifest(version).read_bytes())
         except FileNotFoundError:
@@ -70,7 +70,7 @@ class Shelf:
         """Raises `BackboneChanged` when versions lie here and none was learned on this one, `VersionUnreadable`."""
         learned: list[BackboneRecord] = []
         for version in sorted(self.numbers(), reverse=True):
-            with suppress(VersionNotFound, VersionCorrupt, VersionUnreadable):
+            with suppress(VersionError):
                 learned.append(self.manifest(version).backbone)
         if learned and backbone not in learned:
             raise BackboneChanged(f"what {self.root} holds was learned on {learned[0]}, not on {backbone}")
@@ -83,7 +83,7 @@ class Shelf:
         return None
 
     def verify(self, version: int, role: str) -> None:
-        """Compares a file with its manifest. Raises `VersionNotFound`, `VersionCorrupt`, `VersionUnreadable`."""
+        """Compares a file with its manifest. Raises `VersionError`."""
         path = self.path(version, role)
         promised = self.manifest(version).files[role]
         try:

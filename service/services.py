@@ -102,7 +102,7 @@ class Services:
     def current_manifest(self) -> Manifest | None:
         """What the version pointed to is and knows; of the disk only where it is not in memory. None before the first.
 
-        Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
+        Raises ExchangeUnavailable and VersionError.
         """
         version = self.registry.current()
         return None if version is None else self.manifest(version)
@@ -110,7 +110,7 @@ class Services:
     def manifest(self, version: int) -> Manifest:
         """What a version is and knows; of the disk only where it is not in memory.
 
-        Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
+        Raises ExchangeUnavailable and VersionError.
         """
         loaded = self.served.loaded(version)
         return self.registry_view.manifest(version) if loaded is None else loaded.manifest

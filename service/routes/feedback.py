@@ -11,7 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from exchange.errors import IdempotencyMismatch, VersionCorrupt, VersionNotFound, VersionUnreadable
+from exchange.errors import IdempotencyMismatch, VersionError
 from exchange.records import Sample, TaskRecord
 from service.api import examples
 from service.api.records import TaskView
@@ -105,7 +105,7 @@ def require_label_of_today(services: Services, id_: str, label: str, key: str) -
     Its class was renamed or forgotten meanwhile, and a correction would bring it back. Where that cannot be told, and
     for a correction that was made before, nothing is raised.
     """
-    with suppress(VersionNotFound, VersionCorrupt, VersionUnreadable):
+    with suppress(VersionError):
         today = services.current_manifest()
         if today is None or label in today.labels:
             return

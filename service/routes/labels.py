@@ -12,7 +12,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from exchange.errors import VersionCorrupt, VersionNotFound, VersionUnreadable
+from exchange.errors import VersionError
 from exchange.manifests import Manifest
 from exchange.records import LabelChange, TaskRecord
 from exchange.repeats import order_digest, require_same
@@ -169,7 +169,7 @@ def order(services: Services, change: LabelChange, key: str | None) -> TaskRecor
         return made.task
     try:
         manifest = services.current_manifest()
-    except (VersionNotFound, VersionCorrupt, VersionUnreadable) as error:
+    except VersionError as error:
         raise Problem(503, f"what the version served knows cannot be told: {error}") from error
     if manifest is None or change.label not in manifest.labels:
         raise refused("label", change.label, "be one that GET /labels lists", 404)
@@ -177,10 +177,7 @@ def order(services: Services, change: LabelChange, key: str | None) -> TaskRecor
 
 
 def listed(services: Services, version: int | None) -> Manifest | None:
-    """The version whose labels are asked for; None before the first.
-
-    Raises VersionNotFound, VersionCorrupt and VersionUnreadable.
-    """
+    """The version whose labels are asked for; None before the first. Raises VersionError."""
     number = services.registry_view.current() if version is None else version
     return None if number is None else services.manifest(number)
 

@@ -17,9 +17,7 @@ from exchange.errors import (
     BlobMissing,
     IdempotencyInFlight,
     TaskNotFound,
-    VersionCorrupt,
-    VersionNotFound,
-    VersionUnreadable,
+    VersionError,
 )
 from exchange.manifests import Manifest
 from exchange.records import TaskRecord, TaskState
@@ -213,7 +211,7 @@ def known_by(services: Services, id_: str, told: str) -> Manifest | None:
     """The version served, if it knows a task. Raises Problem where that cannot be told; `told` is what can be."""
     try:
         manifest = services.current_manifest()
-    except (VersionNotFound, VersionCorrupt, VersionUnreadable) as error:
+    except VersionError as error:
         raise Problem(
             503, f"{told}, but whether the version served knows it cannot be told: {error}"
         ) from error

@@ -89,7 +89,7 @@ async def activate(
 
 
 def look_up(services: Services, version: int) -> VersionView:
-    """Raises ExchangeUnavailable soon, VersionNotFound, VersionCorrupt and VersionUnreadable."""
+    """Raises ExchangeUnavailable soon, and VersionError."""
     return shown(services, services.registry_view, services.manifest(version))
 
 
@@ -100,7 +100,7 @@ def shown(services: Services, registry: Registry, manifest: Manifest) -> Version
 def point_to(services: Services, version: int, share: float | None) -> VersionView:
     """Move the pointer to a version that this server could serve, or let that answer a share of the requests.
 
-    Raises Problem, NotCanary, VersionNotFound, VersionCorrupt and VersionUnreadable.
+    Raises Problem, NotCanary and VersionError.
     """
     if share == 0:
         return end_canary(services, version)
@@ -116,8 +116,7 @@ def point_to(services: Services, version: int, share: float | None) -> VersionVi
 def end_canary(services: Services, version: int) -> VersionView:
     """Whatever became of its files: one that was loaded before answers without them.
 
-    Raises NotCanary, VersionNotFound, and once it has ended VersionCorrupt and VersionUnreadable, where nothing tells
-    of it.
+    Raises NotCanary, VersionNotFound, and once it has ended VersionError, where nothing tells of it.
     """
     loaded = services.served.loaded(version)
     services.registry.set_canary(version, 0)

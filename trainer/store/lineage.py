@@ -132,7 +132,7 @@ class Lineage:
     def fast_tasks(self, version: int | None) -> tuple[str, ...]:
         """The tasks that only the head of a version knows.
 
-        Raises VersionNotFound, VersionCorrupt and VersionUnreadable.
+        Raises VersionError.
         """
         return () if version is None else self.registry.shelf.manifest(version).fast
 

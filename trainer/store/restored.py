@@ -18,7 +18,7 @@ def restore_records(queue: TaskQueue, registry: Registry, base: Base, keep: int)
 
     That one comes last, so that whoever is killed on the way begins again. Names are lost, and so are metrics.
     Where as many records are kept as may be, its own was dropped for newer ones, be they all of corrections or orders.
-    Raises ExchangeUnavailable, VersionNotFound, VersionCorrupt and VersionUnreadable.
+    Raises ExchangeUnavailable and VersionError.
     """
     tasks = base.state.tasks[-keep:]
     if base.version is None or not tasks or has_record(queue, tasks[-1]) or queue.recorded() >= keep:
