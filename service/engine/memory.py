@@ -7,6 +7,7 @@ about another's answer asks that one; so nothing is written anywhere while image
 from __future__ import annotations
 
 import secrets
+import struct
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -24,8 +25,8 @@ from exchange.relay import Relay
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
-SPACE_BYTES = 64
-VERSION = "version"
+HEAD = struct.Struct("<64sq")
+"""Of an answer that another server is told: its space and its version; features follow."""
 ID_BYTES = 12
 DRAWN_BYTES = 341 * ID_BYTES
 """Random bytes asked of the system at once. Each time the interpreter goes to other threads meanwhile, and an answer
@@ -34,14 +35,11 @@ that is being written waits for it to come back."""
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """features: [F], a row of `Output.features`.  space: see `Checkpoint.space`.
-
-    version: that answered; None where another server is not asked for it.
-    """
+    """features: [F], a row of `Output.features`.  space: see `Checkpoint.space`.  version: that answered."""
 
     features: NDArray[np.float32]
     space: str
-    version: int | None = None
+    version: int
 
     @property
     def teaches(self) -> bool:
@@ -49,11 +47,12 @@ class Remembered:
         return not np.isnan(self.features).any()
 
     def to_bytes(self) -> bytes:
-        return self.space.encode() + self.features.astype("<f4").tobytes()
+        return HEAD.pack(self.space.encode(), self.version) + self.features.astype("<f4").tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        return cls(np.frombuffer(data[SPACE_BYTES:], dtype="<f4"), data[:SPACE_BYTES].decode())
+        space, version = HEAD.unpack_from(data)
+        return cls(np.frombuffer(data, dtype="<f4", offset=HEAD.size), space.decode(), version)
 
 
 class AnswerMemory:
@@ -68,7 +67,7 @@ class AnswerMemory:
         self._drawn = b""
         self._lock = threading.Lock()
 
-    def keep(self, features: NDArray[np.float32], space: str, version: int | None = None) -> str:
+    def keep(self, features: NDArray[np.float32], space: str, version: int) -> str:
         """Remember an answer; returns an id that nobody can guess."""
         now = monotonic()
         # A copy: a row of a batch would keep the whole batch.
@@ -126,15 +125,6 @@ class SharedMemory:
         told = self._relay.ask(owner, id_)
         return Remembered.from_bytes(told) if told else None
 
-    def version_of(self, id_: str) -> int | None:
-        """The version that gave an answer; None where nobody tells. Raises ExchangeUnavailable and PeerSilent."""
-        owner = id_.partition("-")[0]
-        if owner == self.own.owner:
-            found = self.own.find(id_)
-            return found.version if found else None
-        told = self._relay.ask(owner, f"{id_} {VERSION}")
-        return int(told) if told else None
-
     def _serve(self) -> None:
         """Answer the other servers, and forget in time, for as long as this one runs."""
         while not self._stop.is_set():
@@ -150,11 +140,6 @@ class SharedMemory:
         with suppress(ExchangeUnavailable):  # it forgets who does not come back
             self._relay.leave(self.own.owner)
 
-    def _tell(self, question: str) -> bytes:
-        """An answer's features and space, or its version where the question ends so, which older servers do not know:
-        they find no answer of that id."""
-        id_, _, fact = question.partition(" ")
+    def _tell(self, id_: str) -> bytes:
         found = self.own.find(id_)
-        if found is None or (fact and found.version is None):
-            return b""
-        return str(found.version).encode() if fact == VERSION else found.to_bytes()
+        return b"" if found is None else found.to_bytes()

@@ -89,7 +89,7 @@ def teach(services: Services, id_: str, label: str) -> TaskRecord:
     if not remembered.teaches:
         raise refused("id", id_, FULL)
     key, digest = f"feedback {id_}", hashlib.sha256(label.encode()).hexdigest()
-    require_label_of_today(services, id_, label, key)
+    require_label_of_today(services, remembered.version, label, key)
     services.queue.require_room(key)  # before anything is stored
     blob = services.blobs.put(remembered.features.astype("<f4").tobytes())
     sample = Sample(blob, label, remembered.space)
@@ -99,7 +99,7 @@ def teach(services: Services, id_: str, label: str) -> TaskRecord:
         raise Problem(409, f"answer {id_!r} was given another label before") from None
 
 
-def require_label_of_today(services: Services, id_: str, label: str, key: str) -> None:
+def require_label_of_today(services: Services, version: int, label: str, key: str) -> None:
     """Raise Problem 409 for a label that the version which answered knew, and the one served does not.
 
     Its class was renamed or forgotten meanwhile, and a correction would bring it back. Where that cannot be told, and
@@ -107,10 +107,9 @@ def require_label_of_today(services: Services, id_: str, label: str, key: str) -
     """
     with suppress(VersionError):
         today = services.current_manifest()
-        if today is None or label in today.labels:
+        if today is None or label in today.labels or version >= today.version:
             return
-        version = services.memory.version_of(id_)
-        if version is None or version >= today.version or services.queue.made_with(key):
+        if services.queue.made_with(key):
             return
         if label in services.manifest(version).labels:
             raise Problem(

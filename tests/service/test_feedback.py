@@ -194,17 +194,17 @@ def test_a_server_that_is_there_and_silent_is_asked_again_later(server: Running)
 def test_memory_is_bounded_in_number_and_in_time() -> None:
     batch = np.eye(4, dtype=np.float32)
     memory = AnswerMemory(capacity=2, ttl_s=60)
-    ids = [memory.keep(row, "a" * 64) for row in batch]
+    ids = [memory.keep(row, "a" * 64, 3) for row in batch]
     assert [memory.find(id_) is not None for id_ in ids] == [False, False, True, True]
     found = memory.find(ids[3])
     assert found is not None
     assert found.features.base is None  # not a view that keeps its whole batch
     again = Remembered.from_bytes(found.to_bytes())
-    assert again.space == "a" * 64
+    assert (again.space, again.version) == ("a" * 64, 3)
     np.testing.assert_array_equal(again.features, batch[3])
-    assert AnswerMemory(2, ttl_s=-1).keep(batch[0], "a") != memory.keep(batch[0], "a")
+    assert AnswerMemory(2, ttl_s=-1).keep(batch[0], "a", 3) != memory.keep(batch[0], "a", 3)
     brief = AnswerMemory(2, ttl_s=-1)
-    assert brief.find(brief.keep(batch[0], "a")) is None
+    assert brief.find(brief.keep(batch[0], "a", 3)) is None
 
 
 @pytest.mark.usefixtures("patient")
@@ -227,29 +227,9 @@ def test_a_label_that_was_renamed_since_the_answer_is_not_brought_back(config: S
         assert correct(server, ask(server, seed=3), "rosse").status_code == 202, "of an answer of today"
 
 
-@pytest.mark.usefixtures("patient")
-def test_a_server_that_does_not_tell_versions_is_trusted(redis: Redis) -> None:
-    own = AnswerMemory(capacity=2, ttl_s=60)
-    unnoted = own.keep(np.ones(4, dtype=np.float32), "a" * 64)
-    memory, asking = SharedMemory(own, Relay(redis)), SharedMemory(AnswerMemory(2, 60), Relay(redis))
-    memory.start()
-    try:
-        while not redis.exists(Relay(redis).keys.presence(own.owner)):
-            time.sleep(0.01)
-        noted = own.keep(np.ones(4, dtype=np.float32), "a" * 64, version=3)
-        assert (asking.version_of(noted), asking.version_of(unnoted)) == (3, None)
-        assert asking.version_of(f"{own.owner}-{'0' * 24}") is None
-        assert asking.version_of(f"0123abcd-{'0' * 24}") is None
-        found = asking.find(noted)
-        assert found is not None
-        assert len(found.features) == 4
-    finally:
-        memory.stop()
-
-
 def test_what_is_too_old_to_be_found_does_not_wait_for_another_answer_to_go(redis: Redis) -> None:
     own = AnswerMemory(capacity=2, ttl_s=2)
-    found = own.find(own.keep(np.ones(4, dtype=np.float32), "a" * 64))
+    found = own.find(own.keep(np.ones(4, dtype=np.float32), "a" * 64, 3))
     assert found is not None
     kept = ref(found.features)
     del found
@@ -263,7 +243,7 @@ def test_what_is_too_old_to_be_found_does_not_wait_for_another_answer_to_go(redi
 
 def test_a_question_that_makes_no_sense_ends_no_answering(redis: Redis) -> None:
     own, relay = AnswerMemory(capacity=2, ttl_s=60), Relay(redis)
-    id_ = own.keep(np.ones(4, dtype=np.float32), "a" * 64)
+    id_ = own.keep(np.ones(4, dtype=np.float32), "a" * 64, 3)
     redis.rpush(relay.keys.relay(own.owner), b"\xff")
     memory = SharedMemory(own, Relay(redis))
     memory.start()
