@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -107,7 +108,10 @@ class Graphs:
             told, telling = multiprocessing.Pipe(duplex=False)
             child = multiprocessing.get_context("spawn").Process(
                 target=export_or_tell,
-                args=(telling, self._spec, loop, self._missing(loop), self.int8, self._niceness, partial),
+                args=(
+                    telling,
+                    Export(self._spec, loop, self._missing(loop), partial, self.int8, self._niceness),
+                ),
                 name="export",
                 daemon=True,
             )
@@ -150,46 +154,40 @@ class Graphs:
         self._stop.set()
 
 
-def export_or_tell(
-    telling: Connection,
-    spec: BackboneSpec,
-    loop: LoopConfig,
-    missing: list[tuple[GraphKind, Path]],
-    int8: bool,
-    niceness: int,
-    partial: Path,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What the exporting process is to do. partial: a folder on the same disk for what is not whole yet."""
+
+    spec: BackboneSpec
+    loop: LoopConfig
+    missing: list[tuple[GraphKind, Path]]
+    partial: Path
+    int8: bool = False
+    niceness: int = 0
+
+
+def export_or_tell(telling: Connection, export: Export) -> None:
     """What the exporting process does: what the store refuses is told to the server, which has more to say of it than a
     traceback."""
     try:
-        export_missing(spec, loop, missing, int8, niceness, partial)
+        export_missing(export)
     except StoreUnavailable as error:
         telling.send(str(error))
 
 
-def export_missing(
-    spec: BackboneSpec,
-    loop: LoopConfig,
-    missing: list[tuple[GraphKind, Path]],
-    int8: bool,
-    niceness: int,
-    partial: Path,
-) -> None:
-    """Export graphs, in a process that does nothing else. Raises StoreUnavailable.
-
-    partial: a folder on the same disk for what is not whole yet.
-    """
+def export_missing(export: Export) -> None:
+    """Export graphs, in a process that does nothing else. Raises StoreUnavailable."""
     for sign in (signal.SIGINT, signal.SIGHUP):  # what a terminal sends is for the server, which ends us
         signal.signal(sign, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # as an exception, so that temporary files go
-    os.nice(niceness)
+    os.nice(export.niceness)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every constant that it leaves alone
     torch.set_num_threads(1)
-    backbone = load_backbone(spec)
-    for kind, path in missing:
-        written = partial / path.name
+    backbone, write = load_backbone(export.spec), export_in_int8 if export.int8 else export_graph
+    for kind, path in export.missing:
+        written = export.partial / path.name
         with storing(path.parent):
-            (export_in_int8 if int8 else export_graph)(backbone, loop, kind, written)
+            write(backbone, export.loop, kind, written)
             give_name(written, path)
 
 

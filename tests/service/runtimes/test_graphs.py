@@ -26,7 +26,7 @@ from model.export import FORMAT, GraphKind
 from model.spec import BackboneSpec
 from service.config import ServiceConfig
 from service.runtimes import graphs, load
-from service.runtimes.graphs import ExportFailed, Graphs, steep_nodes
+from service.runtimes.graphs import Export, ExportFailed, Graphs, steep_nodes
 from service.runtimes.torch import TorchRuntime
 from tests.service.support import wait_for
 
@@ -50,8 +50,8 @@ def test_the_exporting_process_leaves_to_the_server_what_a_terminal_sends(sign: 
     code = (
         "import os, signal; from pathlib import Path\n"
         "from model.spec import BackboneSpec; from model.deliberation import LoopConfig\n"
-        "from service.runtimes.graphs import export_missing\n"
-        "export_missing(BackboneSpec(), LoopConfig(), [], False, 0, Path())\n"
+        "from service.runtimes.graphs import Export, export_missing\n"
+        "export_missing(Export(BackboneSpec(), LoopConfig(), [], Path()))\n"
         f"os.kill(os.getpid(), signal.{sign})"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -67,7 +67,7 @@ def test_a_graph_gets_its_name_once_it_would_survive_a_power_cut(
     monkeypatch.setattr(graphs, "make_durable", lambda one: durable.append((one.name, path.exists())))
     monkeypatch.setattr(graphs, "export_graph", lambda *told: told[-1].write_bytes(b"a graph"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process has no server to leave them to
-    graphs.export_missing(backbone, LoopConfig(), [(GraphKind.EVEN, path)], False, 0, partial)
+    graphs.export_missing(Export(backbone, LoopConfig(), [(GraphKind.EVEN, path)], partial))
     assert durable == [("graph.onnx", False), (tmp_path.name, True)]
     assert (path.read_bytes(), *partial.iterdir()) == (b"a graph",)
 
@@ -80,7 +80,7 @@ def test_what_the_store_refuses_an_export_is_told_to_the_server(
     missing = [(GraphKind.EVEN, tmp_path / "cache" / "graph.onnx")]
     told, telling = multiprocessing.Pipe(duplex=False)
     with told, telling:
-        graphs.export_or_tell(telling, backbone, LoopConfig(), missing, False, 0, tmp_path / "no folder")
+        graphs.export_or_tell(telling, Export(backbone, LoopConfig(), missing, tmp_path / "no folder"))
         assert told.recv() == "cannot write to cache in the store: No such file or directory"
 
 
