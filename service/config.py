@@ -92,10 +92,6 @@ class ServiceConfig:
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:
             raise ValueError(f"runtime is {self.runtime!r}; it must be one of {', '.join(RUNTIMES)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; it must be at least 1")
-        if self.max_batch < 1:
-            raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
         if not 1 <= self.max_classify_files <= self.queue_images:
             raise ValueError(
                 f"max_classify_files is {self.max_classify_files}; "
@@ -106,17 +102,9 @@ class ServiceConfig:
                 f"max_held_bytes is {self.max_held_bytes}; "
                 f"it must be at least max_body_bytes, which is {self.max_body_bytes}"
             )
-        if not self.request_timeout_s > 0:
-            raise ValueError(f"request_timeout_s is {self.request_timeout_s}; it must be positive")
-        if not self.idle_s > 0:
-            raise ValueError(f"idle_s is {self.idle_s}; it must be positive")
-        if not self.max_task_check_s > 0:
-            raise ValueError(f"max_task_check_s is {self.max_task_check_s}; it must be positive")
         if self.insecure and (self.api_keys_file or self.api_keys):
             raise ValueError("insecure is set, and API keys are; only one of them can be meant")
         if "/" in self.model_name or self.model_name in ("", ".", ".."):  # which clients make another path of
             raise ValueError(
                 f"model_name is {self.model_name!r}; it must be one part of a path, without a slash"
             )
-        if self.max_pixels < 1:
-            raise ValueError(f"max_pixels is {self.max_pixels}; it must be at least 1")
