@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
@@ -29,7 +29,10 @@ MOST_TASKS = 1000
 """The server lists no more at once."""
 PAGE = 1000
 """Labels asked for at once."""
+JSON = {"Content-Type": "application/json"}
 
+FormFile = tuple[str, tuple[str, bytes, str]]
+"""A field of a form; its file's name, content and media type."""
 TaskSource = str | PathLike[str] | Iterable[tuple[Image, str]]
 """What a task is made of: a folder `label/image`, a zip or tar of one, or (image, label) pairs."""
 
@@ -64,10 +67,10 @@ class Call(Generic[T]):
     method: str
     path: str
     parse: Callable[[httpx.Response], T]
-    params: Mapping[str, str | list[str]] = field(default_factory=dict)
+    params: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Path | None = None
-    files: tuple[tuple[str, tuple[str, bytes, str]], ...] | None = None
+    files: tuple[FormFile, ...] | None = None
     data: Mapping[str, list[str]] | None = None
     looked_through: int = 0
 
@@ -115,14 +118,8 @@ class Call(Generic[T]):
 def classify(image: Image, ask: Ask) -> Call[Classification]:
     """One image as a raw body: the fast path."""
     body = image_bytes(image)
-    return Call(
-        "POST",
-        "/classify",
-        lambda answer: Classification.parse(answer.json()),
-        params=_params(ask),
-        headers={"Content-Type": media_type(body)},
-        body=body,
-    )
+    headers = {"Content-Type": media_type(body)}
+    return Call("POST", "/classify", _classification, _params(ask), headers, body)
 
 
 def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification]]:
@@ -137,7 +134,7 @@ def classify_many(images: Iterable[Image], ask: Ask) -> Call[list[Classification
 
     if isinstance(images, str | bytes | PathLike):  # the first two would be taken apart
         raise ValueError("images is a single one; it must be several, or go to `classify`")
-    files = _parts("files", images)
+    files = _files(images)
     if not files:
         raise ValueError("there is no image to classify")
     return Call("POST", "/classify", parse, params=_params(ask), files=files)
@@ -148,7 +145,7 @@ def submit_samples(samples: Iterable[tuple[Image, str]], name: str, key: str | N
     pairs = list(samples)
     if not pairs:
         raise ValueError("a task of no images teaches nothing")
-    files = _parts("files", (image for image, _ in pairs))
+    files = _files(image for image, _ in pairs)
     return Call(
         "POST",
         "/tasks",
@@ -165,16 +162,13 @@ def submit_archive(archive: Path, media: str, name: str, key: str | None) -> Cal
     """A zip or tar in ImageFolder layout, streamed from its file."""
     size = archive.stat().st_size
     headers = _idempotent(key) | {"Content-Type": media, "Content-Length": str(size)}
-    return Call(
-        "POST", "/tasks", _task, params={"name": name}, headers=headers, body=archive, looked_through=size
-    )
+    return Call("POST", "/tasks", _task, {"name": name}, headers, body=archive, looked_through=size)
 
 
 def feedback(answer: Classification | str, label: str) -> Call[Task]:
     """What an answered image, or the id of its answer, really showed. Naturally idempotent: the id is the key."""
-    id_ = answer if isinstance(answer, str) else answer.id
-    body = json.dumps({"id": id_, "label": label}).encode()
-    return Call("POST", "/feedback", _task, headers={"Content-Type": "application/json"}, body=body)
+    body = {"id": answer if isinstance(answer, str) else answer.id, "label": label}
+    return Call("POST", "/feedback", _task, headers=JSON, body=json.dumps(body).encode())
 
 
 def task(task: Task | str) -> Call[Task]:
@@ -209,15 +203,13 @@ def labels(contains: str, version: int | None, after: str) -> Call[tuple[int | N
         answer = response.json()
         return answer["version"], [Label.parse(each) for each in answer["labels"]]
 
-    params: dict[str, str | list[str]] = {"contains": contains, "after": after, "limit": str(PAGE)}
-    if version is not None:
-        params["version"] = str(version)
-    return Call("GET", "/labels", parse, params=params)
+    params = {"contains": contains, "after": after, "limit": str(PAGE)}
+    return Call("GET", "/labels", parse, params if version is None else params | {"version": str(version)})
 
 
 def rename_label(old: str, new: str, key: str | None) -> Call[Task]:
     """An order to call a class otherwise, or to merge it with the one that is called so."""
-    headers = _idempotent(key) | {"Content-Type": "application/json"}
+    headers = _idempotent(key) | JSON
     return Call("PATCH", _label_path(old), _task, headers=headers, body=json.dumps({"label": new}).encode())
 
 
@@ -228,7 +220,7 @@ def forget_label(label: str, key: str | None) -> Call[Task]:
 
 def version(number: int) -> Call[Version]:
     """One version."""
-    return Call("GET", f"/versions/{number}", lambda answer: Version.parse(answer.json()))
+    return Call("GET", f"/versions/{number}", _version)
 
 
 def versions(labels: bool) -> Call[list[Version]]:
@@ -239,23 +231,17 @@ def versions(labels: bool) -> Call[list[Version]]:
 
     def parse(response: httpx.Response) -> list[Version]:
         answer = response.json()
-        canary = answer.get("canary") or {"version": None, "share": None}
-        return [
-            Version.parse(
-                each | {"canary": canary["share"] if each["version"] == canary["version"] else None}
-            )
-            for each in answer["versions"]
-        ]
+        canary = answer.get("canary")
+        shares = {canary["version"]: canary["share"]} if canary else {}
+        return [Version.parse(each | {"canary": shares.get(each["version"])}) for each in answer["versions"]]
 
     return Call("GET", "/versions", parse, params={} if labels else {"labels": "false"})
 
 
 def activate(number: int, canary: float | None) -> Call[Version]:
     """Roll back or forward to a version, or let it answer a share of the requests."""
-    params: dict[str, str | list[str]] = {} if canary is None else {"canary": str(canary)}
-    return Call(
-        "POST", f"/versions/{number}/activate", lambda answer: Version.parse(answer.json()), params=params
-    )
+    params = {} if canary is None else {"canary": str(canary)}
+    return Call("POST", f"/versions/{number}/activate", _version, params=params)
 
 
 def ready() -> Call[bool]:
@@ -276,29 +262,35 @@ def _label_path(label: str) -> str:
     return f"/labels/{quote(checks.label(label), safe='')}{'%20' if label in ('.', '..') else ''}"
 
 
+def _classification(response: httpx.Response) -> Classification:
+    return Classification.parse(response.json())
+
+
 def _task(response: httpx.Response) -> Task:
     return Task.parse(response.json())
 
 
-def _params(ask: Ask) -> dict[str, str | list[str]]:
+def _version(response: httpx.Response) -> Version:
+    return Version.parse(response.json())
+
+
+def _params(ask: Ask) -> dict[str, str | Sequence[str]]:
     """As query text; `labels` is repeated, since a label may hold a comma."""
-    texts: dict[str, str | list[str]] = {}
+    texts: dict[str, str | Sequence[str]] = {}
     for name, value in ask.items():
-        if value is None:
-            continue
         if isinstance(value, Iterable):
             several = [value] if isinstance(value, str) else list(value)
             if not any(several):
                 raise ValueError(f"{name} is empty; it must name at least one, or be left out")
             texts[name] = several
-        else:
+        elif value is not None:
             texts[name] = str(value).lower()
     return texts
 
 
-def _parts(field: str, images: Iterable[Image]) -> tuple[tuple[str, tuple[str, bytes, str]], ...]:
+def _files(images: Iterable[Image]) -> tuple[FormFile, ...]:
     return tuple(
-        (field, (part_name(image, place), body := image_bytes(image), media_type(body)))
+        ("files", (part_name(image, place), body := image_bytes(image), media_type(body)))
         for place, image in enumerate(images)
     )
 
