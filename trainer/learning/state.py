@@ -57,9 +57,9 @@ class LearnerState:
     loop: LoopConfig
     head: Head
     moments: ClassMoments
-    taught: Mapping[str, tuple[str, ...]]
-    last: Mapping[str, float]
-    best: Mapping[str, float]
+    taught: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    last: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, float] = field(default_factory=dict)
     judged: Mapping[str, Sharpness] = field(default_factory=dict)
     usual: Mapping[str, Usual] = field(default_factory=dict)
     drifts: tuple[Drift, ...] = ()
@@ -77,9 +77,6 @@ class LearnerState:
             loop=loop,
             head=Head.blank(backbone.width),
             moments=ClassMoments.empty(backbone.width, sketch),
-            taught={},
-            last={},
-            best={},
         )
 
     @property
