@@ -60,29 +60,36 @@ class Withdrawal:
         knowledge.catch_up()
         self.shelves.epochs.discard(task)
         self.shelves.validation.discard(task)
-        state = knowledge.base.state
-        if task in state.corrected and task not in state.tasks:
+        kept: tuple[str, ...] = ()
+        while task in knowledge.base.state.tasks:
+            kept = self.take_out(task, between)
+        if task in knowledge.base.state.corrected:
             self.claims.fail(claim, "a correction of a known label cannot be taken out of its class again")
             return
-        kept = kept_labels(state, task) if task in state.tasks else ()
-        if task in state.tasks:
-            left, report = self.promotion.forget(state, task, between)
-            knowledge.foresee(left, (), between)
-            if knowledge.base.state is not state:  # somebody activated another version meanwhile
-                self.forget(claim, between)
-                return
-            try:
-                knowledge.serve_consolidated(left, report.metrics)
-            except PointerMoved:
-                knowledge.rebase()
-                self.forget(claim, between)
-                return
-        elif task in knowledge.fast_tasks:
+        if task in knowledge.fast_tasks:
             knowledge.withdraw()
         knowledge.lineage.end_canary_of(task)
         self.claims.report(claim, TaskChange(TaskState.FORGOTTEN, error=remainder(kept)))
         self.claims.acknowledge(claim)
         log.info("forgotten", task=task, version=knowledge.base.version)
+
+    def take_out(self, task: str, between: Callable[[], None]) -> tuple[str, ...]:
+        """Serve what is known without a task that was learned for good, unless somebody activates another version
+        meanwhile.
+
+        Returns the labels of it that stay.  between: as for `forget`.
+        """
+        knowledge, state = self.knowledge, self.knowledge.base.state
+        left, report = self.promotion.forget(state, task, between)
+        knowledge.foresee(left, (), between)
+        if knowledge.base.state is not state:
+            return ()
+        try:
+            knowledge.serve_consolidated(left, report.metrics)
+        except PointerMoved:
+            knowledge.rebase()
+            return ()
+        return kept_labels(state, task)
 
     def withdraw_lost(self) -> None:
         """Once, while nothing else waits: serve no longer what an earlier term served of tasks that then failed."""
