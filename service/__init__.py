@@ -12,7 +12,7 @@ to; the page in `web` is no Python.
     its parts       services
     engine          batching, loading, memory, pace, snapshot, tickets, watcher
     runtimes        auto, base, bfloat16, graphs, load, onnx, torch
-    http            access, api_keys, connection, forms, guard, handlers, headers, kept, lifecycle,
+    http            access, api_keys, connection, etags, forms, guard, handlers, headers, lifecycle,
                     middleware, problems, query, receive, timer
     for all         config, cpus, metrics, turns
 """

@@ -30,9 +30,9 @@ from service.engine.snapshot import Served
 from service.engine.watcher import Watcher
 from service.http.access import AccessLog
 from service.http.api_keys import Keyring
+from service.http.etags import KeptBodies
 from service.http.guard import KeyGuard, OriginGuard
 from service.http.handlers import install_handlers
-from service.http.kept import KeptBodies
 from service.http.lifecycle import Lifecycle
 from service.http.middleware import (
     FastPath,

@@ -22,7 +22,7 @@ from service.engine.batching import Engine
 from service.engine.memory import SharedMemory
 from service.engine.snapshot import Served, Snapshot
 from service.engine.watcher import Watcher
-from service.http.kept import KeptBodies
+from service.http.etags import KeptBodies
 from service.http.lifecycle import Lifecycle
 from service.http.problems import Problem
 from service.http.receive import Bodies

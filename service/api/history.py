@@ -11,7 +11,7 @@ from starlette.responses import Response
 from exchange.manifests import Manifest
 from model.merging import LEAST_KEEP
 from service.api.records import BudgetView, CanaryView, RefusalView, VersionList, VersionView
-from service.http.kept import answer_named, etag_of
+from service.http.etags import answer_named, etag_of
 from service.services import Services
 
 NEW_LABELS = 10

@@ -18,8 +18,8 @@ from exchange.records import LabelChange, TaskRecord
 from exchange.repeats import order_digest, require_same
 from service.api import examples
 from service.api.records import LabelList, TaskView
+from service.http.etags import answer_named, etag_of
 from service.http.headers import IdempotencyKey, KnownAnswer
-from service.http.kept import answer_named, etag_of
 from service.http.problems import Problem, documented, refused
 from service.http.query import only
 from service.http.receive import json_body, read_json

@@ -35,11 +35,11 @@ def etag_of(*facts: object) -> str:
 def answer_named(etag: str, if_none_match: str | None, write: Callable[[], bytes]) -> Response:
     """The JSON that `write` gives; 304 where the client has it. Browsers ask again each time, naming what they have."""
     headers = {"Cache-Control": "no-cache", "ETag": etag}
-    if names(if_none_match, etag):
+    if is_known(etag, if_none_match):
         return Response(status_code=304, headers=headers)
     return Response(write(), headers=headers, media_type="application/json")
 
 
-def names(if_none_match: str | None, etag: str) -> bool:
+def is_known(etag: str, if_none_match: str | None) -> bool:
     """Whether a client has the answer of this name. Proxies that compress answers make its name a weak one."""
     return any(known.strip().removeprefix("W/") in (etag, "*") for known in (if_none_match or "").split(","))
