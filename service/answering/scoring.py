@@ -81,15 +81,9 @@ async def score(
         async with asyncio.timeout(deadline - decoding_began):
             pixels = await decoding
             clock.decode = perf_counter() - decoding_began
-            ticket = services.engine.enqueue(
-                pixels,
-                query.asked,
-                query.explain,
-                snapshot,
-                bucket=bucket,
-                deadline=deadline,
-                target=None if query.budget_ms is None else clock.began + query.budget_ms / 1000,
-            )
+            target = None if query.budget_ms is None else clock.began + query.budget_ms / 1000
+            ticket = Ticket(pixels, query.asked, query.explain, snapshot, bucket, deadline, target)
+            services.engine.enqueue(ticket)
             try:
                 await wait_for_scores(ticket, request)
             finally:

@@ -14,22 +14,19 @@ the moment its turn comes.
 
 from __future__ import annotations
 
-import asyncio
-import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from time import perf_counter
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from model.budget import Budget
 from service.engine.pace import Pace
-from service.engine.snapshot import NEVER_CANARY, Asked, Served, Snapshot
+from service.engine.snapshot import Served
 from service.engine.tickets import Batch, Item, Scored, Started, Ticket, fail, resolve
 from service.http.problems import Problem
 from service.metrics import Metrics
@@ -97,41 +94,13 @@ class Engine:
             self._admitted -= images
             self._metrics.queue_depth.set(self._admitted)
 
-    def enqueue(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        asked: Asked,
-        explain: bool,
-        checked: Snapshot,
-        bucket: float = NEVER_CANARY,
-        deadline: float = math.inf,
-        target: float | None = None,
-    ) -> Ticket:
-        """Queue admitted images [3, px, px] each. From the event loop; await the ticket's `done`.
-
-        checked: the version the request was checked against; a newer one may answer it.
-        bucket: see `Served.at`.
-        deadline, target: see `Ticket`; what is not started by its deadline is never computed.
-        """
-        loop = asyncio.get_running_loop()
-        ticket = Ticket(
-            images=images,
-            asked=asked,
-            explain=explain,
-            checked=checked,
-            loop=loop,
-            done=loop.create_future(),
-            entered=perf_counter(),
-            bucket=bucket,
-            deadline=deadline,
-            target=target,
-        )
+    def enqueue(self, ticket: Ticket) -> None:
+        """From the event loop; then await the ticket's `done`. Raises Problem 503."""
         with self._changed:
             if self._stopping:
                 raise Problem(503, "the server is stopping")
-            self._waiting.extend(Item(ticket, image) for image in images)
+            self._waiting.extend(Item(ticket, image) for image in ticket.images)
             self._changed.notify()
-        return ticket
 
     def withdraw(self, ticket: Ticket) -> None:
         """Nobody waits for this ticket any more: compute none of its images that still wait."""

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +51,12 @@ class Started:
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A request inside the engine. `done` resolves, in `loop`, when its last image is scored.
+    """A request inside the engine, made in the event loop. `done` resolves there when its last image is scored.
 
-    checked: the version it was checked against.
-    deadline: perf_counter time from which nobody waits for it any more.
+    images: admitted, [3, px, px] each.
+    checked: the version it was checked against; a newer one may answer it.
+    bucket: see `Served.at`.
+    deadline: perf_counter time from which nobody waits for it any more; not begun by then, it is never computed.
     target: perf_counter time the caller would like it by; `keep` of the budget is then chosen when it is started.
     scored: one an image, in order.
     """
@@ -62,14 +65,17 @@ class Ticket:
     asked: Asked
     explain: bool
     checked: Snapshot
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
-    entered: float
     bucket: float = NEVER_CANARY
     deadline: float = math.inf
     target: float | None = None
     started: Started | None = None
     scored: list[Scored] = field(default_factory=list)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    entered: float = field(default_factory=perf_counter)
+    done: asyncio.Future[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.done = self.loop.create_future()
 
     @property
     def snapshot(self) -> Snapshot:

@@ -14,6 +14,7 @@ from model.budget import Budget
 from service.engine.batching import Engine
 from service.engine.pace import KEEPS, Pace
 from service.engine.snapshot import Asked, Served, Snapshot
+from service.engine.tickets import Ticket
 from service.metrics import Metrics
 
 
@@ -92,8 +93,8 @@ def test_a_request_that_is_set_aside_chooses_its_share_when_its_turn_comes() -> 
     )
 
     async def kept() -> list[float]:
-        engine.enqueue(images, Asked(), False, version)
-        engine.enqueue(images, Asked(), False, version, target=perf_counter() + 15)
+        engine.enqueue(Ticket(images, Asked(), False, version))
+        engine.enqueue(Ticket(images, Asked(), False, version, target=perf_counter() + 15))
         batches = engine._take(), engine._take()
         return [budget.keep for batch in batches if batch for budget in batch.budgets]
 

@@ -14,6 +14,7 @@ from model.budget import Budget
 from service.engine.batching import Engine
 from service.engine.pace import Pace
 from service.engine.snapshot import Asked, Served, Snapshot
+from service.engine.tickets import Ticket
 from service.metrics import Metrics
 
 
@@ -31,7 +32,8 @@ def test_one_that_fails_as_its_client_leaves_is_nothing_to_log() -> None:
 
     async def left() -> None:
         asyncio.get_running_loop().set_exception_handler(note)
-        ticket = engine.enqueue(images, Asked(), False, version, deadline=perf_counter())
+        ticket = Ticket(images, Asked(), False, version, deadline=perf_counter())
+        engine.enqueue(ticket)
         assert engine._take() is None
         await asyncio.sleep(0)
         assert ticket.done.done()
