@@ -87,6 +87,10 @@ def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch)
     ("name", "value"),
     [
         ("port", "99999"),
+        ("threads", "0"),
+        ("max_batch", "0"),
+        ("max_pixels", "0"),
+        ("max_task_check_s", "0"),
         ("lr", "-1"),
         ("lr", "inf"),
         ("lambda_orth", "nan"),

@@ -277,11 +277,7 @@ def test_a_full_queue_refuses_before_it_reads(config: ServiceConfig) -> None:
     "wrong",
     [
         {"runtime": "abacus"},
-        {"threads": 0},
-        {"max_batch": 0},
         {"queue_images": 8},
-        {"max_pixels": 0},
-        {"max_task_check_s": 0},
         {"model_name": "org/model"},
         {"model_name": ".."},
         {"max_held_bytes": 1},
