@@ -148,16 +148,12 @@ class WorkQueue(TaskQueue):
         self._held[entry_id] = lease_token
         return claim
 
-    def _owned(self, script: str, claim: Claim, **arguments: Any) -> None:
-        """Runs a script that only the holder of a claim may run."""
-        [status] = self.run(script, claim.task.id, **_facts(claim), **arguments)
-        if status == b"lost":
-            self._lose(claim)
-
     def _let_go(self, script: str, claim: Claim, **arguments: Any) -> None:
         """Ends a claim. It is held no more even if Redis is out of reach: then it is delivered again."""
         self._held.pop(claim.entry_id, None)
-        self._owned(script, claim, **arguments)
+        [status] = self.run(script, claim.task.id, **_facts(claim), **arguments)
+        if status == b"lost":
+            self._lose(claim)
 
     def _lose(self, claim: Claim) -> NoReturn:
         self._held.pop(claim.entry_id, None)

@@ -50,13 +50,13 @@ class Services:
     """The parts of a running server.
 
     threads: CPU threads of the forward pass, and as many of decoding.
-    queue_view, registry_view: the same for what only looks; they soon say that Redis does not answer.
+    queue_view, registry_view: queue and registry for whatever only looks: they soon say that Redis does not answer.
     bodies, uploads: what requests to classify, and forms of tasks, hold in memory.
     decoders: threads that decode images, and parse what would hold up the event loop.
     task_decoders: the way of tasks' images to those threads.
     submissions, streams: places for POST /tasks and for event streams.
     kept: answers that many ask for again and again.
-    patient: threads of calls that wait for a Redis that does not answer; no others are taken from what only looks.
+    patient: threads for calls that wait for a Redis that does not answer, so that they take none from what only looks.
     """
 
     config: ServiceConfig

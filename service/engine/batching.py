@@ -148,10 +148,9 @@ class Engine:
                 self._in_hand = []
 
     def _start(self, ticket: Ticket, images: int, now: float) -> Started:
-        """By what a ticket would be answered now, its first among so many images.
+        """What answers a ticket whose turn comes now, in a pass of so many images.
 
-        By the newest version for its bucket. If that knows no label, it has no answer to give: the one that the ticket
-        was checked against has.
+        The newest version for its bucket, or, where that knows no label, the one that the ticket was checked against.
         """
         newest = self._served.at(ticket.bucket)
         snapshot = newest if newest is not None and newest.labels else ticket.checked

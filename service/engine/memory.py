@@ -137,7 +137,7 @@ class SharedMemory:
             except Exception:  # nothing may end this thread, least of all a question
                 log.exception("a question of another server failed")
                 self._stop.wait(RETRY_S)
-        with suppress(ExchangeUnavailable):  # it forgets who does not come back
+        with suppress(ExchangeUnavailable):  # Redis forgets by itself who does not come back
             self._relay.leave(self.own.owner)
 
     def _tell(self, id_: str) -> bytes:
