@@ -33,23 +33,22 @@ class Relabelling:
         It waits on, to be tried again, where somebody activated another version meanwhile.
         between: called between batches of images that are measured; may take in and serve other tasks.
         """
-        claim, knowledge = order.claim, self.knowledge
+        claim, change, knowledge = order.claim, order.change, self.knowledge
         with self.claims.working_on(claim), self.claims.unless_withdrawn(claim):
             self.claims.report(claim, TaskChange(TaskState.LEARNING))
             knowledge.catch_up()
             figures: Mapping[str, float] | None = {}
-            state = knowledge.base.state
-            known, gone = state.knows(claim.task.id), order.change.label not in state.labels
-            if not known and not gone:
-                figures = self.serve(order, between)
-            elif not known and order.change.becomes is not None:
-                self.claims.fail(claim, f"no class is called {order.change.label!r} any more")
-                return
+            if not knowledge.base.state.knows(claim.task.id):
+                if change.label in knowledge.base.state.labels:
+                    figures = self.serve(order, between)
+                elif change.becomes is not None:
+                    self.claims.fail(claim, f"no class is called {change.label!r} any more")
+                    return
             if figures is None:
                 return
-            knowledge.lineage.end_canary_with(order.change.label)
+            knowledge.lineage.end_canary_with(change.label)
             self.claims.finish(claim, figures, knowledge.base.version)
-            log.info("class changed", label=order.change.label, becomes=order.change.becomes)
+            log.info("class changed", label=change.label, becomes=change.becomes)
         knowledge.lineage.prune(self.config.keep_versions)
 
     def serve(self, order: Order, between: Callable[[], None]) -> dict[str, float] | None:

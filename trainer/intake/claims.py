@@ -89,8 +89,10 @@ class Claims:
     @property
     def due(self) -> Order | None:
         """The oldest order, once no task that was sent before it waits any more."""
-        waiting = {pending.task.id for pending in self._pending}
-        return next((order for order in self._orders[:1] if not order.after & waiting), None)
+        if not self._orders:
+            return None
+        oldest, waiting = self._orders[0], {pending.task.id for pending in self._pending}
+        return None if oldest.after & waiting else oldest
 
     @property
     def waiting(self) -> list[Claim]:

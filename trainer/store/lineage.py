@@ -145,17 +145,17 @@ class Lineage:
         self._end_canary(lambda manifest: label in manifest.labels)
 
     def _end_canary(self, knows: Callable[[Manifest], bool]) -> None:
-        while (canary := self.registry.canary()) is not None and self._may(canary.version, knows):
+        while (canary := self.registry.canary()) is not None and self._may_know(canary.version, knows):
             with suppress(NotCanary):  # somebody has chosen another one meanwhile
                 self.registry.set_canary(canary.version, 0)
 
-    def _may(self, version: int, know: Callable[[Manifest], bool]) -> bool:
+    def _may_know(self, version: int, knows: Callable[[Manifest], bool]) -> bool:
         """True too for a version whose manifest is gone or damaged: a server that had loaded it answers on.
 
         Raises VersionUnreadable.
         """
         try:
-            return know(self.registry.shelf.manifest(version))
+            return knows(self.registry.shelf.manifest(version))
         except (VersionNotFound, VersionCorrupt):
             return True
 
