@@ -10,7 +10,7 @@ import structlog
 from exchange.errors import PointerMoved
 from exchange.records import Claim
 from trainer.intake.claims import Claims, Pending
-from trainer.intake.corrected_features import Correction, Unfollowable, check_followable, correct
+from trainer.intake.corrected_features import Correction, correct, followable
 from trainer.intake.corrected_labels import orders_since, relabelled
 from trainer.intake.images import UnusableTask
 from trainer.learning.learner import Learner
@@ -116,25 +116,25 @@ class Knowledge:
         """Those whose features can be followed to a state; the others fail."""
         if not corrections:
             return []
-        usable, here = [], self.learner.space(state.pools)  # a hash of all pools
-        for correction in corrections:
-            try:
-                check_followable(state, correction, here)
-            except Unfollowable as error:
-                self.claims.fail(correction.claim, str(error))
-            else:
-                usable.append(correction)
-        return usable
+        here = self.learner.space(state.pools)  # a hash of all pools
+        return self.usable(corrections, lambda correction: followable(state, correction, here))
 
     def relabelled(self, corrections: Sequence[Correction]) -> list[Correction]:
         """These under the labels that the base has for their classes; those of classes that it has forgotten fail."""
         if not corrections:
             return []
         since = min(correction.claim.task.created_at for correction in corrections)
-        usable, orders = [], orders_since(self.claims.queue, self.base.state, since)
+        orders = orders_since(self.claims.queue, self.base.state, since)
+        return self.usable(corrections, lambda correction: relabelled(correction, orders))
+
+    def usable(
+        self, corrections: Sequence[Correction], made: Callable[[Correction], Correction]
+    ) -> list[Correction]:
+        """What is made of corrections; those of which UnusableTask is raised fail."""
+        usable = []
         for correction in corrections:
             try:
-                usable.append(relabelled(correction, orders))
+                usable.append(made(correction))
             except UnusableTask as error:
                 self.claims.fail(correction.claim, str(error))
         return usable

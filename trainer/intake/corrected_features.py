@@ -64,10 +64,11 @@ def correct(learner: Learner, state: LearnerState, corrections: Sequence[Correct
     return learner.observe(state, features, labels)
 
 
-def check_followable(state: LearnerState, correction: Correction, here: str) -> None:
-    """Raise Unfollowable where `correct` would. here: the space of the state's pools."""
+def followable(state: LearnerState, correction: Correction, here: str) -> Correction:
+    """The correction as it is. Raises Unfollowable where `correct` would. here: the space of the state's pools."""
     for space in correction.spaces:
         follow(state, correction.features[:0], space, here)
+    return correction
 
 
 def follow(state: LearnerState, features: Tensor, space: str, here: str) -> Tensor:
