@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from exchange.files import make_durable
 from hippotune.flags import Json
 from hippotune.output import counted, print_json, print_table
 from service.http.api_keys import ApiKey, Role, create, parse
@@ -119,11 +119,9 @@ def _replace(file: Path, text: str) -> None:
     file: no link, which would be replaced itself, while the server goes on to read what it leads to.
     """
     mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=file.absolute().parent, prefix=f".{file.name}.", delete=False
-    ) as draft:
-        draft.write(text)
-        draft.flush()
-        os.fchmod(draft.fileno(), mode)
-        os.fsync(draft.fileno())
-    Path(draft.name).replace(file)
+    with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=f".{file.name}.") as folder:
+        draft = Path(folder) / file.name
+        draft.write_text(text, encoding="utf-8")
+        draft.chmod(mode)
+        make_durable(draft)
+        draft.replace(file)

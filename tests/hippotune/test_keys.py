@@ -93,6 +93,22 @@ def test_keys_made_and_revoked_at_once_undo_nothing(tmp_path: Path) -> None:
     assert sorted(key.name for key in parse(file.read_text(), "")) == sorted(fresh)
 
 
+def test_a_disk_that_takes_no_file_leaves_the_old_one_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    keys.new("ops", [Role.ADMIN], file)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(_: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        keys.new("ci", [Role.SUBMIT], file)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("more", [(), ("--api-keys", "")])
 def test_no_address_of_others_without_keys(tmp_path: Path, more: tuple[str, ...]) -> None:
     result = hippotune(*OPEN, "--store", tmp_path, *more)
