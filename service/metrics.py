@@ -149,6 +149,11 @@ class Metrics:
         self.stream_lag = Gauge(
             "hippotune_stream_lag", "Tasks in the stream that no trainer has taken yet.", registry=registry
         )
+        self.stuck_tasks = Gauge(
+            "hippotune_stuck_tasks",
+            "Unfinished tasks whose `error` says what keeps them from being learned, of the newest 1000.",
+            registry=registry,
+        )
         self.learning = {
             name: Gauge(
                 f"hippotune_trainer_{name}",
@@ -206,6 +211,7 @@ class Metrics:
         """Report that Redis does not tell: an old figure would pass for the state of a queue that nobody can see."""
         self.task_state.clear()
         self.stream_lag.set(math.nan)
+        self.stuck_tasks.set(math.nan)
 
     def tasks(self, newest: Sequence[TaskRecord], lag: int) -> None:
         """Report the task queue as it is, `newest` first."""
@@ -213,6 +219,7 @@ class Metrics:
         for state in TaskState:
             self.task_state.labels(state.value).set(tally[state])
         self.stream_lag.set(lag)
+        self.stuck_tasks.set(sum(task.error is not None and not task.state.ended for task in newest))
         for name, gauge in self.learning.items():
             told = next((task.metrics[name] for task in newest if name in task.metrics), None)
             if told is not None:

@@ -26,7 +26,8 @@ PNG = {"Content-Type": "image/png"}
 NAMES = (
     "hippotune_request_duration_seconds", "hippotune_stage_duration_seconds", "hippotune_batch_size",
     "hippotune_retrieval_steps", "hippotune_queue_depth", "hippotune_rejected_total", "hippotune_version_info",
-    "hippotune_swap_seconds", "hippotune_task_state", "hippotune_stream_lag", "hippotune_trainer_loss",
+    "hippotune_swap_seconds", "hippotune_task_state", "hippotune_stream_lag", "hippotune_stuck_tasks",
+    "hippotune_trainer_loss",
     "hippotune_trainer_accuracy", "hippotune_trainer_forgetting", "hippotune_trainer_held_out_images",
     "hippotune_trainer_retrieval_entropy",
     "hippotune_trainer_slot_use", "hippotune_trainer_spread_ratio", "hippotune_trainer_retrieval_steps",
@@ -91,7 +92,20 @@ def test_a_queue_that_cannot_be_seen_has_no_figures() -> None:
     metrics.tasks_unknown()
     text = generate_latest(metrics.registry).decode()
     assert "hippotune_stream_lag NaN\n" in text
+    assert "hippotune_stuck_tasks NaN\n" in text
     assert "hippotune_task_state{" not in text
+
+
+def test_tasks_that_a_trainer_has_taken_and_cannot_learn_are_counted() -> None:
+    """Those of a full disk: they lie in no stream any more, and none has failed."""
+    metrics = Metrics()
+    task = TaskRecord("a", "a", TaskState.QUEUED, 1, (), 0, {}, None, 1, 0, None, None, None)
+    full = replace(task, error="waiting: cannot write to versions in the store")
+    failed = replace(task, state=TaskState.FAILED, error="its worker died")
+    metrics.tasks([task, full, replace(full, state=TaskState.SERVED), failed], lag=0)
+    assert "hippotune_stuck_tasks 2.0\n" in generate_latest(metrics.registry).decode()
+    metrics.tasks([task, failed], lag=0)
+    assert "hippotune_stuck_tasks 0.0\n" in generate_latest(metrics.registry).decode()
 
 
 def test_the_api_document_describes_what_is_really_answered(server: Running) -> None:
