@@ -86,12 +86,6 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def schemas() -> dict[str, Any]:
-    """The request for the components of an API document."""
-    schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {**schema.pop("$defs"), InferRequest.__name__: schema}
-
-
 def parse(body: bytes, header_bytes: int | None, most: int, px: int) -> tuple[InferRequest, Images]:
     """A request's header and its images.
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
 
-from service.answering import inference_tensors
-from service.http import guard, problems
+from service.answering.inference_tensors import InferRequest
+from service.http import guard
+from service.http.problems import ProblemDocument
 
 
 class App(FastAPI):
@@ -25,7 +27,10 @@ class App(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= {**problems.schemas(), **inference_tensors.schemas()}
+            schemas |= models_json_schema(
+                [(ProblemDocument, "validation"), (InferRequest, "validation")],
+                ref_template="#/components/schemas/{model}",
+            )[1]["$defs"]
             guard.describe(document)
             as_the_protocol_has_it(document)
             for router in self._routers:

@@ -159,12 +159,6 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def schemas() -> dict[str, Any]:
-    """The problem document for the components of an API document."""
-    schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {**schema.pop("$defs"), ProblemDocument.__name__: schema}
-
-
 def answer(metrics: Metrics, problem: Problem, scope: Scope) -> Response:
     """The problem document of a request; counts the rejection, and notes the reason in the scope."""
     if problem.status in REASONS:
