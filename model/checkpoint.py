@@ -52,8 +52,8 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write one file. The caller makes it durable and gives it its final name. Raises OSError."""
-        tensors, facts = taken_apart(self.pools, self.head)
-        facts |= {"identity": asdict(self.identity), "loop": asdict(self.loop), "labels": self.labels}
+        tensors, facts = taken_apart(self.loop, self.pools, self.head)
+        facts |= {"identity": asdict(self.identity), "labels": self.labels}
         write_tensors(path, tensors, facts)
 
     @classmethod
@@ -61,9 +61,8 @@ class Checkpoint:
         """Read and check a file. Raises InvalidCheckpoint, and OSError where there is none."""
         tensors, facts = read_tensors(path)
         try:
-            pools, head = put_together(tensors, facts)
-            identity, loop = BackboneIdentity(**facts["identity"]), LoopConfig.of(facts["loop"])
-            checkpoint = cls(identity, loop, pools, head, tuple(facts["labels"]))
+            identity = BackboneIdentity(**facts["identity"])
+            checkpoint = cls(identity, *put_together(tensors, facts), tuple(facts["labels"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(f"{path.name} is no HippoTune checkpoint: {error}") from error
         checkpoint.check()
@@ -71,21 +70,16 @@ class Checkpoint:
 
     def check(self) -> None:
         """Raise InvalidCheckpoint when parts do not fit each other or hold numbers that could not answer."""
-        pools, head, layers = self.pools, self.head, self.loop.layers
+        head = self.head
         classes, weight, bias = len(self.labels), tuple(head.weight.shape), tuple(head.bias.shape)
         if len(weight) != 2 or (weight[1:], bias) != ((classes,), (classes,)):
             raise InvalidCheckpoint(f"head of weight {weight} and bias {bias} for {classes} labels")
-        if head.covariances is not None and not head.covariances.fits(*head.weight.shape):
-            raise InvalidCheckpoint(
-                "the spread of classes is not of the classes or the numbers that the head reads"
-            )
-        if head.familiarity is not None and not head.familiarity.fits(*head.weight.shape):
-            raise InvalidCheckpoint(
-                "the familiarity is not of the classes or the numbers that the head reads"
-            )
-        if len(pools.keys) != len(layers):
-            raise InvalidCheckpoint(f"pools of {len(pools.keys)} layers for a loop over {len(layers)}")
-        tensors, _ = taken_apart(pools, head)
+        for part, told in ((head.covariances, "spread of classes"), (head.familiarity, "familiarity")):
+            if part is not None and not part.fits(*head.weight.shape):
+                raise InvalidCheckpoint(
+                    f"the {told} is not of the classes or the numbers that the head reads"
+                )
+        tensors, _ = taken_apart(self.loop, self.pools, head)
         if others := {str(part.dtype) for part in tensors.values() if not part.is_floating_point()}:
             raise InvalidCheckpoint(f"a tensor is of {', '.join(sorted(others))}")
         squared = (
@@ -131,8 +125,8 @@ def feature_space(identity: BackboneIdentity, loop: LoopConfig, pools: Pools) ->
     return digest.hexdigest()
 
 
-def taken_apart(pools: Pools, head: Head) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Pools and head as `write_tensors` takes them."""
+def taken_apart(loop: LoopConfig, pools: Pools, head: Head) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Loop, pools and head as `write_tensors` takes them."""
     tensors = {
         "pools.keys": pools.keys,
         "pools.values": pools.values,
@@ -144,14 +138,17 @@ def taken_apart(pools: Pools, head: Head) -> tuple[dict[str, Tensor], dict[str, 
         tensors |= {f"head.{name}": part for name, part in head.covariances.parts().items()}
     if head.familiarity is not None:
         tensors |= {f"familiarity.{name}": part for name, part in head.familiarity.parts().items()}
-    return tensors, {"slot_tasks": pools.slot_tasks, "sharpness": head.sharpness}
+    return tensors, {"loop": asdict(loop), "slot_tasks": pools.slot_tasks, "sharpness": head.sharpness}
 
 
-def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[Pools, Head]:
+def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[LoopConfig, Pools, Head]:
     """The inverse of `taken_apart`. Raises KeyError, TypeError and ValueError for parts that are missing or misfit."""
+    loop = LoopConfig.of(facts["loop"])
     pools = Pools(
         tensors["pools.keys"], tensors["pools.values"], tensors["pools.feedback"], tuple(facts["slot_tasks"])
     )
+    if len(pools.keys) != len(loop.layers):
+        raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
     covariances = None
     if "head.directions" in tensors:
         covariances = ClassCovariances(*(tensors[f"head.{part.name}"] for part in fields(ClassCovariances)))
@@ -159,7 +156,7 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
     if "familiarity.usual" in tensors:
         familiarity = Familiarity(*(tensors[f"familiarity.{part.name}"] for part in fields(Familiarity)))
     weight, bias = tensors["head.weight"], tensors["head.bias"]
-    return pools, Head(weight, bias, float(facts["sharpness"]), covariances, familiarity)
+    return loop, pools, Head(weight, bias, float(facts["sharpness"]), covariances, familiarity)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

@@ -136,7 +136,7 @@ class LearnerState:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file. The caller makes it durable and gives it its final name. Raises OSError."""
-        tensors, facts = taken_apart(self.pools, self.head)
+        tensors, facts = taken_apart(self.loop, self.pools, self.head)
         tensors |= {
             "features.gram": self.moments.gram,
             "features.sums": self.moments.sums,
@@ -160,7 +160,6 @@ class LearnerState:
             "gone": dict(self.gone),
             "seen": seen,
             "held_out": {task: counts for task, (_, counts) in parts.items()},
-            "loop": asdict(self.loop),
         }
         write_tensors(path, tensors, facts)
 
@@ -169,12 +168,10 @@ class LearnerState:
         """Read what `save` wrote. Raises InvalidCheckpoint and OSError."""
         tensors, facts = read_tensors(path)
         try:
-            pools, head = put_together(tensors, facts)
-            moments, loop = _moments(tensors, facts), LoopConfig.of(facts["loop"])
+            loop, pools, head = put_together(tensors, facts)
+            moments = _moments(tensors, facts)
             if not head.fits(moments.width, len(moments.labels)):
                 raise ValueError("the head is not of the classes or the numbers that the moments are of")
-            if len(loop.layers) != len(pools.keys):
-                raise ValueError(f"pools of {len(pools.keys)} layers for a loop over {len(loop.layers)}")
             return cls(
                 pools=pools,
                 loop=loop,
