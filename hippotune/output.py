@@ -51,19 +51,21 @@ def print_json(value: Any) -> None:
 
 def print_error(message: str) -> None:
     """One line on stderr."""
-    told = Text.assemble(("error:", "red"), " ", _shown(message))
-    Console(stderr=True, highlight=False).print(told, soft_wrap=True)
+    _tell(Text.assemble(("error:", "red"), " ", _shown(message)))
 
 
 def print_hint(message: str) -> None:
     """What may help, on stderr."""
-    Console(stderr=True, highlight=False).print(_shown(message, "dim"), soft_wrap=True)
+    _tell(_shown(message, "dim"))
 
 
 def print_note(message: str) -> None:
     """What was done otherwise than one may think, in a line on stderr."""
-    told = Text.assemble(("note:", "yellow"), " ", _shown(message))
-    Console(stderr=True, highlight=False).print(told, soft_wrap=True)
+    _tell(Text.assemble(("note:", "yellow"), " ", _shown(message)))
+
+
+def _tell(text: Text) -> None:
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
 
 
 def print_untold(error: Refused) -> None:
@@ -121,16 +123,9 @@ def print_table(
 
 
 def _table(
-    columns: Sequence[str],
-    cells: Sequence[Sequence[Text]],
-    kept: Sequence[str],
-    whole: Collection[str],
+    columns: Sequence[str], cells: Sequence[Sequence[Text]], kept: Sequence[str], whole: Collection[str]
 ) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in kept:
         table.add_column(name, overflow="fold", no_wrap=name in whole)
     places = [columns.index(name) for name in kept]
