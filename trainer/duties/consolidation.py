@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
@@ -15,6 +15,7 @@ from trainer.config import TrainerConfig
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Claims, Pending
 from trainer.intake.images import digests_of
+from trainer.learning.describer import Between
 from trainer.learning.epochs import Diverged
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
@@ -80,9 +81,7 @@ class Consolidation:
             self.knowledge.foresee(state, {pending.task.id}, between)
             self.promote(pending, state, figures)
 
-    def train(
-        self, pending: Pending, new: Task, between: Callable[[], None]
-    ) -> tuple[LearnerState, dict[str, float]]:
+    def train(self, pending: Pending, new: Task, between: Between) -> tuple[LearnerState, dict[str, float]]:
         """The base state with a task learned for good, and the figures of its last training step.
 
         Training goes on after the last finished epoch if there is one.

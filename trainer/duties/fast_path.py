@@ -8,7 +8,6 @@ they come faster than versions are made.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import reduce
 
 import torch
@@ -20,6 +19,7 @@ from trainer.config import TrainerConfig
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Claims, Pending
 from trainer.intake.images import UnusableTask, digests_of, each_once, load_task
+from trainer.learning.describer import Between
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
 from trainer.store.validation_shelf import ValidationShelf
@@ -65,7 +65,7 @@ class FastPath:
         self.claims.add(Pending(claim, task, None if part is new else part))
         self.note(claim)
 
-    def complete(self, pending: Pending, between: Callable[[], None]) -> None:
+    def complete(self, pending: Pending, between: Between) -> None:
         """Learn the rest of a task that is served in part, for all of it to be served.
 
         between: called between batches of images; may take in and serve other tasks, or take this one back.

@@ -13,6 +13,7 @@ from trainer.intake.claims import Claims, Pending
 from trainer.intake.corrected_features import Correction, correct, followable
 from trainer.intake.corrected_labels import orders_since, relabelled
 from trainer.intake.images import UnusableTask
+from trainer.learning.describer import Between
 from trainer.learning.learner import Learner
 from trainer.learning.state import LearnerState
 from trainer.learning.task import Task
@@ -84,7 +85,7 @@ class Knowledge:
         """What is served of the tasks that wait, less those `taken`, oldest first."""
         return [pending.shown for pending in self.claims.pending if pending.task.id not in taken]
 
-    def foresee(self, state: LearnerState, taken: Collection[str], between: Callable[[], None]) -> None:
+    def foresee(self, state: LearnerState, taken: Collection[str], between: Between) -> None:
         """Take the features of all that waits as `rebuild` would once a state is the base, so that it takes none.
 
         Other work may be done in between as long as the state is not the base yet.

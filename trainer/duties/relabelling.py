@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -12,6 +12,7 @@ from exchange.records import TaskChange, TaskState
 from trainer.config import TrainerConfig
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Claims, Order
+from trainer.learning.describer import Between
 from trainer.learning.state import LearnerState
 from trainer.validation.promotion import Promotion
 
@@ -26,7 +27,7 @@ class Relabelling:
     ) -> None:
         self.knowledge, self.claims, self.promotion, self.config = knowledge, claims, promotion, config
 
-    def carry_out(self, order: Order, between: Callable[[], None]) -> None:
+    def carry_out(self, order: Order, between: Between) -> None:
         """Have an order carried out, or fail where no class to rename has the label any more. Once done, again does
         nothing; nor does an order to forget what is gone, which is what was asked for.
 
@@ -51,7 +52,7 @@ class Relabelling:
             log.info("class changed", label=change.label, becomes=change.becomes)
         knowledge.lineage.prune(self.config.keep_versions)
 
-    def serve(self, order: Order, between: Callable[[], None]) -> dict[str, float] | None:
+    def serve(self, order: Order, between: Between) -> dict[str, float] | None:
         """Serve what is known with a class changed, and what waits on top.
 
         Returns what was measured of it over all tasks; None where something else is served by now.

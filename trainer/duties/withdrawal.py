@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -11,6 +11,7 @@ from exchange.queue import TaskQueue
 from exchange.records import Claim, TaskChange, TaskState
 from trainer.duties.knowledge import Knowledge
 from trainer.intake.claims import Claims
+from trainer.learning.describer import Between
 from trainer.learning.forget import kept_labels
 from trainer.store.shelves import Shelves
 from trainer.validation.promotion import Promotion
@@ -47,7 +48,7 @@ class Withdrawal:
         self.promotion, self.shelves = promotion, shelves
         self.lost_withdrawn = False
 
-    def forget(self, claim: Claim, between: Callable[[], None]) -> None:
+    def forget(self, claim: Claim, between: Between) -> None:
         """Serve a version that does not know a task, then say so. Once done, doing it again does nothing.
 
         A correction of a label that was known before is in the sums of its class, and stays: the task says so.
@@ -73,7 +74,7 @@ class Withdrawal:
         self.claims.acknowledge(claim)
         log.info("forgotten", task=task, version=knowledge.base.version)
 
-    def take_out(self, task: str, between: Callable[[], None]) -> tuple[str, ...]:
+    def take_out(self, task: str, between: Between) -> tuple[str, ...]:
         """Serve what is known without a task that was learned for good, unless somebody activates another version
         meanwhile.
 

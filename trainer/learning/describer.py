@@ -17,16 +17,18 @@ from trainer.learning.config import LearnerConfig
 from trainer.learning.feature_cache import FeatureCache, image_names
 from trainer.learning.task import Task, interleaved
 
-Between = Callable[[], None] | None
+Between = Callable[[], None]
 """Called between batches of images; may raise to abandon the work."""
+
+
+def go_on() -> None:
+    """Nothing, which is what is done between batches unless told otherwise."""
 
 
 class Describer:
     """What images look like to one backbone, in batches of the size configured."""
 
-    def __init__(
-        self, network: RetrievalViT, config: LearnerConfig, pause: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, network: RetrievalViT, config: LearnerConfig, pause: Between = go_on) -> None:
         """pause: called between pieces of work that take seconds at most; may raise to abandon the work.
 
         Such are batches of images whose features are taken, and steps of solving a head.
@@ -53,7 +55,7 @@ class Describer:
             return task
         return self.cache.begin(pools, task, order[: len(features)], features)
 
-    def described(self, pools: Pools, task: Task, between: Between = None) -> Tensor:
+    def described(self, pools: Pools, task: Task, between: Between = go_on) -> Tensor:
         """Features [n, F] of a task's images, taken once for as long as the task lives and the pools stay the same.
 
         Each image passes the backbone once: the fast version and what consolidates it later read the same features.
@@ -67,12 +69,11 @@ class Describer:
             rows, features[rows] = begun
             left = left[len(rows) :]
         for rows in left.split(self.config.batch):
-            if between:
-                between()
+            between()
             features[rows] = self.extract(pools, task.pixels[rows])
         return self.cache.keep(pools, task, features)
 
-    def measured(self, pools: Pools, pixels: Tensor, between: Between = None) -> Tensor:
+    def measured(self, pools: Pools, pixels: Tensor, between: Between = go_on) -> Tensor:
         """Features [n, F] of all images that are measured at once, pixels [n, 3, px, px] on the CPU.
 
         Those that were measured the last time, too, do not pass the backbone again.  between: called before each batch.
@@ -81,8 +82,7 @@ class Describer:
         features = {name: known[name] for name in names if name in known}
         left = [row for row, name in enumerate(names) if name not in features]
         for start in range(0, len(left), self.config.batch):
-            if between:
-                between()
+            between()
             rows = left[start : start + self.config.batch]
             for row, found in zip(rows, self.extract(pools, pixels[rows]), strict=True):
                 features[names[row]] = found.clone()  # a view would keep its whole batch in memory

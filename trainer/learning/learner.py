@@ -22,7 +22,7 @@ from model.left_out import LeftOut
 from model.moments import ClassMoments, fit_drift, label_rows
 from model.pools import Pools
 from model.usual import Spread, Usual, measure_usual, solve_familiarity
-from trainer.learning.describer import Between, Describer
+from trainer.learning.describer import Between, Describer, go_on
 from trainer.learning.epochs import Diverged, EpochState, Progress, TaskTraining
 from trainer.learning.feature_cache import Said
 from trainer.learning.state import Drift, LearnerState
@@ -108,7 +108,7 @@ class Learner(Describer):
         progress: Progress | None = None,
         on_epoch: Callable[[EpochState], None] | None = None,
         resume: EpochState | None = None,
-        between: Between = None,
+        between: Between = go_on,
     ) -> LearnerState:
         """Learn a task for good, starting from the state before it (not from its fast version).
 

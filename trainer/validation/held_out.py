@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.moments import label_rows
 from trainer.learning.config import ValidationConfig
-from trainer.learning.describer import Between
+from trainer.learning.describer import Between, go_on
 from trainer.learning.learner import Learner
 from trainer.learning.seen import Seen, rows_by_label
 from trainer.learning.state import LearnerState
@@ -56,7 +56,7 @@ def validate(
     shelf: ValidationShelf,
     config: ValidationConfig,
     known: Collection[str],
-    between: Between = None,
+    between: Between = go_on,
 ) -> Report:
     """Measure a state on the held-out images of its tasks, at most `config.images` of them.
 

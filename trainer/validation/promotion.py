@@ -9,7 +9,7 @@ import structlog
 from exchange.records import LabelChange
 from model.checkpoint import InvalidCheckpoint
 from trainer.learning.config import ValidationConfig
-from trainer.learning.describer import Between
+from trainer.learning.describer import Between, go_on
 from trainer.learning.forget import emptied, without_classes, without_slots
 from trainer.learning.learner import Learner
 from trainer.learning.relabel import changed
@@ -33,7 +33,7 @@ class Promotion:
         self.learner, self.shelf, self.config = learner, shelf, config
 
     def examine(
-        self, built_on: LearnerState, state: LearnerState, task: Task, between: Between = None
+        self, built_on: LearnerState, state: LearnerState, task: Task, between: Between = go_on
     ) -> tuple[LearnerState, Report]:
         """What to serve of a task, and how good it is: with its slots, else by the head alone. Raises Refused."""
         built_on = self.judged(built_on, between)
@@ -48,11 +48,11 @@ class Promotion:
             report = self.measure(built_on, state, between)
         return report.noted(state), report
 
-    def judged(self, state: LearnerState, between: Between = None) -> LearnerState:
+    def judged(self, state: LearnerState, between: Between = go_on) -> LearnerState:
         """The state with what its tasks know, measured now if it was not since it last changed."""
         return state if state.last else replace(state, last=self.report(state, state.labels, between).now)
 
-    def measure(self, built_on: LearnerState, state: LearnerState, between: Between = None) -> Report:
+    def measure(self, built_on: LearnerState, state: LearnerState, between: Between = go_on) -> Report:
         """Raises Refused when a state is damaged or costs earlier tasks too much."""
         try:
             self.learner.checkpoint(state).check()
@@ -64,7 +64,7 @@ class Promotion:
             raise Refused(reason)
         return report
 
-    def forget(self, state: LearnerState, task: str, between: Between = None) -> tuple[LearnerState, Report]:
+    def forget(self, state: LearnerState, task: str, between: Between = go_on) -> tuple[LearnerState, Report]:
         """The state without a task; its slots stay where other tasks have come to rest on them, as long as any class
         is left."""
         left = without_classes(self.learner, self.judged(state, between), task)
@@ -80,13 +80,13 @@ class Promotion:
         return after.noted(bare), after
 
     def change(
-        self, state: LearnerState, change: LabelChange, between: Between = None
+        self, state: LearnerState, change: LabelChange, between: Between = go_on
     ) -> tuple[LearnerState, Report]:
         """The state with a class renamed, merged with another or forgotten; no image can refuse that."""
         left = changed(self.learner, state, change.label, change.becomes)
         report = self.report(left, left.labels, between)
         return report.noted(left), report
 
-    def report(self, state: LearnerState, known: tuple[str, ...], between: Between = None) -> Report:
+    def report(self, state: LearnerState, known: tuple[str, ...], between: Between = go_on) -> Report:
         """See `validate`."""
         return validate(self.learner, state, self.shelf, self.config, known, between)
