@@ -103,7 +103,9 @@ class EmbeddedRedis:
         except BlockingIOError:
             self._lock.close()
             self._lock = None
-            raise ExchangeUnavailable(f"another process runs a Redis in {self.data_dir}") from None
+            raise ExchangeUnavailable(
+                f"another process runs a Redis in {self.data_dir}: wait until it has stopped, or take another folder"
+            ) from None
 
     def _stop_orphan(self) -> None:
         """Stops a server that outlived its parent: it still writes the file that ours is to read."""

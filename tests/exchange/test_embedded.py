@@ -76,7 +76,7 @@ def test_a_killed_server_is_started_again_on_the_same_data(tmp_path):
 
 
 def test_one_directory_has_one_server(tmp_path):
-    with EmbeddedRedis(tmp_path), pytest.raises(ExchangeUnavailable, match="another process"):
+    with EmbeddedRedis(tmp_path), pytest.raises(ExchangeUnavailable, match="wait until it has stopped"):
         EmbeddedRedis(tmp_path).start()
 
 
