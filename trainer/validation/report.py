@@ -44,7 +44,8 @@ class Report:
             return None
         return (
             f"it costs earlier tasks {100 * self.lost:.1f} points on {self.earlier_images} held-out images, "
-            f"{100 * config.tolerated_loss:.1f} are tolerated"
+            f"{100 * config.tolerated_loss:.1f} are tolerated; if its labels are right, raise "
+            "HIPPOTUNE_VALIDATION_TOLERATED_LOSS and try it again"
         )
 
     @property

@@ -268,6 +268,7 @@ def test_a_version_is_refused_for_what_it_costs_on_enough_images_and_never_when_
     reason = worse.refusal(ValidationConfig())
     assert reason is not None
     assert "50.0 points on 50 held-out images" in reason
+    assert "HIPPOTUNE_VALIDATION_TOLERATED_LOSS" in reason, "what to do is told where the task failed"
     assert replace(worse, earlier_images=49).refusal(ValidationConfig()) is None
     assert replace(worse, earlier_images=1, kept={"a": 0.0}).refusal(ValidationConfig()) is None
     assert worse.refusal(ValidationConfig(tolerated_loss=1.0)) is None
