@@ -79,6 +79,7 @@ def test_a_forgotten_task_says_which_of_its_images_still_count(bench: Bench, fir
         assert told.error.startswith(
             "its images of ant, bee still count, since other tasks taught these classes"
         )
+        assert told.error.endswith("classes that are forgotten and taught again")
         bench.queue.remove(one)
         assert bench.wait_for(one, TaskState.FORGOTTEN).error is None, "nobody else teaches them now"
     assert "a, b, c, d, e and 3 more" in str(remainder("abcdefgh"))
