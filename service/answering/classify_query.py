@@ -36,7 +36,10 @@ class ClassifyQuery(BaseModel):
         allow_inf_nan=False,
         description="Answer within so long if that can be, with the largest `keep` that does; see `budget`.",
     )
-    labels: list[str] = Field([], description="Answer with these only: repeated, or separated by commas.")
+    labels: list[str] = Field(
+        [],
+        description="Answer with these only: repeated, or separated by commas. Scores stay shares among all labels.",
+    )
     top: int = Field(5, ge=1, le=1000, description="Labels answered, unless `labels` names them.")
     explain: bool = Field(False, description="Add the retrieval trace.")
     timeout_ms: int | None = Field(None, ge=1, description="Give up with 504 after so long.")
