@@ -280,7 +280,7 @@ class Registry:
         keys = [self.keys.pointer, self.keys.published, self.keys.lease_token, self.keys.canary]
         keys += [self.keys.done(secrets.token_hex(8))]
         with reaching_redis():
-            return self.redis.eval(script, len(keys), *keys, *arguments)
+            return self.redis.eval(lua.SHARED + script, len(keys), *keys, *arguments)
 
 
 def _text(number: object) -> str:

@@ -7,7 +7,8 @@ redis.call('SET', KEYS[1], number)
 return number
 """
 
-_SHARED = """
+# Stands before each that `Registry._run` runs.
+SHARED = """
 local pointer, published, lease_token, canary, done, version = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1]
 local current = redis.call('GET', pointer) or ''
 
@@ -31,9 +32,7 @@ end
 
 # A published version stays published, wherever the pointer has been moved since. One that is older than one published
 # meanwhile is refused even if the pointer is back where it was: its files may have been taken for leftovers.
-PUBLISH = (
-    _SHARED
-    + """
+PUBLISH = """
 local expected, token = ARGV[2], ARGV[3]
 if redis.call('ZSCORE', published, version) then return {'ok'} end
 if token ~= '' and redis.call('GET', lease_token) ~= token then return {'lost'} end
@@ -41,24 +40,18 @@ local newest = redis.call('ZREVRANGE', published, 0, 0)[1]
 if current ~= expected or (newest and tonumber(newest) > tonumber(version)) then return {'moved', current} end
 return move()
 """
-)
 
-ACTIVATE = (
-    _SHARED
-    + """
+ACTIVATE = """
 if was_done() then return {'ok'} end
 if not redis.call('ZSCORE', published, version) then return {'unknown'} end
 if redis.call('HGET', canary, 'version') == version then redis.call('DEL', canary) end  -- promoted
 if current ~= version then move() end
 return note_done()
 """
-)
 
 # The canary beside the version that is served, which would stay behind as the canary of whatever is taught next.
 # A share of nothing ends it.
-SET_CANARY = (
-    _SHARED
-    + """
+SET_CANARY = """
 local share = ARGV[2]
 if was_done() then return {'ok'} end
 if not redis.call('ZSCORE', published, version) then return {'unknown'} end
@@ -72,17 +65,13 @@ if tried and tried ~= version then return {'other', tried} end
 redis.call('DEL', canary)
 return note_done()
 """
-)
 
 # The other versions found on disk follow in ARGV.
-RECOVER = (
-    _SHARED
-    + """
+RECOVER = """
 if current ~= '' then return {'ok'} end
 for i = 2, #ARGV do redis.call('ZADD', published, ARGV[i], ARGV[i]) end
 return move()
 """
-)
 
 # Takes versions out of the history, unless what is served or the canary is no longer what it was when they were chosen:
 # one of them may be needed now.
