@@ -203,7 +203,8 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
     """asked: the version a path names. Raises Problem, 409 where another one answered."""
     clock = Clock(request.scope[BEGAN])
     services.engine.require_room()
-    for name, value in request.query_params.items():  # a budget there would silently be ignored
+    if request.query_params:  # a budget there would silently be ignored
+        name, value = next(iter(request.query_params.items()))
         raise refused(name, value, "stand among the `parameters` of the body")
     config = services.config
     with services.bodies.hold() as hold:
