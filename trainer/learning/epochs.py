@@ -96,7 +96,7 @@ class TaskTraining:
     @property
     def steps(self) -> int:
         """Updates in one pass over the images."""
-        return -(-len(self.task.labels) // self.config.batch)
+        return math.ceil(len(self.task.labels) / self.config.batch)
 
     @property
     def epochs(self) -> int:
@@ -121,25 +121,30 @@ class TaskTraining:
         elif resume is not None:
             log.warning("task %s starts over: its epochs are of other parameters", self.task.id)
         while epoch < self.epochs:
-            generator = torch.Generator().manual_seed(epoch)
-            order = torch.randperm(len(self.task.labels), generator=generator)
-            mirrored = torch.rand(len(self.task.labels), generator=generator) < self.config.mirror
-            right = 0.0
-            for step, rows in enumerate(order.split(self.config.batch)):
-                figures = self.step(rows, self.seen(rows, mirrored[rows], generator))
-                if not math.isfinite(figures["loss"]):
-                    raise Diverged(f"the loss of epoch {epoch + 1} is {figures['loss']}")
-                right += figures["train_accuracy"] * len(rows)
-                if progress:
-                    progress((epoch + (step + 1) / self.steps) / self.epochs, figures)
+            right = self.pass_over(epoch, progress)
             epoch += 1
-            if epoch * self.steps >= self.lesson.least_steps and self.lesson.ends(right / len(order)):
+            if epoch * self.steps >= self.lesson.least_steps and self.lesson.ends(right):
                 epoch = self.epochs
             if on_epoch:
                 on_epoch(self.snapshot(epoch))
         return self.pools.freeze(self.task.id).to("cpu")
 
-    def seen(self, rows: Tensor, mirrored: Tensor, generator: torch.Generator) -> Tensor:
+    def pass_over(self, epoch: int, progress: Progress | None) -> float:
+        """One epoch, counted from 0; returns the share of the images that it answered rightly. Raises Diverged."""
+        generator, images = torch.Generator().manual_seed(epoch), len(self.task.labels)
+        order = torch.randperm(images, generator=generator)
+        mirrored = torch.rand(images, generator=generator) < self.config.mirror
+        right = 0.0
+        for step, rows in enumerate(order.split(self.config.batch), start=1):
+            figures = self.step(rows, self.shown(rows, mirrored[rows], generator))
+            if not math.isfinite(figures["loss"]):
+                raise Diverged(f"the loss of epoch {epoch + 1} is {figures['loss']}")
+            right += figures["train_accuracy"] * len(rows)
+            if progress:
+                progress((epoch + step / self.steps) / self.epochs, figures)
+        return right / images
+
+    def shown(self, rows: Tensor, mirrored: Tensor, generator: torch.Generator) -> Tensor:
         """Pixels [b, 3, px, px] of the images `rows` [b], some of them `mirrored` [b], as training shows them."""
         pixels = self.task.pixels[rows]
         pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
@@ -213,7 +218,7 @@ class TaskTraining:
 
 def passes(epochs: int, steps: int, least_steps: int) -> int:
     """So many passes of `steps` updates, or as many more as it takes to make `least_steps`."""
-    return max(epochs, -(-least_steps // steps))
+    return max(epochs, math.ceil(least_steps / steps))
 
 
 def drift_of(before: Tensor, after: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,7 +99,7 @@ class ImageLesson:
     def of(cls, task: Task, config: LearnerConfig) -> ImageLesson:
         """Of `EXEMPLARS` images of the task or hardly more, one of each class at least."""
         classes, order = tuple(dict.fromkeys(task.labels)), interleaved(task.labels).tolist()
-        every = -(-len(order) // EXEMPLARS)
+        every = math.ceil(len(order) / EXEMPLARS)
         chosen = task.pick(sorted({*order[: len(classes)], *order[::every]}))
         return cls(chosen, label_rows(chosen.labels, classes), config.least_steps)
 

@@ -145,7 +145,7 @@ def test_what_training_shows_and_when_it_ends(
     before = Learner(network, config).extract(Learner(network, config).start().pools, first.pixels)
     training = TaskTraining(network, config, Learner(network, config).start(), first, before)
     rows, unmirrored = torch.arange(8), torch.zeros(8, dtype=torch.bool)
-    shown = training.seen(rows, unmirrored, torch.Generator().manual_seed(0))
+    shown = training.shown(rows, unmirrored, torch.Generator().manual_seed(0))
     told_apart = few_classes > len(set(first.labels))
     assert torch.equal(shown, first.pixels[:8]) == (not vary and not told_apart)
     assert training.lesson.places is None or torch.equal(training.lesson.places, before)
