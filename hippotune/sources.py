@@ -24,15 +24,15 @@ SEPARATORS = (",", ";", "\t")
 """Of the fields of a .csv; the first that its header has."""
 
 
-def is_archive(text: str) -> bool:
-    """Whether this is a file that a server unpacks by itself: a zip or tar, of an ImageFolder or a WebDataset."""
+def sent_whole(text: str) -> bool:
+    """Whether this is a file that is left to the server: any but a table, as zips and tars are."""
     path = Path(text)
     return path.is_file() and path.suffix.lower() not in (".csv", ".parquet")
 
 
 def refuse_file(text: str) -> None:
     """Raise ValueError, which says what it is, for a file that is no manifest. Raises OSError."""
-    if not is_archive(text):
+    if not sent_whole(text):
         return
     path = Path(text)
     with path.open("rb") as file:

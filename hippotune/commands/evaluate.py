@@ -58,16 +58,21 @@ def evaluate(
         bar = progress.add_task("asking", total=len(images.rows))
         ask = asked(tmax=tmax, keep=keep, budget_ms=budget_ms)
         found = evaluation.evaluate(client, images, ask, concurrency, lambda: progress.advance(bar))
+    print_unanswerable(found)
+    if as_json:
+        print_json(found)
+    else:
+        print_evaluation(found)
+
+
+def print_unanswerable(found: Evaluation) -> None:
+    """A note each on images that were not answered and on labels that no version knows."""
     if found.problems:
         told = listed([f"{each.image}: {each.detail}" for each in found.problems], CONFUSED)
         print_note(f"{counted(len(found.problems), 'image')} not answered: {told}")
     if found.untaught:
         told = listed(found.untaught, LISTED)
         print_note(f"{counted(len(found.untaught), 'label')} never taught, so never right: {told}")
-    if as_json:
-        print_json(found)
-    else:
-        print_evaluation(found)
 
 
 def print_evaluation(found: Evaluation) -> None:

@@ -56,17 +56,8 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Classify images within a budget."""
-    ask = asked(
-        tmax=tmax,
-        epsilon=epsilon,
-        topk=topk,
-        keep=keep,
-        budget_ms=budget_ms,
-        timeout_ms=timeout_ms,
-        labels=label or None,
-        top=top,
-        explain=explain or None,
-    )
+    ask = asked(tmax=tmax, epsilon=epsilon, topk=topk, keep=keep, budget_ms=budget_ms)
+    ask |= asked(timeout_ms=timeout_ms, labels=label or None, top=top, explain=explain or None)
     with settings.client() as client:
         found = outcomes(client, images, ask)
     answers = [(path, each) for path, each in found if isinstance(each, Classification)]

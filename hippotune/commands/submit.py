@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ from hippotune.packing import USUAL, Source, TaskLimits, Unfit, listed, packed
 from hippotune.records import Task
 from hippotune.setting_types import Part
 from hippotune.settings import Settings
-from hippotune.sources import is_archive, open_source
+from hippotune.sources import open_source, sent_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +81,29 @@ def submit(
     key = key or uuid.uuid4().hex  # of all tasks of a source, so that all of it can be handed in again
     limits, chosen = TaskLimits(task_images, task_mb << 20, USUAL.labels), Chosen(per_class, skip_damaged)
     with settings.client() as client:
-        try:
+        with _advised(source, key, skip_damaged):
             handed_in = _all(_submitted(client, source, name, key, chosen, limits, data))
-        except Unfit as error:
-            told = f"{error}. --skip-damaged leaves such images out"
-            raise typer.BadParameter(told, param_hint="SOURCE") from None
-        except Refused as error:
-            if not (skip_damaged or is_archive(source)) and _is_of_images(error):
-                print_hint("--skip-damaged leaves out images that are damaged")
-            raise
-        except Unanswered:
-            print_hint(f"the same command with --key {key} finds it, and hands in nothing twice")
-            raise
-        except (ValueError, FileNotFoundError) as error:
-            raise typer.BadParameter(unnumbered(error), param_hint="SOURCE") from None
         tasks, late = watch(handed_in, client, wait, wait_s)
     print_outcomes(tasks, as_json, late)
+
+
+@contextmanager
+def _advised(source: str, key: str, skip_damaged: bool) -> Iterator[None]:
+    """Inside, who is refused or not answered is told what to do. Raises typer.BadParameter for a wrong source."""
+    try:
+        yield
+    except Unfit as error:
+        told = f"{error}. --skip-damaged leaves such images out"
+        raise typer.BadParameter(told, param_hint="SOURCE") from None
+    except Refused as error:
+        if not (skip_damaged or sent_whole(source)) and _is_of_images(error):
+            print_hint("--skip-damaged leaves out images that are damaged")
+        raise
+    except Unanswered:
+        print_hint(f"the same command with --key {key} finds it, and hands in nothing twice")
+        raise
+    except (ValueError, FileNotFoundError) as error:
+        raise typer.BadParameter(unnumbered(error), param_hint="SOURCE") from None
 
 
 def _is_of_images(error: Refused) -> bool:
@@ -127,7 +135,7 @@ def _submitted(
     data: Path,
 ) -> Iterator[Task]:
     """The tasks a source becomes: one, or as many as the limits make of it, named and keyed by number."""
-    if is_archive(text):
+    if sent_whole(text):
         if chosen.flags:
             raise ValueError(f"{text} is handed in whole; unpack it to choose images by {chosen.flags}")
         if (size := Path(text).stat().st_size) > limits.size:

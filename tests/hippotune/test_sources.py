@@ -16,7 +16,7 @@ from PIL import Image
 
 from hippotune.image_files import media_type
 from hippotune.packing import Source, Unfit
-from hippotune.sources import is_archive, open_source
+from hippotune.sources import open_source, sent_whole
 from tests.hippotune.conftest import Up, hippotune
 
 NOWHERE = Path("/nowhere")
@@ -173,7 +173,7 @@ def test_what_is_no_source_is_told(
     Path("empty.csv").write_text("path,label\n")
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         open_source(text, NOWHERE)
-    assert not is_archive(text)
+    assert not sent_whole(text)
 
 
 def test_submit_cuts_and_follows_every_part(server: Up, tmp_path: Path) -> None:
