@@ -4,7 +4,7 @@ Start with `records` and `manifests`, what is said. `queue` carries tasks one wa
 carries versions the other.
 
     tasks           records, fields, queue, queue_lua, work, work_lua, tasks, handling, repeats
-    versions        manifests, registry, registry_lua, moves, shelf
+    versions        manifests, registry, registry_lua, pruning, moves, shelf
     on disk         blobs, files, reading, upkeep
     in Redis        connection, embedded, children, redis_keys, lease, relay
     faults          errors

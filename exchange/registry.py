@@ -5,7 +5,7 @@ A version becomes visible in one step, the move of the pointer. Its files and it
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from exchange.errors import (
     VersionUnreadable,
 )
 from exchange.manifests import Canary, Draft, Manifest
+from exchange.pruning import is_complete, passed_over
 from exchange.redis_keys import DEFAULT_PREFIX, Keys
 from exchange.shelf import Shelf, Stamp, Writer
 
@@ -173,9 +174,9 @@ class Registry:
     def prune(self, keep: int) -> list[int]:
         """Removes all but the newest `keep` versions and leftovers of crashes; returns the versions removed.
 
-        Those that nobody would go back to go first: see `_passed_over`. The version that is served and the canary stay,
-        whatever their age. With each version that stays, the consolidated one that it descends from stays too. If the
-        disk does not tell which that is for the version served or for the canary, nothing is removed.
+        Those that nobody would go back to go first: see `exchange.pruning`. The version that is served and the canary
+        stay, whatever their age. With each version that stays, the consolidated one that it descends from stays too. If
+        the disk does not tell which that is for the version served or for the canary, nothing is removed.
         Raises `StoreUnavailable` and `VersionUnreadable`.
         """
         published = self._published()
@@ -183,10 +184,10 @@ class Registry:
             return []
         current, found = self.current(), self.canary()
         canary = found.version if found else None
-        passed_over = self._passed_over(published)
-        wanted = {*sorted(published, key=passed_over.__contains__)[:keep], current, canary}
+        gone_first = passed_over([manifest for version in published if (manifest := self._sound(version))])
+        wanted = {*sorted(published, key=gone_first.__contains__)[:keep], current, canary}
         lineages = {version: self._lineage(version) for version in wanted if version is not None}
-        if any(version and not _complete(lineages[version]) for version in (current, canary)):
+        if any(version and not is_complete(lineages[version]) for version in (current, canary)):
             return []
         stays = wanted | {m.version for lineage in lineages.values() for m in lineage}
         retired = self._retire(current, canary, (version for version in published if version not in stays))
@@ -194,23 +195,6 @@ class Registry:
         for version in leftovers.union(retired):
             self.shelf.remove(version)
         return retired
-
-    def _passed_over(self, published: Sequence[int]) -> set[int]:
-        """Of versions, newest first, those that make room for others to go back to.
-
-        A fast one, once two consolidated ones are newer. And, from then on, a consolidated one whose neighbours know
-        the same tasks, so that it differs from them by corrections and by what classes are called only: otherwise many
-        of these, each with a version of its own, would push out everything from the time before them.
-        Raises `VersionUnreadable`.
-        """
-        sound = [manifest for version in published if (manifest := self._sound(version))]
-        consolidated = [manifest for manifest in sound if manifest.kind == "consolidated"]
-        second = consolidated[1].version if len(consolidated) > 1 else 0
-        passed_over = {m.version for m in sound if m.kind == "fast" and m.version < second}
-        for newer, own, older in zip(consolidated[1:], consolidated[2:], consolidated[3:], strict=False):
-            if newer.consolidated == own.consolidated == older.consolidated:
-                passed_over.add(own.version)
-        return passed_over
 
     def _retire(self, current: int | None, canary: int | None, versions: Iterable[int]) -> list[int]:
         keys = [self.keys.pointer, self.keys.published, self.keys.canary]
@@ -285,8 +269,3 @@ class Registry:
 
 def _text(number: object) -> str:
     return "" if number is None else str(number)
-
-
-def _complete(lineage: Sequence[Manifest]) -> bool:
-    """Whether it ends where nothing came before, or at a consolidated version."""
-    return bool(lineage) and (lineage[-1].kind == "consolidated" or lineage[-1].below is None)
