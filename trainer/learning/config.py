@@ -24,8 +24,8 @@ class LearnerConfig:
         little else, yet settle the pools: such a task is learned by the head alone, and the next may bring slots.
     epochs: passes over a task's images while its slots train; 0 trains the head alone.
     least_steps: a task with few images is passed over more often than `epochs`, until it made so many updates.
-    enough: once it has, training ends early after an epoch that answered this share of the images correctly; above 1 it
-        never does.
+    enough: after these updates training ends with the first epoch that answers this share of the images correctly;
+        above 1 with none but the last.
     few_classes: a task of fewer classes than this has its images told from each other as well, in all its epochs,
         whatever it answers by then. So one class alone brings slots too. By default no task does.
     vary: whether images are seen in ever new crops and light while slots train (`learning.views`); where they are told
