@@ -6,6 +6,9 @@ images would have given (`model.left_out`). One factor on all logits is then fit
 scaling of Guo et al., On calibration of modern neural networks (ICML 2017). Their temperature is one over this factor;
 here that word belongs to the loop.
 
+Classes count alike there, as they do in the head: a class of two hundred images is answered far better than one of two,
+and would otherwise promise its own certainty for all.
+
 Only the current task's images are there to be judged, and a task of two unusual classes says nothing about the other
 hundred. Factors are therefore pooled over tasks. An image's weight is the number of images that the head was solved
 from when it was judged: heads of few images are less confident, and what was fitted to them should fade as more come.
@@ -62,16 +65,18 @@ def fit_sharpness(discriminant: Discriminant, left_out: LeftOut) -> Sharpness:
 def fitted_ratio(logits: Tensor, targets: Tensor) -> float:
     """The likeliest factor r on logits [n, C] given targets [n]: it minimises n cross-entropy + `PULL` / 2 log^2 r.
 
-    The second term is a log-normal prior. Without it, a few images that are all right, or all wrong, would ask for an
-    extreme factor.
+    The cross-entropy is the mean over classes of each one's mean. The second term is a log-normal prior: without it, a
+    few images that are all right, or all wrong, would ask for an extreme factor.
     """
     own = logits.gather(1, targets.unsqueeze(1)).squeeze(1)  # [n]
+    images = targets.bincount()  # of each class
+    weights = len(targets) / (images.count_nonzero() * images[targets])  # [n], n in all
     low, high = -REACH, REACH  # powers of two
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         expected = ((2**middle * logits).softmax(dim=1) * logits).sum(dim=1)  # [n]
         # What n cross-entropy falls by, in nats, for a factor e times as large.
-        gain = 2**middle * (own - expected).sum().item()
+        gain = 2**middle * (weights * (own - expected)).sum().item()
         low, high = (middle, high) if gain > PULL * middle * math.log(2) else (low, middle)
     return 2 ** ((low + high) / 2)
 

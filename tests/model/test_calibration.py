@@ -113,13 +113,25 @@ def test_no_ratio_beside_the_fitted_one_is_likelier() -> None:
     targets = torch.where(torch.arange(200) % 3 > 0, logits.argmax(dim=1), 0)
 
     def unlikely(ratio: float) -> float:
-        told = F.cross_entropy(ratio * logits, targets, reduction="sum").item()
-        return told + PULL / 2 * math.log(ratio) ** 2
+        losses = F.cross_entropy(ratio * logits, targets, reduction="none")
+        told = torch.stack([losses[targets == row].mean() for row in range(CLASSES)]).mean().item()
+        return len(targets) * told + PULL / 2 * math.log(ratio) ** 2
 
     found = fitted_ratio(logits, targets)
     assert all(
         unlikely(other) > unlikely(found) for other in (found / 1.01, found * 1.01, found / 2, found * 2)
     )
+
+
+def test_a_class_of_many_images_does_not_speak_for_those_of_few() -> None:
+    """Of a long tail the head would else be as sure of every image as of those that it was taught most of."""
+    random = torch.Generator().manual_seed(0)
+    targets = torch.arange(CLASSES).repeat(40)
+    logits = torch.randn(len(targets), CLASSES, generator=random, dtype=torch.float64)
+    logits[targets == 0, 0] += 6  # always right, while the others are guessed
+    alike = fitted_ratio(logits, targets)
+    more = torch.cat([torch.arange(len(targets)), (targets == 0).nonzero().squeeze(1).repeat(20)])
+    assert fitted_ratio(logits[more], targets[more]) == pytest.approx(alike, rel=0.1)
 
 
 def test_a_handful_of_images_all_right_or_all_wrong_ask_for_no_extreme() -> None:
