@@ -52,7 +52,7 @@ def draw_curve(history: list[dict[str, float]], picture: Path) -> None:
     for name in ("tokens", "cls", "logits", "geometry", "instance"):
         axes[0].plot(minutes, smoothed([entry[name] for entry in history]), label=name)
     checked = [entry for entry in history if "held_out_photos_cls" in entry]
-    for source in ("photos", "birds"):
+    for source in ("photos", "birds", "graphics"):
         for term, style in (("cls", "-"), ("tokens", "--"), ("geometry", ":")):
             name = f"held_out_{source}_{term}"
             points = [entry[name] for entry in checked]

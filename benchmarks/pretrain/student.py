@@ -25,9 +25,9 @@ ARCHITECTURE: Mapping[str, Any] = {
 """Keyword arguments of timm's `VisionTransformer`: 65 tokens, 0.14 G multiply-adds, 2 M parameters."""
 
 INSTANCE = 64
-"""Width of the read-out that tells drawings apart."""
+"""Width of the read-out that tells drawings and figures apart."""
 TEMPERATURE = 0.15
-"""Of the softmax over drawings."""
+"""Of the softmax over drawings and figures."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Batch:
     """What one step sees.
 
     Attributes:
-        images: float [P + 2D, 3, px, px] in 0..1: P pictures, then the first and the second scan of D drawings.
+        images: float [P + 2D, 3, px, px] in 0..1: P pictures, then two views of D drawings and
+            figures, all first ones first.
         cls: the teacher's class token of the pictures, [P, t].
         tokens: its map of them, [P, t, g, g].
     """
@@ -66,7 +67,7 @@ class Distillation(nn.Module):
     Of pictures it predicts the teacher's patch tokens and class token, standardised per dimension, and the
     teacher's 1000-class distribution, through the teacher's own frozen head. Of every image its class token also
     holds plain geometry and colour (`describe`), so that features of images the teacher has no name for are not
-    worse than their pixels, and tells drawings apart (InfoNCE, van den Oord et al. 2018).
+    worse than their pixels, and tells drawings and figures apart (InfoNCE, van den Oord et al. 2018).
     """
 
     def __init__(self, sources: tuple[Views, ...], head: nn.Linear) -> None:
@@ -138,7 +139,7 @@ class Distillation(nn.Module):
 
 
 def tell_apart(unit: Tensor) -> Tensor:
-    """InfoNCE over unit vectors [2D, w], first scans before second ones: each finds its twin. Zero without drawings."""
+    """InfoNCE over unit vectors [2D, w], first views before second ones: each finds its twin. Zero without any."""
     count = len(unit) // 2
     if count == 0:
         return unit.sum()

@@ -19,10 +19,13 @@ from torch.multiprocessing import Process
 
 from benchmarks.fetch import DEIT, WEIGHTS
 from benchmarks.pretrain.data import read_archive
+from benchmarks.pretrain.graphics import graphics
 
 STUDENT_PX = 64
 PHOTOS = 45_000
 """CIFAR-100 training images that the student sees."""
+GRAPHICS = 10_000
+"""Graphics that the student is taught by the teacher."""
 CHUNK = 32
 """Images the teacher sees at a time."""
 CORES = len(os.sched_getaffinity(0))
@@ -122,23 +125,25 @@ def _observe_part(
 def cached_views(data: Path, cache: Path) -> tuple[Views, ...]:
     """Load every source, asking the teacher first where `cache` holds no answer yet.
 
-    The sources are CIFAR-100 train (teacher at 128 px), CUB-100 train (224 px). No test
-    image is read.
+    The sources are CIFAR-100 train (teacher at 128 px), CUB-100 train (224 px) and graphics (224 px). No test image is
+    read.
     """
     cache.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(data / WEIGHTS)
-    large = _decoded("birds", 224, data / "cub100_train_webp.npz", cache)
+    large = _kept("birds", partial(read_archive, data / "cub100_train_webp.npz", 224), cache)
     birds = _views("birds", large, 224, teacher, cache)
-    pictures = _decoded("photos", STUDENT_PX, data / "cifar100_train_webp.npz", cache)
+    pictures = _kept("photos", partial(read_archive, data / "cifar100_train_webp.npz", STUDENT_PX), cache)
     pictures = pictures[torch.randperm(len(pictures), generator=torch.Generator().manual_seed(1))[:PHOTOS]]
     photos = _views("photos", pictures, 128, teacher, cache)
-    return photos, replace(birds, images=enlarge(large, 128))
+    kept = _kept("graphics", partial(graphics, GRAPHICS, seed=1), cache)
+    return photos, replace(birds, images=enlarge(large, 128)), _views("graphics", kept, 224, teacher, cache)
 
 
-def _decoded(name: str, px: int, archive: Path, cache: Path) -> Tensor:
+def _kept(name: str, make: Callable[[], Tensor], cache: Path) -> Tensor:
+    """The images of a source, made where `cache` does not hold them."""
     kept = cache / f"{name}.images.npy"
     if not kept.exists():
-        _save(kept, read_archive(archive, px))
+        _save(kept, make())
     return torch.from_numpy(np.load(kept))
 
 

@@ -20,6 +20,7 @@ from torch.multiprocessing import Process
 
 from benchmarks.pretrain.augment import crop_frames, recolour, sample
 from benchmarks.pretrain.drawings import drawing_pairs
+from benchmarks.pretrain.graphics import figure_pairs
 from benchmarks.pretrain.student import Batch, Distillation
 from benchmarks.pretrain.teacher import CORES, STUDENT_PX, Views, shared_zeros
 
@@ -35,10 +36,12 @@ class Recipe:
 
     minutes: float = 75.0
     """Time spent in training steps, over all resumed runs; the schedules run over this budget."""
-    shares: tuple[int, ...] = (48, 16)
-    """Pictures of each source in a batch: photos, birds."""
-    drawings: int = 12
-    """Drawings in a batch, each seen twice."""
+    shares: tuple[int, ...] = (40, 14, 14)
+    """Pictures of each source in a batch: photos, birds, graphics."""
+    drawings: int = 8
+    """Drawings made from photos in a batch, each seen twice."""
+    figures: int = 12
+    """Figures in a batch, each seen twice."""
     rate: float = 1e-3
     """Peak learning rate of AdamW; linear warm-up over 3 % of the budget, cosine to zero."""
     decay: float = 0.05
@@ -104,7 +107,7 @@ def held_out(views: Views, keep: bool) -> Views:
 
 
 def draw(sources: tuple[Views, ...], recipe: Recipe, grid: int) -> Batch:
-    """An augmented batch: random pictures of each source, then both scans of drawings made from the first source."""
+    """An augmented batch: random pictures of each source, then drawings made from the first one and figures, twice."""
     images, cls, tokens = [], [], []
     for views, count in zip(sources, recipe.shares, strict=True):
         rows = torch.randint(len(views), (count,))
@@ -113,7 +116,8 @@ def draw(sources: tuple[Views, ...], recipe: Recipe, grid: int) -> Batch:
         tokens.append(sample(views.tokens[rows].float(), frames, grid))
         cls.append(views.cls[rows].float())
     drawn = sources[0].images[torch.randint(len(sources[0]), (recipe.drawings,))].float() / 255
-    images.extend(drawing_pairs(drawn, STUDENT_PX))
+    pairs = drawing_pairs(drawn, STUDENT_PX), figure_pairs(recipe.figures, STUDENT_PX)
+    images.extend(torch.cat(views) for views in zip(*pairs, strict=True))
     return Batch(torch.cat(images), torch.cat(cls), torch.cat(tokens))
 
 

@@ -19,7 +19,7 @@ from benchmarks.pretrain.whiten import append_map, remove_map, unwhitened, white
 from model.bundled import load_bundled
 
 TARGET = 12
-RECIPE = Recipe(minutes=0.002, shares=(2, 1), drawings=2)
+RECIPE = Recipe(minutes=0.002, shares=(2, 1), drawings=2, figures=2)
 
 
 @pytest.fixture
