@@ -2,13 +2,14 @@
 
 Compares the bundled backbone with DeiT-Tiny at the same pixel size, with random weights and with the pixels
 themselves, by nearest class mean and by a ridge classifier on a random projection, on scikit-learn's digits,
-CUB-100 and CIFAR-100. Its speed: `python -m benchmarks.backbone_speed`.
+CUB-100, CIFAR-100 and the signs of `benchmarks.kinds`. Its speed: `python -m benchmarks.backbone_speed`.
 """
 
 import io
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,10 @@ from torch import Tensor, nn
 
 from benchmarks.continual.data import load_archive
 from benchmarks.fetch import DATA, DEIT, WEIGHTS
+from benchmarks.kinds.draw import KINDS
+from benchmarks.kinds.drawing import Draw
 from benchmarks.machine import keep
+from benchmarks.pretrain.graphics import figure, shown
 from model.backbone import Backbone, load_backbone
 from model.preprocess import to_pixels
 from model.spec import BackboneSpec
@@ -85,6 +89,16 @@ def archive(folder: Path, name: str, per_class: int, validate: bool) -> Split:
     judge = torch.arange(len(train)) % 5 == 0
     kept, held = (~judge).nonzero().flatten(), judge.nonzero().flatten()
     return Split([train[i] for i in kept], labels[kept], [train[i] for i in held], labels[held], PIXELS_PX)
+
+
+def signs(per_class: int, validate: bool) -> Split:
+    """Drawings of each sign to learn from, and as many to judge; with `validate`, of forty irregular figures."""
+    random = np.random.default_rng(0)
+    figures: list[Draw] = [partial(shown, figure(random)) for _ in range(40)]
+    classes = figures if validate else list(KINDS["signs"].values())
+    train, test = ([draw(random) for draw in classes for _ in range(per_class)] for _ in range(2))
+    labels = torch.arange(len(classes)).repeat_interleave(per_class)
+    return Split(train, labels, test, labels, PIXELS_PX)
 
 
 def read(path: Path, per_class: int) -> tuple[list[Image.Image], Tensor]:
@@ -198,6 +212,7 @@ def compare(rows: list[str], data: Path, per_class: int, validate: bool, bundled
         "digits": digits(validate),
         "cub100": archive(data, "cub100", per_class, validate),
         "cifar100": archive(data, "cifar100", per_class, validate),
+        "signs": signs(per_class, validate),
     }
     scores: Scores = {}
     for row in rows:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from rich.progress import track
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from benchmarks.kinds.drawing import COLUMNS, ROWS, SIDE, Field, Random, noise, picture, standard
 from benchmarks.pretrain.glyphs import FONTS, GLYPHS, draw_glyph
+from model.preprocess import to_pixels
 
 Figure = Callable[[Random], Image.Image]
 """Draws itself, each time in another place, size and turn: a mask, grey, `SIDE` pixels along a side."""
@@ -41,21 +41,21 @@ def graphics(count: int, seed: int) -> Tensor:
         texture,
     )
     drawn = (kinds[random.choice(3, p=(0.5, 0.2, 0.3))](random) for _ in range(count))
-    return torch.stack([pil_to_tensor(image) for image in track(drawn, total=count, description="graphics")])
+    pictures = [to_pixels(image, SIDE) for image in track(drawn, total=count, description="graphics")]
+    return torch.from_numpy(np.stack(pictures))
 
 
 def figure_pairs(count: int, px: int) -> tuple[Tensor, Tensor]:
     """Two pictures of each of so many figures: twice float [count, 3, px, px] in 0..1."""
     random = np.random.default_rng(int(torch.randint(2**31, ())))
     figures = [figure(random) for _ in range(count)]
-    first, second = ([shown(random, one(random), px) for one in figures] for _ in range(2))
-    return torch.stack(first).float() / 255, torch.stack(second).float() / 255
+    first, second = (np.stack([to_pixels(shown(one, random), px) for one in figures]) for _ in range(2))
+    return torch.from_numpy(first) / 255, torch.from_numpy(second) / 255
 
 
-def shown(random: Random, mask: Image.Image, px: int) -> Tensor:
-    """A figure in some ink on some ground: uint8 [3, px, px]."""
-    image = developed(random, inked(random, ground(random), mask))
-    return pil_to_tensor(image.resize((px, px), Image.Resampling.BICUBIC))
+def shown(one: Figure, random: Random) -> Image.Image:
+    """A figure in some ink on some ground."""
+    return developed(random, inked(random, ground(random), one(random)))
 
 
 def scene(random: Random, figures: tuple[int, int], radii: tuple[float, float]) -> Image.Image:
