@@ -1,7 +1,8 @@
 """Graphics, which photographs do not show: figures, strokes and letters of any colour on any ground, and textures.
 
-The teacher is asked about `graphics` as it is about photographs. `figure_pairs` show one figure twice, in another
-colour, place and size on another ground, as `drawing_pairs` do a drawing: the student tells it from other figures.
+The teacher is asked about `graphics` as it is about photographs. `figure_views` show one figure several times, in
+other colours, places and sizes on other grounds. From pairs of them the student learns to tell it from others, as it
+does drawings, and the whitening learns what to overlook.
 Figures are irregular, and no digit is among them: the signs of `benchmarks.kinds` and scikit-learn's digits are never
 drawn on purpose.
 """
@@ -45,12 +46,14 @@ def graphics(count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures))
 
 
-def figure_pairs(count: int, px: int) -> tuple[Tensor, Tensor]:
-    """Two pictures of each of so many figures: twice float [count, 3, px, px] in 0..1."""
+def figure_views(count: int, repeats: int, px: int) -> tuple[Tensor, Tensor]:
+    """So many new figures, each shown `repeats` times: float images [N, 3, px, px] in 0..1, once all, then all again,
+    and the number of the figure in each, int64 [N].
+    """
     random = np.random.default_rng(int(torch.randint(2**31, ())))
     figures = [figure(random) for _ in range(count)]
-    first, second = (np.stack([to_pixels(shown(one, random), px) for one in figures]) for _ in range(2))
-    return torch.from_numpy(first) / 255, torch.from_numpy(second) / 255
+    images = np.stack([to_pixels(shown(one, random), px) for _ in range(repeats) for one in figures])
+    return torch.from_numpy(images) / 255, torch.arange(count).repeat(repeats)
 
 
 def shown(one: Figure, random: Random) -> Image.Image:

@@ -20,7 +20,7 @@ from torch.multiprocessing import Process
 
 from benchmarks.pretrain.augment import crop_frames, recolour, sample
 from benchmarks.pretrain.drawings import drawing_pairs
-from benchmarks.pretrain.graphics import figure_pairs
+from benchmarks.pretrain.graphics import figure_views
 from benchmarks.pretrain.student import Batch, Distillation
 from benchmarks.pretrain.teacher import CORES, STUDENT_PX, Views, shared_zeros
 
@@ -116,7 +116,7 @@ def draw(sources: tuple[Views, ...], recipe: Recipe, grid: int) -> Batch:
         tokens.append(sample(views.tokens[rows].float(), frames, grid))
         cls.append(views.cls[rows].float())
     drawn = sources[0].images[torch.randint(len(sources[0]), (recipe.drawings,))].float() / 255
-    pairs = drawing_pairs(drawn, STUDENT_PX), figure_pairs(recipe.figures, STUDENT_PX)
+    pairs = drawing_pairs(drawn, STUDENT_PX), figure_views(recipe.figures, 2, STUDENT_PX)[0].chunk(2)
     images.extend(torch.cat(views) for views in zip(*pairs, strict=True))
     return Batch(torch.cat(images), torch.cat(cls), torch.cat(tokens))
 

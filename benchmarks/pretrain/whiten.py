@@ -1,13 +1,14 @@
 """A last block solved in closed form: it whitens the image's vector by how it varies within one thing.
 
 Distances to class means treat every direction alike; training does not make directions alike. From many scans of
-each of some glyphs comes the covariance within glyphs, S_w, from photographs the covariance S; the map is
-(S_w + c S)^(-1/2), both scaled to trace one. The map fits a plain transformer block exactly: attention that adds
-nothing, and an MLP that computes gelu(z) - gelu(-z) = z.
+each of some glyphs comes the covariance within glyphs, S_g, from many views of each of some figures that within
+figures, S_f, from photographs the covariance S; the map is (S_g + f S_f + c S)^(-1/2), each scaled to trace one. It
+fits a plain transformer block exactly: attention that adds nothing, and an MLP that computes gelu(z) - gelu(-z) = z.
 
 `python -m benchmarks.pretrain.whiten` solves the block of a finished backbone anew, without training.
 """
 
+from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated
@@ -22,11 +23,16 @@ from benchmarks.pretrain.augment import crop_frames, sample
 from benchmarks.pretrain.data import read_archive
 from benchmarks.pretrain.export import export
 from benchmarks.pretrain.glyphs import glyph_scans
+from benchmarks.pretrain.graphics import figure_views
 from benchmarks.pretrain.teacher import STUDENT_PX
 from model.bundled import BUNDLED, load_bundled
 
-SPREAD = 0.3
-"""c: share of all variation of photographs beside variation within glyphs."""
+FIGURES = 0.3
+"""f: weight of variation within figures beside that within glyphs."""
+SPREAD = 1.0
+"""c: weight of all variation of photographs beside that within glyphs."""
+SHOWN = (150, 12)
+"""Figures, and how often each is shown."""
 GAIN = 100.0
 """Size of the new vector beside the residual stream it is added to, so that the last norm sees only the former."""
 
@@ -36,8 +42,15 @@ def whiten(vit: VisionTransformer, pictures: Tensor, total: float = SPREAD) -> N
 
     vit: it ends with its trained blocks.  pictures: photographs, float [M, 3, px, px] in 0..1.  total: c.
     """
-    scans, groups = glyph_scans(pictures.shape[-1])
-    append_map(vit, *whitening(vectors(vit, scans), groups, vectors(vit, pictures), total))
+    scans, glyphs = glyph_scans(pictures.shape[-1])
+    views, figures = figure_views(*SHOWN, pictures.shape[-1])
+    seen = [vectors(vit, images) for images in (scans, views, pictures)]
+    parts = (
+        (1.0, within(seen[0], glyphs)),
+        (FIGURES, within(seen[1], figures)),
+        (total, covariance(seen[2])),
+    )
+    append_map(vit, *whitening(parts, torch.cat(seen)))
 
 
 def mild_crops(data: Path) -> Tensor:
@@ -57,19 +70,21 @@ def vectors(vit: VisionTransformer, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def whitening(glyphs: Tensor, groups: Tensor, pictures: Tensor, total: float) -> tuple[Tensor, Tensor]:
+def whitening(parts: Iterable[tuple[float, Tensor]], everything: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [d] of all vectors, and the symmetric map [d, d].
 
-    glyphs: vectors [N, d] of scans.  groups: the glyph of each, int64 [N].  pictures: vectors [M, d] of photographs.
-    total: c.
+    parts: weights, and covariances [d, d].  everything: vectors [N, d].
     """
-    means = torch.stack([glyphs[groups == group].mean(0) for group in range(int(groups.max()) + 1)])
-    within, spread = covariance(glyphs - means[groups]), covariance(pictures)
-    values, axes = torch.linalg.eigh(within / within.trace() + total * spread / spread.trace())
+    values, axes = torch.linalg.eigh(sum(weight * part / part.trace() for weight, part in parts))
     inverse_root = ((axes * values.clamp_min(1e-9).rsqrt()) @ axes.T).float()
-    everything = torch.cat((glyphs, pictures))
     mean = everything.mean(0)
     return mean, inverse_root / ((everything - mean) @ inverse_root).std()
+
+
+def within(vectors: Tensor, groups: Tensor) -> Tensor:
+    """Covariance [d, d] of vectors [N, d] about the means of their groups, int64 [N] from 0."""
+    means = torch.stack([vectors[groups == group].mean(0) for group in range(int(groups.max()) + 1)])
+    return covariance(vectors - means[groups])
 
 
 def covariance(vectors: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.kinds.drawing import SIDE
-from benchmarks.pretrain.graphics import CONTRAST, figure, figure_pairs, graphics, ground, inked
+from benchmarks.pretrain.graphics import CONTRAST, figure, figure_views, graphics, ground, inked
 
 
 def test_graphics_are_pictures_that_a_seed_draws_again() -> None:
@@ -40,11 +40,11 @@ def test_ink_differs_from_what_is_there() -> None:
         assert differs.max() >= CONTRAST - 1
 
 
-def test_a_pair_is_one_figure_in_two_pictures() -> None:
+def test_figures_are_shown_one_after_the_other_and_then_again_otherwise() -> None:
     torch.manual_seed(0)
-    first, second = figure_pairs(5, 64)
-    assert first.shape == second.shape == (5, 3, 64, 64)
-    assert 0 <= first.min() < first.max() <= 1
-    assert not torch.allclose(first, second, atol=0.1)
-    again = figure_pairs(5, 64)[0]
-    assert not torch.allclose(first, again, atol=0.1), "each step shows other figures"
+    images, figures = figure_views(5, 3, 64)
+    assert images.shape == (15, 3, 64, 64)
+    assert 0 <= images.min() < images.max() <= 1
+    assert figures.tolist() == [*range(5)] * 3
+    assert not torch.allclose(images[:5], images[5:10], atol=0.1)
+    assert not torch.allclose(images, figure_views(5, 3, 64)[0], atol=0.1), "each step shows other figures"
