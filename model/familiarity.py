@@ -37,6 +37,16 @@ PROBED = 64
 """K, random directions that measure what lies across the class means, with a relative standard error of a sixth."""
 
 
+def unskewed(values: Tensor, skewness: Tensor) -> Tensor:
+    """Values of mean 0, deviation 1 and some skewness as about normal ones, in the same order.
+
+    As Wilson & Hilferty (PNAS 1931) take the cube root of chi-square, here of any Pearson type III variable (Kite,
+    Frequency and Risk Analyses in Hydrology, 1977).
+    """
+    root = (1 + skewness * values / 2).clamp_min(torch.finfo(values.dtype).tiny) ** (1 / 3)
+    return 6 / skewness * (root - 1) + skewness / 6
+
+
 @dataclass(frozen=True, slots=True)
 class Familiarity:
     """The measure as it is served: F channels, C classes, R directions along class means, K random ones.
@@ -66,12 +76,24 @@ class Familiarity:
     def of(self, features: Tensor) -> Tensor:
         """Features [B, F] -> [B], 0 (unlike any image of a class known) to 1; NaN where that is not known.
 
-        2 (1 - Phi(z)), 1 at most, with z the larger of both measures in deviations above their means.
+        2 (1 - Phi(z)), 1 at most, with z the larger of both measures in deviations above their means; of r, in those of
+        the normal variable that is exceeded as often.
         """
         measures = torch.stack(self.measures(features))  # [2, B]
-        strange = ((measures - self.usual[:, :1]) / self.usual[:, 1:]).amax(dim=0)
+        near, relative = (measures - self.usual[:, :1]) / self.usual[:, 1:]
+        strange = torch.maximum(near, unskewed(relative, self.skewness))
         # Bonferroni: twice the smaller of two normal tails.
         return 1 - torch.erf(strange.clamp_min(0) / 2**0.5)
+
+    @property
+    def skewness(self) -> Tensor:
+        """Of r of images of known classes, a scalar: sqrt(8) / R^(3/4).
+
+        Along one direction r is skewed like the square of a normal variable. Were it chi-square of R degrees, its
+        skewness would be sqrt(8 / R); but the more classes, the oftener another is nearer where the own is far, which
+        cuts the tail.
+        """
+        return 8**0.5 / torch.ones_like(self.unexplained).sum() ** 0.75
 
     def measures(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """log m and r, [B] each, of features [B, F]."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import usual
-from model.familiarity import PROBED, Familiarity
+from model.familiarity import PROBED, Familiarity, unskewed
 from model.head import Discriminant
 from model.left_out import LeftOut
 from model.moments import ClassMoments, label_rows
@@ -56,6 +56,22 @@ def test_new_images_of_known_classes_are_rarely_taken_for_strange(per_class: int
     unseen = around(centres(CLASSES), 200, seed=2)
     assert share_below(measure, unseen, 0.01) < 0.05
     assert 0.01 < share_below(measure, unseen, 0.1) < 0.2
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_few_classes_do_not_make_their_own_images_strange(classes: int) -> None:
+    measure, _ = taught(classes=classes)
+    assert share_below(measure, around(centres(classes), 2000, seed=2), 0.01) < 0.02
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 8, 50])
+def test_chi_square_is_about_normal_once_it_is_no_more_skewed(degrees: int) -> None:
+    drawn = torch.randn(20_000, degrees, generator=torch.Generator().manual_seed(0)).square().sum(dim=1)
+    skewness = torch.tensor(math.sqrt(8 / degrees))
+    normal = unskewed((drawn - degrees) / math.sqrt(2 * degrees), skewness)
+    for z in (1.28, 1.64, 2.33, 2.58):
+        usual_share = math.erfc(z / math.sqrt(2)) / 2
+        assert (normal > z).double().mean().item() == pytest.approx(usual_share, rel=0.25)
 
 
 def test_images_of_another_kind_are_strange_however_sure_the_scores() -> None:
