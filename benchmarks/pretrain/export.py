@@ -57,9 +57,10 @@ def draw_curve(history: list[dict[str, float]], picture: Path) -> None:
             name = f"held_out_{source}_{term}"
             points = [entry[name] for entry in checked]
             axes[1].plot([entry["minutes"] for entry in checked], points, style, label=f"{source}, {term}")
-    for axis, title in zip(axes, ("training, augmented", "held out, averaged weights"), strict=True):
+    titles = ("training, augmented", "held out, averaged weights")
+    for axis, title, columns in zip(axes, titles, (1, 3), strict=True):
         axis.set(title=title, xlabel="minutes of training", yscale="log")
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, ncols=columns)
     figure.savefig(picture, dpi=80)
     pyplot.close(figure)
 

@@ -37,17 +37,17 @@ GAIN = 100.0
 """Size of the new vector beside the residual stream it is added to, so that the last norm sees only the former."""
 
 
-def whiten(vit: VisionTransformer, pictures: Tensor, total: float = SPREAD) -> None:
+def whiten(vit: VisionTransformer, pictures: Tensor, figured: float = FIGURES, total: float = SPREAD) -> None:
     """Add the whitening block to a student.
 
-    vit: it ends with its trained blocks.  pictures: photographs, float [M, 3, px, px] in 0..1.  total: c.
+    vit: it ends with its trained blocks.  pictures: photographs, float [M, 3, px, px] in 0..1.  figured: f.  total: c.
     """
     scans, glyphs = glyph_scans(pictures.shape[-1])
     views, figures = figure_views(*SHOWN, pictures.shape[-1])
     seen = [vectors(vit, images) for images in (scans, views, pictures)]
     parts = (
         (1.0, within(seen[0], glyphs)),
-        (FIGURES, within(seen[1], figures)),
+        (figured, within(seen[1], figures)),
         (total, covariance(seen[2])),
     )
     append_map(vit, *whitening(parts, torch.cat(seen)))
@@ -131,14 +131,15 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with the archives.")] = DATA,
     backbone: Annotated[Path, typer.Option(help="Exported backbone whose last block is replaced.")] = BUNDLED,
     weights: Annotated[Path, typer.Option(help="Where to write the result.")] = BUNDLED,
-    total: Annotated[float, typer.Option(help="Share of all variation of photographs.")] = SPREAD,
+    figured: Annotated[float, typer.Option(help="Weight of variation within figures.")] = FIGURES,
+    total: Annotated[float, typer.Option(help="Weight of all variation of photographs.")] = SPREAD,
     bare: Annotated[bool, typer.Option(help="Only take the block off, to see what it is worth.")] = False,
 ) -> None:
     """Whiten a finished backbone anew."""
     torch.manual_seed(0)
     vit = unwhitened(backbone)
     if not bare:
-        whiten(vit, mild_crops(data), total)
+        whiten(vit, mild_crops(data), figured, total)
     typer.echo(f"{weights}: sha256 {export(vit, weights)}")
 
 
