@@ -80,7 +80,9 @@ async def read_images(request: Request, services: Services, hold: Hold) -> list[
     if kind in MEDIA_TYPES or kind in UNSPECIFIC:
         return [("body", await read_body(request, config.max_body_bytes, config.read_timeout_s, hold))]
     if kind != "multipart/form-data":
-        raise refused("Content-Type", kind, f"be {', '.join(MEDIA_TYPES)} or multipart/form-data", 415)
+        instead = f"be {', '.join(MEDIA_TYPES)} or multipart/form-data"
+        instead += "; images in JSON go to /v2" if kind == "application/json" else ""
+        raise refused("Content-Type", kind, instead, 415)
     most, limit = config.max_classify_files, config.max_body_bytes
     # All in memory, where `hold` counts it: a disk, and a thread to write to it, would have to be waited for.
     async with read_form(request, limit, config.read_timeout_s, most, hold, in_memory=limit) as form:

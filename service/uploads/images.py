@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,11 +29,21 @@ def pair(files: Sequence[tuple[str, Callable[[], bytes]]], labels: Sequence[str]
     """Files and labels that came in the same order. Raises Problem when they do not match."""
     if not files:
         raise refused("files", None, "hold at least one image")
+    if len(labels) == 1 and is_list(labels[0]):
+        raise refused("labels", labels[0], "come once for each file, as plain text; this is a list in JSON")
     if len(files) != len(labels):
         raise refused(
             "labels", f"{len(labels)} labels", f"be {len(files)}, one for each file in the same order"
         )
     return [Upload(name, label, read) for (name, read), label in zip(files, labels, strict=True)]
+
+
+def is_list(label: str) -> bool:
+    """Whether a client wrote all its labels as one JSON text, which would be taught as the name of a class."""
+    try:
+        return isinstance(json.loads(label), list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def cleaned(uploads: Sequence[Upload]) -> list[Upload]:

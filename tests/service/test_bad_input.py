@@ -172,6 +172,7 @@ def test_media_types_and_sizes(server: Running) -> None:
     gif = {"Content-Type": "image/gif"}
     problem(post("/classify", content=picture(), headers=gif), 415, "Content-Type", "image/webp")
     problem(post("/classify", content=b"hello"), 415, "body", "JPEG, PNG or WebP")
+    problem(post("/classify", json={}), 415, "Content-Type", "images in JSON go to /v2")
     problem(post("/tasks", json={}), 415, "Content-Type", "application/zip")
     large = bytes(config.max_body_bytes + 1)
     problem(post("/classify", content=large, headers=PNG), 413, "body", f"{config.max_body_bytes} bytes")
@@ -257,6 +258,8 @@ def test_a_body_that_is_told_to_be_compressed_in_no_way_is_taken(server: Running
     [
         (2, ["cat"], "labels", "be 2"),
         (2, [], "labels", "be 2"),
+        (1, ['["cat"]'], "labels", "as plain text"),
+        (2, ['["cat", "dog"]'], "labels", "as plain text"),
         (1, ["cat", "dog"], "labels", "be 1"),
         (0, ["cat"], "files", "at least one"),
         (2, ["cat", ""], "labels[1]", "1 to 200"),
