@@ -18,7 +18,8 @@ class App(FastAPI):
     """FastAPI whose document knows the shape of its errors, and what needs a key."""
 
     def __init__(self, routers: Sequence[APIRouter], **of_fastapi: Any) -> None:
-        super().__init__(**of_fastapi)
+        # What generated clients call their functions; FastAPI's own ids repeat the path and the method.
+        super().__init__(generate_unique_id_function=lambda route: route.name, **of_fastapi)
         self._routers = routers
         for router in routers:
             self.include_router(router)

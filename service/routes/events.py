@@ -43,7 +43,7 @@ async def stream_place(services: TheServices) -> AsyncIterator[None]:
     },
     dependencies=[Depends(stream_place)],
 )
-async def follow(
+async def follow_task(
     task: ExistingTask,
     services: TheServices,
     last_event_id: Annotated[

@@ -57,7 +57,7 @@ BLACK_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAA
 @router.get(
     "/health/live", summary="Is the process worth keeping?", responses=answered("It is.", {"live": True})
 )
-async def live(services: TheServices) -> dict[str, bool]:
+async def server_live(services: TheServices) -> dict[str, bool]:
     services.require_alive()
     return {"live": True}
 
@@ -65,13 +65,13 @@ async def live(services: TheServices) -> dict[str, bool]:
 @router.get(
     "/health/ready", summary="May requests be sent here?", responses=answered("They may.", {"ready": True})
 )
-async def ready(services: TheServices) -> dict[str, bool]:
+async def server_ready(services: TheServices) -> dict[str, bool]:
     services.require_ready()
     return {"ready": True}
 
 
 @router.get("", summary="This server", responses=answered("Name, version, extensions.", SERVER))
-async def server() -> dict[str, Any]:
+async def server_metadata() -> dict[str, Any]:
     return SERVER
 
 
@@ -115,6 +115,7 @@ METADATA = answered(
 
 @router.get(
     "/models/{model}/versions/{version}/ready",
+    name="version_ready",
     dependencies=VERSION,
     summary="Does this version answer?",
     responses=READY,
@@ -129,12 +130,13 @@ async def model_ready(services: TheServices) -> dict[str, Any]:
 
 @router.get(
     "/models/{model}/versions/{version}",
+    name="version_metadata",
     dependencies=VERSION,
     summary="What goes in and out of this version",
     responses=METADATA,
 )
 @router.get("/models/{model}", dependencies=MODEL, summary="What goes in and out", responses=METADATA)
-async def metadata(services: TheServices) -> dict[str, Any]:
+async def model_metadata(services: TheServices) -> dict[str, Any]:
     snapshot = services.served.snapshot
     return {
         "name": services.config.model_name,

@@ -105,7 +105,7 @@ async def list_labels(
     openapi_extra=json_body(Rename),
     dependencies=[Depends(only())],
 )
-async def rename(
+async def rename_label(
     label: Label,
     request: Request,
     response: Response,
@@ -141,7 +141,7 @@ async def rename(
     },
     dependencies=[Depends(only())],
 )
-async def forget(
+async def forget_label(
     label: Label, response: Response, services: TheServices, idempotency_key: IdempotencyKey = None
 ) -> TaskView:
     """Orders that a class be forgotten: what is known of its images goes, and other classes stay as they are.

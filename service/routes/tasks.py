@@ -72,7 +72,7 @@ BODY = {
     openapi_extra=BODY,
     dependencies=[Depends(only("name"))],
 )
-async def create(
+async def create_task(
     request: Request,
     response: Response,
     services: TheServices,
@@ -177,7 +177,7 @@ async def get_task(task: ExistingTask) -> TaskView:
         **documented(404, 409, 422, 503),
     },
 )
-async def remove(id: TaskId, services: TheServices, response: Response) -> TaskView:  # noqa: A002
+async def remove_task(id: TaskId, services: TheServices, response: Response) -> TaskView:  # noqa: A002
     """Cancels a task that is queued or has failed; one that was learned is `forgetting` until a trainer has `forgotten`
     it.
 
@@ -227,7 +227,7 @@ def known_by(services: Services, id_: str, told: str) -> Manifest | None:
         **documented(404, 409, 422, 429, 503),
     },
 )
-async def retry(id: TaskId, services: TheServices, response: Response) -> TaskView:  # noqa: A002
+async def retry_task(id: TaskId, services: TheServices, response: Response) -> TaskView:  # noqa: A002
     """As if it were new. Its images are kept for as long as it is among the dead letters.
 
     An order to rename or forget a class is not tried again (409) but given anew.

@@ -76,7 +76,7 @@ async def get_version(version: Number, services: TheServices) -> VersionView:
     },
     dependencies=[Depends(only("canary"))],
 )
-async def activate(
+async def activate_version(
     request: Request, version: Number, services: TheServices, canary: Share = None
 ) -> VersionView:
     """Moves the pointer; with `canary`, only lets the version answer a share of the requests beside the one served.

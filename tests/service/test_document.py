@@ -100,3 +100,10 @@ def alike(real: Any, shown: Any) -> None:
         alike(real[0], shown[0])
     elif not isinstance(shown, list):
         assert isinstance(real, type(shown) if isinstance(shown, bool | str) else int | float)
+
+
+def test_generated_clients_call_each_operation_by_a_short_name(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert {"classify", "create_task", "list_tasks", "activate_version", "infer"} < set(names)
+    assert len(set(names)) == len(names)
+    assert all(len(name.split("_")) <= 3 for name in names)
