@@ -3,6 +3,7 @@
 The teacher is asked about `graphics` as it is about photographs. `figure_views` show one figure several times, in
 other colours, places and sizes on other grounds. From pairs of them the student learns to tell it from others, as it
 does drawings, and the whitening learns what to overlook.
+
 Figures are irregular, and no digit is among them: the signs of `benchmarks.kinds` and scikit-learn's digits are never
 drawn on purpose.
 """

@@ -130,9 +130,7 @@ class Learner(Describer):
         self.pause()
         drift = fit_drift(before, after, self.config.drift_ridge)
         step = Drift(self.space(state.pools), self.space(pools), drift)
-        means = (
-            state.moments.means
-        )  # of the older classes, which follow it; their covariance stays as observed
+        means = state.moments.means  # of older classes: they follow, their covariance stays as observed
         moments = state.moments.shifted(means @ drift.double() - means)
         drifts = (*state.drifts, step)[-KEPT_DRIFTS:]
         carried = replace(state, pools=pools, moments=moments, drifts=drifts)
