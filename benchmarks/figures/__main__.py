@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.figures.quoted import README, TABLES
 from benchmarks.figures.regions import filled
-from benchmarks.figures.tables import kinds, methods, newcomers, short_table, strangers, table
+from benchmarks.figures.tables import few_classes, kinds, methods, newcomers, short_table, strangers, table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -24,6 +24,7 @@ def bodies(results: Path) -> dict[str, str]:
         "readme": short_table(README, results),
         "methods": methods(results),
         "familiarity": strangers(results),
+        "few-classes": few_classes(results),
         "newcomers": newcomers(results),
         "kinds": kinds(results),
     }

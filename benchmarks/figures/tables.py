@@ -67,6 +67,26 @@ def strangers(results: Path) -> str:
     return by_scene("taken for unknown at 0.01 / 0.05, %", list(told), rows)
 
 
+def few_classes(results: Path) -> str:
+    """How many images of known classes are taken for unknown where those are few, a row for each number of classes."""
+    rows = json.loads((results / "few_classes.json").read_text())["rows"]
+    sets, counts = ({row[key]: None for row in rows} for key in ("set", "images"))
+    shares = {
+        (
+            row["set"],
+            row["classes"],
+            row["images"],
+        ): f"{100 * row['known'][0]:.1f} / {100 * row['known'][1]:.1f}"
+        for row in rows
+    }
+    body = [
+        [str(classes), *(shares[name, classes, images] for name in sets for images in counts)]
+        for classes in {row["classes"]: None for row in rows}
+    ]
+    heads = [f"{name}, {images} images" for name in sets for images in counts]
+    return by_scene("classes: taken for unknown at 0.01 / 0.05, %", heads, body)
+
+
 def newcomers(results: Path) -> str:
     """How many images of new and of old classes are answered rightly, a row for each number of images learned."""
     scenes = json.loads((results / "newcomers.json").read_text())["scenes"]
