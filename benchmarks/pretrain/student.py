@@ -74,6 +74,8 @@ class Distillation(nn.Module):
         """`sources` give the targets' mean and spread; `head` is the teacher's classifier (t -> 1000)."""
         super().__init__()
         self.vit = VisionTransformer(**ARCHITECTURE)
+        for block in self.vit.blocks:
+            block.attn.fused_attn = False  # most of a step would be its backward pass, which is slow on CPUs
         width, target = self.vit.embed_dim, head.in_features
         self.to_tokens = nn.Linear(width, target)
         self.to_cls = nn.Linear(width, target)
