@@ -30,10 +30,10 @@ def print_task(task: Task) -> None:
     )
 
 
-def print_tasks(found: Sequence[Task]) -> None:
-    """A line for each task; errors, which may be long, come below."""
+def print_tasks(found: Sequence[Task], cut: bool = False) -> None:
+    """A line for each task; errors, which may be long, come below. cut: there may be older ones."""
     print_table(
-        counted(len(found), "task"),
+        ("newest " if cut else "") + counted(len(found), "task"),
         ["id", "name", "state", "images", "labels", "version", "submitted"],
         [
             [

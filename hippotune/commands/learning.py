@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, TypeVar
 
 import typer
@@ -86,7 +87,8 @@ def tasks(
         if task is not None:
             _show(client.task(task), as_json, print_task)
         else:
-            _show(client.tasks(state, limit), as_json, print_tasks)
+            found = client.tasks(state, limit)
+            _show(found, as_json, partial(print_tasks, cut=len(found) == limit))
 
 
 @with_settings(Part.CLIENT)

@@ -94,7 +94,10 @@ def test_submit_waits_and_the_lists_know_it(server: Up, folder: Path) -> None:
     assert (task["name"], task["state"], task["labels"]) == ("two and three", "consolidated", ["2", "3"])
     assert told(hippotune("tasks", task["id"], "--json", *url))["id"] == task["id"]
     assert task["id"] in {item["id"] for item in told(hippotune("tasks", "--json", *url))}
-    assert "two and three" in hippotune("tasks", *url).stdout
+    listed = hippotune("tasks", *url).stdout
+    assert "two and three" in listed
+    assert "newest" not in listed
+    assert hippotune("tasks", "--limit", "1", *url).stdout.startswith("newest 1 task")
     [newest] = told(hippotune("tasks", "--state", "consolidated", "--limit", "1", "--json", *url))
     assert newest["id"] == task["id"]
     failed = told(hippotune("tasks", "--state", "failed", "--json", *url))
