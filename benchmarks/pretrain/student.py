@@ -75,7 +75,9 @@ class Distillation(nn.Module):
         super().__init__()
         self.vit = VisionTransformer(**ARCHITECTURE)
         for block in self.vit.blocks:
-            block.attn.fused_attn = False  # most of a step would be its backward pass, which is slow on CPUs
+            # On a CPU most of a step would be the fused kernel's backward pass. PyTorch's own plain attention, which
+            # `training_precision` takes, computes in float32: timm's is faster still.
+            block.attn.fused_attn = False
         width, target = self.vit.embed_dim, head.in_features
         self.to_tokens = nn.Linear(width, target)
         self.to_cls = nn.Linear(width, target)
