@@ -54,7 +54,13 @@ CONSOLIDATED = QUEUED.model_copy(
     update={
         "state": TaskState.CONSOLIDATED,
         "progress": 1.0,
-        "metrics": {"accuracy": 0.98, "forgetting": 0.01, "held_out_images": 50, "seconds_to_fast": 1.1},
+        "metrics": {
+            "accuracy": 0.98,
+            "forgetting": 0.01,
+            "interference": 0.0,
+            "held_out_images": 50,
+            "seconds_to_fast": 1.1,
+        },
         "version": 4,
         "updated_at": 1767225609.4,
         "served_at": 1767225601.1,
@@ -101,7 +107,7 @@ VERSION = VersionView(
     consolidated=[CONSOLIDATED.id],
     fast=[],
     slots=10,
-    metrics={"accuracy": 0.98, "forgetting": 0.01, "held_out_images": 50},
+    metrics={"accuracy": 0.98, "forgetting": 0.01, "interference": 0.0, "held_out_images": 50},
     files={"serving": FileView(name="000004.serving.safetensors", sha256=SHA256, bytes=845848)},
     current=True,
     serving=True,

@@ -33,27 +33,27 @@ class Report:
     held_out_images: int = 0
 
     @property
-    def lost(self) -> float:
+    def interference(self) -> float:
         """Mean over earlier tasks of what this version costs them; 0 when there are none."""
         drops = [self.last[task] - value for task, value in self.kept.items()]
         return sum(drops) / len(drops) if drops else 0.0
 
     def refusal(self, config: ValidationConfig) -> str | None:
         """Why a version must not be served, None when it may."""
-        if self.earlier_images < config.least_images or self.lost <= config.tolerated_loss:
+        if self.earlier_images < config.least_images or self.interference <= config.tolerated_loss:
             return None
         return (
-            f"it costs earlier tasks {100 * self.lost:.1f} points on {self.earlier_images} held-out images, "
+            f"it costs earlier tasks {100 * self.interference:.1f} points on {self.earlier_images} held-out images, "
             f"{100 * config.tolerated_loss:.1f} are tolerated; if its labels are right, raise "
             "HIPPOTUNE_VALIDATION_TOLERATED_LOSS and try it again"
         )
 
     @property
     def metrics(self) -> dict[str, float]:
-        """For the manifest: `accuracy` and `forgetting` on average, how many images they rest on, `accuracy.<task>`.
+        """For the manifest: `accuracy`, `forgetting`, `interference`, how many images they rest on, `accuracy.<task>`.
 
         The average over tasks and, over earlier ones, the mean fall from each one's best, which is negative where they
-        rose: A_t and F_t of Chaudhry et al., ECCV 2018.
+        rose: A_t and F_t of Chaudhry et al., ECCV 2018. More classes alone make `forgetting` grow, `interference` not.
         """
         if not self.now:
             return {}
@@ -61,6 +61,7 @@ class Report:
         return {
             "accuracy": sum(self.now.values()) / len(self.now),
             "forgetting": sum(falls) / len(falls) if falls else 0.0,
+            "interference": self.interference,
             "held_out_images": float(self.held_out_images),
             **{f"accuracy.{task}": value for task, value in self.now.items()},
         }
