@@ -14,7 +14,8 @@ hundred. Factors are therefore pooled over tasks. An image's weight is the numbe
 from when it was judged: heads of few images are less confident, and what was fitted to them should fade as more come.
 
 Logits shrink as images come and the head trusts its covariance more, so a factor that was right once is not right
-later. What is pooled is its ratio to the `assumed_sharpness` of the head it was fitted to, which hardly changes.
+later. What is pooled is its ratio to the `assumed_sharpness` of the head it was fitted to, which changes far less, also
+where classes of quite another kind come.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ REACH, HALVINGS = 12.0, 12
 PULL = 4.0
 """How strongly a ratio is held near 1: one over the variance of its logarithm. Data sets differ by a factor of two."""
 ASSUMED = 0.999
-"""Score of a class' mean against one other class where nothing tells how sure to be."""
+"""Score of a class' mean against the nearest other class where nothing tells how sure to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def fitted_ratio(logits: Tensor, targets: Tensor) -> float:
 
 
 def assumed_sharpness(means: Tensor, weight: Tensor) -> float:
-    """The factor with which a class mean scores `ASSUMED` against another class at the average distance.
+    """The factor with which a class mean scores `ASSUMED` against the nearest other class, at the average `separation`.
 
     means: [C, F].  weight: [F, C] of their head.  1 if no class is separated from another.
     """

@@ -33,7 +33,7 @@ from torch import Tensor
 from model.covariances import ClassCovariances
 from model.familiarity import Familiarity
 from model.moments import ClassMoments
-from model.shrinkage import regularised
+from model.shrinkage import COMPARED, regularised
 
 IMAGES_AT_ONCE = 64
 """Images scored at once where there are many."""
@@ -151,16 +151,22 @@ class Discriminant:
 
 
 def separation(means: Tensor, weight: Tensor) -> float:
-    """The mean over pairs of classes of (mu_a - mu_b) . (w_a - w_b) / 2: by how much one of two class means scores more
-    for its own class than for the other.
+    """By how much a class mean scores more for its own class than for the nearest other: the geometric mean over
+    classes a of (mu_a - mu_b) . (w_a - w_b) / 2 for the class b where that is least.
 
-    means: [C, F].  weight: [F, C].  With the weight of a `Discriminant` that is half a squared Mahalanobis distance. 0
-    for a class alone, and for classes of the same images.
+    Not over all pairs: kinds that lie far apart make the classes of each no easier to tell from each other.
+
+    means: [C, F].  weight: [F, C], of a `Discriminant`: so this is half a squared Mahalanobis distance. Of more than
+    `COMPARED` classes so many are set against all. 0 for a class alone, and for classes of the same images.
     """
     if len(means) < 2:
         return 0.0
     columns = weight.double().mT  # [C, F]
-    # As a covariance of means and weights, without forming the pairs.
-    average = ((means - means.mean(dim=0)) * (columns - columns.mean(dim=0))).sum().item() / (len(means) - 1)
-    own = (means * columns).sum(dim=1).mean().abs().item()
-    return average if average > ALIKE * own else 0.0
+    length = (means * columns).sum(dim=1).mean().abs().item()
+    means, columns = means - means.mean(dim=0), columns - columns.mean(dim=0)
+    own = (means * columns).sum(dim=1)
+    rows = torch.arange(0, len(means), math.ceil(len(means) / COMPARED))
+    apart = (own[rows].unsqueeze(1) + own) / 2 - means[rows] @ columns.mT
+    nearest = apart.scatter(1, rows.unsqueeze(1), math.inf).amin(dim=1)
+    told = nearest[nearest > ALIKE * length]
+    return told.log().mean().exp().item() if len(told) else 0.0

@@ -108,6 +108,19 @@ def test_what_few_images_said_holds_for_the_head_of_many(few: int) -> None:
     assert abs(math.log(sharpened(later, said).sharpness / best)) < 0.5 * abs(math.log(kept / best))
 
 
+def test_scores_stay_as_sure_when_classes_come_that_lie_far_away() -> None:
+    """They are easily told from all before, which tells nothing about those."""
+    vectors, labels = images(per_class=30, seed=1)
+    moments, rows = learned(vectors, labels)
+    said = fit(moments, vectors, rows)
+    unseen, _ = images(400, seed=2)
+    before = sharpened(solved(moments), said).logits(unseen).softmax(dim=1).amax(dim=1).mean().item()
+    far, names = images(per_class=30, seed=3)
+    later = solved(moments.observe(40 + far, tuple(f"far {label}" for label in names)))
+    after = sharpened(later, said).logits(unseen).softmax(dim=1).amax(dim=1).mean().item()
+    assert after == pytest.approx(before, abs=0.1)
+
+
 def test_no_ratio_beside_the_fitted_one_is_likelier() -> None:
     logits = torch.randn(200, CLASSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     targets = torch.where(torch.arange(200) % 3 > 0, logits.argmax(dim=1), 0)

@@ -152,7 +152,7 @@ class LearnerState:
             "taught": dict(self.taught),
             "last": dict(self.last),
             "best": dict(self.best),
-            "ratios": {task: (said.ratio, said.weight) for task, said in self.judged.items()},
+            "nearest_ratios": {task: (said.ratio, said.weight) for task, said in self.judged.items()},
             "usual": {task: asdict(said) for task, said in self.usual.items()},
             "drifts": [(drift.before, drift.after) for drift in self.drifts],
             "corrected": self.corrected,
@@ -180,7 +180,8 @@ class LearnerState:
                 taught={task: tuple(labels) for task, labels in facts["taught"].items()},
                 last=dict(facts["last"]),
                 best=dict(facts["best"]),
-                judged={task: Sharpness(*said) for task, said in facts["ratios"].items()},
+                # Older stores have ratios to something else; the next task tells how sure their scores may be.
+                judged={task: Sharpness(*said) for task, said in facts.get("nearest_ratios", {}).items()},
                 usual={task: _usual(said) for task, said in facts["usual"].items()},
                 drifts=_drifts(tensors, facts, moments.width),
                 corrected=tuple(facts["corrected"]),
