@@ -4,7 +4,7 @@ Start with `deliberation`, the loop, and `head`, the classifier; `classify` puts
 
     an image        spec, backbone, bundled, preprocess, device
     the loop        budget, pools, deliberation, fusion, merging, network, losses, diagnostics
-    the head        readout, moments, head, covariances, shrinkage
+    the head        readout, moments, head, covariances, shrinkage, widths
     what it knows   left_out, calibration, usual, familiarity
     a version       checkpoint, classify, sample
     as a graph      export, onnx_blocks, standalone

@@ -154,7 +154,9 @@ def put_together(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tup
         covariances = ClassCovariances(*(tensors[f"head.{part.name}"] for part in fields(ClassCovariances)))
     familiarity = None
     if "familiarity.usual" in tensors:
-        familiarity = Familiarity(*(tensors[f"familiarity.{part.name}"] for part in fields(Familiarity)))
+        # Versions from before widths were measured take all classes for equally wide.
+        known = {"familiarity.widths": torch.ones_like(tensors["familiarity.allowances"]), **tensors}
+        familiarity = Familiarity(*(known[f"familiarity.{part.name}"] for part in fields(Familiarity)))
     weight, bias = tensors["head.weight"], tensors["head.bias"]
     return loop, pools, Head(weight, bias, float(facts["sharpness"]), covariances, familiarity)
 

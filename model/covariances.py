@@ -55,8 +55,8 @@ class ClassCovariances:
     @classmethod
     def solve(
         cls, moments: ClassMoments, cholesky: Tensor, pause: Callable[[], None] = lambda: None
-    ) -> tuple[ClassCovariances, Tensor]:
-        """The covariances of all classes, and the volumes v_c [C] that they pay.
+    ) -> tuple[ClassCovariances, Tensor, Tensor]:
+        """The covariances of all classes, the volumes v_c [C] that they pay, and their `lengths` [C].
 
         cholesky: [F, F], L lower triangular with L L^T = Sigma.  pause: called before each `CLASSES_AT_ONCE` classes.
         """
@@ -68,9 +68,9 @@ class ClassCovariances:
         for scatter, counts in parts:
             pause()
             solved.append(own_directions(scatter, counts, lower))
-        directions, volumes = (torch.cat(part) for part in zip(*solved, strict=True))
+        directions, volumes, long = (torch.cat(part) for part in zip(*solved, strict=True))
         offsets = directions @ moments.means.float().unsqueeze(-1)
-        return cls(directions, offsets.squeeze(-1)), volumes
+        return cls(directions, offsets.squeeze(-1)), volumes, long
 
     def with_gains(self, features: Tensor, logits: Tensor) -> Tensor:
         """Logits [B, C] of features [B, F], volumes paid, with what the `CLOSEST` classes of each gain -> [B, C]."""
@@ -98,14 +98,16 @@ class ClassCovariances:
         return ClassCovariances(self.directions.to(device), self.offsets.to(device))
 
 
-def own_directions(scatter: Tensor, counts: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
-    """D_c [C, R, F] and v_c [C].
+def own_directions(scatter: Tensor, counts: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """D_c [C, R, F], v_c [C] and `lengths` [C].
 
     scatter: [C, F, S], sketched.  counts: [C], images.  cholesky: [F, F], L with L L^T = Sigma.
     """
     core, whitened = whitened_sketch(scatter, cholesky)
-    kept, volumes = whitened_directions(core, whitened, counts)
-    return rows_solved(cholesky.mT, kept, upper=True), volumes
+    factors = low_rank(core, whitened)
+    kept, volumes = whitened_directions(factors, counts)
+    long = lengths(factors, whitened, counts, cholesky)
+    return rows_solved(cholesky.mT, kept, upper=True), volumes, long
 
 
 def whitened_sketch(scatter: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,15 +116,27 @@ def whitened_sketch(scatter: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
     return by.mT @ scatter, rows_solved(cholesky, scatter.mT, upper=False)
 
 
-def whitened_directions(core: Tensor, whitened: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """D_c L [C, R, F] and v_c [C], of `whitened_sketch` and counts [C].
+def lengths(factors: Tensor, whitened: Tensor, counts: Tensor, cholesky: Tensor) -> Tensor:
+    """tr Sigma^-1 A_c [C] of scatters A_c: the sum over a class' images of the squared distance to their mean.
+
+    factors: [C, S, F], `low_rank` of the rest, which is all of A_c while there are no more images than columns. Of more
+    it is not, and Hutchinson's estimate with the sketch's own probes is better the more there are.
+    """
+    columns = whitened.shape[1]
+    leaning = torch.linalg.solve_triangular(cholesky, probes(len(cholesky), columns).float(), upper=False)
+    estimated = (whitened * leaning.mT).sum(dim=(1, 2)) / columns
+    return torch.where(counts > columns, estimated, factors.square().sum(dim=(1, 2)))
+
+
+def whitened_directions(factors: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """D_c L [C, R, F] and v_c [C], of factors [C, S, F] of whitened scatters (`low_rank`) and counts [C].
 
     Whitened, Sigma is I and S_c is U diag(s) U^T with orthonormal U. Where s exceeds 1, Sigma_c is I + U diag(b) U^T
     with b = n / (n + HALF_TRUSTED) (s - 1): so v_c is the sum of log(1 + b) / 2, and D_c L is
     diag(b / (1 + b))^(1/2) U^T.
     """
     freedom = (counts - 1).clamp_min(1)[:, None, None]
-    factors = low_rank(core, whitened) / freedom.sqrt()  # [C, S, F], B with B^T B = S_c, whitened
+    factors = factors / freedom.sqrt()  # B with B^T B = S_c, whitened
     spread, axes = torch.linalg.eigh(factors @ factors.mT)  # [C, S] s, [C, S, S]
     spread, axes = spread[:, -DIRECTIONS:].clamp_min(1), axes[:, :, -DIRECTIONS:]
     beyond = (counts / (counts + HALF_TRUSTED)).unsqueeze(1) * (spread - 1)  # [C, R], b

@@ -34,7 +34,7 @@ from model.onnx_blocks import OnnxViT
 
 OPSET = 20
 """Newer operator sets have one for all of attention; it does not broadcast the mask over query tokens."""
-FORMAT = 17
+FORMAT = 18
 """Part of every graph's key and of its file's name: counts up when what is exported changes."""
 
 OUTPUTS = ("scores", "familiarity", "features", "steps")
@@ -187,6 +187,7 @@ def example_inputs(backbone: Backbone, loop: LoopConfig, kind: GraphKind) -> tup
         "familiarity_probes": (torch.zeros(width, PROBED), {}),
         "familiarity_centres": (torch.zeros(c, a), {0: classes, 1: along}),
         "familiarity_allowances": (torch.zeros(c), {0: classes}),
+        "familiarity_widths": (torch.ones(c), {0: classes}),
         "familiarity_unexplained": (torch.zeros(a), {0: along}),
         "familiarity_usual": (torch.ones(2, 2), {}),
     }

@@ -3,12 +3,12 @@
 Scores cannot tell: they say which of the known classes is likeliest, and sum to one for any picture. Two distances can,
 computed from the same sums that the head is solved from:
 
-    m(x) = min_c ((x - mu_c)^T M^-1 (x - mu_c) - e / n_c)
-    r(x) = m(x) - (x - mu)^T (M + B)^-1 (x - mu)
+    m(x) = ((x - mu_c)^T M^-1 (x - mu_c) - e / n_c) / s_c
+    r(x) = m(x) - (x - mu)^T (M + B)^-1 (x - mu) / s_c
 
-with M the covariance within classes and its ridge, B that of the class means about the mean mu of all images, and e the
-squared distance of one image from its class' mean. The mean of n_c images is off by e / n_c, and x appears farther away
-by as much.
+of the class c whose mean is nearest, with M the covariance within classes and its ridge, B that of the class means
+about the mean mu of all images, e the squared distance of one image from its class' mean, and s_c the width of the
+class (`model.widths`). The mean of n_c images is off by e / n_c, and x appears farther away by as much.
 
 - m is the Mahalanobis distance to the nearest class mean: images of an entirely different kind are far away.
 - r subtracts the distance to one Gaussian fitted to all classes: an image that no single class explains better than
@@ -53,7 +53,7 @@ class Familiarity:
 
     origin: [F], mu.  axes: [F, R], A.
     probes: [F, K], across these; the sum of the squares along them is expected to be the squared distance across.
-    centres: [C, R], A^T (mu_c - mu).  allowances: [C], e / n_c.
+    centres: [C, R], A^T (mu_c - mu).  allowances: [C], e / n_c.  widths: [C], s_c.
     unexplained: [R], 1 / (1 + b), the share of the variance along each axis that is within classes.
     usual: [2, 2], mean and deviation of log m, then those of r, of images of classes known.
     """
@@ -63,6 +63,7 @@ class Familiarity:
     probes: Tensor
     centres: Tensor
     allowances: Tensor
+    widths: Tensor
     unexplained: Tensor
     usual: Tensor
 
@@ -71,7 +72,8 @@ class Familiarity:
         """One that gives NaN, to feed where a version cannot tell. width: F.  classes: C."""
         none, unknown = torch.zeros, torch.full((2, 2), math.nan)
         along, across = none(width, 1), none(width, PROBED)
-        return cls(none(width), along, across, none(classes, 1), none(classes), none(1), unknown)
+        alike = torch.ones(classes)
+        return cls(none(width), along, across, none(classes, 1), none(classes), alike, none(1), unknown)
 
     def of(self, features: Tensor) -> Tensor:
         """Features [B, F] -> [B], 0 (unlike any image of a class known) to 1; NaN where that is not known.
@@ -103,15 +105,16 @@ class Familiarity:
         nearest = (lengths - 2 * along @ self.centres.mT).argmin(dim=1)
         # Taken anew from the difference: where classes lie far apart, float32 holds little of the above but that.
         own = (along - self.centres[nearest]).square().sum(dim=1) - self.allowances[nearest]
-        near = across.square().sum(dim=1) + own
-        return near.clamp_min(torch.finfo(near.dtype).tiny).log(), own - along.square() @ self.unexplained
+        near, width = across.square().sum(dim=1) + own, self.widths[nearest]
+        relative = own - along.square() @ self.unexplained
+        return (near / width).clamp_min(torch.finfo(near.dtype).tiny).log(), relative / width
 
     def fits(self, width: int, classes: int) -> bool:
         """Whether its parts are of so many classes, and of features [B, F = width]."""
         shapes = tuple(tuple(part.shape) for part in self.parts().values())
         along = self.unexplained.numel()
-        wanted = (width,), (width, along), (width, PROBED), (classes, along), (classes,), (along,), (2, 2)
-        return shapes == wanted
+        axes, each = ((width,), (width, along), (width, PROBED)), ((classes, along), (classes,), (classes,))
+        return shapes == (*axes, *each, (along,), (2, 2))
 
     def parts(self) -> dict[str, Tensor]:
         """Its tensors by name, not copied."""

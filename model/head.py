@@ -34,6 +34,7 @@ from model.covariances import ClassCovariances
 from model.familiarity import Familiarity
 from model.moments import ClassMoments
 from model.shrinkage import COMPARED, regularised
+from model.widths import prior_images, widths
 
 IMAGES_AT_ONCE = 64
 """Images scored at once where there are many."""
@@ -100,16 +101,20 @@ class Discriminant:
     moments: of features of width F, C classes.  cholesky: [F, F], L lower triangular with L L^T = Sigma + Lambda.
     weight: [F, C], (Sigma + Lambda)^-1 mu_c.
     error: e, the squared Mahalanobis length by which one image is off its class' mean, on average.
+    trace: t, the same before it is corrected for being measured on these very images.
     covariances: of the classes' own, None without sketches of them.
     volumes: [C], v_c = log(det Sigma_c / det (Sigma + Lambda)) / 2; 0 without sketches.
+    lengths: [C], the sum over a class' images of their squared distances to its mean; t for each without sketches.
     """
 
     moments: ClassMoments
     cholesky: Tensor
     weight: Tensor
     error: float
+    trace: float
     covariances: ClassCovariances | None
     volumes: Tensor
+    lengths: Tensor
 
     @classmethod
     def of(
@@ -120,11 +125,23 @@ class Discriminant:
         pause: called between pieces of it that may take seconds each; may raise to abandon the work.
         """
         solved = regularised(moments, shrinkage, pause)
-        known = moments, solved.cholesky, solved.weight(moments.means), solved.error
+        trace = solved.error / solved.inflation
+        known = moments, solved.cholesky, solved.weight(moments.means), solved.error, trace
         if not moments.scatter.shape[2]:
-            return cls(*known, None, torch.zeros_like(moments.counts))
-        covariances, volumes = ClassCovariances.solve(moments, solved.cholesky, pause)
-        return cls(*known, covariances, volumes.double())
+            return cls(*known, None, torch.zeros_like(moments.counts), trace * (moments.counts - 1))
+        covariances, volumes, lengths = ClassCovariances.solve(moments, solved.cholesky, pause)
+        return cls(*known, covariances, volumes.double(), lengths.double())
+
+    @property
+    def prior(self) -> float:
+        """See `prior_images`."""
+        return prior_images(self.lengths, self.moments.counts, self.trace)
+
+    @property
+    def widths(self) -> Tensor:
+        """[C], s_c, by how much more than e images of each class are off its mean: see `model.widths`."""
+        spare = self.moments.counts - 1
+        return widths(self.lengths, spare, self.prior, self.trace, self.moments.freedom)
 
     @property
     def bias(self) -> Tensor:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.covariances import CLOSEST, whitened_directions, whitened_sketch
+from model.covariances import CLOSEST, low_rank, whitened_directions, whitened_sketch
 from model.head import IMAGES_AT_ONCE, Discriminant, separation
 from model.moments import probes
+from model.widths import widths
 
 MOST = 1024
 """Images left out at most, one after another; more would cost time and tell little."""
@@ -125,6 +126,23 @@ def left_out_distances(discriminant: Discriminant, features: Tensor, rows: Tenso
     return distances.scatter_add(1, column, -further.unsqueeze(1))
 
 
+def left_out_widths(discriminant: Discriminant, left_out: LeftOut, classes: Tensor) -> Tensor:
+    """Widths [m] of one class for each image, `classes` [m], as they are without the image.
+
+    Without it the length of its own class, r^T M^-1 r n_y / (n_y - 1), is missing there; M stays as it is with it.
+    """
+    if discriminant.covariances is None:
+        return discriminant.widths[classes]
+    moments, own = discriminant.moments, left_out.rows == classes
+    residual = left_out.features.double() - moments.means[left_out.rows]
+    solved = torch.cholesky_solve(residual.mT, discriminant.cholesky).mT
+    images = moments.counts[left_out.rows]
+    taken = (residual * solved).sum(dim=1) * images / (images - 1)
+    lengths = (discriminant.lengths[classes] - own * taken).clamp_min(0)
+    spare = moments.counts[classes] - 1 - own.double()
+    return widths(lengths, spare, discriminant.prior, discriminant.trace, moments.freedom)
+
+
 @dataclass(frozen=True, slots=True)
 class OwnSketches:
     """The sketches of the u classes that some images are of, made by `whitened_sketch` once for all of these.
@@ -166,6 +184,6 @@ def left_out_own(
     taken = stretch.unsqueeze(1) * probed
     core = sketches.core[place] - taken.unsqueeze(2) * probed.unsqueeze(1)
     whitened = sketches.whitened[place] - taken.unsqueeze(2) * leaning.unsqueeze(1)
-    kept, volumes = whitened_directions(core, whitened, (images - 1).float())
+    kept, volumes = whitened_directions(low_rank(core, whitened), (images - 1).float())
     along = (kept @ (stretch.unsqueeze(1) * leaning).unsqueeze(2)).squeeze(2)  # [B, R]
     return volumes.double(), 0.5 * along.square().sum(dim=1).double()

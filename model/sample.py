@@ -35,6 +35,7 @@ def sample_familiarity(width: int, classes: int, random: torch.Generator) -> Fam
         probes=torch.randn(width, PROBED, generator=random) / PROBED**0.5,
         centres=torch.randn(classes, along, generator=random) / along**0.5,
         allowances=torch.zeros(classes),
+        widths=torch.ones(classes),
         unexplained=torch.full((along,), 0.5),
         usual=torch.tensor([[0.0, 1.0], [0.0, 1.0]]),
     )

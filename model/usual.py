@@ -3,7 +3,8 @@
 Each of a task's images is measured as if it had been left out (`model.left_out`). Of both distances of
 `model.familiarity` a mean and a deviation are kept with the task; pooled over tasks, they say what is usual. To stay
 comparable while classes and images are added, m is taken as log(m / e), relative to its expectation, and r as r / I,
-relative to the information I that features carry about the class (`Spread.information`).
+relative to the information I that features carry about the class (`Spread.information`). Both are in units of the
+width of the class (`model.widths`), which stays comparable where other kinds of classes come.
 
 Names are those of `model.familiarity`: M, B, A, b, mu and e.
 """
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from model.familiarity import PROBED, Familiarity
 from model.head import Discriminant
-from model.left_out import LeftOut
+from model.left_out import LeftOut, left_out_widths
 from model.moments import probes
 
 AXES = 256
@@ -37,10 +38,11 @@ EXPECTED_IMAGES = 10
 
 
 class Distances(NamedTuple):
-    """Of images, [n] each. near: m.  relative: r."""
+    """Of images, [n] each. near, relative: m and r before the width divides them.  nearest: the class."""
 
     near: Tensor
     relative: Tensor
+    nearest: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Spread:
         return self.variances.log1p().sum().item()
 
     def distances(self, squared: Tensor) -> Distances:
-        """m and r of n images, from their squared distances to all class means [n, C].
+        """Of n images, from their squared distances to all class means [n, C].
 
         Those give the length from mu, and with it all products with class means, and these what lies along A.
         """
@@ -140,9 +142,9 @@ class Spread:
         along = products @ self.dual  # [n, R], A^T (x - mu)
         lengths = self.centres.square().sum(dim=1) - self.allowances
         # By how much the nearest class is nearer than the origin: below 0 for most images of a class known.
-        nearer = (lengths - 2 * along @ self.centres.mT).amin(dim=1)
+        nearer, nearest = (lengths - 2 * along @ self.centres.mT).min(dim=1)
         explained = self.variances / (1 + self.variances)
-        return Distances(length + nearer, nearer + along.square() @ explained)
+        return Distances(length + nearer, nearer + along.square() @ explained, nearest)
 
 
 def widest(cholesky: Tensor, means: Tensor, weight: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +188,8 @@ def solve_familiarity(discriminant: Discriminant, spread: Spread | None, usual: 
         ]
     )
     unexplained = 1 / (1 + spread.variances)
-    parts = (spread.origin, spread.axes, across, spread.centres, spread.allowances, unexplained, told)
+    known = spread.centres, spread.allowances, discriminant.widths
+    parts = (spread.origin, spread.axes, across, *known, unexplained, told)
     return Familiarity(*(part.float() for part in parts))
 
 
@@ -197,8 +200,8 @@ def measure_usual(discriminant: Discriminant, spread: Spread | None, left_out: L
     """
     if spread is None or not len(left_out):
         return Usual()
-    near, relative = spread.distances(left_out.distances)
-    scaled = torch.stack(
-        [(near / discriminant.error).clamp_min(LEAST).log(), relative / spread.information], dim=1
-    )
+    near, relative, nearest = spread.distances(left_out.distances)
+    units = left_out_widths(discriminant, left_out, nearest)
+    expected, information = units * discriminant.error, units * spread.information
+    scaled = torch.stack([(near / expected).clamp_min(LEAST).log(), relative / information], dim=1)
     return Usual.of(scaled, len(left_out) * discriminant.moments.counts.sum().item())

@@ -104,9 +104,10 @@ def test_distances_are_to_the_nearest_class_and_to_all_as_one_gaussian(classes: 
     apart = (moments.means - shares @ moments.means) * shares.sqrt().unsqueeze(1)
     whole = x - shares @ moments.means
     to_all = (whole * torch.linalg.solve(covariance + apart.mT @ apart, whole.mT).mT).sum(dim=1)
-    near, relative = spread.distances(squared)
+    near, relative, closest = spread.distances(squared)
     nearest = (squared - found.error / moments.counts).amin(dim=1)
     torch.testing.assert_close(near, nearest)
+    assert torch.equal(closest, (squared - found.error / moments.counts).argmin(dim=1))
     torch.testing.assert_close(relative, nearest - to_all)
 
 
@@ -136,7 +137,8 @@ def test_what_is_served_measures_the_second_exactly_and_the_first_nearly(
     whitened = torch.linalg.solve_triangular(found.cholesky, off.flatten(0, 1).mT, upper=False)
     spread = Spread.of(found)
     assert spread is not None
-    near, relative = spread.distances(whitened.square().sum(dim=0).reshape(off.shape[:2]))
+    near, relative, nearest = spread.distances(whitened.square().sum(dim=0).reshape(off.shape[:2]))
+    near, relative = near / found.widths[nearest], relative / found.widths[nearest]
     served_near, served_relative = measure.measures(x)
     torch.testing.assert_close(served_relative, relative.float(), rtol=1e-3, atol=1e-2)
     errors = served_near - near.log().float()
@@ -162,6 +164,31 @@ def test_a_new_class_of_few_images_is_seldom_strange_beside_classes_of_many() ->
     unseen = around(means[-1:], 400, seed=9)
     assert share_below(measure, unseen, 0.01) < 0.05
     assert share_below(replace(measure, allowances=torch.zeros(CLASSES + 1)), unseen, 0.01) > 0.1
+
+
+@pytest.mark.parametrize("per_class", [6, 30])
+def test_classes_stay_familiar_when_many_come_that_vary_far_less(per_class: int) -> None:
+    """The shared covariance is then mostly that of the others."""
+    wide, narrow = centres(CLASSES), centres(20, seed=3) + 30
+    taught_first = around(wide, per_class, seed=1)
+    vectors = torch.cat(
+        [taught_first, narrow.repeat_interleave(40, dim=0) + 0.2 * around(0 * narrow, 40, seed=2)]
+    )
+    names = [f"wide {row // per_class}" for row in range(len(taught_first))]
+    labels = (*names, *(f"narrow {row // 40}" for row in range(800)))
+    said: list[Usual] = []
+    moments = ClassMoments.empty(DIM, 24)
+    for part in (slice(len(names)), slice(len(names), None)):
+        moments = moments.observe(vectors[part], labels[part])
+        found = Discriminant.of(moments)
+        left_out = LeftOut.of(found, vectors[part], label_rows(labels[part], moments.labels))
+        said.append(measure_usual(found, Spread.of(found), left_out))
+    measure = solve_familiarity(found, Spread.of(found), Usual.pooled(said))
+    assert measure is not None
+    unseen, strange = around(wide, 100, seed=5), around(centres(CLASSES, seed=9), 50, seed=4)
+    assert share_below(measure, unseen, 0.01) < 0.15
+    assert share_below(replace(measure, widths=torch.ones_like(measure.widths)), unseen, 0.01) > 0.9
+    assert share_below(measure, strange, 0.01) > 0.4
 
 
 def test_rounding_does_not_matter_where_images_of_a_class_are_nearly_alike() -> None:

@@ -71,7 +71,7 @@ def test_the_covariance_of_its_own_class_is_solved_without_it(per_class: int) ->
     for row in range(0, len(labels), 7):
         own, left = rows[row], without(row, vectors, labels)
         parts = left.scatter[own][None], left.counts[own][None].float(), whole.cholesky.float()
-        directions, volumes = own_directions(*parts)
+        directions, volumes, _ = own_directions(*parts)
         paid = linear[row] - whole.volumes
         paid[own] = linear[row, own] - volumes[0]
         along = directions[0] @ (vectors[row].double() - left.means[own]).float()
