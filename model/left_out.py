@@ -130,14 +130,17 @@ def left_out_widths(discriminant: Discriminant, left_out: LeftOut, classes: Tens
     """Widths [m] of one class for each image, `classes` [m], as they are without the image.
 
     Without it the length of its own class, r^T M^-1 r n_y / (n_y - 1), is missing there; M stays as it is with it.
+    That length follows from the distance to its own mean, by `left_out_distances`, without another solve.
     """
     if discriminant.covariances is None:
         return discriminant.widths[classes]
     moments, own = discriminant.moments, left_out.rows == classes
-    residual = left_out.features.double() - moments.means[left_out.rows]
-    solved = torch.cholesky_solve(residual.mT, discriminant.cholesky).mT
     images = moments.counts[left_out.rows]
-    taken = (residual * solved).sum(dim=1) * images / (images - 1)
+    stretch = images / (images - 1)
+    distance = left_out.distances.gather(1, left_out.rows.unsqueeze(1)).squeeze(1)
+    further = discriminant.error * (1 / (images - 1) - 1 / images)
+    longer = (distance + further) / stretch.square()
+    taken = stretch * longer / (1 + stretch / moments.freedom * longer)
     lengths = (discriminant.lengths[classes] - own * taken).clamp_min(0)
     spare = moments.counts[classes] - 1 - own.double()
     return widths(lengths, spare, discriminant.prior, discriminant.trace, moments.freedom)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from model.head import Discriminant
-from model.left_out import LeftOut, left_out_widths
+from model.left_out import LeftOut, left_out_distances, left_out_widths
 from model.moments import ClassMoments, label_rows
-from model.widths import MOST_PRIOR, prior_images
+from model.widths import MOST_PRIOR, prior_images, widths
 
 CLASSES, DIM, SKETCH = 12, 48, 8
 
@@ -56,11 +56,15 @@ def test_classes_that_differ_by_chance_are_taken_for_equally_wide() -> None:
 def test_without_its_image_a_class_is_as_wide_as_one_that_never_had_it() -> None:
     moments, vectors, rows = moments_of([1.0] * 6 + [2.0] * 6, 6)
     found = Discriminant.of(moments, 1.0)
-    without = left_out_widths(found, LeftOut(vectors, rows, torch.zeros(len(rows), CLASSES)), rows)
-    other = left_out_widths(
-        found, LeftOut(vectors, rows, torch.zeros(len(rows), CLASSES)), (rows + 1) % CLASSES
-    )
+    left_out = LeftOut(vectors, rows, left_out_distances(found, vectors, rows))
+    without = left_out_widths(found, left_out, rows)
+    other = left_out_widths(found, left_out, (rows + 1) % CLASSES)
     assert torch.allclose(other, found.widths[(rows + 1) % CLASSES])
+    residual = vectors[40].double() - moments.means[rows[40]]
+    taken = (residual @ torch.cholesky_solve(residual[:, None], found.cholesky)).item() * 6 / 5
+    spare, prior = torch.tensor(4.0, dtype=torch.float64), found.prior
+    exact = widths(found.lengths[rows[40]] - taken, spare, prior, found.trace, moments.freedom)
+    assert without[40].item() == pytest.approx(exact.item(), rel=1e-6)
     kept = torch.arange(len(rows)) != 40
     fewer = ClassMoments.empty(DIM, SKETCH).observe(
         vectors[kept], tuple(moments.labels[row] for row in rows[kept].tolist())
