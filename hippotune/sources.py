@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from hippotune.encoding import accepted, judged, png
 from hippotune.image_files import SUFFIXES, UNKNOWN, labelled_files, media_type
-from hippotune.packing import Source
+from hippotune.packing import Source, Unfit
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "class_name", "target", "fine_label")
@@ -90,9 +90,13 @@ def manifest(path: Path) -> Source:
         found = held(row)
         return found if isinstance(found, Path) else None
 
-    return Source(
-        path.stem, _texts([row[label] for row in rows], str(path)), lambda row: accepted(held(row)), file
-    )
+    def load(row: int) -> bytes:
+        try:
+            return accepted(held(row))
+        except FileNotFoundError:
+            raise Unfit(f"is not there, but row {row} of {path.name}, counted from 0, names it") from None
+
+    return Source(path.stem, _texts([row[label] for row in rows], str(path)), load, file)
 
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:

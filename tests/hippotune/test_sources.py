@@ -219,3 +219,12 @@ def test_a_row_whose_label_is_blank_is_told(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,label\n0.png,ant\n1.png, \n")
     with pytest.raises(ValueError, match=r"row 1 of .*list\.csv, counted from 0, has no label"):
         open_source(str(tmp_path / "list.csv"), NOWHERE)
+
+
+def test_a_row_that_names_a_missing_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\nnope.png,ant\n")
+    source = open_source(str(tmp_path / "list.csv"), NOWHERE)
+    with pytest.raises(
+        Unfit, match=r"nope\.png is not there, but row 0 of list\.csv, counted from 0, names it"
+    ):
+        source.image(0)

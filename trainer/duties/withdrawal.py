@@ -29,7 +29,8 @@ def remainder(labels: Sequence[str]) -> str | None:
     shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
     return (
         f"its images of {shown} still count, since other tasks taught these classes too and sums do not tell whose "
-        "images they were; an older version is without them, and so are classes that are forgotten and taught again"
+        "images they were; an older version is without them (`hippotune activate`), and so are classes that are "
+        "forgotten and taught again"
     )
 
 
