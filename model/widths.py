@@ -26,7 +26,9 @@ from torch import Tensor
 NOISE = 0.1
 """Variance of the logarithm of an image's squared distance from its class' mean."""
 MOST_PRIOR = 50.0
-"""k where classes differ by no more than chance. Infinity is no use: few classes say little about that."""
+"""k where classes differ by no more than chance, as far as can be told."""
+LEAST_CLASSES = 4
+"""Classes of two images or more below which nothing can: two or three differ much by chance."""
 MOST_LEVERAGE = 0.95
 """h / f counts as no more than this: of a class that M has some directions from alone, it is nearly 1."""
 LEAST = 1e-3
@@ -37,7 +39,7 @@ def prior_images(lengths: Tensor, counts: Tensor, trace: float) -> float:
     """k, for the lengths tr M^-1 S_c [C] of classes of so many images [C], and their mean t."""
     spare = counts - 1
     known = spare > 0
-    if known.sum() < 2:
+    if known.sum() < LEAST_CLASSES:
         return MOST_PRIOR
     widths = (lengths[known] / spare[known] / trace).clamp_min(LEAST).log()
     varied = widths.var().item() - NOISE * (1 / spare[known]).mean().item()

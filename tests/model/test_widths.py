@@ -72,6 +72,12 @@ def test_without_its_image_a_class_is_as_wide_as_one_that_never_had_it() -> None
     assert without[40].item() == pytest.approx(Discriminant.of(fewer, 1.0).widths[rows[40]].item(), rel=0.2)
 
 
+def test_two_or_three_classes_say_little_about_how_classes_differ() -> None:
+    found = Discriminant.of(moments_of([1.0, 1.0, 2.0], 5)[0], 1.0)
+    assert found.prior == MOST_PRIOR
+    assert found.widths.max() < 1.2
+
+
 def test_no_two_images_of_a_class_say_nothing_about_widths() -> None:
     assert prior_images(torch.zeros(3), torch.ones(3), 1.0) == MOST_PRIOR
     one = Discriminant.of(moments_of([1.0] * CLASSES, 1)[0], 1.0)
