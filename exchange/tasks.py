@@ -93,6 +93,11 @@ class TaskReader:
                 return self.depth()
             return max(0, self.depth() - int(given["pending"]))
 
+    def has_trainer(self) -> bool:
+        """Whether a trainer holds the lease."""
+        with reaching_redis():
+            return bool(self.redis.exists(self.keys.lease))
+
     def fields(self, task_id: str) -> dict[str, str]:
         """The raw fields of a task. Raises `TaskNotFound`."""
         with reaching_redis():

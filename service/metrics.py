@@ -155,6 +155,9 @@ class Metrics:
             "Unfinished tasks whose `error` says what keeps them from being learned, of the newest 1000.",
             registry=registry,
         )
+        self.trainer_alive = Gauge(
+            "hippotune_trainer_alive", "1 while a trainer is at work, or waits for work.", registry=registry
+        )
         self.learning = {
             name: Gauge(
                 f"hippotune_trainer_{name}",
@@ -213,13 +216,15 @@ class Metrics:
         self.task_state.clear()
         self.stream_lag.set(math.nan)
         self.stuck_tasks.set(math.nan)
+        self.trainer_alive.set(math.nan)
 
-    def tasks(self, newest: Sequence[TaskRecord], lag: int) -> None:
-        """Report the task queue as it is, `newest` first."""
+    def tasks(self, newest: Sequence[TaskRecord], lag: int, has_trainer: bool) -> None:
+        """Report the task queue as it is, `newest` first, and whether a trainer works on it."""
         tally = Tally(task.state for task in newest)
         for state in TaskState:
             self.task_state.labels(state.value).set(tally[state])
         self.stream_lag.set(lag)
+        self.trainer_alive.set(has_trainer)
         self.stuck_tasks.set(sum(task.error is not None and not task.state.ended for task in newest))
         for name, gauge in self.learning.items():
             told = next((task.metrics[name] for task in newest if name in task.metrics), None)

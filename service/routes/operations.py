@@ -64,7 +64,8 @@ async def metrics(services: TheServices) -> Response:
 def scrape(services: Services) -> bytes:
     """The metrics of this process and, while Redis can be reached, of the task queue."""
     try:
-        services.metrics.tasks(services.queue_view.newest(MOST_TASKS), services.queue_view.lag())
+        queue = services.queue_view
+        services.metrics.tasks(queue.newest(MOST_TASKS), queue.lag(), queue.has_trainer())
     except ExchangeError:
         services.metrics.tasks_unknown()
     return generate_latest(services.metrics.registry)

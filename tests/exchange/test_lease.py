@@ -26,6 +26,14 @@ def test_one_holds_it_until_it_is_released(lease):
     assert lease.acquire() not in (None, token)
 
 
+def test_whoever_asks_about_tasks_is_told_of_its_holder(lease, queue):
+    assert not queue.has_trainer()
+    token = lease.acquire()
+    assert queue.has_trainer()
+    lease.release(token)
+    assert not queue.has_trainer()
+
+
 def test_renewing_gives_it_its_whole_time_again(lease, redis):
     token = lease.acquire()
     redis.pexpire(Keys().lease, 1000)

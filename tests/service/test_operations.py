@@ -27,7 +27,7 @@ NAMES = (
     "hippotune_request_duration_seconds", "hippotune_stage_duration_seconds", "hippotune_batch_size",
     "hippotune_retrieval_steps", "hippotune_queue_depth", "hippotune_rejected_total", "hippotune_version_info",
     "hippotune_swap_seconds", "hippotune_task_state", "hippotune_stream_lag", "hippotune_stuck_tasks",
-    "hippotune_trainer_loss",
+    "hippotune_trainer_alive", "hippotune_trainer_loss",
     "hippotune_trainer_accuracy", "hippotune_trainer_forgetting",
     "hippotune_trainer_interference", "hippotune_trainer_held_out_images",
     "hippotune_trainer_retrieval_entropy",
@@ -76,8 +76,8 @@ def test_what_was_never_measured_is_no_figure() -> None:
     metrics = Metrics()
     figures = {"spread_ratio": 0.25, "forgetting": 0.0}
     learned = TaskRecord("a", "a", TaskState.CONSOLIDATED, 1, (), 1, figures, None, 1, 0, 0, 0, 0)
-    metrics.tasks([replace(learned, metrics={"loss": 0.5}), learned], lag=0)
-    metrics.tasks([replace(learned, metrics={})], lag=0)
+    metrics.tasks([replace(learned, metrics={"loss": 0.5}), learned], lag=0, has_trainer=True)
+    metrics.tasks([replace(learned, metrics={})], lag=0, has_trainer=True)
     text = generate_latest(metrics.registry).decode()
     assert "hippotune_trainer_spread_ratio 0.25\n" in text, "the last figure stays until there is another"
     assert "hippotune_trainer_forgetting 0.0\n" in text
@@ -88,12 +88,15 @@ def test_a_queue_that_cannot_be_seen_has_no_figures() -> None:
     """Tasks that waited when Redis went away would call for a trainer for as long as it is away."""
     metrics = Metrics()
     waiting = TaskRecord("a", "a", TaskState.QUEUED, 1, (), 0, {}, None, 1, 0, None, None, None)
-    metrics.tasks([waiting], lag=1)
-    assert 'hippotune_task_state{state="queued"} 1.0\n' in generate_latest(metrics.registry).decode()
+    metrics.tasks([waiting], lag=1, has_trainer=False)
+    text = generate_latest(metrics.registry).decode()
+    assert 'hippotune_task_state{state="queued"} 1.0\n' in text
+    assert "hippotune_trainer_alive 0.0\n" in text
     metrics.tasks_unknown()
     text = generate_latest(metrics.registry).decode()
     assert "hippotune_stream_lag NaN\n" in text
     assert "hippotune_stuck_tasks NaN\n" in text
+    assert "hippotune_trainer_alive NaN\n" in text
     assert "hippotune_task_state{" not in text
 
 
@@ -103,9 +106,9 @@ def test_tasks_that_a_trainer_has_taken_and_cannot_learn_are_counted() -> None:
     task = TaskRecord("a", "a", TaskState.QUEUED, 1, (), 0, {}, None, 1, 0, None, None, None)
     full = replace(task, error="waiting: cannot write to versions in the store")
     failed = replace(task, state=TaskState.FAILED, error="its worker died")
-    metrics.tasks([task, full, replace(full, state=TaskState.SERVED), failed], lag=0)
+    metrics.tasks([task, full, replace(full, state=TaskState.SERVED), failed], lag=0, has_trainer=True)
     assert "hippotune_stuck_tasks 2.0\n" in generate_latest(metrics.registry).decode()
-    metrics.tasks([task, failed], lag=0)
+    metrics.tasks([task, failed], lag=0, has_trainer=True)
     assert "hippotune_stuck_tasks 0.0\n" in generate_latest(metrics.registry).decode()
 
 
