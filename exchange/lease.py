@@ -10,9 +10,9 @@ from exchange.redis_keys import DEFAULT_PREFIX, Keys
 
 # A token is random, not a count: a Redis that lost its data, or the newest of it, would give the same count out again.
 # The same request sent twice is one acquisition, since the answer to the first may have been lost.
-# The third argument is a token of the same trainer that it could not release; "" for none. It is replaced at once, so
-# whatever is still held under it is fenced out like anybody else's. What was worked on under it counts against no task:
-# that trainer has survived, and Redis alone was away.
+# The third argument is the token that the same trainer had last; "" for none. Where that could not be released it is
+# replaced at once, so whatever is still held under it is fenced out like anybody else's. What was worked on under it
+# counts against no task: that trainer has survived, and Redis alone was away.
 _ACQUIRE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[2] and holder ~= ARGV[3] then return 0 end
@@ -49,16 +49,19 @@ class Lease:
         keys = Keys(prefix)
         self._keys = [keys.lease, keys.lease_token, keys.working]
         self._asked: int | None = None
-        self._unreleased: int | None = None
+        self._last: int | None = None
 
     def acquire(self) -> int | None:
         """The token to renew and to publish with; None while another trainer holds the lease."""
         self._asked = token = secrets.randbits(62) if self._asked is None else self._asked
-        left = "" if self._unreleased is None else self._unreleased
+        last = "" if self._last is None else self._last
         with reaching_redis():
-            acquired = self.redis.eval(_ACQUIRE, 3, *self._keys, self._ttl_ms(), token, left)
-        self._asked = self._unreleased = None
-        return token if acquired else None
+            acquired = self.redis.eval(_ACQUIRE, 3, *self._keys, self._ttl_ms(), token, last)
+        self._asked = None
+        if not acquired:
+            return None
+        self._last = token
+        return token
 
     def renew(self, token: int) -> None:
         """Holds the lease for another `ttl_s` seconds. Raises `LeaseLost`."""
@@ -69,10 +72,8 @@ class Lease:
 
     def release(self, token: int) -> None:
         """Lets the next trainer in at once; this one, when it next acquires, even if Redis cannot be reached now."""
-        self._unreleased = token
         with reaching_redis():
             self.redis.eval(_RELEASE, 3, *self._keys, token)
-        self._unreleased = None
 
     def _ttl_ms(self) -> int:
         return int(self.ttl_s * 1000)
