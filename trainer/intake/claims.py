@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from exchange.errors import ExchangeError, ExchangeUnavailable, LeaseLost, TaskWithdrawn, told_of
+from exchange.errors import ExchangeError, ExchangeUnavailable, TaskWithdrawn, told_of
 from exchange.records import Claim, LabelChange, TaskChange, TaskState
 from exchange.work import WorkQueue
 from trainer.config import TrainerConfig
@@ -136,9 +136,12 @@ class Claims:
         return claim
 
     def give_back(self) -> None:
-        """Return everything held, as far as Redis can be reached and it is still ours."""
-        for claim in self._held.values():
-            with contextlib.suppress(ExchangeUnavailable, LeaseLost):
+        """Return everything held; what Redis cannot be told of now, the next holder of the lease is given all the same.
+
+        Redis is asked no more once it was away: each time it takes seconds to find out.
+        """
+        with contextlib.suppress(ExchangeUnavailable):
+            for claim in self._held.values():
                 self.queue.release(claim)
         self._held.clear()
 
