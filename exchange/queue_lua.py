@@ -153,8 +153,10 @@ return {'created', record()}
 
 # changes: fields and their new values, all texts. Of the claim, if it is by a trainer.
 UPDATE = """
-if redis.call('EXISTS', task) == 0 then return {'missing'} end
-if a.entry and (outdated(a.entry) or redis.call('HGET', task, 'state') == 'cancelled') then return {'withdrawn'} end
+local state = redis.call('HGET', task, 'state')
+if not state and not a.entry then return {'missing'} end
+-- A trainer's is gone where it was cancelled, and its record dropped as one of the oldest.
+if a.entry and (not state or state == 'cancelled' or outdated(a.entry)) then return {'withdrawn'} end
 if a.entry and whose() ~= 'mine' then return {'lost'} end
 -- What went wrong on the way is no error of a task that got there.
 if REACHED[a.changes.state] then redis.call('HDEL', task, 'error') end

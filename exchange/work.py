@@ -73,7 +73,7 @@ class WorkQueue(TaskQueue):
         self._let_go(lua.RELEASE, claim)
 
     def report(self, claim: Claim, change: TaskChange) -> TaskRecord:
-        """As `update`, of a task that is claimed. Raises `TaskNotFound`, `LeaseLost`, and `TaskWithdrawn`."""
+        """As `update`, of a task that is claimed. Raises `LeaseLost` and `TaskWithdrawn`."""
         task_id = claim.task.id
         status, *rest = self.run(UPDATE, task_id, changes=change_to_fields(change), **_facts(claim))
         if status == b"lost":

@@ -2,6 +2,7 @@
 
 import pytest
 
+from exchange import queue_lua as lua
 from exchange.errors import IdempotencyMismatch, NotRetryable, OrderGiven, QueueFull, TaskWithdrawn
 from exchange.records import LabelChange, TaskChange, TaskState
 from exchange.upkeep import sweep_blobs
@@ -84,6 +85,16 @@ def test_an_order_that_waits_can_be_cancelled_although_a_trainer_holds_it(queue,
         queue.finish(claim)
     assert queue.claim("w1", 0) is None
     assert queue.order(RENAME, "once").created, "its key is free again"
+
+
+def test_an_order_that_was_cancelled_and_forgotten_about_is_withdrawn(queue):
+    order = queue.order(RENAME).task.id
+    claim = queue.claim("w1", 0)
+    queue.remove(order)
+    assert queue.run(lua.DROP, order), "as one of the oldest records"
+    with pytest.raises(TaskWithdrawn):
+        queue.report(claim, TaskChange(state=TaskState.LEARNING))
+    queue.finish(claim)
 
 
 @pytest.mark.parametrize("state", [TaskState.LEARNING, TaskState.CONSOLIDATED])
