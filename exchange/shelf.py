@@ -27,8 +27,7 @@ class Shelf:
 
     def path(self, version: int, role: str) -> Path:
         """Raises `VersionError`."""
-        if role not in self.manifest(version).files:
-            raise VersionNotFound(f"version {version} has no {role!r} file")
+        self._promised(version, role)
         return self._file(version, role)
 
     def manifest(self, version: int) -> Manifest:
@@ -84,14 +83,20 @@ class Shelf:
 
     def verify(self, version: int, role: str) -> None:
         """Compares a file with its manifest. Raises `VersionError`."""
-        path = self.path(version, role)
-        promised = self.manifest(version).files[role]
+        promised, path = self._promised(version, role), self._file(version, role)
         try:
             found = FileRecord(path.name, sha256_of(path), path.stat().st_size)
         except OSError as error:
             raise VersionUnreadable(f"{path.name} cannot be read: {error.strerror}") from error
         if found != promised:
             raise VersionCorrupt(f"{path.name} is not the file that version {version} was published with")
+
+    def _promised(self, version: int, role: str) -> FileRecord:
+        """What the manifest says of a file. Raises `VersionError`."""
+        files = self.manifest(version).files
+        if role not in files:
+            raise VersionNotFound(f"version {version} has no {role!r} file")
+        return files[role]
 
     def numbers(self) -> set[int]:
         """Every number that any file bears, leftovers of a crash included. Raises `VersionUnreadable`."""
