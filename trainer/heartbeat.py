@@ -16,7 +16,7 @@ log = structlog.get_logger()
 class Heartbeat:
     """A thread that renews the trainer's lease three times in its length.
 
-    While Redis is out of reach nobody else can take over either, so it only keeps trying.
+    While Redis is out of reach it only keeps trying: whoever has taken over meanwhile has fenced this trainer out.
     """
 
     def __init__(self, lease: Lease, token: int) -> None:
