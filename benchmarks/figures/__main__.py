@@ -11,7 +11,16 @@ from pathlib import Path
 
 from benchmarks.figures.quoted import README, TABLES
 from benchmarks.figures.regions import filled
-from benchmarks.figures.tables import few_classes, kinds, methods, newcomers, short_table, strangers, table
+from benchmarks.figures.tables import (
+    few_classes,
+    kinds,
+    methods,
+    mixed,
+    newcomers,
+    short_table,
+    strangers,
+    table,
+)
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -27,6 +36,7 @@ def bodies(results: Path) -> dict[str, str]:
         "few-classes": few_classes(results),
         "newcomers": newcomers(results),
         "kinds": kinds(results),
+        "mixed": mixed(results),
     }
 
 

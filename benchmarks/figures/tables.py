@@ -106,6 +106,14 @@ def kinds(results: Path) -> str:
     return by_scene("right, %", list(ways), rows)
 
 
+def mixed(results: Path) -> str:
+    """What is made of images of one kind, by what was taught beside it."""
+    rows = json.loads((results / "mixed.json").read_text())["rows"]
+    parts = ("right", "score", "unknown", "worst")
+    body = [[name, *(f"{100 * row[part]:.1f}" for part in parts)] for name, row in rows.items()]
+    return by_scene("taught, %", ["right", "mean score", "below 0.01", "in the worst case"], body)
+
+
 def by_scene(what: str, scenes: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of a column a scene, each row led by what it is of."""
     whole = [[what, *scenes], ["---", *("---:" for _ in scenes)], *rows]

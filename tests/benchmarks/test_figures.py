@@ -42,6 +42,7 @@ def test_a_changed_measurement_makes_the_tables_stale(
         "newcomers.json",
         "kinds.json",
         "few_classes.json",
+        "mixed.json",
     }:
         (tmp_path / each).write_text((RESULTS / each).read_text())
     document = json.loads((tmp_path / file).read_text())
