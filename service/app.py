@@ -69,7 +69,7 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
     Raises ValueError and OSError for API keys that cannot be read.
     """
     metrics, lifecycle = Metrics(), Lifecycle()
-    keys = Keyring(config.api_keys_file, config.api_keys)
+    keys = keyring(config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -83,6 +83,7 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
     nouns = (classify, feedback, tasks, events, labels, versions, operations, inference, page)
     app = App(
         [noun.router for noun in nouns],
+        OriginGuard if keys is None else KeyGuard,
         title="HippoTune",
         version=version("hippotune"),
         description=DESCRIPTION,
@@ -100,18 +101,28 @@ def create_app(config: ServiceConfig, load: LoadRuntime = load_runtime) -> FastA
     return app
 
 
-def wrap(app: FastAPI, config: ServiceConfig, keys: Keyring, metrics: Metrics) -> None:
-    """What a request passes before it reaches a route; what is added last is passed first."""
+def keyring(config: ServiceConfig) -> Keyring | None:
+    """The keys that requests need; None where they need none. Raises ValueError and OSError."""
+    keys = Keyring(config.api_keys_file, config.api_keys)
+    # A file that is still empty lets nobody in, not all.
+    return keys if config.api_keys_file is not None or len(keys) else None
+
+
+def wrap(app: FastAPI, config: ServiceConfig, keys: Keyring | None, metrics: Metrics) -> None:
+    """What a request passes before it reaches a route; what is added last is passed first.
+
+    keys: None where requests need none.
+    """
     fast = {
         "/classify": route_of(classify.router, classify.classify),
         f"/v2/models/{config.model_name}/infer": route_of(inference.router, inference.infer),
     }
     app.add_middleware(FastPath, routes=fast, handlers=app.exception_handlers)
     app.add_middleware(HeadRequests)
-    if config.api_keys_file is not None or len(keys):  # a file that is still empty lets nobody in, not all
-        app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
-    else:
+    if keys is None:
         app.add_middleware(OriginGuard, insecure=config.insecure, metrics=metrics)
+    else:
+        app.add_middleware(KeyGuard, keys=keys, open_metrics=config.open_metrics, metrics=metrics)
     app.add_middleware(RequestMetrics, metrics=metrics, access=AccessLog(config.access_log))
     app.add_middleware(ProtocolErrors)
     app.add_middleware(Lingering)

@@ -10,17 +10,18 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from service.answering.inference_tensors import InferRequest
-from service.http import guard
+from service.http.guard import Guard
 from service.http.problems import ProblemDocument
 
 
 class App(FastAPI):
     """FastAPI whose document knows the shape of its errors, and what needs a key."""
 
-    def __init__(self, routers: Sequence[APIRouter], **of_fastapi: Any) -> None:
+    def __init__(self, routers: Sequence[APIRouter], guard: type[Guard], **of_fastapi: Any) -> None:
+        """guard: who lets requests through."""
         # What generated clients call their functions; FastAPI's own ids repeat the path and the method.
         super().__init__(generate_unique_id_function=lambda route: route.name, **of_fastapi)
-        self._routers = routers
+        self._routers, self._guard = routers, guard
         for router in routers:
             self.include_router(router)
 
@@ -32,7 +33,7 @@ class App(FastAPI):
                 [(ProblemDocument, "validation"), (InferRequest, "validation")],
                 ref_template="#/components/schemas/{model}",
             )[1]["$defs"]
-            guard.describe(document)
+            self._guard.describe(document)
             as_the_protocol_has_it(document)
             for router in self._routers:
                 examples_whole(document, router)

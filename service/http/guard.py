@@ -68,6 +68,11 @@ class Guard(ABC):
     def check(self, scope: Scope) -> None:
         """Raise Problem for a request that is not to go on."""
 
+    @staticmethod
+    @abstractmethod
+    def describe(document: dict[str, Any]) -> None:
+        """Write into an API document whom this refuses."""
+
 
 class KeyGuard(Guard):
     """Lets requests through that bring a key of the right role."""
@@ -92,6 +97,18 @@ class KeyGuard(Guard):
         if allowed in (SUBMIT, ADMIN):
             log.info("request allowed", key=key.name, method=method, path=shorten(path))
 
+    @staticmethod
+    def describe(document: dict[str, Any]) -> None:
+        document.setdefault("components", {})["securitySchemes"] = SCHEMES
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                allowed = allowed_roles(method.upper(), path)
+                operation["security"] = [] if allowed is None else [{scheme: []} for scheme in SCHEMES]
+                if allowed is not None:
+                    roles = "any" if allowed is EVERYBODY else " or ".join(sorted(allowed | ADMIN))
+                    operation["x-role"] = roles
+                    add_refusals(operation, 401, 403)
+
 
 class OriginGuard(Guard):
     """Lets requests through that no web page from elsewhere has sent."""
@@ -111,6 +128,17 @@ class OriginGuard(Guard):
         origin = headers.get("origin")
         if origin is not None and method not in READING and origin.partition("://")[2] != host:
             raise refused("Origin", origin, "be this server's own, unless it has API keys", 403)
+
+    @staticmethod
+    def describe(document: dict[str, Any]) -> None:
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                add_refusals(operation, 403)
+
+
+def add_refusals(operation: dict[str, Any], *statuses: int) -> None:
+    """Say of an operation that it may be refused so."""
+    operation["responses"] |= {str(status): told for status, told in documented(*statuses).items()}
 
 
 def presented(scope: Scope) -> bytes | None:
@@ -136,17 +164,3 @@ def unauthenticated(tried: bool) -> Problem:
 def forbidden(key: ApiKey, allowed: frozenset[Role]) -> Problem:
     roles = " or ".join(sorted(allowed | ADMIN))
     return refused("role", ", ".join(sorted(key.roles)), f"be {roles}", 403)
-
-
-def describe(document: dict[str, Any]) -> None:
-    """Write into an API document which operations need a key."""
-    document.setdefault("components", {})["securitySchemes"] = SCHEMES
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            allowed = allowed_roles(method.upper(), path)
-            operation["security"] = [] if allowed is None else [{scheme: []} for scheme in SCHEMES]
-            if allowed is not None:
-                operation["x-role"] = "any" if allowed is EVERYBODY else " or ".join(sorted(allowed | ADMIN))
-                operation["responses"].update(
-                    {str(code): told for code, told in documented(401, 403).items()}
-                )

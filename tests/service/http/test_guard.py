@@ -154,6 +154,16 @@ def test_the_api_document_tells_which_calls_need_a_key(locked: Running) -> None:
             assert {"401", "403"} <= operation["responses"].keys() or not needed, path
 
 
+def test_where_no_key_is_needed_the_api_document_asks_for_none(server: Running) -> None:
+    document = server.client.get("/openapi.json").json()
+    assert "securitySchemes" not in document["components"]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert not {"security", "x-role"} & operation.keys(), path
+            assert "401" not in operation["responses"], path
+            assert "403" in operation["responses"], "of a page from elsewhere"
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1"]
 )
