@@ -80,10 +80,10 @@ class BlobStore:
             if not self.exists(name):
                 raise BlobMissing(f"blob {name} is not in the store")
 
-    def sweep(self, keep: Set[str], stored_before: float) -> int:
+    def sweep(self, keep: Set[str], stored_since: float, stored_before: float) -> int:
         """Removes every blob that is not in `keep`, and every leftover of a crash; returns how many.
 
-        What was stored, or stored again, since `stored_before` stays, Unix seconds: its task may not be queued yet.
+        Only what was last stored between these times, Unix seconds: the task of anything newer may not be queued yet.
         """
         removed = 0
         with storing(self.root):
@@ -92,7 +92,7 @@ class BlobStore:
                     path = _brought_back(found)
                     if path.parent.name + path.name in keep:
                         continue
-                    if path.stat().st_mtime < stored_before:
+                    if stored_since <= path.stat().st_mtime < stored_before:
                         removed += _discard(path, stored_before)
         return removed
 

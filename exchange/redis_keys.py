@@ -76,6 +76,11 @@ class Keys:
         return f"{self.prefix}:done:{request}"
 
     @property
+    def lost(self) -> str:
+        """String: when a store with versions was found beside a Redis without, Unix seconds by the clock of Redis."""
+        return f"{self.prefix}:lost"
+
+    @property
     def sequence(self) -> str:
         """Counter: the highest version number given out."""
         return f"{self.prefix}:sequence"

@@ -119,8 +119,8 @@ class Registry:
     def recover(self) -> int | None:
         """For a Redis that is new or lost its data: points to the newest whole version on disk, if any.
 
-        Returns the pointer. Changes nothing where there is one. Only that version is hashed: nobody
-        is served before. Raises `VersionUnreadable`.
+        Returns the pointer. Changes nothing where there is one; else notes when, see `exchange.upkeep.sweep_blobs`.
+        Only that version is hashed: nobody is served before. Raises `VersionUnreadable`.
         """
         if (current := self.current()) is not None:
             return current
@@ -261,8 +261,9 @@ class Registry:
             raise PointerMoved(f"version {found} is served, not {_text(expected) or 'nothing'} as expected")
 
     def _run(self, script: str, *arguments: str | int) -> list[Any]:
-        keys = [self.keys.pointer, self.keys.published, self.keys.lease_token, self.keys.canary]
-        keys += [self.keys.done(secrets.token_hex(8))]
+        names = self.keys
+        keys = [names.pointer, names.published, names.lease_token, names.canary, names.lost]
+        keys += [names.done(secrets.token_hex(8))]
         with reaching_redis():
             return self.redis.eval(lua.SHARED + script, len(keys), *keys, *arguments)
 

@@ -9,7 +9,8 @@ return number
 
 # Stands before each that `Registry._run` runs.
 SHARED = """
-local pointer, published, lease_token, canary, done, version = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1]
+local pointer, published, lease_token, canary, lost, done = unpack(KEYS)
+local version = ARGV[1]
 local current = redis.call('GET', pointer) or ''
 
 local function move()
@@ -69,6 +70,7 @@ return note_done()
 # The other versions found on disk follow in ARGV.
 RECOVER = """
 if current ~= '' then return {'ok'} end
+redis.call('SET', lost, string.format('%d.%06d', unpack(redis.call('TIME'))))
 for i = 2, #ARGV do redis.call('ZADD', published, ARGV[i], ARGV[i]) end
 return move()
 """

@@ -15,6 +15,9 @@ from exchange.records import TaskChange, samples_from_json
 from exchange.tasks import GROUP
 from exchange.work_lua import RETIRE_CONSUMER
 
+SPARED_S = 7 * 86_400.0
+"""How long images from before Redis lost its data stay: the queue that needs them may come back from a copy."""
+
 
 def prune_tasks(queue: TaskQueue, keep: int) -> int:
     """Forgets the records of ended tasks beyond the newest `keep` tasks; returns how many."""
@@ -27,19 +30,25 @@ def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
     """Removes the images that no unfinished task and no dead letter needs; returns how many.
 
     Learned images go this way: nothing trains on them again. Those stored within the last `older_than_s` seconds stay,
-    since their task may not be submitted yet. Raises `StoreUnavailable`, and `BlobUnreadable` while the disk does not
-    tell what a task needs.
+    since their task may not be submitted yet; for `SPARED_S`, those from before Redis lost its data; and all while
+    Redis knows of no version, as it may have lost them just now. Raises `StoreUnavailable`, and `BlobUnreadable` while
+    the disk does not tell what a task needs.
     """
     # Taken before the queue is looked at: this process may be stopped for hours while tasks come in.
-    stored_before = time.time() - older_than_s
+    now = time.time()
     with reaching_redis(), queue.redis.pipeline(transaction=True) as pipe:
-        # Both at one moment: a task that is tried again moves from one stream to the other.
+        # All at one moment: a task that is tried again moves from one stream to the other.
         pipe.xrange(queue.keys.queue)
         pipe.xrange(queue.keys.dead)
-        waiting, dead = pipe.execute()
+        pipe.exists(queue.keys.pointer)
+        pipe.get(queue.keys.lost)
+        waiting, dead, served, lost = pipe.execute()
+    if not served:
+        return 0
     listings = {fields[b"samples"].decode() for _, fields in waiting + dead}
     needed = {blob for listing in listings for blob in _blobs_of(queue, listing)}
-    return queue.blobs.sweep(needed, stored_before)
+    spared_before = float(lost) if lost and now < float(lost) + SPARED_S else 0.0
+    return queue.blobs.sweep(needed, spared_before, now - older_than_s)
 
 
 def unfinished_tasks(queue: TaskQueue) -> set[str]:

@@ -65,7 +65,7 @@ def test_a_blob_that_is_stored_again_while_it_is_swept_stays(blobs, monkeypatch)
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", stored_again_just_before)
-    assert blobs.sweep(set(), stored_before=time.time() - 3600) == 0
+    assert blobs.sweep(set(), 0, time.time() - 3600) == 0
     assert blobs.get(name) == b"image"
     assert [path.name for path in path_of(blobs, name).parent.iterdir()] == [name[2:]]
 
@@ -95,7 +95,7 @@ def test_a_sweep_takes_the_old_and_unneeded_only(blobs):
     for path in [*(path_of(blobs, name) for name in (old, needed, again)), leftover]:
         os.utime(path, (time.time() - 100, time.time() - 100))
     blobs.put(b"again")
-    assert blobs.sweep(keep={needed}, stored_before=time.time() - 50) == 2
+    assert blobs.sweep({needed}, 0, time.time() - 50) == 2
     assert [blobs.exists(name) for name in (old, needed, again, new)] == [False, True, True, True]
     assert not leftover.exists()
 
@@ -106,6 +106,6 @@ def test_what_a_killed_sweep_had_set_aside_comes_back(blobs):
         os.utime(path, (time.time() - 100, time.time() - 100))
         path.rename(path.with_name(f".partial-{path.name}"))
     blobs.put(b"again")
-    assert blobs.sweep(keep={needed}, stored_before=time.time() - 50) == 1
+    assert blobs.sweep({needed}, 0, time.time() - 50) == 1
     assert [blobs.exists(name) for name in (old, needed, again)] == [False, True, True]
     assert not [*blobs.root.glob("??/.*")]

@@ -6,6 +6,7 @@ from exchange import queue_lua as lua
 from exchange.errors import IdempotencyMismatch, NotRetryable, OrderGiven, QueueFull, TaskWithdrawn
 from exchange.records import LabelChange, TaskChange, TaskState
 from exchange.upkeep import sweep_blobs
+from tests.exchange.publishing import publish
 
 RENAME, FORGET = LabelChange("rosse", "rose"), LabelChange("rose", None)
 
@@ -129,7 +130,8 @@ def test_an_order_at_which_trainers_die_fails(queue, next_term, config):
     assert "died or stalled 3 times" in queue.get(order).error
 
 
-def test_blobs_are_swept_beside_orders(queue, blobs, samples):
+def test_blobs_are_swept_beside_orders(queue, blobs, samples, registry):
+    publish(registry)
     queue.submit("pets", samples)
     queue.order(FORGET)
     lost = blobs.put(b"of no task")

@@ -2,10 +2,18 @@ import time
 
 import pytest
 
+from exchange import upkeep
 from exchange.errors import BlobUnreadable
 from exchange.queue import TaskQueue
 from exchange.records import Sample, TaskChange
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
+from tests.exchange.publishing import publish
+
+
+@pytest.fixture
+def learned(registry):
+    """A version is served."""
+    publish(registry)
 
 
 def learn(queue: TaskQueue, name, samples):
@@ -33,6 +41,7 @@ def test_a_forgotten_dead_letter_is_gone_for_good(queue, samples, redis):
     assert redis.xlen(queue.keys.dead) == 0
 
 
+@pytest.mark.usefixtures("learned")
 def test_images_of_learned_tasks_go_and_all_others_stay(queue, blobs):
     learned, waiting, dead, shared = ([Sample(blobs.put(text), "cat")] for text in (b"1", b"2", b"3", b"4"))
     learn(queue, "learned", learned + shared)
@@ -47,6 +56,7 @@ def test_images_of_learned_tasks_go_and_all_others_stay(queue, blobs):
     assert queue.claim("w1", 0)
 
 
+@pytest.mark.usefixtures("learned")
 def test_what_comes_while_a_sweep_looks_is_kept_however_long_that_takes(queue, samples, blobs, monkeypatch):
     queue.submit("waiting", samples)
     get, late = blobs.get, []
@@ -62,6 +72,7 @@ def test_what_comes_while_a_sweep_looks_is_kept_however_long_that_takes(queue, s
     assert blobs.exists(late[0])
 
 
+@pytest.mark.usefixtures("learned")
 def test_nothing_is_removed_while_the_disk_does_not_tell_what_a_task_needs(queue, samples, blobs):
     queue.submit("waiting", samples)
     listing = queue.claim("w1", 0)
@@ -75,6 +86,24 @@ def test_nothing_is_removed_while_the_disk_does_not_tell_what_a_task_needs(queue
     path.rmdir()
     hidden.rename(path)
     assert all(blobs.exists(sample.blob) for sample in samples)
+
+
+@pytest.mark.usefixtures("learned")
+def test_images_from_before_redis_lost_its_data_wait_for_a_queue_that_comes_back(
+    queue, registry, samples, blobs, redis, monkeypatch
+):
+    queue.submit("waiting", samples)
+    redis.flushdb()
+    time.sleep(0.01)
+    assert sweep_blobs(queue, older_than_s=0) == 0, "it has not been noticed yet"
+    registry.recover()
+    time.sleep(0.01)
+    blobs.put(b"of a task that came since and was learned")
+    time.sleep(0.01)
+    assert sweep_blobs(queue, older_than_s=0) == 1
+    assert all(blobs.exists(sample.blob) for sample in samples)
+    monkeypatch.setattr(upkeep, "SPARED_S", 0)
+    assert sweep_blobs(queue, older_than_s=0) == len(samples) + 1, "with the list of them"
 
 
 def test_workers_that_are_long_gone_are_forgotten_unless_they_hold_a_task(queue, samples, redis):

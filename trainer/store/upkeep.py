@@ -3,7 +3,8 @@
 * versions: the newest `keep_versions` to go back to (`Registry.prune`, after each that is published too), the one that
   is served, a canary, and the consolidated one each descends from;
 * images of tasks: until the task is learned, forgotten or cancelled; those of dead letters for as long as they are
-  among the newest `queue.dead_letters`; anything younger than an hour stays, its task may not be queued yet;
+  among the newest `queue.dead_letters`; anything younger than an hour stays, its task may not be queued yet, and for a
+  week what is older than a loss of Redis' data;
 * held-out images: as long as a version on disk knows their task; epochs: until their task has ended;
 * records of ended tasks: the newest `keep_tasks`; what happened to a task: `queue.events` entries, `queue.event_ttl_s`
   seconds; idempotency keys: `queue.idempotency_ttl_s` seconds. The last two Redis ends by itself.
