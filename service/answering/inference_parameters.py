@@ -7,7 +7,9 @@ from typing import Any
 from service.answering.classify_query import ClassifyQuery
 from service.http.problems import refused
 
-OF_THE_PROTOCOL = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
+OF_THE_PROTOCOL = (
+    "binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end", "content_type", "headers",
+)  # fmt: skip
 """Parameters that clients send of their own accord and that mean nothing here, or are read elsewhere."""
 OURS = ("tmax", "epsilon", "topk", "keep", "budget_ms", "labels", "top")
 

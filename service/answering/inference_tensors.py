@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, Strict, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, Strict, ValidationError
 
 from service.http.problems import Problem, refused
 
@@ -29,6 +29,10 @@ Images = list[bytes] | NDArray[np.uint8]
 
 Rows = list[list[str]] | NDArray[Any]
 """A tensor on its way out: BYTES as lists of text, any other as an array; the first axis is the image."""
+
+
+Parameters = Annotated[dict[str, Any], BeforeValidator(lambda told: {} if told is None else told)]
+"""Null is none: MLServer's own types write out every field."""
 
 
 class InputTensor(BaseModel):
@@ -44,7 +48,7 @@ class InputTensor(BaseModel):
         description="BYTES: each element a JPEG, PNG or WebP file. UINT8: pixels, RGB, of the backbone's own size.",
         json_schema_extra={"enum": ["BYTES", "UINT8"]},
     )
-    parameters: dict[str, Any] = Field({}, description="`binary_data_size` where the data follow the JSON.")
+    parameters: Parameters = Field({}, description="`binary_data_size` where the data follow the JSON.")
     data: list[Any] | None = Field(None, description="BYTES: each image in base64. UINT8: numbers.")
 
 
@@ -52,14 +56,14 @@ class OutputRequest(BaseModel):
     """An output that is wanted."""
 
     name: str = Field(description=f"One of {', '.join(DATATYPES)}.")
-    parameters: dict[str, Any] = Field({}, description="`binary_data`: as bytes behind the JSON.")
+    parameters: Parameters = Field({}, description="`binary_data`: as bytes behind the JSON.")
 
 
 class InferRequest(BaseModel):
     """The header of a request, which is all of it where nothing is binary."""
 
     id: str | None = Field(None, max_length=1000, description="Comes back with the answer.")
-    parameters: dict[str, Any] = Field({}, description="The budget, `top`, `labels`, `timeout`.")
+    parameters: Parameters = Field({}, description="The budget, `top`, `labels`, `timeout`.")
     # At the first error: each of a million would be told apart, though one is answered.
     inputs: list[InputTensor] = Field(max_length=1, fail_fast=True, description="One, with the images.")
     outputs: list[OutputRequest] | None = Field(

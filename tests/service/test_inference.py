@@ -114,6 +114,20 @@ def test_a_timeout_of_zero_is_none(triton: Any) -> None:
     assert triton.infer("hippotune", [tensor(picture())], timeout=0).as_numpy("labels").size
 
 
+def test_what_clients_write_out_as_null_or_say_of_themselves_is_passed_over(server: Running) -> None:
+    """As MLServer's types and codecs do."""
+    data, said = [base64.b64encode(picture()).decode()], {"content_type": "base64"}
+    image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": data, "parameters": None}
+    labels = {"name": "labels", "parameters": None}
+    for request in (
+        {"id": None, "parameters": None, "inputs": [image], "outputs": None},
+        {"parameters": said | {"headers": {}}, "inputs": [image | {"parameters": said}], "outputs": [labels]},
+    ):
+        response = server.client.post("/v2/models/hippotune/infer", json=request)
+        assert response.status_code == 200, response.text
+        assert response.json()["outputs"][0]["data"][0] == asked(server, 0)["predictions"][0]["label"]
+
+
 def test_json_alone_takes_base64(server: Running) -> None:
     data = [base64.b64encode(picture(seed)).decode() for seed in range(2)]
     image = {"name": "image", "shape": [2], "datatype": "BYTES", "data": data}
