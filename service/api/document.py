@@ -25,6 +25,11 @@ class App(FastAPI):
         for router in routers:
             self.include_router(router)
 
+    def methods_at(self, path: str) -> set[str]:
+        """Those that some route takes there."""
+        routes = (route for router in self._routers for route in router.routes if isinstance(route, APIRoute))
+        return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = super().openapi()

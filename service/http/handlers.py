@@ -10,7 +10,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import compile_path
 
 from exchange.errors import (
     BlobCorrupt,
@@ -93,10 +92,8 @@ def unrouted(request: Request, error: HTTPException) -> Problem:
         return refused("path", request.url.path, "be one that /openapi.json lists", 404)
     if error.status_code != 405:
         return Problem(error.status_code, str(error.detail), headers=error.headers)
-    allowed = set((error.headers or {}).get("Allow", "").split(", "))  # those of one route only
-    for template, operations in request.app.openapi()["paths"].items():
-        if compile_path(template)[0].match(request.url.path):
-            allowed |= {method.upper() for method in operations}
+    of_one_route = set((error.headers or {}).get("Allow", "").split(", "))
+    allowed = of_one_route | request.app.methods_at(request.url.path)
     methods = ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
     problem = refused("method", request.method, f"be {methods}", 405)
     problem.headers = {"Allow": methods}

@@ -36,6 +36,7 @@ def test_paths_that_are_none(server: Running, path: str) -> None:
         ("/tasks/none", "DELETE, GET, HEAD"),
         ("/labels", "GET, HEAD"),
         ("/labels/cat", "DELETE, PATCH"),
+        ("/labels/a/b", "DELETE, PATCH"),
         ("/versions/1/activate", "POST"),
         ("/healthz", "GET, HEAD"),
         ("/", "GET, HEAD"),
