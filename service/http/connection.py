@@ -7,7 +7,8 @@ it its place among the event streams. And its timer for idle connections ends wi
 before it came; here it begins anew, and such a body is read on for `THROWN_S` seconds.
 
 What differs besides: a request that offers to speak another protocol keeps its body, trailers are no headers, there is
-one Host and no more, and of requests that came together each is answered before one of them is refused.
+one Host and no more, HTTP/1.0 gets no 100 Continue, and of requests that came together each is answered before one of
+them is refused.
 """
 
 from __future__ import annotations
@@ -178,6 +179,10 @@ class HttpConnection(HttpToolsProtocol):
         self._lobby.waiting.pop(self, None)
         self._in_head, self._unused = False, 0
         self._check_head()
+        if (
+            self.parser.get_http_version() == "1.0"
+        ):  # such a client would take it for the answer (RFC 9110, 10.1.1)
+            self.expect_100_continue = False
         id_ = self.scope[REQUEST_ID] = self._lobby.ids.of(self.headers)  # type: ignore[literal-required]
         super().on_headers_complete()
         # Here, so that no answer is without: some are given outside of all that wraps the app.

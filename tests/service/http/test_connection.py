@@ -185,8 +185,10 @@ def test_http_1_0_is_answered_and_closed(server: Running) -> None:
     received = exchange(server, b"GET /healthz HTTP/1.0\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200")
     body = picture()
-    head = b"POST /classify HTTP/1.0\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(body)
-    assert b'"predictions"' in exchange(server, head + body)
+    head = b"POST /classify HTTP/1.0\r\nExpect: 100-continue\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+    received = exchange(server, head % len(body) + body)
+    assert received.startswith(b"HTTP/1.1 200"), "it knows no 100 Continue"
+    assert b'"predictions"' in received
 
 
 def test_a_client_that_waits_for_100_gets_it_before_its_body(server: Running) -> None:
