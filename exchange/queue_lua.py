@@ -85,7 +85,7 @@ end
 
 -- Whether another trainer holds the lease by now: what was claimed under this one is its to take over.
 local function superseded()
-  return a.lease_token and redis.call('GET', lease_token) ~= a.lease_token
+  return redis.call('GET', lease_token) ~= a.lease_token
 end
 
 -- Of the claim: 'mine', 'theirs' or, when it was acknowledged, 'gone'. The count tells two lives of a consumer apart.

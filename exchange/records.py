@@ -153,8 +153,8 @@ class Claim:
     consumer: str
     deliveries: int
     """How often this task has been handed out, this time included; tells its claims apart."""
-    lease_token: int | None = None
-    """Of the lease that it was claimed under, and holds with; None where no lease was."""
+    lease_token: int
+    """Of the lease that it was claimed under, and holds with."""
 
     @property
     def corrects(self) -> bool:

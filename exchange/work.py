@@ -30,14 +30,14 @@ class WorkQueue(TaskQueue):
 
     def __init__(self, redis: Redis, blobs: BlobStore, config: QueueConfig) -> None:
         super().__init__(redis, blobs, config)
-        self._held: dict[str, int | None] = {}
+        self._held: dict[str, int] = {}
         """The entries that are claimed here, and the token of the lease under which each was."""
 
-    def claim(self, consumer: str, block_ms: int, lease_token: int | None = None) -> Claim | None:
+    def claim(self, consumer: str, block_ms: int, lease_token: int) -> Claim | None:
         """The next task for this worker: first those that were delivered and not finished, then the oldest that waits.
 
         Waits up to `block_ms` milliseconds for one (0: not at all), then returns None. `consumer` must be unique to
-        this process. lease_token: of its lease, which lets no other work here; None for a worker that is the only one.
+        this process. lease_token: of its lease, which lets no other work here.
         Tasks that killed too many workers, or whose list of samples is damaged, are failed on the way.
         Raises `LeaseLost` when that token is not the newest one, and `BlobUnreadable` while the disk cannot give such a
         list; nothing is claimed then.
@@ -82,7 +82,7 @@ class WorkQueue(TaskQueue):
             raise TaskWithdrawn(f"task {task_id} is to be forgotten")
         return self.answer(task_id, status, rest)
 
-    def _reclaim(self, consumer: str, lease_token: int | None) -> tuple[str, str] | None:
+    def _reclaim(self, consumer: str, lease_token: int) -> tuple[str, str] | None:
         """Takes over an entry that was delivered and is not held; its id and its task's. Raises `LeaseLost`."""
         held = [entry for entry, token in self._held.items() if token == lease_token]
         status, *found = self.run(
@@ -120,7 +120,7 @@ class WorkQueue(TaskQueue):
         with suppress(ResponseError), reaching_redis():  # another worker may have been faster
             self.redis.xgroup_create(self.keys.queue, GROUP, id="0", mkstream=True)
 
-    def _take(self, consumer: str, lease_token: int | None, entry_id: str, task_id: str) -> Claim | None:
+    def _take(self, consumer: str, lease_token: int, entry_id: str, task_id: str) -> Claim | None:
         """Makes a delivered entry a claim, unless its task was cancelled, is poison or cannot be read.
 
         Raises `LeaseLost`.
@@ -166,9 +166,9 @@ def _facts(claim: Claim) -> dict[str, Any]:
     return known | _fence(claim.lease_token)
 
 
-def _fence(lease_token: int | None) -> dict[str, str]:
+def _fence(lease_token: int) -> dict[str, str]:
     """What a script tells the newest lease by; as text, since Lua's numbers would round it."""
-    return {} if lease_token is None else {"lease_token": str(lease_token)}
+    return {"lease_token": str(lease_token)}
 
 
 def _superseded() -> LeaseLost:

@@ -11,6 +11,7 @@ from exchange.embedded import EmbeddedRedis
 from exchange.errors import ExchangeUnavailable
 from exchange.lease import Lease
 from exchange.registry import Registry
+from tests.exchange.working import take
 
 
 def test_an_unknown_scheme_is_refused():
@@ -47,9 +48,9 @@ def demote(redis):
 
 
 def test_a_server_that_becomes_a_replica_while_a_worker_waits_is_unavailable(redis, queue, demote):
-    queue.claim("w1", 0)
+    take(queue)
     with ThreadPoolExecutor(1) as pool:
-        claimed = pool.submit(queue.claim, "w1", 5_000)
+        claimed = pool.submit(take, queue, block_ms=5_000)
         while not redis.info("clients")["blocked_clients"]:
             time.sleep(0.01)
         demote()

@@ -16,6 +16,7 @@ from exchange.queue import QueueConfig
 from exchange.records import TaskChange, TaskState
 from exchange.registry import Registry
 from exchange.work import WorkQueue
+from tests.exchange.working import take
 
 WORKER = """
 import sys, time
@@ -73,7 +74,7 @@ def test_a_killed_server_forgets_no_accepted_task(tmp_path, blobs, samples):
     with connect(server.url) as client:
         queue = WorkQueue(client, blobs, QueueConfig())
         accepted = [queue.submit(f"t{i}", samples, f"key{i}").task.id for i in range(20)]
-        claim = queue.claim("w1", 0)
+        claim = take(queue)
         os.kill(server.pid, signal.SIGKILL)
         server.stop()
         with server:
@@ -81,9 +82,9 @@ def test_a_killed_server_forgets_no_accepted_task(tmp_path, blobs, samples):
             assert (queue.depth(), queue.lag()) == (20, 19)
             assert queue.submit("t3", samples, "key3").task.id == accepted[3]
             queue.finish(claim)
-            rest = [queue.claim("w1", 0).task.id for _ in range(19)]
+            rest = [take(queue).task.id for _ in range(19)]
             assert sorted([claim.task.id, *rest]) == sorted(accepted)
-            assert queue.claim("w1", 0) is None
+            assert take(queue) is None
 
 
 def test_a_killed_publisher_leaves_every_visible_version_whole(redis_server, redis, tmp_path):

@@ -11,11 +11,12 @@ from exchange.errors import (
 from exchange.records import TaskChange, TaskState
 from exchange.work import WorkQueue
 from tests.exchange.stored import path_of
+from tests.exchange.working import take
 
 
 def test_a_dead_letter_can_be_taken_off_the_list(queue, samples):
     task = queue.submit("pets", samples).task
-    queue.fail(queue.claim("w1", 0), "no")
+    queue.fail(take(queue), "no")
     assert queue.remove(task.id).state is TaskState.CANCELLED
     with pytest.raises(NotRetryable, match=r"is cancelled; it must have failed to be tried again"):
         queue.retry(task.id)
@@ -25,7 +26,7 @@ def test_a_dead_letter_that_newer_ones_took_the_place_of_is_said_to_be_gone(redi
     queue = WorkQueue(redis, blobs, replace(config, dead_letters=1))
     first, second = (queue.submit(name, samples).task for name in ("pets", "more"))
     for _ in range(2):
-        queue.fail(queue.claim("w1", 0), "no")
+        queue.fail(take(queue), "no")
     with pytest.raises(NotRetryable, match=r"failed too long ago: the newest 1 failed tasks are kept"):
         queue.retry(first.id)
     assert queue.retry(second.id).state is TaskState.QUEUED
@@ -67,7 +68,7 @@ def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, con
 
     again = queue.retry(task.id)
     assert (again.state, again.error) == (TaskState.QUEUED, None)
-    assert queue.claim("w1", 0).task.id == task.id
+    assert take(queue).task.id == task.id
 
 
 @pytest.mark.parametrize("state", [TaskState.LEARNING, TaskState.SERVED, TaskState.CONSOLIDATING])
@@ -115,7 +116,7 @@ def test_a_record_that_is_gone_does_not_come_back_by_blame(queue, samples, redis
 
 def test_a_failed_task_keeps_its_reason(queue, samples):
     task = queue.submit("pets", samples).task
-    queue.fail(queue.claim("w1", 0), "image 2 is no image" + "!" * 10_000)
+    queue.fail(take(queue), "image 2 is no image" + "!" * 10_000)
     failed = queue.get(task.id)
     assert failed.error.startswith("image 2")
     assert len(failed.error) <= 2000
@@ -124,7 +125,7 @@ def test_a_failed_task_keeps_its_reason(queue, samples):
 
 def test_only_dead_letters_can_be_retried(queue, samples):
     task = queue.submit("pets", samples).task
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     with pytest.raises(NotRetryable):
         queue.retry(task.id)
     queue.fail(claim, "no")
@@ -135,7 +136,7 @@ def test_only_dead_letters_can_be_retried(queue, samples):
 
 def test_a_full_queue_takes_no_dead_letter_but_keeps_it(queue, samples, config):
     task = queue.submit("pets", samples).task
-    queue.fail(queue.claim("w1", 0), "no")
+    queue.fail(take(queue), "no")
     for i in range(config.capacity):
         queue.submit(f"t{i}", samples)
     with pytest.raises(QueueFull):
@@ -146,11 +147,11 @@ def test_a_full_queue_takes_no_dead_letter_but_keeps_it(queue, samples, config):
 
 def test_a_task_that_is_tried_again_is_not_said_to_be_served(queue, samples):
     task = queue.submit("pets", samples).task.id
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     served = queue.report(claim, TaskChange(TaskState.SERVED, version=7))
     queue.fail(claim, "it costs earlier tasks too much")
     tried = queue.retry(task)
     assert (tried.state, tried.version, tried.served_at, tried.metrics) == (TaskState.QUEUED, None, None, {})
-    again = queue.report(queue.claim("w1", 0), TaskChange(TaskState.SERVED, version=9))
+    again = queue.report(take(queue), TaskChange(TaskState.SERVED, version=9))
     assert (again.version, again.metrics.keys()) == (9, {"seconds_to_fast"})
     assert served.served_at < again.served_at

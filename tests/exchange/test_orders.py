@@ -7,6 +7,7 @@ from exchange.errors import IdempotencyMismatch, NotRetryable, OrderGiven, Queue
 from exchange.records import LabelChange, TaskChange, TaskState
 from exchange.upkeep import sweep_blobs
 from tests.exchange.publishing import publish
+from tests.exchange.working import take
 
 RENAME, FORGET = LabelChange("rosse", "rose"), LabelChange("rose", None)
 
@@ -32,7 +33,7 @@ def test_orders_keep_their_place_among_tasks_and_stay_queued_until_they_are_carr
     before = queue.submit("before", samples).task.id
     order = queue.order(RENAME).task.id
     after = queue.submit("after", samples).task.id
-    claims = [queue.claim("w1", 0) for _ in range(3)]
+    claims = [take(queue) for _ in range(3)]
     assert [claim.task.id for claim in claims] == [before, order, after]
     assert (claims[1].task.change, claims[1].task.state, claims[1].samples) == (RENAME, TaskState.QUEUED, ())
     queue.release(claims[1])
@@ -42,12 +43,12 @@ def test_orders_keep_their_place_among_tasks_and_stay_queued_until_they_are_carr
 def test_an_order_that_was_begun_and_given_back_cannot_be_taken_back(queue):
     """It may have been carried out, by a trainer that could not say so."""
     order = queue.order(RENAME).task.id
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     queue.report(claim, TaskChange(state=TaskState.LEARNING))
     queue.release(claim)
     with pytest.raises(OrderGiven):
         queue.remove(order)
-    assert queue.claim("w2", 0).task.id == order
+    assert take(queue, "w2").task.id == order
 
 
 def test_an_order_survives_its_worker(queue, other, next_term):
@@ -76,7 +77,7 @@ def test_a_full_queue_takes_no_order(queue, config):
 @pytest.mark.parametrize("claimed", [False, True])
 def test_an_order_that_waits_can_be_cancelled_although_a_trainer_holds_it(queue, claimed):
     order = queue.order(RENAME, "once").task.id
-    claim = queue.claim("w1", 0) if claimed else None
+    claim = take(queue) if claimed else None
     for _ in range(2):
         assert queue.remove(order).state is TaskState.CANCELLED
     assert queue.depth() == 0
@@ -84,13 +85,13 @@ def test_an_order_that_waits_can_be_cancelled_although_a_trainer_holds_it(queue,
         with pytest.raises(TaskWithdrawn):
             queue.report(claim, TaskChange(state=TaskState.LEARNING))
         queue.finish(claim)
-    assert queue.claim("w1", 0) is None
+    assert take(queue) is None
     assert queue.order(RENAME, "once").created, "its key is free again"
 
 
 def test_an_order_that_was_cancelled_and_forgotten_about_is_withdrawn(queue):
     order = queue.order(RENAME).task.id
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     queue.remove(order)
     assert queue.run(lua.DROP, order), "as one of the oldest records"
     with pytest.raises(TaskWithdrawn):
@@ -101,7 +102,7 @@ def test_an_order_that_was_cancelled_and_forgotten_about_is_withdrawn(queue):
 @pytest.mark.parametrize("state", [TaskState.LEARNING, TaskState.CONSOLIDATED])
 def test_an_order_that_no_longer_waits_cannot_be_taken_back(queue, state):
     order = queue.order(RENAME).task.id
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     queue.report(claim, TaskChange(state=state))
     for again in (False, True):
         with pytest.raises(OrderGiven, match=r"activate an older version to undo it"):
@@ -112,7 +113,7 @@ def test_an_order_that_no_longer_waits_cannot_be_taken_back(queue, state):
 
 def test_an_order_that_failed_is_given_anew_and_not_tried_again(queue):
     order = queue.order(RENAME).task.id
-    queue.fail(queue.claim("w1", 0), "no class is called 'rosse' any more")
+    queue.fail(take(queue), "no class is called 'rosse' any more")
     failed = queue.get(order)
     assert (failed.state, failed.error) == (TaskState.FAILED, "no class is called 'rosse' any more")
     with pytest.raises(NotRetryable, match=r"is an order to rename or forget a class; give it anew"):

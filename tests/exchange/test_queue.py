@@ -9,6 +9,7 @@ from exchange.errors import (
 )
 from exchange.queue import TaskQueue
 from exchange.records import Sample, TaskChange, TaskState
+from tests.exchange.working import take
 
 
 def test_a_task_goes_from_submission_to_its_end(queue, samples):
@@ -16,7 +17,7 @@ def test_a_task_goes_from_submission_to_its_end(queue, samples):
     assert (task.state, task.images, task.labels) == (TaskState.QUEUED, 3, ("cat", "dog"))
     assert (queue.depth(), queue.lag()) == (1, 1)
 
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     assert (claim.task.id, claim.task.state, claim.deliveries) == (task.id, TaskState.LEARNING, 1)
     assert claim.samples == tuple(samples)
     assert (queue.depth(), queue.lag()) == (1, 0)
@@ -32,7 +33,7 @@ def test_a_task_goes_from_submission_to_its_end(queue, samples):
     assert done.metrics == {"loss": 0.5, "accuracy": 0.75, "seconds_to_fast": pytest.approx(waited, abs=1e-3)}
     assert done.created_at <= done.served_at <= done.consolidated_at <= done.updated_at
     assert (queue.depth(), queue.lag()) == (0, 0)
-    assert queue.claim("w1", 0) is None
+    assert take(queue) is None
 
 
 def test_redis_holds_no_pixels_and_no_list_of_samples(queue, samples, redis):
@@ -45,7 +46,7 @@ def test_any_text_comes_back_as_it_went(queue, blobs):
     odd = 'żółw "\\" \x00\x7f\n\u2028 \U0001f422 [] {} 1e400 null'
     [blob] = blobs.put_many([b"one"])
     task = queue.submit(odd, [Sample(blob, odd)], idempotency_key=odd).task
-    claim = queue.claim(odd, 0)
+    claim = take(queue, odd)
     assert (claim.task.name, claim.task.labels, claim.consumer) == (odd, (odd,), odd)
     assert queue.report(claim, TaskChange(error=odd)).error == odd
     queue.fail(claim, odd)
@@ -65,7 +66,7 @@ def test_figures_come_back_to_the_last_digit(queue, samples):
 
 def test_tasks_are_claimed_in_order_and_listed_newest_first(queue, samples):
     ids = [queue.submit(f"t{i}", samples).task.id for i in range(3)]
-    assert [queue.claim("w1", 0).task.id for _ in ids] == ids
+    assert [take(queue).task.id for _ in ids] == ids
     assert [task.id for task in queue.newest()] == ids[::-1]
     assert [task.id for task in queue.newest(limit=1)] == ids[-1:]
 
@@ -75,7 +76,7 @@ def test_a_full_queue_refuses_until_a_task_ends(queue, samples, config):
         queue.submit(f"t{i}", samples)
     with pytest.raises(QueueFull, match=str(config.capacity)):
         queue.submit("one too many", samples)
-    queue.finish(queue.claim("w1", 0))
+    queue.finish(take(queue))
     assert queue.submit("fits again", samples).created
 
 
@@ -103,11 +104,11 @@ def test_an_unknown_task_is_named(queue, call, rest):
 
 def test_submitting_works_again_after_redis_lost_everything(queue, samples, redis):
     queue.submit("pets", samples)
-    queue.claim("w1", 0)
+    take(queue)
     redis.flushall()
-    assert queue.claim("w1", 0) is None
+    assert take(queue) is None
     queue.submit("pets", samples)
-    assert queue.claim("w1", 0)
+    assert take(queue)
 
 
 def test_an_answer_lost_on_the_way_does_not_submit_twice(queue, samples, monkeypatch):

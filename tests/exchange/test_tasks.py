@@ -4,11 +4,12 @@ import pytest
 
 from exchange.queue import QueueConfig, TaskQueue
 from exchange.records import TaskChange, TaskState
+from tests.exchange.working import take
 
 
 def test_events_tell_the_whole_story_in_order(queue, samples):
     task = queue.submit("pets", samples).task
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     queue.update(task.id, TaskChange(state=TaskState.SERVED, version=4, metrics={"loss": 0.5}))
     queue.update(task.id, TaskChange(state=TaskState.CONSOLIDATED, progress=1))
     queue.finish(claim)

@@ -8,6 +8,7 @@ from exchange.queue import TaskQueue
 from exchange.records import Sample, TaskChange
 from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
 from tests.exchange.publishing import publish
+from tests.exchange.working import take
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def learned(registry):
 
 def learn(queue: TaskQueue, name, samples):
     task = queue.submit(name, samples).task
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     queue.update(task.id, TaskChange(state="consolidated"))
     queue.finish(claim)
     return task
@@ -27,7 +28,7 @@ def learn(queue: TaskQueue, name, samples):
 def test_old_ended_tasks_are_forgotten_and_unfinished_ones_never(queue, samples, redis):
     old = learn(queue, "old", samples)
     waiting = queue.submit("waiting", samples).task
-    queue.claim("w1", 0)
+    take(queue)
     new = learn(queue, "new", samples)
     assert prune_tasks(queue, keep=1) == 1
     assert [task.id for task in queue.newest()] == [new.id, waiting.id]
@@ -36,7 +37,7 @@ def test_old_ended_tasks_are_forgotten_and_unfinished_ones_never(queue, samples,
 
 def test_a_forgotten_dead_letter_is_gone_for_good(queue, samples, redis):
     queue.submit("bad", samples)
-    queue.fail(queue.claim("w1", 0), "no")
+    queue.fail(take(queue), "no")
     assert prune_tasks(queue, keep=0) == 1
     assert redis.xlen(queue.keys.dead) == 0
 
@@ -46,14 +47,14 @@ def test_images_of_learned_tasks_go_and_all_others_stay(queue, blobs):
     learned, waiting, dead, shared = ([Sample(blobs.put(text), "cat")] for text in (b"1", b"2", b"3", b"4"))
     learn(queue, "learned", learned + shared)
     queue.submit("dead", dead)
-    queue.fail(queue.claim("w1", 0), "no")
+    queue.fail(take(queue), "no")
     queue.submit("waiting", waiting + shared)
     assert sweep_blobs(queue) == 0
     time.sleep(0.01)
     assert sweep_blobs(queue, older_than_s=0) == 2
     assert not blobs.exists(learned[0].blob)
     assert all(blobs.exists(sample.blob) for sample in waiting + dead + shared)
-    assert queue.claim("w1", 0)
+    assert take(queue)
 
 
 @pytest.mark.usefixtures("learned")
@@ -75,7 +76,7 @@ def test_what_comes_while_a_sweep_looks_is_kept_however_long_that_takes(queue, s
 @pytest.mark.usefixtures("learned")
 def test_nothing_is_removed_while_the_disk_does_not_tell_what_a_task_needs(queue, samples, blobs):
     queue.submit("waiting", samples)
-    listing = queue.claim("w1", 0)
+    listing = take(queue)
     name = queue.fields(listing.task.id)["samples"]
     path = blobs.root / name[:2] / name[2:]
     hidden = path.rename(path.with_name("away"))
@@ -110,8 +111,8 @@ def test_workers_that_are_long_gone_are_forgotten_unless_they_hold_a_task(queue,
     assert drop_idle_consumers(queue) == 0
     for name in ("held", "done"):
         queue.submit(name, samples)
-    queue.claim("holder", 0)
-    queue.finish(queue.claim("gone", 0))
+    take(queue, "holder")
+    queue.finish(take(queue, "gone"))
     assert drop_idle_consumers(queue) == 0
     time.sleep(0.01)
     assert drop_idle_consumers(queue, idle_s=0) == 1

@@ -5,20 +5,21 @@ import pytest
 
 from exchange.errors import BlobUnreadable, ExchangeUnavailable, LeaseLost
 from exchange.records import TaskChange, TaskState
+from tests.exchange.working import take
 
 
 def test_a_waiting_worker_gets_a_task_at_once(queue, other, samples):
     timer = threading.Timer(0.2, other.submit, ["pets", samples])
     timer.start()
     started = time.monotonic()
-    assert queue.claim("w1", 60_000)
+    assert take(queue, block_ms=60_000)
     assert time.monotonic() - started < 30
     timer.join()
 
 
 def test_waiting_ends(queue):
     started = time.monotonic()
-    assert queue.claim("w1", 100) is None
+    assert take(queue, block_ms=100) is None
     assert time.monotonic() - started >= 0.1
 
 
@@ -73,20 +74,20 @@ def test_a_term_is_given_what_the_one_before_it_in_the_same_process_left(queue, 
 
 def test_a_worker_is_not_handed_what_it_holds(queue, samples):
     queue.submit("pets", samples)
-    claim = queue.claim("w1", 0)
-    assert queue.claim("w1", 0) is None
+    claim = take(queue)
+    assert take(queue) is None
     queue.finish(claim)
 
 
 def test_a_delivery_whose_answer_was_lost_is_repeated_to_the_same_worker(queue, samples):
     queue.submit("pets", samples)
     assert queue._read("w1", 0)
-    assert queue.claim("w1", 0).deliveries == 2
+    assert take(queue).deliveries == 2
 
 
 def test_a_task_whose_end_did_not_reach_redis_is_delivered_again(queue, samples, monkeypatch):
     queue.submit("pets", samples)
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
 
     def unreachable(*arguments, **options):
         raise ExchangeUnavailable("away")
@@ -95,20 +96,20 @@ def test_a_task_whose_end_did_not_reach_redis_is_delivered_again(queue, samples,
         patch.setattr(queue, "run", unreachable)
         with pytest.raises(ExchangeUnavailable):
             queue.finish(claim)
-    again = queue.claim("w1", 0)
+    again = take(queue)
     assert (again.task.id, again.deliveries) == (claim.task.id, 2)
 
 
 def test_a_released_task_is_handed_out_at_once(queue, other, samples):
     task = queue.submit("pets", samples).task
-    queue.release(queue.claim("w1", 0))
+    queue.release(take(queue))
     assert queue.get(task.id).state is TaskState.QUEUED
-    assert other.claim("w2", 0).task.id == task.id
+    assert take(other, "w2").task.id == task.id
 
 
 def test_ending_twice_is_no_error(queue, samples):
     queue.submit("pets", samples)
-    claim = queue.claim("w1", 0)
+    claim = take(queue)
     queue.finish(claim)
     queue.finish(claim)
     queue.fail(claim, "too late")
@@ -120,7 +121,7 @@ def test_a_task_whose_list_of_samples_is_damaged_fails_and_the_next_is_claimed(q
     bad, good = (queue.submit(name, samples[:size]).task for name, size in (("bad", 1), ("good", 2)))
     listing = redis.hget(queue.keys.task(bad.id), "samples").decode()
     (queue.blobs.root / listing[:2] / listing[2:]).write_bytes(b"[]")
-    assert queue.claim("w1", 0).task.id == good.id
+    assert take(queue).task.id == good.id
     assert listing in queue.get(bad.id).error
 
 
@@ -129,6 +130,6 @@ def test_a_store_that_is_away_costs_no_task(queue, samples):
     away = queue.blobs.root.rename(queue.blobs.root.with_name("away"))
     for _ in range(5):
         with pytest.raises(BlobUnreadable):
-            queue.claim("w1", 0)
+            take(queue)
     away.rename(queue.blobs.root)
-    assert queue.claim("w1", 0).task.id == task.id
+    assert take(queue).task.id == task.id

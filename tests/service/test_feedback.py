@@ -22,6 +22,7 @@ from model.preprocess import decode
 from service.config import ServiceConfig
 from service.engine.memory import AnswerMemory, Remembered, SharedMemory
 from service.runtimes.base import as_taught
+from tests.exchange.working import take
 from tests.service.conftest import LABELS
 from tests.service.support import Running, picture, problem, random_version, running, wait_for
 from trainer.learning.config import LearnerConfig
@@ -43,7 +44,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def queued(server: Running) -> Sample:
     """What the trainer is given."""
-    claim = server.queue.claim("test", 0)
+    claim = take(server.queue)
     assert claim is not None
     assert claim.corrects
     server.queue.finish(claim)

@@ -10,6 +10,7 @@ import pytest
 
 from exchange.records import LabelChange, TaskChange, TaskState
 from service.config import ServiceConfig
+from tests.exchange.working import take
 from tests.service.conftest import LABELS
 from tests.service.support import Running, cancel_queued, picture, problem, random_version, running
 
@@ -151,7 +152,7 @@ def test_the_same_order_with_the_same_key_is_the_same_task_even_once_it_is_done(
     assert labelled.client.patch("/labels/zebra", json=body, headers=key).json() == first
     assert labelled.client.patch("/labels/zebra", json={"label": "okapi"}, headers=key).status_code == 422
     assert labelled.client.delete("/labels/zebra", headers=key).status_code == 422
-    claim = labelled.queue.claim("test", 0)
+    claim = take(labelled.queue)
     assert claim is not None
     labelled.queue.report(claim, TaskChange(TaskState.CONSOLIDATED, progress=1.0))
     labelled.queue.finish(claim)
@@ -164,7 +165,7 @@ def test_the_same_order_with_the_same_key_is_the_same_task_even_once_it_is_done(
 
 def test_an_order_that_failed_is_not_tried_again_by_those_who_may_only_teach(labelled: Running) -> None:
     order = labelled.client.delete("/labels/zebra").json()["id"]
-    claim = labelled.queue.claim("test", 0)
+    claim = take(labelled.queue)
     assert claim is not None
     labelled.queue.fail(claim, "no class is called 'zebra' any more")
     response = labelled.client.post(f"/tasks/{order}/retry")

@@ -20,6 +20,7 @@ from exchange.records import TaskChange, TaskState
 from service.config import MIB, ServiceConfig
 from service.routes import events
 from tests.exchange.stored import path_of
+from tests.exchange.working import take
 from tests.service.support import WAIT_S, Running, archived, picture, random_version, running, wait_for
 
 FILES = [("files", ("a", picture(1))), ("files", ("b", picture(2, "JPEG"))), ("files", ("c", picture(3)))]
@@ -39,7 +40,7 @@ def test_files_and_labels_become_a_durable_task(taught: Running) -> None:
     assert task["labels"] == ["cat", "dog"]
     assert taught.client.get(response.headers["location"]).json() == task
     assert task in taught.client.get("/tasks").json()["tasks"]
-    claim = taught.queue.claim("test", 0)
+    claim = take(taught.queue)
     assert claim is not None
     assert [sample.label for sample in claim.samples] == ["dog", "cat", "dog"]
     stored = [taught.services.blobs.get(sample.blob) for sample in claim.samples]
@@ -113,7 +114,7 @@ def test_what_a_key_has_made_is_found_without_decoding_or_storing_anything(confi
 def test_images_of_a_failed_task_are_stored_again_so_that_it_can_be_retried(taught: Running) -> None:
     key = {"Idempotency-Key": "failed"}
     task = submit(taught, headers=key).json()["id"]
-    claim = taught.queue.claim("test", 0)
+    claim = take(taught.queue)
     assert claim is not None
     taught.queue.fail(claim, "image 3 is blank")
     path_of(taught.services.blobs, claim.samples[0].blob).unlink()
@@ -161,14 +162,14 @@ def test_delete_cancels_what_is_queued_and_orders_what_was_learned_to_be_forgott
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
     assert taught.client.delete(f"/tasks/{task}").json() == cancelled.json()
     learned = submit(taught).json()["id"]
-    claim = taught.queue.claim("test", 0)
+    claim = take(taught.queue)
     assert claim is not None
     taught.queue.update(learned, TaskChange(state=TaskState.CONSOLIDATED))
     taught.queue.finish(claim)
     accepted = taught.client.delete(f"/tasks/{learned}")
     assert (accepted.status_code, accepted.json()["state"]) == (202, "forgetting")
     assert accepted.headers["location"] == f"/tasks/{learned}"
-    order = taught.queue.claim("test", 0)
+    order = take(taught.queue)
     assert order is not None
     taught.queue.report(order, TaskChange(state=TaskState.FORGOTTEN))
     taught.queue.finish(order)
@@ -204,7 +205,7 @@ def test_delete_forgets_what_the_version_served_knows_though_it_has_no_record(co
         assert (listed["id"], listed["name"], listed["labels"], listed["images"]) == (task, "", [], 0)
         assert listed["created_at"] == pytest.approx(manifest.created_at, abs=1e-3)
         assert server.queue.depth() == 1
-        order = server.queue.claim("test", 1000)
+        order = take(server.queue, block_ms=1000)
         assert order is not None
         assert (order.task.id, order.task.state) == (task, TaskState.FORGETTING)
         assert server.client.delete("/tasks/nobody").status_code == 404
@@ -232,7 +233,7 @@ def test_delete_tells_what_it_did_while_the_disk_does_not_tell_the_rest(config: 
 def test_a_dead_letter_can_be_tried_again(taught: Running) -> None:
     task = submit(taught).json()["id"]
     assert taught.client.post(f"/tasks/{task}/retry").json()["state"] == "queued"
-    claim = taught.queue.claim("test", 0)
+    claim = take(taught.queue)
     assert claim is not None
     assert taught.client.post(f"/tasks/{task}/retry").status_code == 409
     taught.queue.fail(claim, "image 3 is blank")
@@ -240,7 +241,7 @@ def test_a_dead_letter_can_be_tried_again(taught: Running) -> None:
     assert (dead["id"], dead["error"]) == (task, "image 3 is blank")
     again = taught.client.post(f"/tasks/{task}/retry")
     assert (again.status_code, again.json()["state"], again.json()["error"]) == (202, "queued", None)
-    claim = taught.queue.claim("test", 0)
+    claim = take(taught.queue)
     assert claim is not None
     taught.queue.fail(claim, "still blank")
     path_of(taught.services.blobs, claim.samples[0].blob).unlink()
@@ -251,7 +252,7 @@ def test_a_dead_letter_can_be_tried_again(taught: Running) -> None:
 
 def test_a_store_that_is_away_says_to_try_again_and_not_to_submit_again(taught: Running) -> None:
     task = submit(taught).json()["id"]
-    claim = taught.queue.claim("test", 0)
+    claim = take(taught.queue)
     assert claim is not None
     taught.queue.fail(claim, "image 3 is blank")
     blobs = taught.services.blobs.root

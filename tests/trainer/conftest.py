@@ -142,7 +142,7 @@ def bench(redis: Redis, redis_server: object, tmp_path: Path, weights: Path) -> 
 
 def claim(samples: tuple[Sample, ...] = (), task: str = "c1") -> Claim:
     record = TaskRecord(task, "", TaskState.LEARNING, 1, (), 0, {}, None, 0, 0, None, None, None)
-    return Claim(record, samples, "0-1", "test", 1)
+    return Claim(record, samples, "0-1", "test", deliveries=1, lease_token=1)
 
 
 def correction(learner: Learner, state: LearnerState, features: Tensor, *labels: str) -> Correction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.exchange.working import take
 from tests.service.support import Running, archived, picture
 
 SHARD = {
@@ -26,7 +27,7 @@ def test_a_webdataset_shard(taught: Running, kind: str) -> None:
     media = {"zip": "application/zip", "tar": "application/x-tar"}[kind]
     response = taught.client.post("/tasks", content=archived(SHARD, kind), headers={"Content-Type": media})
     assert response.status_code == 202, response.text
-    claim = taught.queue.claim("test", 0)
+    claim = take(taught.queue)
     assert claim is not None
     labels = {taught.services.blobs.get(sample.blob): sample.label for sample in claim.samples}
     assert labels == {

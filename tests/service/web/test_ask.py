@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
+from tests.exchange.working import take
 from tests.service.support import Running, picture
 from tests.service.web.chromium import opened
 
@@ -138,7 +139,7 @@ def test_an_answer_of_fewer_steps_is_asked_for_in_full_to_be_corrected(
         page.get_by_role("button", name="Correct it").click()
         expect(page.locator("#correct-message")).to_contain_text("Noted as “moon”.")
         assert not page.locator("#correct-label").evaluate("field => field.matches(':user-invalid')")
-    claim = server.queue.claim("test", 0)
+    claim = take(server.queue)
     assert claim is not None
     assert (claim.corrects, [sample.label for sample in claim.samples]) == (True, ["moon"])
     server.queue.finish(claim)

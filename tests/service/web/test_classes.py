@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from exchange.records import LabelChange, Sample, TaskState
 from service.config import ServiceConfig
 from service.http.api_keys import Role, create
+from tests.exchange.working import take
 from tests.service.support import Running, picture, random_version, running
 from tests.service.web.chromium import opened, teach
 from tests.service.web.drawings import draw_folders
@@ -168,7 +169,7 @@ def test_an_order_that_failed_can_be_discarded_and_no_order_can_be_forgotten(
     chromium: Browser, zoo: Running
 ) -> None:
     zoo.client.delete("/labels/cat")
-    claim = zoo.queue.claim("test", 0)
+    claim = take(zoo.queue)
     assert claim is not None
     zoo.queue.fail(claim, "no class is called 'cat' any more")
     with opened(chromium, zoo.url) as (page, errors):

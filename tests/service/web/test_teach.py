@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from exchange.records import Sample, TaskChange, TaskState
 from service.config import ServiceConfig
+from tests.exchange.working import take
 from tests.service.support import Running, picture, running
 from tests.service.web.chromium import opened, teach
 from tests.service.web.drawings import draw_folders, drawing
@@ -203,7 +204,7 @@ def test_the_keyboard_stays_with_a_task_whose_buttons_change(
 def test_a_failed_task_says_why_and_a_queued_one_can_be_cancelled(chromium: Browser, server: Running) -> None:
     blob = server.services.blobs.put(picture())
     server.queue.submit("broken", [Sample(blob, "cat")])
-    claim = server.queue.claim("test", 0)
+    claim = take(server.queue)
     assert claim is not None
     server.queue.fail(claim, "could not read <b>it</b>")
     server.queue.submit("waiting", [Sample(blob, "dog")])
