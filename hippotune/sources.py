@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from hippotune.encoding import accepted, judged, png
 from hippotune.image_files import SUFFIXES, UNKNOWN, labelled_files, media_type
-from hippotune.packing import Source, Unfit
+from hippotune.packing import Source
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "class_name", "target", "fine_label")
@@ -94,7 +94,8 @@ def manifest(path: Path) -> Source:
         try:
             return accepted(held(row))
         except FileNotFoundError:
-            raise Unfit(f"is not there, but row {row} of {path.name}, counted from 0, names it") from None
+            told = f"row {row} of {path.name}, counted from 0, names {file(row)}, which is not there"
+            raise FileNotFoundError(told) from None
 
     return Source(path.stem, _texts([row[label] for row in rows], str(path)), load, file)
 
