@@ -179,10 +179,8 @@ class HttpConnection(HttpToolsProtocol):
         self._lobby.waiting.pop(self, None)
         self._in_head, self._unused = False, 0
         self._check_head()
-        if (
-            self.parser.get_http_version() == "1.0"
-        ):  # such a client would take it for the answer (RFC 9110, 10.1.1)
-            self.expect_100_continue = False
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # it would take that for the answer (RFC 9110, 10.1.1)
         id_ = self.scope[REQUEST_ID] = self._lobby.ids.of(self.headers)  # type: ignore[literal-required]
         super().on_headers_complete()
         # Here, so that no answer is without: some are given outside of all that wraps the app.
