@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.staticfiles import StaticFiles
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 router = APIRouter()
 
-FILES = Path(__file__).parent.parent / "web"
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -36,17 +35,6 @@ HEADERS = {
 }
 
 
-@router.get("/", include_in_schema=False)
-async def page() -> FileResponse:
-    return FileResponse(FILES / "index.html", headers=HEADERS)
-
-
-@router.get("/docs", include_in_schema=False)
-async def reference() -> FileResponse:
-    """The API document for people. FastAPI's own would fetch its scripts from elsewhere."""
-    return FileResponse(FILES / "reference.html", headers=HEADERS)
-
-
 class Files(StaticFiles):
     """Browsers ask again each time and mostly get a 304, so that no script meets another release's page."""
 
@@ -56,6 +44,17 @@ class Files(StaticFiles):
         return response
 
 
-def files() -> StaticFiles:
-    """Scripts, styles and the icon, to be mounted at /web."""
-    return Files(directory=FILES)
+def files() -> Files:
+    """The pages, and what they load: scripts, styles and the icon, to be mounted at /web."""
+    return Files(directory=Path(__file__).parent.parent / "web")
+
+
+@router.get("/", include_in_schema=False)
+async def page(request: Request) -> Response:
+    return await files().get_response("index.html", request.scope)
+
+
+@router.get("/docs", include_in_schema=False)
+async def reference(request: Request) -> Response:
+    """The API document for people. FastAPI's own would fetch its scripts from elsewhere."""
+    return await files().get_response("reference.html", request.scope)

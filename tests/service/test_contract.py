@@ -61,6 +61,14 @@ def test_head_is_get_without_a_body(server: Running, path: str) -> None:
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/web/base.css", "/labels", "/versions"])
+def test_what_a_browser_has_is_not_sent_again(server: Running, path: str) -> None:
+    etag = server.client.get(path).headers["etag"]
+    again = server.client.get(path, headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    assert again.headers["cache-control"] == "no-cache"
+
+
 def test_head_of_an_event_stream_ends(server: Running) -> None:
     task = server.client.post("/tasks", files={"files": ("a", picture())}, data={"labels": ["cat"]}).json()[
         "id"
