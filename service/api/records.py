@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Literal, Self
 
+from fastapi import Response
 from pydantic import BaseModel, Field
 
 from exchange.manifests import Manifest
@@ -52,6 +53,12 @@ class TaskView(BaseModel):
     @classmethod
     def of(cls, task: TaskRecord) -> Self:
         return cls(**asdict(task))
+
+
+def located(task: TaskRecord, response: Response) -> TaskView:
+    """A task, and in the answer's `Location` where to follow it."""
+    response.headers["Location"] = f"/tasks/{task.id}"
+    return TaskView.of(task)
 
 
 class TaskList(BaseModel):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from exchange.errors import IdempotencyMismatch, VersionError
 from exchange.records import Sample, TaskRecord
 from service.api import examples
-from service.api.records import TaskView
+from service.api.records import TaskView, located
 from service.http.problems import Problem, documented, refused
 from service.http.query import only
 from service.http.receive import json_body, read_json
@@ -72,8 +72,7 @@ async def feedback(request: Request, response: Response, services: TheServices) 
     task = await to_thread.run_sync(
         teach, services, given.id, check_text("label", given.label), limiter=services.patient
     )
-    response.headers["Location"] = f"/tasks/{task.id}"
-    return TaskView.of(task)
+    return located(task, response)
 
 
 def teach(services: Services, id_: str, label: str) -> TaskRecord:

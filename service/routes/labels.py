@@ -17,7 +17,7 @@ from exchange.manifests import Manifest
 from exchange.records import LabelChange, TaskRecord
 from exchange.repeats import order_digest, require_same
 from service.api import examples
-from service.api.records import LabelList, TaskView
+from service.api.records import LabelList, TaskView, located
 from service.http.etags import answer_named, etag_of
 from service.http.headers import IdempotencyKey, KnownAnswer
 from service.http.problems import Problem, documented, refused
@@ -155,8 +155,7 @@ async def forget_label(
 
 async def ordered(services: Services, change: LabelChange, key: str | None, response: Response) -> TaskView:
     task = await to_thread.run_sync(order, services, change, key, limiter=services.patient)
-    response.headers["Location"] = f"/tasks/{task.id}"
-    return TaskView.of(task)
+    return located(task, response)
 
 
 def order(services: Services, change: LabelChange, key: str | None) -> TaskRecord:

@@ -22,7 +22,7 @@ from exchange.errors import (
 from exchange.manifests import Manifest
 from exchange.records import TaskRecord, TaskState
 from service.api import examples
-from service.api.records import MOST_TASKS, TaskList, TaskView
+from service.api.records import MOST_TASKS, TaskList, TaskView, located
 from service.config import MIB
 from service.http.forms import file_parts, form_of_files, read_form
 from service.http.headers import IdempotencyKey
@@ -82,9 +82,7 @@ async def create_task(
     """Accepted means durable: the images are on disk and the task is queued."""
     services.require_open()
     clean_name = check_text("name", name) if name else ""
-    task = await receive(request, services, clean_name, idempotency_key)
-    response.headers["Location"] = f"/tasks/{task.id}"
-    return TaskView.of(task)
+    return located(await receive(request, services, clean_name, idempotency_key), response)
 
 
 async def receive(request: Request, services: Services, name: str, key: str | None) -> TaskRecord:
@@ -242,5 +240,4 @@ async def retry_task(id: TaskId, services: TheServices, response: Response) -> T
 def on_its_way(task: TaskRecord, response: Response) -> TaskView:
     """202 and where to look for a task that will change, 200 for one that has ended."""
     response.status_code = 200 if task.state.ended else 202
-    response.headers["Location"] = f"/tasks/{task.id}"
-    return TaskView.of(task)
+    return located(task, response)
