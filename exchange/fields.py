@@ -41,12 +41,14 @@ def shorten(error: str | None) -> str | None:
 
 def read_fields(flat: Iterable[bytes]) -> dict[str, str]:
     """Names and values in turn, as Redis returns them, as a dictionary."""
-    texts = [part.decode() for part in flat]
+    texts = [part.decode(errors="replace") for part in flat]
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 def decode_fields(fields: Mapping[Any, Any]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in fields.items()}
+    return {
+        name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()
+    }
 
 
 def task_from_fields(fields: Mapping[str, str]) -> TaskRecord:

@@ -38,7 +38,8 @@ class WorkQueue(TaskQueue):
 
         Waits up to `block_ms` milliseconds for one (0: not at all), then returns None. `consumer` must be unique to
         this process. lease_token: of its lease, which lets no other work here.
-        Tasks that killed too many workers, or whose list of samples is damaged, are failed on the way.
+        Tasks that killed too many workers, or whose list of samples is damaged, are failed on the way, and what a
+        stranger wrote into the stream is removed.
         Raises `LeaseLost` when that token is not the newest one, and `BlobUnreadable` while the disk cannot give such a
         list; nothing is claimed then.
         """
@@ -83,7 +84,10 @@ class WorkQueue(TaskQueue):
         return self.answer(task_id, status, rest)
 
     def _reclaim(self, consumer: str, lease_token: int) -> tuple[str, str] | None:
-        """Takes over an entry that was delivered and is not held; its id and its task's. Raises `LeaseLost`."""
+        """Takes over an entry that was delivered and is not held; its id and its task's, as `_read` does.
+
+        Raises `LeaseLost`.
+        """
         held = [entry for entry, token in self._held.items() if token == lease_token]
         status, *found = self.run(
             lua.RECLAIM,
@@ -95,10 +99,10 @@ class WorkQueue(TaskQueue):
         )
         if status == b"lost":
             raise _superseded()
-        return (found[0].decode(), read_fields(found[1])["task"]) if found else None
+        return (found[0].decode(), read_fields(found[1]).get("task", "")) if found else None
 
     def _read(self, consumer: str, block_ms: int) -> tuple[str, str] | None:
-        """The oldest entry that nobody was given yet; its id and its task's."""
+        """The oldest entry that nobody was given yet; its id and its task's: none, "", where a stranger wrote it."""
         block = block_ms if block_ms > 0 else None
         try:
             with reaching_redis():
@@ -113,7 +117,7 @@ class WorkQueue(TaskQueue):
         if not found:
             return None
         entry_id, fields = found[0][1][0]
-        return entry_id.decode(), decode_fields(fields)["task"]
+        return entry_id.decode(), decode_fields(fields).get("task", "")
 
     def _create_group(self) -> None:
         """Redis is new, or lost its data."""
