@@ -44,7 +44,7 @@ class QueueConfig:
     """The most unfinished tasks: those that wait and those being learned."""
     lease_s: float = 15.0
     """A trainer that has not renewed its lease for this long counts as dead."""
-    max_deliveries: int = 3
+    max_deaths: int = 3
     """A task at which a trainer died or stalled this often becomes a dead letter."""
     idempotency_ttl_s: int = 86_400
     """How long an idempotency key is remembered."""

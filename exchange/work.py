@@ -131,7 +131,7 @@ class WorkQueue(TaskQueue):
         """
         config = self.config
         status, *rest = self.run(
-            lua.TAKE, task_id, entry=entry_id, consumer=consumer, max_deliveries=config.max_deliveries,
+            lua.TAKE, task_id, entry=entry_id, consumer=consumer, max_deaths=config.max_deaths,
             dead_letters=config.dead_letters, **_fence(lease_token),
         )  # fmt: skip
         if status == b"lost":

@@ -31,10 +31,10 @@ return {'none'}
 """
 
 # An order stays queued until it is carried out, and so can be cancelled although a trainer holds it.
-# entry, consumer, lease_token, max_deliveries, dead_letters.
+# entry, consumer, lease_token, max_deaths, dead_letters.
 TAKE = """
 if superseded() then return {'lost'} end
-local entry, most = a.entry, a.max_deliveries
+local entry, most = a.entry, a.max_deaths
 local name, deliveries = holder(entry)
 if name ~= a.consumer then return {'skip'} end
 local state, samples, last, deaths = unpack(redis.call('HMGET', task, 'state', 'samples', 'error', 'deaths'))

@@ -11,7 +11,7 @@ DEFAULTS = {
     "queue_prefix": "hippotune",
     "queue_capacity": "1000",
     "queue_lease_s": "15.0",
-    "queue_max_deliveries": "3",
+    "queue_max_deaths": "3",
     "queue_idempotency_ttl_s": "86400",
     "queue_dead_letters": "1000",
     "queue_events": "256",

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     queue_lease_s: Annotated[
         Positive, Part.COMMON, Doc("Seconds of silence after which a trainer counts as dead.")
     ] = None
-    queue_max_deliveries: Annotated[
+    queue_max_deaths: Annotated[
         Count, Part.COMMON, Doc("Times a trainer may die at a task before it is set aside.")
     ] = None
     queue_idempotency_ttl_s: Annotated[

@@ -30,7 +30,7 @@ COMMON = {
     "HIPPOTUNE_THREADS": "1",
     "HIPPOTUNE_QUEUE_LEASE_S": str(LEASE_S),
     # Here kills are no fault of a task: how a poisonous one ends is tested elsewhere.
-    "HIPPOTUNE_QUEUE_MAX_DELIVERIES": "10000",
+    "HIPPOTUNE_QUEUE_MAX_DEATHS": "10000",
 }
 TRAINING = ["--epochs", "3", "--enough", "1", "--least-steps", "24", "--batch", "4", "--slots", "2"]
 TRAINING += ["--settled", "100000", "--least-images", "0", "--validation-share", "0", "--keep-versions", "10"]

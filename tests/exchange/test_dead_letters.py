@@ -50,7 +50,7 @@ def die_at(queue, next_term):
 
 def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, next_term, die_at):
     task = queue.submit("poison", samples).task
-    for _ in range(config.max_deliveries):
+    for _ in range(config.max_deaths):
         die_at(task.id, error="MemoryError")
     assert queue.claim("w-last", 0, next_term()) is None
     assert queue.get(task.id).error.endswith("last it said: MemoryError")
@@ -58,7 +58,7 @@ def test_poison_keeps_the_last_words_of_its_worker(queue, samples, config, next_
 
 def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, config, next_term, die_at):
     task = queue.submit("poison", samples).task
-    for _ in range(config.max_deliveries):
+    for _ in range(config.max_deaths):
         die_at(task.id)
     assert queue.claim("w-last", 0, next_term()) is None
     failed = queue.get(task.id)
@@ -74,7 +74,7 @@ def test_poison_becomes_a_dead_letter_and_can_be_tried_again(queue, samples, con
 @pytest.mark.parametrize("state", [TaskState.LEARNING, TaskState.SERVED, TaskState.CONSOLIDATING])
 def test_a_task_does_not_die_with_its_poisonous_neighbour(queue, samples, config, next_term, die_at, state):
     poison, innocent = (queue.submit(name, samples).task for name in ("poison", "innocent"))
-    for _ in range(config.max_deliveries):
+    for _ in range(config.max_deaths):
         die_at(poison.id, state)
     token = next_term()
     assert queue.claim("w-last", 0, token).task.id == innocent.id
@@ -84,7 +84,7 @@ def test_a_task_does_not_die_with_its_poisonous_neighbour(queue, samples, config
 
 def test_a_death_after_the_work_is_done_counts_against_nobody(queue, samples, config, next_term):
     task = queue.submit("pets", samples).task
-    for _ in range(config.max_deliveries + 1):
+    for _ in range(config.max_deaths + 1):
         token = next_term()
         claim = queue.claim("w1", 0, token)
         queue.work_on([claim], token)
@@ -97,7 +97,7 @@ def test_who_was_superseded_puts_no_blame_on_anybody(queue, samples, config, nex
     task = queue.submit("pets", samples).task
     before = next_term()
     claim = queue.claim("w1", 0, before)
-    for _ in range(config.max_deliveries + 1):
+    for _ in range(config.max_deaths + 1):
         assert queue.claim("w2", 0, next_term()).task.id == task.id
         queue.work_on([claim], before)
 

@@ -124,7 +124,7 @@ def test_an_order_that_failed_is_given_anew_and_not_tried_again(queue):
 
 def test_an_order_at_which_trainers_die_fails(queue, next_term, config):
     order = queue.order(FORGET).task.id
-    for life in range(config.max_deliveries):
+    for life in range(config.max_deaths):
         token = next_term()
         queue.work_on([queue.claim(f"w{life}", 0, token)], token)
     assert queue.claim("last", 0, next_term()) is None

@@ -60,7 +60,7 @@ def test_an_order_to_forget_survives_its_worker(queue, other, forgetting, next_t
 def test_a_task_that_cannot_be_forgotten_stays_learned_and_says_why(
     queue, other, forgetting, config, next_term
 ):
-    for life in range(config.max_deliveries):
+    for life in range(config.max_deaths):
         token = next_term()
         queue.work_on([queue.claim(f"w{life}", 0, token)], token)
     assert other.claim("w-last", 0, next_term()) is None

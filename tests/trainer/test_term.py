@@ -88,7 +88,7 @@ def test_a_task_in_training_is_not_to_blame_for_those_that_arrive_and_kill_its_t
     examine, arrived, loaded = Promotion.examine, list[str](), set[str]()
 
     def arriving(self: Promotion, *arguments: Any) -> Any:
-        if len(arrived) <= bench.queue.config.max_deliveries:
+        if len(arrived) <= bench.queue.config.max_deaths:
             arrived.append(bench.submit(replace(second, id="heavy")))
         return examine(self, *arguments)
 
@@ -102,7 +102,7 @@ def test_a_task_in_training_is_not_to_blame_for_those_that_arrive_and_kill_its_t
     monkeypatch.setattr(Promotion, "examine", arriving)
     monkeypatch.setattr(fast_path, "load_task", load)
     innocent = bench.submit(first)
-    for _ in range(bench.queue.config.max_deliveries + 1):
+    for _ in range(bench.queue.config.max_deaths + 1):
         with bench.term() as term:
             term.accept_waiting(block_ms=0)
             [pending, *_] = term.claims.pending

@@ -45,7 +45,7 @@ def test_a_correction_does_not_die_with_a_task_that_kills_the_trainer(
     heavy = bench.submit(second)
     with monkeypatch.context() as patch:
         patch.setattr(fast_path, "load_task", load)
-        for _ in range(bench.queue.config.max_deliveries):
+        for _ in range(bench.queue.config.max_deaths):
             with bench.term() as term, pytest.raises(MemoryError):
                 term.accept_waiting(block_ms=0)
     with bench.term() as term:
