@@ -10,7 +10,7 @@ from typing_extensions import Doc
 
 from docs.tables import table
 from exchange.queue import QueueConfig
-from hippotune.setting_types import Part
+from hippotune.setting_types import Part, variable
 from hippotune.settings import Settings
 from model.deliberation import LoopConfig
 from service.config import ServiceConfig
@@ -49,7 +49,7 @@ def page() -> str:
             if part in field.metadata:
                 (doc,) = [one.documentation for one in field.metadata if isinstance(one, Doc)]
                 told = default(name)
-                rows.append([f"`HIPPOTUNE_{name.upper()}`", doc, f"`{told}`" if told else ""])
+                rows.append([f"`{variable(name)}`", doc, f"`{told}`" if told else ""])
         lines += [f"## {part.value}\n", *table(("variable", "meaning", "default"), rows)]
     return "\n".join(lines)
 

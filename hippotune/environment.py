@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
+from hippotune.setting_types import PREFIX
 from hippotune.settings import Settings
 
-PREFIX = "HIPPOTUNE_"
 OTHERS = frozenset({"IMAGE", "TAG"})
 """Read by docker-compose.yml; `set -a; . ./.env` hands them to every command."""
 SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP)(_|$)")

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Doc
 
 from hippotune.defaults import DEFAULTS
-from hippotune.setting_types import Part
+from hippotune.setting_types import PREFIX, Part, variable
 from hippotune.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
@@ -52,11 +52,11 @@ def read(flags: dict[str, Any]) -> Settings:
         return Settings(**flags)
     except ValidationError as error:
         found = error.errors()[0]
-        name = str(found["loc"][0]).lower().removeprefix("hippotune_")
+        name = str(found["loc"][0]).lower().removeprefix(PREFIX.lower())
         told, given = found["msg"].removeprefix("Value error, "), repr(found["input"])
         if not told.startswith(given):
             told = f"{given}: {told[0].lower()}{told[1:]}"
-        raise typer.BadParameter(told, param_hint=f"{_flag(name)} (or {_variable(name)})") from None
+        raise typer.BadParameter(told, param_hint=f"{_flag(name)} (or {variable(name)})") from None
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
@@ -64,7 +64,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     switch = field.annotation == bool | None
     option = typer.Option(
         _flag(name),
-        help=f"{_doc(field)}{default} ({_variable(name)})",
+        help=f"{_doc(field)}{default} ({variable(name)})",
         rich_help_panel=_part(field).value,
         metavar=None if switch else "VALUE",
         show_default=False,
@@ -75,10 +75,6 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _variable(name: str) -> str:
-    return f"HIPPOTUNE_{name.upper()}"
 
 
 def _part(field: FieldInfo) -> Part:

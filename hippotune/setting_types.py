@@ -1,4 +1,4 @@
-"""What a setting may hold, how its text is read, and whom it concerns."""
+"""What a setting may hold, how its text is read, what its variable is called, and whom it concerns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import Field
+
+PREFIX = "HIPPOTUNE_"
 
 Count = Annotated[int, Field(gt=0)] | None
 Natural = Annotated[int, Field(ge=0)] | None
@@ -23,6 +25,11 @@ class Part(Enum):
     COMMON = "Trainer and server"
     SERVER = "Server"
     TRAINER = "Trainer"
+
+
+def variable(setting: str) -> str:
+    """What a setting is called in the environment."""
+    return PREFIX + setting.upper()
 
 
 def split(value: Any) -> Any:

@@ -17,7 +17,19 @@ from typing_extensions import Doc
 from hippotune.calls import URL
 from hippotune.checks import server_address
 from hippotune.client import Client
-from hippotune.setting_types import Count, Natural, Part, Positive, Share, Weight, of_redis, split, who_am_i
+from hippotune.setting_types import (
+    PREFIX,
+    Count,
+    Natural,
+    Part,
+    Positive,
+    Share,
+    Weight,
+    of_redis,
+    split,
+    variable,
+    who_am_i,
+)
 
 
 class Settings(BaseSettings):
@@ -27,7 +39,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="HIPPOTUNE_", frozen=True, populate_by_name=True, env_ignore_empty=True
+        env_prefix=PREFIX, frozen=True, populate_by_name=True, env_ignore_empty=True
     )
 
     url: Annotated[str, Part.CLIENT, Doc("Address of the server."), AfterValidator(server_address)] = URL
@@ -52,7 +64,7 @@ class Settings(BaseSettings):
         str | None,
         Part.COMMON,
         Doc("Redis to use, redis://, rediss:// or unix://; `up` starts a private one when unset."),
-        Field(validation_alias=AliasChoices("HIPPOTUNE_REDIS_URL", "REDIS_URL")),
+        Field(validation_alias=AliasChoices(variable("redis_url"), "REDIS_URL")),
         AfterValidator(of_redis),
     ] = None
     store: Annotated[Path, Part.COMMON, Doc("Directory of images, versions and the private Redis.")] = Path(
@@ -261,9 +273,7 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The same settings for another process."""
         texts = {"layers": ",".join(map(str, self.layers or ()))}
-        return {
-            f"HIPPOTUNE_{name.upper()}": texts.get(name, str(value)) for name, value in self.given.items()
-        }
+        return {variable(name): texts.get(name, str(value)) for name, value in self.given.items()}
 
     def client(self, retries: int | None = None) -> Client:
         """A client of the server named. retries: instead of those set."""

@@ -23,7 +23,7 @@ from hippotune.environment import slips
 from hippotune.errors import unnumbered
 from hippotune.flags import Json, with_settings
 from hippotune.output import Exit, print_error
-from hippotune.setting_types import Part
+from hippotune.setting_types import Part, variable
 from hippotune.settings import Settings
 from hippotune.supervision import (
     Supervisor,
@@ -51,7 +51,7 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
         redis_url = settings.redis_url or running.enter_context(_private_redis(settings))
         settings = _sharing_cores(settings)
         config = configs.service(settings, redis_url)
-        environment = os.environ | settings.environment() | {"HIPPOTUNE_REDIS_URL": redis_url}
+        environment = os.environ | settings.environment() | {variable("redis_url"): redis_url}
         trainer = Supervisor("trainer", hippotune("train", "--end-with-stdin"), environment, ask_to_stop)
         start_trainer = partial(running.enter_context, trainer)
         # With something learned the server first finds out whether it was on this backbone: a trainer beside it would
