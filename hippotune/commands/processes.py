@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -58,7 +59,8 @@ def up(settings: Settings, with_stdin: Lifeline = False, as_json: Json = False) 
         # say so, too, and be started again and again.
         if fresh := not Shelf(settings.store / "versions").numbers():
             start_trainer()
-        from hippotune.serving import serve as run_server
+        with _importing():
+            from hippotune.serving import serve as run_server
 
         started = (lambda: None) if fresh else start_trainer
         run_server(config, settings.unready_s, door, as_json, started)
@@ -74,7 +76,8 @@ def serve(settings: Settings, as_json: Json = False) -> None:
     redis_url = _shared_redis(settings)
     with until_asked_to_stop(), _listen(settings) as door:
         config = configs.service(settings, redis_url)
-        from hippotune.serving import serve as run_server
+        with _importing():
+            from hippotune.serving import serve as run_server
 
         run_server(config, settings.unready_s, door, as_json)
 
@@ -95,7 +98,8 @@ def train(
     end_with_terminal()
     if with_stdin:
         end_with_stdin(stop.set)
-    from trainer.worker import Worker
+    with _importing():
+        from trainer.worker import Worker
 
     try:
         worker = Worker.open(configs.trainer(settings, redis_url))
@@ -105,6 +109,16 @@ def train(
         print_error(unnumbered(error))
         raise typer.Exit(UNWORKABLE) from None
     worker.run(stop)
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Searching for garbage again and again among all that torch and timm bring takes a tenth of the start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _tell_slips() -> None:
