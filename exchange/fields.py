@@ -46,9 +46,7 @@ def read_fields(flat: Iterable[bytes]) -> dict[str, str]:
 
 
 def decode_fields(fields: Mapping[Any, Any]) -> dict[str, str]:
-    return {
-        name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()
-    }
+    return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
 
 
 def task_from_fields(fields: Mapping[str, str]) -> TaskRecord:

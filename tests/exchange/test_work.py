@@ -125,7 +125,9 @@ def test_a_task_whose_list_of_samples_is_damaged_fails_and_the_next_is_claimed(q
     assert listing in queue.get(bad.id).error
 
 
-@pytest.mark.parametrize("entry", [{"task": "ghost", "samples": "zz"}, {"foo": "bar"}, {b"task": b"\xff\xc3"}])
+@pytest.mark.parametrize(
+    "entry", [{"task": "ghost", "samples": "zz"}, {"foo": "bar"}, {b"task": b"\xff\xc3"}]
+)
 def test_what_a_stranger_wrote_into_the_stream_is_removed(queue, samples, redis, entry):
     redis.xadd(queue.keys.queue, entry)
     task = queue.submit("pets", samples).task

@@ -188,7 +188,7 @@ def test_the_faster_one_on_both_batches_wins() -> None:
 def test_torch_stays_when_the_export_fails(beside: TorchRuntime, tmp_path: Path) -> None:
     spec = BackboneSpec("vit_tiny_patch16_224", tmp_path / "missing.safetensors")
     version = sample_version(beside.backbone, LOOP, 12, 6)
-    runtime = AutoRuntime(beside, Graphs(spec, beside.identity, tmp_path), threads=1)
+    runtime = AutoRuntime(beside, Graphs(spec, beside.identity, tmp_path, urgent=True), threads=1)
     first = runtime.prepare(version)
     runtime._background.shutdown(wait=True)
     for classifier in (first, runtime.prepare(version)):
