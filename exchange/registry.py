@@ -65,10 +65,13 @@ class Registry:
         return manifest
 
     def current(self) -> int | None:
-        """The version that is served; None before the first."""
+        """The version that is served; None before the first. Raises `VersionCorrupt` where Redis holds no number."""
         with reaching_redis():
             found: Any = self.redis.get(self.keys.pointer)
-        return None if found is None else int(found)
+        try:
+            return None if found is None else int(found)
+        except ValueError:
+            raise VersionCorrupt(f"Redis points to {found!r}, which is no version: activate one") from None
 
     def manifest(self, version: int) -> Manifest:
         """What one version is, for who may ask before there is any: a store that is new is not one that is away.

@@ -249,3 +249,12 @@ def test_a_store_that_is_new_is_not_away(registry):
     for ask in (registry.manifest, registry.activate, lambda version: registry.set_canary(version, 0.5)):
         with pytest.raises(VersionNotFound, match=r"^no version 1$"):
             ask(1)
+
+
+def test_a_pointer_that_is_no_number_is_told_and_activating_a_version_heals_it(registry, redis):
+    publish_chain(registry, ["consolidated", "consolidated"])
+    redis.set(registry.keys.pointer, b"\xff")
+    with pytest.raises(VersionCorrupt, match=r"points to b'\\xff', which is no version: activate one"):
+        registry.current()
+    registry.activate(1)
+    assert registry.current() == 1

@@ -51,12 +51,12 @@ class Lineage:
     def load(self) -> Base:
         """The state behind the version now served, be it the newest or one somebody rolled back to.
 
+        Should Redis know none any more, the newest on disk is served again: nothing that was learned is to be lost.
         Raises BackboneChanged and LoopChanged when it was learned on another backbone, or its slots in another loop;
         VersionCorrupt, VersionNotFound and VersionUnreadable when a file is damaged, gone or not given: activating
         another version heals all of these, and putting the file back what was missing.
         """
-        current = self.registry.current()
-        version = current
+        version = current = self.registry.recover()
         while version is not None:
             manifest = self.registry.shelf.manifest(version)
             if manifest.backbone != self.backbone:

@@ -144,3 +144,17 @@ def test_what_waits_no_more_leaves_what_is_served_unless_it_became_part_of_the_b
         term.claims.acknowledge(other.claim)
         knowledge.catch_up()
         assert set(knowledge.serving.labels) == set(first.labels)
+
+
+def test_what_was_learned_stays_where_redis_forgets_which_version_is_served(
+    bench: Bench, first: Task, second: Task
+) -> None:
+    with bench.term() as term:
+        for task in (first, second):
+            bench.submit(task)
+            term.accept_waiting(block_ms=0)
+            term.consolidation.consolidate(term.claims.pending[0])
+            bench.queue.redis.delete(bench.registry.keys.pointer)
+        term.knowledge.catch_up()
+        assert set(term.knowledge.serving.labels) == {*first.labels, *second.labels}
+        assert bench.registry.current() == term.knowledge.base.version
