@@ -57,9 +57,13 @@ def known_labels(labels: Sequence[str], snapshot: Snapshot) -> tuple[str, ...] |
     return tuple(names) or None
 
 
-def bucket_for(services: Services, images: Iterable[bytes | NDArray[np.uint8]]) -> float:
-    """The bucket of a request's images, where a canary asks for one; see `bucket_of`."""
-    return bucket_of(map(bytes, images)) if services.served.canary else NEVER_CANARY
+def bucket_for(
+    services: Services, images: Iterable[bytes | NDArray[np.uint8]], labels: Iterable[str] | None
+) -> float:
+    """The bucket of a request's images, where a canary that knows the labels asked for wants one; see `bucket_of`."""
+    canary = services.served.canary
+    able = canary is not None and canary.snapshot.columns.keys() >= set(labels or ())
+    return bucket_of(map(bytes, images)) if able else NEVER_CANARY
 
 
 async def score(

@@ -68,7 +68,7 @@ async def classify(request: Request) -> Response:
         clock.read = perf_counter() - clock.began
         with services.engine.admit(len(images)):
             decoding = decode_all(services, images)
-            bucket = bucket_for(services, [data for _, data in images])
+            bucket = bucket_for(services, [data for _, data in images], wanted.labels)
             ticket = await score(request, services, decoding, bucket, snapshot, query, clock)
     return encode(services, ticket, wanted, clock)
 

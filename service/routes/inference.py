@@ -217,7 +217,7 @@ async def infer_by(asked: int | None, request: Request, services: Services) -> R
         snapshot.check(query.asked)
         shown = Wanted(known_labels(query.labels, snapshot), query.top, explain=False)
         clock.read = perf_counter() - clock.began
-        bucket = bucket_for(services, images) if asked is None else NEVER_CANARY
+        bucket = bucket_for(services, images, shown.labels) if asked is None else NEVER_CANARY
         with services.engine.admit(len(images)):
             decoding = pixels_of(services, images)
             ticket = await score(request, services, decoding, bucket, snapshot, query, clock)

@@ -108,6 +108,23 @@ def test_whoever_names_a_version_gets_no_canary(pair: Pair) -> None:
     assert set(inferred(f"/versions/{pair.old}")) == {str(pair.old)}
 
 
+def test_whoever_asks_for_labels_that_it_does_not_know_gets_no_canary(pair: Pair) -> None:
+    """All labels of a request are answered: those of the version served, of which a canary that is older lacks some."""
+    pair.activate(pair.new)
+    wait_for(lambda: serving(pair.server) == pair.new)
+    assert pair.activate(pair.old, canary=1) == 200
+    wait_for(lambda: set(pair.answered()) == {pair.old})
+
+    def labelled(*labels: str) -> tuple[int, set[str]]:
+        params = {"labels": list(labels)}
+        answer = pair.server.client.post("/classify", content=PICTURES[0], headers=PNG, params=params).json()
+        return answer["version"], {one["label"] for one in answer["predictions"]}
+
+    assert labelled("cat") == (pair.old, {"cat"})
+    assert labelled("cat", "emu") == (pair.new, {"cat", "emu"})
+    assert pair.activate(pair.old, canary=0) == 200
+
+
 def test_a_share_of_one_answers_all_and_of_zero_ends_it(pair: Pair) -> None:
     pair.try_new(1)
     wait_for(lambda: set(pair.answered()) == {pair.new})
