@@ -70,19 +70,20 @@ async def changes(task: TaskRecord, services: Services, after: str) -> AsyncIter
     """
     told = monotonic()
     while not services.lifecycle.draining:
+        silent = monotonic() - told > SILENCE_S
         try:
+            if silent:  # `after` may be past all that comes
+                task = await to_thread.run_sync(services.queue_view.get, task.id)
             found = await to_thread.run_sync(services.queue_view.events, task.id, after)
-            if not found and task.state.ended:  # its record went since it was looked at
-                return
         except ExchangeError:
             return  # whoever still listens connects again, with Last-Event-ID
         for event in found:
             task, after, told = event.task, event.id, monotonic()
             yield format_sse_event(id=event.id, event="task", data_str=orjson.dumps(event.task).decode())
-        if task.state.ended and found:
+        if task.state.ended:
             return
         if not found:
-            if monotonic() - told > SILENCE_S:
+            if silent:
                 told = monotonic()
                 yield KEEPALIVE_COMMENT
             await anyio.sleep(POLL_S)

@@ -300,6 +300,16 @@ def test_events_tell_every_change_until_the_end(taught: Running) -> None:
         assert taught.client.get(f"/tasks/{task}/events", headers={"Last-Event-ID": no_id}).status_code == 422
 
 
+def test_a_stream_ends_with_its_task_whatever_it_goes_on_after(
+    taught: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "SILENCE_S", 0.1)
+    task = submit(taught).json()["id"]
+    with taught.client.stream("GET", f"/tasks/{task}/events", headers={"Last-Event-ID": "9" * 13}) as stream:
+        taught.client.delete(f"/tasks/{task}")
+        assert "event" not in stream.read().decode()
+
+
 def told(server: Running, task: str, after: str | None = None) -> tuple[int, list[str], str]:
     """The status of a stream of events that ends, the states it tells, and the id of the last event."""
     headers = {} if after is None else {"Last-Event-ID": after}
