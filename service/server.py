@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -36,19 +37,22 @@ def connections() -> int:
     return max(1, min(MAX_CONNECTIONS, soft - OTHER_FILES))
 
 
+LOG = logging.getLogger("uvicorn.error")
+
+
+def is_no_failure_of_the_app(record: logging.LogRecord) -> bool:
+    """Of its start or its end uvicorn logs one as a message that is a traceback."""
+    return "Traceback (most recent call last)" not in record.getMessage()
+
+
 @contextmanager
 def untold_tracebacks() -> Iterator[None]:
-    """uvicorn logs a failed start as a traceback; whoever gets the exception says it better."""
-    log = logging.getLogger("uvicorn.error")
-
-    def is_told(record: logging.LogRecord) -> bool:
-        return "Traceback (most recent call last)" not in record.getMessage()
-
-    log.addFilter(is_told)
+    """Of a failed start: whoever gets the exception says it better."""
+    LOG.addFilter(is_no_failure_of_the_app)
     try:
         yield
     finally:
-        log.removeFilter(is_told)
+        LOG.removeFilter(is_no_failure_of_the_app)
 
 
 class DrainingServer(uvicorn.Server):
@@ -86,6 +90,12 @@ class DrainingServer(uvicorn.Server):
                 await super().startup(sockets)
         except SystemExit as ended:
             raise self._lifecycle.failure or ended from None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The second Ctrl-C waits for nothing any more; that this cuts the app's end short is no failure to tell."""
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            LOG.addFilter(is_no_failure_of_the_app)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._lifecycle.unready = True
