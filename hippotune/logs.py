@@ -44,3 +44,6 @@ def configure(level: str, **bound: str) -> None:
     root.handlers = [handler]
     root.setLevel(number)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request at info
+    logging.getLogger("python_multipart").setLevel(
+        logging.ERROR
+    )  # it warns of bodies that are refused, which is told
