@@ -100,7 +100,7 @@ def print_versions(found: Sequence[Version]) -> None:
                 _state(version),
                 version.kind,
                 version.label_count,
-                _some(version.new_labels, version.new_label_count),
+                _some(version.new_labels, version.new_label_count or 0),
                 _measured(version.metrics),
                 _percent(version.metrics.get("forgetting")),
                 version.slots,

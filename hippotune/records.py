@@ -210,7 +210,7 @@ class Version:
     label_count: how many labels it knows, be they left out of `labels` or not.
     current: whether the pointer is at it.
     canary: the share of requests that it is tried on.  new_label_count: how many labels the version before it does not
-        know.  new_labels: the first of those. In a list alone.
+        know.  new_labels: the first of those. Told in a list alone; None and empty elsewhere.
     """
 
     version: int
@@ -225,7 +225,7 @@ class Version:
     current: bool = False
     canary: float | None = None
     label_count: int = 0
-    new_label_count: int = 0
+    new_label_count: int | None = None
     new_labels: tuple[str, ...] = ()
 
     @classmethod
