@@ -36,7 +36,8 @@ CHUNK = 1 << 20
 class AsyncClient:
     """The same server, called from async code; every method means what it means on Client.
 
-    Files are read, and folders packed, in threads: the event loop goes on meanwhile.
+    Files are read, and folders packed, in threads: the event loop goes on meanwhile. It belongs to the loop that it was
+    first used in: `asyncio.run` makes another each time.
     """
 
     def __init__(

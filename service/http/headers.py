@@ -12,7 +12,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern="^[!-~]+$",
-        description="Makes trying again safe: the same key and body give the same task; a new one "
+        description="Makes trying again safe: the same key and request give the same task; a new one "
         "once that was cancelled or is to be forgotten.",
     ),
 ]
