@@ -161,15 +161,28 @@ class TaskQueue(TaskReader):
             raise self._full()
         return self.answer(task_id, status, rest)
 
-    def adopt(self, task_id: str, since: float, labels: Sequence[str] = (), images: int = 0) -> TaskRecord:
+    def adopt(
+        self,
+        task_id: str,
+        since: float,
+        version: int,
+        labels: Sequence[str] = (),
+        images: int = 0,
+    ) -> TaskRecord:
         """The record of a task that a version knows and Redis does not: it was lost, or has dropped it as an old one.
 
         Made now if there is none, as that of a task without a name, learned for good.
-        since: Unix seconds, no earlier than it was learned.
+        since: Unix seconds, no earlier than it was learned.  version: one that knows it.
         """
         named = labels_to_field(labels)
         status, *rest = self.run(
-            lua.ADOPT, task_id, task=task_id, since=f"{since:.6f}", labels=named, images=images
+            lua.ADOPT,
+            task_id,
+            task=task_id,
+            since=f"{since:.6f}",
+            labels=named,
+            images=images,
+            version=str(version),
         )
         return self.answer(task_id, status, rest)
 

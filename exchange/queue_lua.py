@@ -188,11 +188,11 @@ end
 return {'ok', record()}
 """
 
-# task, labels, images: what is known of the task. since: Unix seconds, in place of every time.
+# task, labels, images, version: what is known of the task. since: Unix seconds, in place of every time.
 ADOPT = """
 if redis.call('EXISTS', task) == 0 then
   redis.call('HSET', task, 'id', a.task, 'name', '', 'state', 'consolidated', 'images', a.images, 'labels', a.labels,
-             'progress', '1', 'samples', '')
+             'version', a.version, 'progress', '1', 'samples', '')
   for _, name in ipairs({'created_at', 'served_at', 'consolidated_at'}) do redis.call('HSET', task, name, a.since) end
   redis.call('ZADD', index, a.since, a.task)
   announce()

@@ -198,7 +198,7 @@ def withdraw(services: Services, id_: str) -> TaskRecord:
         manifest = known_by(services, id_, "the task has no record")
         if manifest is None:
             raise
-        services.queue.adopt(id_, manifest.created_at)
+        services.queue.adopt(id_, manifest.created_at, manifest.version)
         return services.queue.remove(id_, again=True)
     if not task.state.ended or known_by(services, id_, f"the task is {task.state.value}") is None:
         return task

@@ -26,7 +26,8 @@ def restore_records(queue: TaskQueue, registry: Registry, base: Base, keep: int)
     since = registry.shelf.manifest(base.version).created_at
     for place, task in enumerate(tasks):
         # Some microseconds apart, so that they are listed in the order they were learned in.
-        queue.adopt(task, since + place / 1e5, base.state.taught[task], images_of(base.state, task))
+        labels, images = base.state.taught[task], images_of(base.state, task)
+        queue.adopt(task, since + place / 1e5, base.version, labels, images)
     log.info("records of tasks made anew", tasks=len(tasks), version=base.version)
 
 

@@ -35,6 +35,7 @@ def test_what_was_learned_is_listed_and_can_be_forgotten_after_redis_was_lost(
         manifest = bench.consolidated()
         assert manifest is not None
         assert (listed.labels, listed.images, listed.state) == (("dog", "elk"), 24, TaskState.CONSOLIDATED)
+        assert listed.version == manifest.version
         assert listed.created_at == pytest.approx(manifest.created_at, abs=1e-3)
         bench.queue.remove(one)
         bench.wait_for(one, TaskState.FORGOTTEN)
