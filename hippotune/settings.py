@@ -259,7 +259,9 @@ class Settings(BaseSettings):
     validation_per_class: Annotated[Count, Part.TRAINER, Doc("Most images held out of a class.")] = None
     validation_images: Annotated[Count, Part.TRAINER, Doc("Held-out images measured a version.")] = None
     validation_tolerated_loss: Annotated[
-        Share, Part.TRAINER, Doc("Mean accuracy that a version may cost earlier tasks; 1 allows any.")
+        Share,
+        Part.TRAINER,
+        Doc("Share of earlier tasks' held-out images that a version may cost; 1 allows any."),
     ] = None
     validation_least_images: Annotated[
         Count, Part.TRAINER, Doc("Held-out images of earlier tasks that it takes to refuse a version.")

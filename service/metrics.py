@@ -27,7 +27,7 @@ LEARNING = {
     "loss": "Training loss",
     "accuracy": "Accuracy on held-out images of all tasks",
     "forgetting": "What earlier tasks lost of their best accuracy",
-    "interference": "What the task cost earlier ones, among the labels known before it",
+    "interference": "Share of earlier tasks' images that the task cost, among the labels known before it",
     "held_out_images": "Images that accuracy, forgetting and interference rest on",
     "retrieval_entropy": "Mean entropy of the loop's last step in nats, 0 when it recalls one slot",
     "slot_use": "Share of slots that any image asked for first",

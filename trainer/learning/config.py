@@ -88,9 +88,9 @@ class ValidationConfig:
     share: of each class' images, rounded down; 0 holds nothing out and measures nothing.
     per_class: at most so many images of a class.
     images: at most about so many images measured a version, over all tasks.
-    tolerated_loss: a version whose mean accuracy on earlier tasks, among the labels known before, fell by more than
-        this, 0..1, is not served; its task is then learned by the head alone, which leaves the features of older
-        classes where they were, and fails if that costs them as much. 1 serves whatever was learned.
+    tolerated_loss: a version that costs more than this share, 0..1, of the held-out images of earlier tasks, among the
+        labels known before, is not served; its task is then learned by the head alone, which leaves the features of
+        older classes where they were, and fails if that costs them as much. 1 serves whatever was learned.
     least_images: with fewer held-out images of earlier tasks nothing is refused: a few answers more or less are chance.
     """
 

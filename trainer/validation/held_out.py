@@ -65,7 +65,7 @@ def validate(
 
     known: labels of the version before.
     """
-    now, kept, held_out, earlier = {}, {}, 0, 0
+    now, kept, images = {}, {}, {}
     labels, known = state.labels, frozenset(known)
     old = torch.tensor([label in known for label in labels], dtype=torch.bool)
     samples = samples_of(state, shelf, config.images)
@@ -73,11 +73,10 @@ def validate(
         logits = state.head.logits_of_many(features)
         targets = label_rows(sample.labels, labels)
         now[sample.id] = accuracy(logits, targets)
-        held_out += len(targets)
+        images[sample.id] = len(targets)
         if sample.id in state.last:
             kept[sample.id] = accuracy(logits.masked_fill(~old, -torch.inf), targets)
-            earlier += len(targets)
-    return Report(now, kept, state.last, state.best, earlier, held_out)
+    return Report(now, kept, state.last, state.best, images)
 
 
 def samples_of(state: LearnerState, shelf: ValidationShelf, most: int) -> list[Task]:

@@ -9,7 +9,7 @@ from trainer.learning.config import ValidationConfig
 from trainer.learning.state import LearnerState
 
 TOLERATED_LOSS = 0.01
-"""Mean accuracy on their held-out images that the other tasks may lose with the slots."""
+"""Share of their held-out images that the other tasks may lose with the slots."""
 
 TELLING = 100
 """Held-out images that can tell so small a loss."""
@@ -21,22 +21,32 @@ class Report:
 
     kept: the same as `now`, among the labels known one version ago. That more classes are easier to confuse is no
         fault of a version; that it tells the old ones apart less well is.
-    earlier_images: how many of earlier tasks were looked at. A task that has just been learned is in `now` only.
-    held_out_images: how many were, with those of that task.
+    images: how many of each were looked at. A task that has just been learned is in `now` only.
     """
 
     now: Mapping[str, float]
     kept: Mapping[str, float]
     last: Mapping[str, float]
     best: Mapping[str, float]
-    earlier_images: int
-    held_out_images: int = 0
+    images: Mapping[str, int]
+
+    @property
+    def earlier_images(self) -> int:
+        return sum(self.images[task] for task in self.kept)
+
+    @property
+    def held_out_images(self) -> int:
+        return sum(self.images.values())
 
     @property
     def interference(self) -> float:
-        """Mean over earlier tasks of what this version costs them; 0 when there are none."""
-        drops = [self.last[task] - value for task, value in self.kept.items()]
-        return sum(drops) / len(drops) if drops else 0.0
+        """Share of earlier tasks' images that this version costs; 0 when there are none."""
+        return self.over_images({task: self.last[task] - value for task, value in self.kept.items()})
+
+    def over_images(self, figures: Mapping[str, float]) -> float:
+        """Mean of a figure of tasks, each counted by its images: the one of a small task decides nothing alone."""
+        images = sum(self.images[task] for task in figures)
+        return sum(self.images[task] * value for task, value in figures.items()) / images if images else 0.0
 
     def refusal(self, config: ValidationConfig) -> str | None:
         """Why a version must not be served, None when it may."""
@@ -53,7 +63,8 @@ class Report:
         """For the manifest: `accuracy`, `forgetting`, `interference`, how many images they rest on, `accuracy.<task>`.
 
         The average over tasks and, over earlier ones, the mean fall from each one's best, which is negative where they
-        rose: A_t and F_t of Chaudhry et al., ECCV 2018. More classes alone make `forgetting` grow, `interference` not.
+        rose: A_t and F_t of Chaudhry et al., ECCV 2018. More classes alone make `forgetting` grow, `interference` not,
+        which counts images alike.
         """
         if not self.now:
             return {}
@@ -80,5 +91,5 @@ def rests_on(state: LearnerState, task: str, before: Report, after: Report) -> b
     """
     if before.earlier_images < TELLING:
         return state.tasks[-1] != task
-    falls = [value - after.now[other] for other, value in before.now.items()]
-    return sum(falls) / len(falls) > TOLERATED_LOSS
+    falls = {other: value - after.now[other] for other, value in before.now.items()}
+    return before.over_images(falls) > TOLERATED_LOSS

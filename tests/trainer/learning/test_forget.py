@@ -98,7 +98,7 @@ def test_slots_stay_where_others_rest_on_them(learner: Learner, first: Task, sec
     state = two_tasks(learner, first, second)
 
     def report(accuracy: float, images: int = 100) -> Report:
-        return Report({"t2": accuracy}, {}, {}, {}, images)
+        return Report({"t2": accuracy}, {"t2": accuracy}, {"t2": 1.0}, {}, {"t2": images})
 
     assert not rests_on(state, "t1", report(0.9), report(0.9))
     assert not rests_on(state, "t1", report(0.9), report(0.95))
@@ -106,10 +106,11 @@ def test_slots_stay_where_others_rest_on_them(learner: Learner, first: Task, sec
     assert rests_on(state, "t1", report(0.9), report(0.88))
     assert rests_on(state, "t1", report(1.0, 99), report(1.0, 99)), "so few show no loss of one in a hundred"
     assert not rests_on(state, "t1", report(1.0, 100), report(1.0, 100))
-    nothing = Report({}, {}, {}, {}, 0)
+    nothing = Report({}, {}, {}, {}, {})
     assert rests_on(state, "t1", nothing, nothing)
     assert not rests_on(state, "t2", nothing, nothing)
-    assert rests_on(state, "t1", report(1.0, 0), report(1.0, 0)), "seen now, but by no version before"
+    new = replace(report(1.0), kept={})
+    assert rests_on(state, "t1", new, new), "seen now, but by no version before"
 
 
 def test_a_learned_task_is_forgotten_once_and_for_good(bench: Bench, first: Task, second: Task) -> None:

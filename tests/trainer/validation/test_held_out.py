@@ -250,7 +250,7 @@ def test_forgetting_is_the_mean_fall_of_earlier_tasks_from_their_best() -> None:
         kept={"a": 0.6, "b": 0.9},
         last={"a": 0.7, "b": 0.8},
         best={"a": 0.9, "b": 1.0},
-        earlier_images=50,
+        images={"a": 25, "b": 25, "c": 10},
     )
     assert report.metrics["accuracy"] == pytest.approx(2.5 / 3)
     assert report.metrics["forgetting"] == pytest.approx((0.3 + 0.1) / 2)
@@ -260,19 +260,25 @@ def test_forgetting_is_the_mean_fall_of_earlier_tasks_from_their_best() -> None:
     assert report.metrics["interference"] == pytest.approx(0.0), (
         "what more classes cost is no fault of the version"
     )
-    assert Report({}, {}, {}, {}, 0).metrics == {}
-    worse = replace(report, kept={"a": 0.1, "b": 0.6})
-    assert worse.metrics["interference"] == pytest.approx(0.4)
+    assert Report({}, {}, {}, {}, {}).metrics == {}
+
+
+def test_interference_counts_images_alike_so_that_a_task_of_one_decides_nothing_alone() -> None:
+    now = {"a": 0.5, "b": 0.0, "c": 1.0}
+    report = Report(now, {"a": 0.5, "b": 0.0}, {"a": 0.6, "b": 1.0}, now, {"a": 79, "b": 1, "c": 10})
+    assert report.interference == pytest.approx((79 * 0.1 + 1) / 80)
+    assert (report.earlier_images, report.held_out_images) == (80, 90)
+    assert replace(report, kept={"a": 0.6, "b": 0.0}).refusal(ValidationConfig()) is None
 
 
 def test_a_version_is_refused_for_what_it_costs_on_enough_images_and_never_when_all_is_tolerated() -> None:
-    worse = Report(now={"a": 0.5}, kept={"a": 0.5}, last={"a": 1.0}, best={"a": 1.0}, earlier_images=50)
+    worse = Report(now={"a": 0.5}, kept={"a": 0.5}, last={"a": 1.0}, best={"a": 1.0}, images={"a": 50})
     reason = worse.refusal(ValidationConfig())
     assert reason is not None
     assert "50.0 points on 50 held-out images" in reason
     assert "HIPPOTUNE_VALIDATION_TOLERATED_LOSS" in reason, "what to do is told where the task failed"
-    assert replace(worse, earlier_images=49).refusal(ValidationConfig()) is None
-    assert replace(worse, earlier_images=1, kept={"a": 0.0}).refusal(ValidationConfig()) is None
+    assert replace(worse, images={"a": 49}).refusal(ValidationConfig()) is None
+    assert replace(worse, images={"a": 1}, kept={"a": 0.0}).refusal(ValidationConfig()) is None
     assert worse.refusal(ValidationConfig(tolerated_loss=1.0)) is None
     assert replace(worse, kept={"a": 0.95}).refusal(ValidationConfig()) is None
 
