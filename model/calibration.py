@@ -14,8 +14,8 @@ hundred. Factors are therefore pooled over tasks. An image's weight is the numbe
 from when it was judged: heads of few images are less confident, and what was fitted to them should fade as more come.
 
 Logits shrink as images come and the head trusts its covariance more, so a factor that was right once is not right
-later. What is pooled is its ratio to the `assumed_sharpness` of the head it was fitted to, which changes far less, also
-where classes of quite another kind come.
+later. What is pooled is its ratio to the `assumed_sharpness` of the head it was fitted to, which changes far less.
+One factor serves all classes: beside a kind that is told apart far more easily, scores of a hard one come out too low.
 """
 
 from __future__ import annotations

@@ -60,8 +60,9 @@ def validate(
 ) -> Report:
     """Measure a state on the held-out images of its tasks, at most `config.images` of them.
 
-    Each task that holds some out gives as many, one of each class in turn. The more tasks, the fewer each: of those it
-    gave before, so that what is compared from version to version are the same images, as far as they go.
+    Each task that holds some out gives as many, or all that it has, one of each class in turn. The more tasks, the
+    fewer each: of those it gave before, so that what is compared from version to version are the same images, as far
+    as they go.
 
     known: labels of the version before.
     """
@@ -82,11 +83,23 @@ def validate(
 def samples_of(state: LearnerState, shelf: ValidationShelf, most: int) -> list[Task]:
     """What is measured of each task, oldest first: at most about so many images in all."""
     tasks, samples = measured(state, shelf, most), []
+    each = even_share([len(state.held_out.get(task, ())) or most for task in tasks], most)
     for task in tasks:
         held_out = as_known(state, shelf.load(task))
         if held_out is not None:
-            samples.append(held_out.pick(interleaved(held_out.labels)[: most // len(tasks)].tolist()))
+            samples.append(held_out.pick(interleaved(held_out.labels)[:each].tolist()))
     return samples
+
+
+def even_share(sizes: Sequence[int], most: int) -> int:
+    """The most that each may give for all to give `most`: what the small ones leave falls to the larger."""
+    left = most
+    for place, size in enumerate(sorted(sizes)):
+        each = left // (len(sizes) - place)
+        if size > each:
+            return each
+        left -= size
+    return most
 
 
 def as_known(state: LearnerState, held_out: Task | None) -> Task | None:

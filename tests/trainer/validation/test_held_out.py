@@ -231,6 +231,18 @@ def test_tasks_that_hold_nothing_out_take_no_images_from_those_that_do(
     assert measured_tasks(learner, state, shelf, [*"abc"], 512).earlier_images == 3 * 36
 
 
+def test_what_small_tasks_leave_falls_to_larger_ones(learner: Learner, first: Task, tmp_path: Path) -> None:
+    """Else a large task is measured ever worse, however few images the many after it hold out."""
+    shelf, state = ValidationShelf(tmp_path), learner.consolidate_head(learner.start(), first)
+    large = replace(first, digests=torch.arange(len(first.labels)))
+    tasks = {"large": large} | {name: large.pick([0]) for name in ("small", "tiny", "wee")}
+    for name, task in tasks.items():
+        shelf.save(replace(task, id=name))
+    state = replace(state, held_out={name: task.seen for name, task in tasks.items()})
+    report = measured_tasks(learner, state, shelf, [*tasks], 20)
+    assert report.images == {"large": 17, "small": 1, "tiny": 1, "wee": 1}
+
+
 def test_of_more_tasks_than_images_the_same_are_measured_again(
     learner: Learner, first: Task, tmp_path: Path
 ) -> None:
