@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Exporting graphs for another runtime takes a minute of a core from the tests; those about it name theirs.
 os.environ["HIPPOTUNE_RUNTIME"] = "torch"
+# Hundreds of processes are started, and each would compile all of our modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # What commands print in a pipe is tested, and by these they take one for a terminal, or know how wide it is.
 for name in ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE"):
     os.environ.pop(name, None)
