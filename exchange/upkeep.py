@@ -45,7 +45,7 @@ def sweep_blobs(queue: TaskQueue, older_than_s: float = 3600.0) -> int:
         waiting, dead, served, lost = pipe.execute()
     if not served:
         return 0
-    listings = {fields.get(b"samples", b"").decode() for _, fields in waiting + dead}
+    listings = {fields.get(b"samples", b"").decode(errors="replace") for _, fields in waiting + dead}
     needed = {blob for listing in listings for blob in _blobs_of(queue, listing)}
     spared_before = float(lost) if lost and now < float(lost) + SPARED_S else 0.0
     return queue.blobs.sweep(needed, spared_before, now - older_than_s)
@@ -55,7 +55,7 @@ def unfinished_tasks(queue: TaskQueue) -> set[str]:
     """Ids of the tasks that wait or are being worked on."""
     with reaching_redis():
         entries: Any = queue.redis.xrange(queue.keys.queue)
-    return {fields.get(b"task", b"").decode() for _, fields in entries}
+    return {fields.get(b"task", b"").decode(errors="replace") for _, fields in entries}
 
 
 def explain_waiting(queue: TaskQueue, reason: str) -> None:

@@ -6,7 +6,7 @@ from exchange import upkeep
 from exchange.errors import BlobUnreadable
 from exchange.queue import TaskQueue
 from exchange.records import Sample, TaskChange
-from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs
+from exchange.upkeep import drop_idle_consumers, prune_tasks, sweep_blobs, unfinished_tasks
 from tests.exchange.publishing import publish
 from tests.exchange.working import take
 
@@ -55,6 +55,17 @@ def test_images_of_learned_tasks_go_and_all_others_stay(queue, blobs):
     assert not blobs.exists(learned[0].blob)
     assert all(blobs.exists(sample.blob) for sample in waiting + dead + shared)
     assert take(queue)
+
+
+@pytest.mark.usefixtures("learned")
+@pytest.mark.parametrize("entry", [{"foo": "bar"}, {"task": b"\xff", "samples": b"\xff/.."}])
+def test_what_a_stranger_wrote_into_the_stream_keeps_no_sweep_from_its_work(queue, blobs, redis, entry):
+    redis.xadd(queue.keys.queue, entry)
+    blob = blobs.put(b"old")
+    time.sleep(0.01)
+    assert sweep_blobs(queue, older_than_s=0) == 1
+    assert not blobs.exists(blob)
+    assert len(unfinished_tasks(queue)) == 1
 
 
 @pytest.mark.usefixtures("learned")
