@@ -44,6 +44,5 @@ def configure(level: str, **bound: str) -> None:
     root.handlers = [handler]
     root.setLevel(number)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request at info
-    logging.getLogger("python_multipart").setLevel(
-        logging.ERROR
-    )  # it warns of bodies that are refused, which is told
+    # It warns of bodies that are refused, which is told at info already.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
